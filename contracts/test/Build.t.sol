@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {Access} from "../src/Access.sol";
+import {OwnerAfterFloor} from "../src/OwnerAfterFloor.sol";
+import {Vault} from "../src/Vault.sol";
+import {vm} from "./Vm.sol";
+
+/// What is tested here is what is checked in: the same creation code, byte for byte.
+contract BuildTest {
+    function test_checked_in_bytecode_is_the_one_under_test() public view {
+        _same("Access", type(Access).creationCode);
+        _same("OwnerAfterFloor", type(OwnerAfterFloor).creationCode);
+        _same("Vault", type(Vault).creationCode);
+    }
+
+    function _same(string memory name, bytes memory tested) private view {
+        string memory json = vm.readFile(string.concat("abi/", name, ".json"));
+        bytes memory checkedIn = vm.parseJsonBytes(json, ".bytecode");
+        vm.assertEq(keccak256(checkedIn), keccak256(tested), name);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a receipt is made of: transaction receipts, and headers up to a certified one.
+
+use alloy_consensus::{Header, ReceiptEnvelope};
+use alloy_primitives::B256;
+use blockhouse_ledger::certificate::{BlockPlace, Certificate};
+use blockhouse_ledger::genesis::Genesis;
+use blockhouse_ledger::receipt::{FileProof, ReceiptParts};
+use blockhouse_types::{BlockHash, SnapshotId};
+
+use super::error::HomeError;
+use super::keys::LedgerKeys;
+use super::{Embedded, block_object};
+use crate::store::Store;
+
+/// Proof that a transaction is on the ledger, under the ledger key in force.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// What the ledger began with.
+    pub genesis: Genesis,
+    /// The ledger key in force: the certificate is by it.
+    pub ledger_key: [u8; 32],
+    /// The header of the block that holds the transaction.
+    pub header: Header,
+    /// The headers from the next block to the certified one; empty if the block itself is certified.
+    pub descendants: Vec<Header>,
+    /// The certificate of the last of these headers.
+    pub certificate: Certificate,
+    /// The index of the transaction in its block.
+    pub transaction_index: u64,
+    /// The transaction receipts of its block.
+    pub receipts: Vec<ReceiptEnvelope>,
+}
+
+impl Evidence {
+    /// The parts of the receipt of that snapshot, or of one file in it.
+    pub fn receipt_parts(&self, snapshot: SnapshotId, file: Option<FileProof>) -> ReceiptParts<'_> {
+        ReceiptParts {
+            genesis: &self.genesis,
+            ledger_key: self.ledger_key,
+            header: &self.header,
+            receipts: &self.receipts,
+            descendants: &self.descendants,
+            certificate: &self.certificate,
+            snapshot,
+            file,
+        }
+    }
+}
+
+impl Embedded {
+    /// Gathers the evidence for a transaction.
+    ///
+    /// A block from before a handover is certified afresh if the key in force is here; otherwise the headers up to the
+    /// last handover are given, whose block that key has certified.
+    pub async fn evidence(&self, transaction: B256) -> Result<Evidence, HomeError> {
+        let key = self.options().key.clone();
+        self.read(move |store| {
+            let place = store.find_transaction(&transaction)?;
+            let place = place.ok_or(HomeError::NoTransaction { hash: transaction })?;
+            let keys = LedgerKeys::of(store.head())?;
+            let header = store.block(place.height)?.block.header;
+            let fresh = key.filter(|key| key.public() == keys.in_force()).filter(|_| is_old(&keys, place.height));
+            let (descendants, certificate) = match fresh {
+                Some(key) => (Vec::new(), Certificate::solo(&key, &place_of(store, &header))),
+                None => certified_descendants(store, &keys, place.height)?,
+            };
+            Ok(Evidence {
+                genesis: store.genesis().clone(),
+                ledger_key: keys.in_force(),
+                header,
+                descendants,
+                certificate,
+                transaction_index: place.index as u64,
+                receipts: store.receipts(place.height)?,
+            })
+        })
+        .await?
+    }
+}
+
+/// True if another key than the one in force certified that block.
+fn is_old(keys: &LedgerKeys, height: u64) -> bool {
+    keys.handovers().last().is_some_and(|last| height < last.height)
+}
+
+/// The headers above `height` up to the first block that is certified by the key in force, and its certificate.
+fn certified_descendants(
+    store: &Store,
+    keys: &LedgerKeys,
+    height: u64,
+) -> Result<(Vec<Header>, Certificate), HomeError> {
+    let certified = keys.handovers().last().map_or(height, |last| last.height.max(height));
+    let headers = (height + 1..=certified).map(|height| Ok(store.block(height)?.block.header));
+    let headers = headers.collect::<Result<Vec<_>, HomeError>>()?;
+    Ok((headers, block_object(store, keys, certified)?.certificate))
+}
+
+fn place_of(store: &Store, header: &Header) -> BlockPlace {
+    let hash = BlockHash::new(header.hash_slow().0);
+    BlockPlace { chain_id: store.genesis().chain_id, height: header.number, hash }
+}

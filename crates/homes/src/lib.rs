@@ -1,0 +1,14 @@
+//! The ledger's homes: the embedded chain, its durable block store and the in-process transport.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod embedded;
+pub mod provider;
+pub mod store;
+pub mod transport;
+
+pub use embedded::{
+    BeforeSeal, Embedded, Evidence, Handover, HomeError, HostClock, Imported, LedgerKeys, Options, Rebuilt, Sealed,
+    Standing,
+};
+pub use store::{Store, StoreError};
+pub use transport::EmbeddedTransport;

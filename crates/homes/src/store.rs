@@ -1,0 +1,337 @@
+//! The durable block store of the embedded ledger: blocks, certificates, transaction receipts, and the head's state.
+//!
+//! - **Owns** the file `ledger.redb`: its tables, its lock, its checks.
+//! - **Does not** execute blocks or judge certificates: what it appends was executed by `blockhouse-ledger`.
+//!
+//! # Invariants
+//! - **E1** Nothing is returned that the head does not commit to: blocks by their hashes, receipts by the receipts
+//!   root, the state by the state root, code by its hash. Anything else is [`StoreError::Damaged`].
+//! - **D1** One block is one durable transaction of redb: a kill leaves it whole or not at all.
+//!
+//! Format: `docs/design/ledger.md`, section *Store of home 1*.
+
+mod error;
+mod file;
+mod head;
+mod rehearsal;
+mod tables;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_consensus::ReceiptEnvelope;
+use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
+use alloy_eips::eip2718::{Decodable2718, Encodable2718};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use blockhouse_ledger::block::{Block, decode_block, encode_block};
+use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::execute::Executed;
+use blockhouse_ledger::genesis::Genesis;
+use blockhouse_ledger::state::{AccountRecord, MemoryState, StateChanges, StateView};
+use blockhouse_types::{Decoder, Encoder, limits};
+
+use error::Fault;
+use file::{Beside, Durability, StoreFile};
+use tables::BlockRows;
+
+pub use error::StoreError;
+pub use file::Access;
+pub(crate) use file::folder_of;
+pub use head::Head;
+
+/// How long a store waits for another process before it gives up.
+pub const WAIT: Duration = Duration::from_secs(10);
+
+/// The most receipts that one block can hold: each transaction takes this many bytes at least.
+const RECEIPTS_MAX: usize = limits::BLOCK_MAX / 64;
+
+/// A block that the head commits to.
+#[derive(Debug, Clone)]
+pub struct StoredBlock {
+    /// Its hash.
+    pub hash: B256,
+    /// The block, its transactions checked against its header.
+    pub block: Block,
+}
+
+/// Where a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The height of its block.
+    pub height: u64,
+    /// Its index in the block.
+    pub index: usize,
+}
+
+/// What this process knows of a store that it had open before.
+#[derive(Debug, Clone)]
+pub struct Known {
+    head: Arc<Head>,
+    /// It was opened to write, so all pages of the file were checked.
+    written: bool,
+}
+
+/// An open store. Keep it open no longer than one request takes: others wait for it.
+#[derive(Debug)]
+pub struct Store {
+    file: StoreFile,
+    head: Arc<Head>,
+    written: bool,
+}
+
+impl Store {
+    /// Makes a new store that holds block 0 alone. Fails if there is a file at `path`.
+    pub fn create(path: &Path, genesis: &Genesis, certificate: &Certificate) -> Result<(), StoreError> {
+        let block = encode_block(&genesis.block());
+        let (certificate, receipts) = (certificate.encode(), encode_receipts(&[]));
+        let changes = StateChanges::default();
+        let rows = BlockRows {
+            height: 0,
+            hash: B256::new(genesis.hash().to_bytes()),
+            block: &block,
+            certificate: &certificate,
+            receipts: &receipts,
+            transactions: &[],
+            changes: &changes,
+        };
+        StoreFile::create(path, |transaction| {
+            tables::write_genesis(transaction, &genesis.encode())?;
+            tables::write_block(transaction, &rows)
+        })
+    }
+
+    /// Opens and checks a store; waits up to `wait` while another process holds it.
+    ///
+    /// With what is `known` from before, a state is not read again while it is that of the head, and the pages of the
+    /// file are not checked again before the next write.
+    pub fn open(path: &Path, access: Access, wait: Duration, known: Option<Known>) -> Result<Self, StoreError> {
+        let checked = known.as_ref().is_some_and(|known| known.written);
+        let file = StoreFile::open(path, access, wait, checked)?;
+        let head = file.read(|rows| match known {
+            Some(Known { head, .. }) if tables::read_head(rows)? == (head.height(), head.hash()) => Ok(head),
+            known => Head::check(rows, known.as_ref().map(|known| known.head.as_ref())).map(Arc::new),
+        })?;
+        Ok(Self { file, head, written: checked || access == Access::Write })
+    }
+
+    /// What there is to know when it is opened again.
+    pub fn known(&self) -> Known {
+        Known { head: Arc::clone(&self.head), written: self.written }
+    }
+
+    /// The checked head; stays valid after the store is closed.
+    pub const fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// Height of the last block.
+    pub fn height(&self) -> u64 {
+        self.head.height()
+    }
+
+    /// What the ledger began with.
+    pub fn genesis(&self) -> &Genesis {
+        self.head.genesis()
+    }
+
+    /// The state after the last block.
+    pub fn state(&self) -> &MemoryState {
+        self.head.state()
+    }
+
+    /// The block of that height, which must not be above the head.
+    pub fn block(&self, height: u64) -> Result<StoredBlock, StoreError> {
+        self.file.read(|rows| checked_block(&self.head, height, &tables::read_block(rows, height)?))
+    }
+
+    /// The transaction receipts of the block of that height, in order.
+    pub fn receipts(&self, height: u64) -> Result<Vec<ReceiptEnvelope>, StoreError> {
+        let root = self.block(height)?.block.header.receipts_root;
+        self.file.read(|rows| checked_receipts(height, root, &tables::read_receipts(rows, height)?))
+    }
+
+    /// The certificate of that height. It stands outside the block hash: who uses it judges it.
+    pub fn certificate(&self, height: u64) -> Result<Certificate, StoreError> {
+        self.file.read(|rows| {
+            let bytes = tables::read_certificate(rows, height)?;
+            Certificate::decode(&bytes).map_err(|error| Fault::damaged(format!("certificate {height}: {error}")))
+        })
+    }
+
+    /// The height of that block, if the chain has it.
+    pub fn find_block(&self, hash: &B256) -> Option<u64> {
+        self.head.height_of(hash)
+    }
+
+    /// The place of that transaction, if the chain has it.
+    ///
+    /// The index on disk is a hint. A hit is checked; a miss is believed only after all blocks were searched, since a
+    /// damaged index must not make a sealed transaction look unsent.
+    pub fn find_transaction(&self, hash: &B256) -> Result<Option<Place>, StoreError> {
+        let hint = self.file.read(|rows| tables::read_transaction(rows, hash))?;
+        if let Some(height) = hint.filter(|height| *height <= self.height())
+            && let Some(place) = self.find_in(height, hash)?
+        {
+            return Ok(Some(place));
+        }
+        for height in (0..=self.height()).rev() {
+            if let Some(place) = self.find_in(height, hash)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Appends an executed block that follows the head. When this returns, a power loss does not undo it.
+    pub fn append(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
+        self.append_with(executed, certificate, Durability::Immediate)
+    }
+
+    /// Appends without waiting for the disk, for a new store that has no name yet; [`Self::sync`] must follow.
+    pub(crate) fn append_unsynced(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
+        self.append_with(executed, certificate, Durability::None)
+    }
+
+    /// Makes all that was appended durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.file.write(Durability::Immediate, |_| Ok(()))
+    }
+
+    fn append_with(
+        &mut self,
+        executed: &Executed,
+        certificate: &Certificate,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let header = &executed.block.header;
+        if header.parent_hash != self.head.hash() || header.number != self.height() + 1 {
+            return Err(StoreError::NotNext { height: header.number, head: self.height() });
+        }
+        let block = encode_block(&executed.block);
+        let (certificate, receipts) = (certificate.encode(), encode_receipts(&executed.receipts));
+        let transactions: Vec<B256> = executed.block.body.transactions.iter().map(|tx| *tx.tx_hash()).collect();
+        let hash = B256::new(executed.hash.to_bytes());
+        let rows = BlockRows {
+            height: header.number,
+            hash,
+            block: &block,
+            certificate: &certificate,
+            receipts: &receipts,
+            transactions: &transactions,
+            changes: &executed.changes,
+        };
+        self.file.write(durability, |transaction| tables::write_block(transaction, &rows))?;
+        Arc::make_mut(&mut self.head).advance(header.clone(), hash, &executed.changes);
+        Ok(())
+    }
+
+    /// The path it was opened under.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// This store is damaged, in these words.
+    pub(crate) fn damaged(&self, what: impl Into<String>) -> StoreError {
+        self.file.damaged(what)
+    }
+
+    fn find_in(&self, height: u64, hash: &B256) -> Result<Option<Place>, StoreError> {
+        let stored = self.block(height)?;
+        let index = stored.block.body.transactions.iter().position(|transaction| transaction.tx_hash() == hash);
+        Ok(index.map(|index| Place { height, index }))
+    }
+}
+
+/// The state after the head, from memory, where it was checked.
+impl StateView for Store {
+    type Error = <MemoryState as StateView>::Error;
+
+    fn account(&self, account: &Address) -> Result<Option<AccountRecord>, Self::Error> {
+        self.state().account(account)
+    }
+
+    fn slot(&self, account: &Address, key: &U256) -> Result<U256, Self::Error> {
+        self.state().slot(account, key)
+    }
+
+    fn code(&self, hash: &B256) -> Result<Bytes, Self::Error> {
+        self.state().code(hash)
+    }
+
+    fn block_hash(&self, height: u64) -> Result<Option<B256>, Self::Error> {
+        self.state().block_hash(height)
+    }
+
+    fn accounts(&self) -> Result<Vec<(Address, AccountRecord)>, Self::Error> {
+        self.state().accounts()
+    }
+
+    fn slots(&self, account: &Address) -> Result<Vec<(U256, U256)>, Self::Error> {
+        self.state().slots(account)
+    }
+}
+
+fn checked_block(head: &Head, height: u64, bytes: &[u8]) -> Result<StoredBlock, Fault> {
+    let hash = head.hash_at(height).ok_or_else(|| Fault::damaged(format!("block {height} is above the head")))?;
+    let block = decode_block(bytes).map_err(|error| Fault::damaged(format!("block {height}: {error}")))?;
+    let transactions = calculate_transaction_root(&block.body.transactions);
+    let whole = block.body.ommers.is_empty()
+        && block.header.hash_slow() == hash
+        && block.header.transactions_root == transactions
+        && block.body.withdrawals.as_ref().is_none_or(|withdrawals| withdrawals.is_empty());
+    if whole { Ok(StoredBlock { hash, block }) } else { Err(Fault::damaged(format!("block {height} is another one"))) }
+}
+
+fn checked_receipts(height: u64, root: B256, bytes: &[u8]) -> Result<Vec<ReceiptEnvelope>, Fault> {
+    let receipts =
+        decode_receipts(bytes).map_err(|error| Fault::damaged(format!("the receipts of block {height}: {error}")))?;
+    if calculate_receipt_root(&receipts) != root {
+        return Err(Fault::damaged(format!("the receipts of block {height} do not give its receipts root")));
+    }
+    Ok(receipts)
+}
+
+/// Count, then each receipt as length and EIP-2718 bytes.
+fn encode_receipts(receipts: &[ReceiptEnvelope]) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    encoder.list(receipts.iter(), |encoder, receipt| {
+        encoder.bytes(&receipt.encoded_2718());
+    });
+    encoder.finish()
+}
+
+fn decode_receipts(bytes: &[u8]) -> Result<Vec<ReceiptEnvelope>, String> {
+    let mut decoder = Decoder::new("the list of receipts", bytes);
+    let raw = decoder
+        .list("receipts", RECEIPTS_MAX, |decoder| decoder.bytes("receipt", usize::MAX))
+        .map_err(|error| error.to_string())?;
+    decoder.finish().map_err(|error| error.to_string())?;
+    raw.into_iter().map(|bytes| ReceiptEnvelope::decode_2718_exact(bytes).map_err(|error| error.to_string())).collect()
+}
+
+/// A name beside the store for one that is being made; the file goes away with the value, unless it was renamed.
+pub(crate) fn beside(path: &Path, what: &str) -> Beside {
+    Beside::new(path, what)
+}
+
+/// Keeps what is at `path` under `<path>.damaged-<n>` too, and returns that name; nothing if nothing is there.
+///
+/// The old name stays until the new store takes it over: there is no moment without a file.
+pub(crate) fn keep(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    for count in 1_u32..=u32::MAX {
+        let name = file::suffixed(path, &format!("damaged-{count}"));
+        match std::fs::hard_link(path, &name) {
+            Ok(()) => return Ok(Some(name)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(file::io_error(path, "keep a copy of", source)),
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the names in the folder of the store durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    file::sync_folder_of(path).map_err(|source| file::io_error(path, "sync the folder of", source))
+}

@@ -1,0 +1,284 @@
+//! The file under the store: opening, waiting, creating, and keeping redb's panics in.
+//!
+//! - **Owns** the lock's waiting time, crash-safe creation, and the border between redb and the rest.
+//! - **Does not** know what the tables hold.
+//!
+//! # Invariants
+//! - **F1** No content of the file makes a caller panic: what redb panics on is reported as damage.
+//! - **F2** A store appears under its name whole and durable, or not at all.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use redb::{Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+pub(super) use redb::Durability;
+
+use super::error::{Fault, StoreError};
+use super::rehearsal::rehearse;
+
+/// Pages that redb keeps in memory. A store is open for one request, so a small cache is enough.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// The first pause while another process holds the file; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// The longest pause: short enough that a free store is not left waiting.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// What an opened store may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading, beside other readers.
+    Read,
+    /// Reading and writing, alone.
+    Write,
+}
+
+enum Handle {
+    Read(ReadOnlyDatabase),
+    /// What a kill left unfinished, finished in memory: a reader changes nothing.
+    Finished(Database),
+    Write(Database),
+}
+
+/// An open redb file.
+pub(super) struct StoreFile {
+    // `None` only while it is dropped.
+    handle: Option<Handle>,
+    path: PathBuf,
+}
+
+impl StoreFile {
+    /// Opens the file, and waits up to `wait` while another process holds it. With `checked` the caller says that this
+    /// process has opened the file to write before: its pages are not all read again.
+    pub(super) fn open(path: &Path, access: Access, wait: Duration, checked: bool) -> Result<Self, StoreError> {
+        let started = Instant::now();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let fault = match guarded(|| open_once(path, access, checked)) {
+                Ok(handle) => return Ok(Self { handle: Some(handle), path: path.to_owned() }),
+                Err(fault) => fault,
+            };
+            if !matches!(fault, Fault::Held) {
+                return Err(with_path(path, "open", fault));
+            }
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(StoreError::Busy { path: path.to_owned(), waited: started.elapsed() });
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Makes a new file: `fill` writes the first transaction. See F2.
+    pub(super) fn create(
+        path: &Path,
+        fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
+    ) -> Result<(), StoreError> {
+        if path.try_exists().map_err(|source| io_error(path, "look for", source))? {
+            return Err(StoreError::Exists { path: path.to_owned() });
+        }
+        let new = Beside::new(path, "new");
+        guarded(|| {
+            // `create` opens what is there: a leftover of a kill must not become the new store.
+            remove_if_there(&new.path).map_err(Fault::Io)?;
+            let database = Builder::new().set_cache_size(CACHE_BYTES).create(&new.path)?;
+            write(&database, Durability::Immediate, fill)
+        })
+        .map_err(|fault| with_path(path, "create", fault))?;
+        sync_file(&new.path).map_err(|source| io_error(path, "sync", source))?;
+        name_new(&new.path, path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
+            _ => io_error(path, "name", source),
+        })?;
+        sync_folder_of(path).map_err(|source| io_error(path, "sync the folder of", source))
+    }
+
+    /// The path it was opened under.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads within one consistent view.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
+        guarded(|| {
+            let transaction = match &self.handle {
+                Some(Handle::Read(database)) => database.begin_read()?,
+                Some(Handle::Write(database) | Handle::Finished(database)) => database.begin_read()?,
+                None => return Err(Fault::damaged("it is closed")),
+            };
+            read(&transaction)
+        })
+        .map_err(|fault| with_path(&self.path, "read", fault))
+    }
+
+    /// Writes one transaction. With [`Durability::Immediate`] a power loss does not undo it once this has returned.
+    pub(super) fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
+    ) -> Result<(), StoreError> {
+        let Some(Handle::Write(database)) = &self.handle else {
+            return Err(StoreError::ReadOnly { path: self.path.clone() });
+        };
+        guarded(|| write(database, durability, fill)).map_err(|fault| with_path(&self.path, "write", fault))
+    }
+
+    /// This file is damaged, in these words.
+    pub(super) fn damaged(&self, what: impl Into<String>) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: what.into() }
+    }
+}
+
+impl Drop for StoreFile {
+    fn drop(&mut self) {
+        let handle = self.handle.take();
+        // Closing writes to the file too; what a damaged one does then changes nothing for the caller.
+        let _ = guarded(|| {
+            drop(handle);
+            Ok(())
+        });
+    }
+}
+
+impl std::fmt::Debug for StoreFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn open_once(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    match access {
+        Access::Read => match builder.open_read_only(path).map_err(Fault::from) {
+            Ok(database) => Ok(Handle::Read(database)),
+            Err(Fault::NeedsWriter) => rehearse(path, CACHE_BYTES).map(Handle::Finished),
+            Err(fault) => Err(fault),
+        },
+        Access::Write => {
+            if !checked {
+                drop(rehearse(path, CACHE_BYTES)?);
+            }
+            Ok(Handle::Write(builder.open(path)?))
+        }
+    }
+}
+
+fn write(
+    database: &Database,
+    durability: Durability,
+    fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut transaction = database.begin_write()?;
+    let durable = matches!(durability, Durability::Immediate);
+    transaction.set_durability(durability).map_err(|error| Fault::damaged(error.to_string()))?;
+    // Two phases: the old commit stays reachable until the new one is on the disk, checksums or not. The allocator
+    // state goes with it, so that after a kill the file opens for readers at once.
+    transaction.set_quick_repair(durable);
+    fill(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Runs `work` and turns a panic into damage (F1).
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    // Nothing that `work` may have left half-changed is used again: a store that reported damage is closed.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("without words");
+        Err(Fault::damaged(format!("reading it ended in a panic: {words}")))
+    })
+}
+
+fn with_path(path: &Path, action: &'static str, fault: Fault) -> StoreError {
+    let path = path.to_owned();
+    match fault {
+        Fault::Held => StoreError::Busy { path, waited: Duration::ZERO },
+        Fault::Damaged(what) => StoreError::Damaged { path, what },
+        Fault::NeedsWriter => StoreError::Damaged { path, what: "it was not closed and could not be finished".into() },
+        Fault::Io(source) if source.kind() == io::ErrorKind::NotFound => StoreError::Missing { path },
+        Fault::Io(source) => StoreError::Io { action, path, source },
+    }
+}
+
+pub(super) fn io_error(path: &Path, action: &'static str, source: io::Error) -> StoreError {
+    StoreError::Io { action, path: path.to_owned(), source }
+}
+
+/// A file beside the store that goes away with this value, unless it was renamed.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    path: PathBuf,
+}
+
+impl Beside {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `<store>.<what>-<process>-<count>`: two writers never share one.
+    pub(super) fn new(store: &Path, what: &str) -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self { path: suffixed(store, &format!("{what}-{}-{count}", std::process::id())) }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Only a leftover: the next one overwrites it.
+        let _ = remove_if_there(&self.path);
+    }
+}
+
+/// `<store>.<suffix>`.
+pub(super) fn suffixed(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives `from` the name `to`, and fails if that name is taken.
+fn name_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some network file systems know links only.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => std::fs::hard_link(from, to),
+        other => Ok(other?),
+    }
+}
+
+fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes the names in the folder of `path` durable.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}

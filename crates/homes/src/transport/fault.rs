@@ -1,0 +1,120 @@
+//! The errors of JSON-RPC: what a client of any Ethereum node expects to read.
+
+use std::borrow::Cow;
+
+use alloy_json_rpc::ErrorPayload;
+use alloy_primitives::Bytes;
+use blockhouse_ledger::call::{CallError, CallOutcome};
+use blockhouse_ledger::state::MissingCode;
+
+use crate::embedded::HomeError;
+use crate::store::StoreError;
+
+/// Why a request got no result.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The ledger answers with an error of the protocol.
+    Protocol(ErrorPayload),
+    /// The home itself failed: the caller gets the error as it is, not as text.
+    Home(HomeError),
+}
+
+/// EIP-1474: a requested thing is not there.
+const RESOURCE_NOT_FOUND: i64 = -32_001;
+/// EIP-1474: the transaction cannot be taken.
+const TRANSACTION_REJECTED: i64 = -32_003;
+/// As go-ethereum says that a call ended in a revert.
+const REVERTED: i64 = 3;
+/// As go-ethereum says of everything else that the EVM refuses.
+const SERVER_ERROR: i64 = -32_000;
+
+impl Fault {
+    /// There is no such method.
+    pub(super) fn unknown_method(method: &str) -> Self {
+        Self::coded(-32_601, format!("the method {method} does not exist"))
+    }
+
+    /// The parameters are not those of the method.
+    pub(super) fn parameters(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(-32_602, why)
+    }
+
+    /// Something that was asked for is not kept.
+    pub(super) fn not_found(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(RESOURCE_NOT_FOUND, why)
+    }
+
+    /// The transaction is refused, and nothing was sealed.
+    pub(super) fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(TRANSACTION_REJECTED, why)
+    }
+
+    /// The call ran and failed without a revert.
+    pub(super) fn halted(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(SERVER_ERROR, why)
+    }
+
+    /// The answer could not be written down.
+    pub(super) fn internal(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(-32_603, why)
+    }
+
+    /// The call was reverted with `output`, which holds the contract's own error.
+    pub(super) fn reverted(output: &Bytes) -> Self {
+        let data = serde_json::value::to_raw_value(output).ok();
+        Self::Protocol(ErrorPayload { code: REVERTED, message: "execution reverted".into(), data })
+    }
+
+    fn coded(code: i64, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Protocol(ErrorPayload { code, message: message.into(), data: None })
+    }
+}
+
+impl From<HomeError> for Fault {
+    fn from(error: HomeError) -> Self {
+        Self::Home(error)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Home(error.into())
+    }
+}
+
+impl From<MissingCode> for Fault {
+    fn from(error: MissingCode) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+/// A refused sealing: what is wrong with the transaction is the client's, the rest is the home's.
+pub(super) fn of_sealing(error: HomeError) -> Fault {
+    match error {
+        HomeError::Transaction { .. } | HomeError::Build(_) => Fault::rejected(chain(&error)),
+        other => Fault::Home(other),
+    }
+}
+
+/// A call that could not be run at all.
+pub(super) fn of_call(error: CallError<MissingCode>) -> Fault {
+    match error {
+        CallError::Invalid(_) => Fault::halted(chain(&error)),
+        other => Fault::internal(chain(&other)),
+    }
+}
+
+/// A call that ran and failed.
+pub(super) fn of_outcome(outcome: CallOutcome) -> Fault {
+    match outcome {
+        CallOutcome::Reverted(output) => Fault::reverted(&output),
+        CallOutcome::Halted(reason) => Fault::halted(reason),
+        CallOutcome::Returned(_) => Fault::internal("the call succeeded"),
+    }
+}
+
+/// The whole chain of causes in one line: JSON-RPC has a single message.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,188 @@
+//! A damaged file is an error that says so: never a panic, never wrong data.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use alloy_consensus::ReceiptEnvelope;
+use alloy_primitives::{B256, TxHash};
+use blockhouse_homes::store::Access;
+use blockhouse_homes::{Store, StoreError};
+use blockhouse_ledger::{BlockObject, state_root};
+use support::{Choices, World, rounds, seed};
+
+/// What the undamaged store says.
+struct Truth {
+    bytes: Vec<u8>,
+    blocks: Vec<BlockObject>,
+    receipts: Vec<Vec<ReceiptEnvelope>>,
+}
+
+impl Truth {
+    async fn new() -> Self {
+        let world = World::with_writer().await;
+        for nonce in 0..4 {
+            world.session(nonce).await;
+        }
+        let blocks = world.home.block_objects(0, usize::MAX).await.unwrap();
+        let receipts = world
+            .home
+            .read(|store| (0..=store.height()).map(|height| store.receipts(height).unwrap()).collect())
+            .await
+            .unwrap();
+        Self { bytes: std::fs::read(world.path()).unwrap(), blocks, receipts }
+    }
+
+    /// Reads all of a file that was tampered with. Whatever it gives must be true of the chain up to its head.
+    /// True if nothing was noticed.
+    fn check(&self, path: &Path, access: Access) -> bool {
+        let store = match Store::open(path, access, Duration::ZERO, None) {
+            Ok(store) => store,
+            Err(StoreError::Damaged { .. }) => return false,
+            Err(other) => panic!("another error than damage: {other:?}"),
+        };
+        assert_eq!(state_root(store.state()).unwrap(), store.head().header().state_root);
+        let reads = [self.check_blocks(&store), self.check_transactions(&store)];
+        reads.iter().all(|read| match read {
+            Ok(()) => true,
+            Err(StoreError::Damaged { .. }) => false,
+            Err(other) => panic!("another error than damage: {other:?}"),
+        })
+    }
+
+    fn check_blocks(&self, store: &Store) -> Result<(), StoreError> {
+        for height in 0..=store.height() {
+            let truth = &self.blocks[usize::try_from(height).unwrap()];
+            let stored = store.block(height)?;
+            assert_eq!(stored.block, truth.block);
+            assert_eq!(stored.hash, B256::new(truth.hash().to_bytes()));
+            assert_eq!(store.receipts(height)?, self.receipts[usize::try_from(height).unwrap()]);
+            let _ = store.certificate(height)?;
+        }
+        Ok(())
+    }
+
+    fn check_transactions(&self, store: &Store) -> Result<(), StoreError> {
+        for height in 0..=store.height() {
+            for (index, hash) in hashes(&self.blocks[usize::try_from(height).unwrap()]).enumerate() {
+                let found = store.find_transaction(&hash)?.expect("a sealed transaction is never missed");
+                assert_eq!((found.height, found.index), (height, index));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hashes(object: &BlockObject) -> impl Iterator<Item = TxHash> {
+    object.block.body.transactions.iter().map(|transaction| *transaction.tx_hash())
+}
+
+/// redb's panics are contained, so their reports are noise here; those of this crate and its tests are not.
+fn quiet_about_redb() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("BLOCKHOUSE_LOUD").is_some() {
+            return;
+        }
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic.location().is_some_and(|at| at.file().contains("redb-")) {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+fn judge(truth: &Truth, path: &Path, bytes: &[u8], access: Access, what: &str) -> bool {
+    std::fs::write(path, bytes).unwrap();
+    let judged = catch_unwind(std::panic::AssertUnwindSafe(|| truth.check(path, access)));
+    judged.unwrap_or_else(|_| panic!("failed with {what}, {access:?}; seed {}: set BLOCKHOUSE_SEED", seed()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncated_at_any_length() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let mut choices = Choices(seed());
+    let whole = truth.bytes.len();
+    assert!(judge(&truth, &path, &truth.bytes, Access::Read, "nothing"));
+    let pages = (0..whole).step_by(whole / 100);
+    let random = (0..rounds(100)).map(|_| usize::try_from(choices.below(whole as u64)).unwrap());
+    let mut unnoticed = 0;
+    for length in [0, 1, 8, 63, 64, 319, 320, 511, 512].into_iter().chain(pages).chain(random) {
+        for access in [Access::Read, Access::Write] {
+            unnoticed += u32::from(judge(&truth, &path, &truth.bytes[..length], access, &format!("length {length}")));
+        }
+    }
+    assert_eq!(unnoticed, 0, "a shorter file was taken for whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flipped_at_any_place() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let mut choices = Choices(seed());
+    // Only places that hold something: the rest of the file is free space.
+    let used: Vec<usize> = (0..truth.bytes.len()).filter(|at| truth.bytes[*at] != 0).collect();
+    let random: Vec<usize> =
+        (0..rounds(400)).map(|_| used[usize::try_from(choices.below(used.len() as u64)).unwrap()]).collect();
+    let mut noticed = 0;
+    for at in (0..320).chain(random) {
+        let mut flipped = truth.bytes.clone();
+        flipped[at] ^= 1 << choices.below(8);
+        for access in [Access::Read, Access::Write] {
+            noticed += u32::from(!judge(&truth, &path, &flipped, access, &format!("byte {at} flipped")));
+        }
+    }
+    // The rest fell on pages of older commits and on redb's own records, which change nothing that is read.
+    assert!(noticed > 100, "only {noticed} flips were noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overwritten_in_pieces() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let mut choices = Choices(seed());
+    for round in 0..rounds(150) {
+        let mut bytes = truth.bytes.clone();
+        let start = usize::try_from(choices.below(bytes.len() as u64)).unwrap();
+        let end = bytes.len().min(start + 1 + usize::try_from(choices.below(8192)).unwrap());
+        let kind = choices.below(3);
+        let other = usize::try_from(choices.below((bytes.len() - (end - start)) as u64 + 1)).unwrap();
+        match kind {
+            0 => bytes[start..end].fill(0),
+            1 => bytes[start..end].iter_mut().for_each(|byte| *byte = u8::try_from(choices.below(256)).unwrap()),
+            _ => bytes.copy_within(other..other + (end - start), start),
+        }
+        let access = if round % 2 == 0 { Access::Read } else { Access::Write };
+        judge(&truth, &path, &bytes, access, &format!("bytes {start} to {end} overwritten (kind {kind})"));
+    }
+}
+
+#[test]
+fn what_is_no_store_is_said_to_be_none() {
+    quiet_about_redb();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let open = |path: &Path| Store::open(path, Access::Read, Duration::ZERO, None).unwrap_err();
+    assert!(matches!(open(&path), StoreError::Missing { .. }));
+    for bytes in [Vec::new(), b"text".to_vec(), vec![0; 100_000], vec![255; 100_000]] {
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(open(&path), StoreError::Damaged { .. }));
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "reading leaves it as it is");
+    }
+    assert!(matches!(open(folder.path()), StoreError::Io { .. }));
+    let other = folder.path().join("other.redb");
+    drop(redb::Database::create(&other).unwrap());
+    assert!(matches!(open(&other), StoreError::Damaged { .. }), "a store of another program");
+}

@@ -1,0 +1,162 @@
+//! Calls that change nothing: `eth_call` and `eth_estimateGas`.
+//!
+//! - **Owns** the run of a call above a head and the search for the least gas that suffices.
+//! - **Does not** check who asks: reading is open to every holder of the state.
+
+use alloy_consensus::Header;
+use alloy_primitives::{Address, Bytes, TxKind, U256};
+use revm::ExecuteEvm;
+use revm::context::TxEnv;
+use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+
+use crate::evm::{ViewError, evm};
+use crate::genesis::Genesis;
+use crate::state::StateView;
+
+/// What is called, by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The account that calls.
+    pub from: Address,
+    /// The contract, or the creation of one.
+    pub to: TxKind,
+    /// The input.
+    pub input: Bytes,
+    /// How much gas it may use; a block's if not said.
+    pub gas: Option<u64>,
+    /// The time of the block it would stand in, in seconds; if not said it runs as if in the head block itself.
+    pub time: Option<u64>,
+}
+
+impl Call {
+    /// A read of a contract, as of the head.
+    pub fn read(from: Address, to: Address, input: impl Into<Bytes>) -> Self {
+        Self { from, to: TxKind::Call(to), input: input.into(), gas: None, time: None }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// With this output (of a creation: the code).
+    Returned(Bytes),
+    /// The contract refused, with these bytes.
+    Reverted(Bytes),
+    /// The EVM stopped it: out of gas, bad instruction.
+    Halted(String),
+}
+
+/// How a call ended and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallResult {
+    /// How it ended.
+    pub outcome: CallOutcome,
+    /// The gas it used, after refunds.
+    pub gas_used: u64,
+}
+
+/// How much gas a call needs, or how it fails with all the gas there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Estimate {
+    /// It succeeds with this gas limit.
+    Gas(u64),
+    /// It fails in any case.
+    Fails(CallOutcome),
+}
+
+/// Why a call could not be run at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E: std::error::Error + Send + Sync + 'static> {
+    #[error("the call is not one that a transaction could make")]
+    Invalid(#[source] InvalidTransaction),
+    #[error("the call could not be executed")]
+    View(#[source] ViewError<E>),
+    #[error("the machine failed: {text}")]
+    Machine { text: String },
+}
+
+/// Runs a call above the state after `head`.
+pub fn call<S: StateView>(
+    genesis: &Genesis,
+    head: &Header,
+    state: &S,
+    call: &Call,
+) -> Result<CallResult, CallError<S::Error>> {
+    let gas = call.gas.unwrap_or(genesis.gas_limit).min(genesis.gas_limit);
+    run(genesis, head, state, call, gas)
+}
+
+/// The least gas limit with which the call succeeds, found by bisection: an inner call gets only a part of the gas
+/// that is left, so what one run used need not suffice for another.
+pub fn estimate_gas<S: StateView>(
+    genesis: &Genesis,
+    head: &Header,
+    state: &S,
+    call: &Call,
+) -> Result<Estimate, CallError<S::Error>> {
+    let mut enough = call.gas.unwrap_or(genesis.gas_limit).min(genesis.gas_limit);
+    let full = run(genesis, head, state, call, enough)?;
+    if !matches!(full.outcome, CallOutcome::Returned(_)) {
+        return Ok(Estimate::Fails(full.outcome));
+    }
+    let mut too_little = full.gas_used.saturating_sub(1);
+    // Most calls need little more than they used: one probe saves most of the bisection.
+    let mut probe = full.gas_used.saturating_add(full.gas_used / 32);
+    while enough - too_little > 1 {
+        if probe <= too_little || probe >= enough {
+            probe = too_little + (enough - too_little) / 2;
+        }
+        let sufficient = match run(genesis, head, state, call, probe) {
+            Ok(result) => matches!(result.outcome, CallOutcome::Returned(_)),
+            // Less than the transaction costs before it begins.
+            Err(CallError::Invalid(_)) => false,
+            Err(other) => return Err(other),
+        };
+        if sufficient {
+            enough = probe;
+        } else {
+            too_little = probe;
+        }
+        probe = 0;
+    }
+    Ok(Estimate::Gas(enough))
+}
+
+fn run<S: StateView>(
+    genesis: &Genesis,
+    head: &Header,
+    state: &S,
+    call: &Call,
+    gas: u64,
+) -> Result<CallResult, CallError<S::Error>> {
+    let (height, time) = match call.time {
+        Some(time) => (head.number.saturating_add(1), time),
+        None => (head.number, head.timestamp),
+    };
+    let mut evm = evm(genesis, head, state, height, time);
+    evm.ctx.cfg.disable_nonce_check = true;
+    let tx = TxEnv {
+        caller: call.from,
+        gas_limit: gas,
+        gas_price: 0,
+        kind: call.to,
+        value: U256::ZERO,
+        data: call.input.clone(),
+        nonce: 0,
+        chain_id: Some(genesis.chain_id),
+        ..TxEnv::default()
+    };
+    let result = evm.transact_one(tx).map_err(|error| match error {
+        EVMError::Transaction(invalid) => CallError::Invalid(invalid),
+        EVMError::Database(source) => CallError::View(source),
+        other => CallError::Machine { text: other.to_string() },
+    })?;
+    let gas_used = result.tx_gas_used();
+    let outcome = match result {
+        ExecutionResult::Success { output, .. } => CallOutcome::Returned(output.into_data()),
+        ExecutionResult::Revert { output, .. } => CallOutcome::Reverted(output),
+        ExecutionResult::Halt { reason, .. } => CallOutcome::Halted(reason.to_string()),
+    };
+    Ok(CallResult { outcome, gas_used })
+}

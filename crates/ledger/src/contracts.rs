@@ -1,0 +1,49 @@
+//! Bindings of the contracts: calls, events, errors and the bytecode of their deployment.
+//!
+//! - **Owns** nothing by hand: everything is generated from `contracts/abi`, so it cannot drift from what is deployed.
+//!
+//! Format: `docs/design/contracts.md`.
+
+use alloy_sol_types::sol;
+
+sol!(
+    #[sol(all_derives)]
+    Access,
+    "../../contracts/abi/Access.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    OwnerAfterFloor,
+    "../../contracts/abi/OwnerAfterFloor.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    Vault,
+    "../../contracts/abi/Vault.json"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::keccak256;
+    use alloy_sol_types::{SolCall, SolEvent};
+
+    /// The signatures of `docs/design/contracts.md` that formats and other programs depend on.
+    #[test]
+    fn signatures_are_those_of_the_page() {
+        let commit = "(bytes32,bytes32,bytes32,bytes32,bytes32,uint64,bytes32,bytes32[],bytes32,uint16,uint16,uint16,uint64,bytes32)";
+        assert_eq!(Vault::commitCall::SIGNATURE, format!("commit({commit})"));
+        let committed = format!("SnapshotCommitted(bytes32,bytes32,address,{commit})");
+        assert_eq!(Vault::SnapshotCommitted::SIGNATURE_HASH, keccak256(committed));
+        assert_eq!(Access::handoverCall::SIGNATURE, "handover(bytes32,bytes32)");
+        assert_eq!(Access::isEnrolledCall::SIGNATURE, "isEnrolled(address)");
+        assert_eq!(Access::HandedOver::SIGNATURE, "HandedOver(uint64,bytes32,address)");
+        assert_eq!(Access::WriterEnrolled::SIGNATURE, "WriterEnrolled(address,address,uint64,bool)");
+        assert_eq!(Vault::openSessionCall::SIGNATURE, "openSession(uint64)");
+        assert_eq!(Vault::forgetCall::SIGNATURE, "forget(bytes32)");
+        assert_eq!(Vault::markCall::SIGNATURE, "mark(bytes32,bytes32,uint32)");
+        assert_eq!(Vault::sweepCall::SIGNATURE, "sweep(uint64)");
+    }
+}

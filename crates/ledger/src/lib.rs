@@ -1,0 +1,41 @@
+//! The ledger's EVM state machine: blocks in, receipts and roots out; certificates, receipts' proofs and contract bindings.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod block;
+pub mod call;
+pub mod certificate;
+pub mod chain;
+#[expect(clippy::too_many_arguments, reason = "generated from the ABI: an event has the fields it has")]
+pub mod contracts;
+pub mod events;
+mod evm;
+pub mod execute;
+pub mod fingerprint;
+pub mod genesis;
+pub mod proof;
+pub mod receipt;
+pub mod replay;
+mod rules;
+pub mod state;
+#[cfg(test)]
+mod tests;
+pub mod time;
+pub mod transaction;
+pub mod trie;
+
+pub use block::{Block, BlockError, BlockObject, block_hash, decode_block, decode_header, encode_block};
+pub use call::{Call, CallError, CallOutcome, CallResult, Estimate, call, estimate_gas};
+pub use certificate::{BlockPlace, Certificate, CertificateError};
+pub use chain::{Authority, AuthorityError, compare};
+pub use events::Event;
+pub use evm::ViewError;
+pub use execute::{BuildError, Executed, ImportError, build, import};
+pub use fingerprint::TrustRoot;
+pub use genesis::{Fork, Genesis};
+pub use receipt::{CheckError, Checked, FileProof, ParseError, Receipt, ReceiptParts};
+pub use replay::{Replay, ReplayError};
+pub use rules::{TransactionFault, is_enrolled};
+pub use state::{AccountRecord, MemoryState, StateChanges, StateView};
+pub use time::{Clock, ClockError, choose_time};
+pub use transaction::Request;
+pub use trie::{StateError, state_root};

@@ -1,0 +1,189 @@
+//! The check of a receipt, step by step as the page numbers them.
+//!
+//! Format: `docs/design/receipts.md`, section *Check*.
+
+use alloy_consensus::{Eip658Value, Header, ReceiptEnvelope, TxReceipt};
+use alloy_eips::eip2718::Decodable2718;
+use alloy_primitives::{Address, B256, keccak256};
+use alloy_sol_types::SolEvent;
+use blockhouse_types::{BlockHash, DecodeError, Fingerprint, SnapshotId, SourceId};
+
+use super::Receipt;
+use super::file::{FileError, FileFacts};
+use crate::block::{BlockError, decode_header};
+use crate::certificate::{BlockPlace, Certificate, CertificateError};
+use crate::contracts::Vault;
+use crate::proof::check_receipt;
+use crate::trie::InclusionError;
+
+/// What a receipt proves, if its fingerprint is the one of the vault that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The vault's fingerprint; equal to the one asked for, if one was.
+    pub fingerprint: Fingerprint,
+    /// The ledger's chain id.
+    pub chain_id: u64,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its source.
+    pub source: SourceId,
+    /// The account that committed it.
+    pub writer: Address,
+    /// What the writer said.
+    pub commit: Vault::Commit,
+    /// The height of the block that holds the commit.
+    pub height: u64,
+    /// The hash of that block.
+    pub block: BlockHash,
+    /// The time of that block, in seconds.
+    pub time: u64,
+    /// The file, if the receipt is of one.
+    pub file: Option<FileFacts>,
+}
+
+/// Why a receipt proves nothing; [`CheckError::step`] is the step of the page.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    #[error("the receipt is of the vault with fingerprint {found}, not {asked}")]
+    OtherVault { found: Fingerprint, asked: Fingerprint },
+    #[error("the receipt's certificate cannot be read")]
+    CertificateForm(#[source] DecodeError),
+    #[error("the receipt's last block is not certified")]
+    Certificate(#[source] CertificateError),
+    #[error("header {index} of the receipt cannot be read")]
+    HeaderForm {
+        index: usize,
+        #[source]
+        source: BlockError,
+    },
+    #[error("header {index} of the receipt does not follow the one before it")]
+    Descendant { index: usize },
+    #[error("the transaction receipt is not under the receipts root of block {height}")]
+    Inclusion {
+        height: u64,
+        #[source]
+        source: InclusionError,
+    },
+    #[error("the transaction receipt cannot be read")]
+    TransactionReceipt,
+    #[error("the transaction failed, so it committed nothing")]
+    Failed,
+    #[error("the transaction receipt has {count} logs, the receipt names number {index}")]
+    NoLog { index: u64, count: usize },
+    #[error("the log is of contract {found}, not of the vault's contract {vault}")]
+    OtherContract { found: Address, vault: Address },
+    #[error("the log commits no snapshot")]
+    OtherEvent,
+    #[error("the log commits snapshot {found}, not {snapshot}")]
+    OtherSnapshot { found: SnapshotId, snapshot: SnapshotId },
+    #[error("the file is not proved to be in the snapshot")]
+    File(#[source] FileError),
+}
+
+impl CheckError {
+    /// The step of the check that failed, as `docs/design/receipts.md` numbers them.
+    pub const fn step(&self) -> u8 {
+        match self {
+            Self::OtherVault { .. } => 2,
+            Self::CertificateForm(_) | Self::Certificate(_) => 3,
+            Self::HeaderForm { .. } | Self::Descendant { .. } => 4,
+            Self::Inclusion { .. } | Self::TransactionReceipt | Self::Failed => 5,
+            Self::NoLog { .. } | Self::OtherContract { .. } | Self::OtherEvent | Self::OtherSnapshot { .. } => 6,
+            Self::File(_) => 7,
+        }
+    }
+}
+
+impl Receipt {
+    /// Checks everything that can be checked offline. Without a fingerprint this shows only that the receipt is
+    /// consistent, and anyone can make a consistent one: show the fingerprint found and say so.
+    pub fn check(&self, fingerprint: Option<Fingerprint>) -> Result<Checked, CheckError> {
+        let found = self.fingerprint();
+        if let Some(asked) = fingerprint.filter(|asked| *asked != found) {
+            return Err(CheckError::OtherVault { found, asked });
+        }
+        let header = read_header(0, &self.header)?;
+        let last = self.check_descendants(&header)?;
+        self.check_certificate(&last)?;
+        let event = self.check_log(&self.check_transaction(&header)?)?;
+        let source = SourceId::new(event.source.0);
+        let file = match &self.file {
+            Some(file) => Some(file.check(self.snapshot(), source).map_err(CheckError::File)?),
+            None => None,
+        };
+        Ok(Checked {
+            fingerprint: found,
+            chain_id: self.chain_id,
+            snapshot: self.snapshot(),
+            source,
+            writer: event.writer,
+            commit: event.data,
+            height: header.number,
+            block: hash_of(&self.header),
+            time: header.timestamp,
+            file,
+        })
+    }
+
+    /// Step 4; returns the place of the last header.
+    fn check_descendants(&self, header: &Header) -> Result<BlockPlace, CheckError> {
+        let mut last = BlockPlace { chain_id: self.chain_id, height: header.number, hash: hash_of(&self.header) };
+        for (index, bytes) in (1..).zip(&self.descendants) {
+            let next = read_header(index, bytes)?;
+            let follows = last.height.checked_add(1) == Some(next.number);
+            if !follows || next.parent_hash != B256::new(last.hash.to_bytes()) {
+                return Err(CheckError::Descendant { index });
+            }
+            last = BlockPlace { chain_id: self.chain_id, height: next.number, hash: hash_of(bytes) };
+        }
+        Ok(last)
+    }
+
+    /// Step 3.
+    fn check_certificate(&self, last: &BlockPlace) -> Result<(), CheckError> {
+        let certificate = Certificate::decode(&self.certificate).map_err(CheckError::CertificateForm)?;
+        certificate.verify(&self.ledger_key.0, last).map_err(CheckError::Certificate)
+    }
+
+    /// Step 5.
+    fn check_transaction(&self, header: &Header) -> Result<ReceiptEnvelope, CheckError> {
+        check_receipt(header.receipts_root, self.transaction_index, &self.transaction_receipt, &self.proof)
+            .map_err(|source| CheckError::Inclusion { height: header.number, source })?;
+        let receipt = ReceiptEnvelope::decode_2718_exact(&self.transaction_receipt);
+        let receipt = receipt.map_err(|_| CheckError::TransactionReceipt)?;
+        // Compared as it stands: a state root in the place of the status, as before Byzantium, is no success.
+        if receipt.status_or_post_state() != Eip658Value::Eip658(true) {
+            return Err(CheckError::Failed);
+        }
+        Ok(receipt)
+    }
+
+    /// Step 6.
+    fn check_log(&self, receipt: &ReceiptEnvelope) -> Result<Vault::SnapshotCommitted, CheckError> {
+        let logs = receipt.logs();
+        let log = usize::try_from(self.log_index).ok().and_then(|index| logs.get(index));
+        let log = log.ok_or(CheckError::NoLog { index: self.log_index, count: logs.len() })?;
+        if log.address != self.vault {
+            return Err(CheckError::OtherContract { found: log.address, vault: self.vault });
+        }
+        let event = Vault::SnapshotCommitted::decode_log(log).map_err(|_| CheckError::OtherEvent)?.data;
+        if event.snapshot != self.snapshot {
+            return Err(CheckError::OtherSnapshot {
+                found: SnapshotId::new(event.snapshot.0),
+                snapshot: self.snapshot(),
+            });
+        }
+        Ok(event)
+    }
+}
+
+fn read_header(index: usize, bytes: &[u8]) -> Result<Header, CheckError> {
+    decode_header(bytes).map_err(|source| CheckError::HeaderForm { index, source })
+}
+
+/// The hash of a header in its bytes, which are canonical by now.
+fn hash_of(header: &[u8]) -> BlockHash {
+    BlockHash::new(keccak256(header).0)
+}

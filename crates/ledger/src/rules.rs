@@ -1,0 +1,113 @@
+//! Which transactions may stand in a block at all (B2 and B3), before any of them runs.
+//!
+//! - **Owns** the form of transactions and the right to send.
+//! - **Does not** run transactions; one call asks `Access` at the parent's state.
+//!
+//! Format: `docs/design/ledger.md`, section *Blocks*.
+
+use std::collections::BTreeSet;
+
+use alloy_consensus::transaction::SignerRecoverable;
+use alloy_consensus::{Header, Transaction, TxEnvelope, TxType, Typed2718};
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::SolCall;
+use alloy_trie::KECCAK_EMPTY;
+
+use crate::call::{Call, CallError, CallOutcome, call};
+use crate::contracts::Access;
+use crate::genesis::Genesis;
+use crate::state::StateView;
+
+/// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
+const ENROLLED_GAS: u64 = 1_000_000;
+
+/// Why a transaction cannot stand in a block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionFault {
+    #[error("it has type {found}; types 0 and 2 are taken")]
+    Type { found: u8 },
+    #[error("it is for chain {found}, this is chain {expected}")]
+    Chain { found: u64, expected: u64 },
+    #[error("it names no chain")]
+    NoChain,
+    #[error("it offers a gas price; there are no fees on this ledger")]
+    Price,
+    #[error("it carries value; there is none on this ledger")]
+    Value,
+    #[error("its signature fits no account")]
+    Signature,
+    #[error("its sender {sender} is not enrolled")]
+    Sender { sender: Address },
+    #[error("its gas limit {limit} exceeds the {left} that the block has left")]
+    Gas { limit: u64, left: u64 },
+    #[error("it is not valid here: {reason}")]
+    Invalid { reason: String },
+}
+
+/// The sender of a transaction that has the form of B2.
+pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, TransactionFault> {
+    if !matches!(tx.tx_type(), TxType::Legacy | TxType::Eip1559) {
+        return Err(TransactionFault::Type { found: tx.ty() });
+    }
+    match tx.chain_id() {
+        None => return Err(TransactionFault::NoChain),
+        Some(found) if found != genesis.chain_id => {
+            return Err(TransactionFault::Chain { found, expected: genesis.chain_id });
+        }
+        Some(_) => {}
+    }
+    if tx.max_fee_per_gas() != 0 || tx.max_priority_fee_per_gas().unwrap_or(0) != 0 {
+        return Err(TransactionFault::Price);
+    }
+    if tx.value() != U256::ZERO {
+        return Err(TransactionFault::Value);
+    }
+    tx.recover_signer().map_err(|_| TransactionFault::Signature)
+}
+
+/// The senders that may send at the parent, as B3 has it.
+pub(crate) struct Enrolled<'a, S> {
+    genesis: &'a Genesis,
+    parent: &'a Header,
+    state: &'a S,
+    known: BTreeSet<Address>,
+}
+
+impl<'a, S: StateView> Enrolled<'a, S> {
+    pub(crate) fn at(genesis: &'a Genesis, parent: &'a Header, state: &'a S) -> Self {
+        Self { genesis, parent, state, known: BTreeSet::new() }
+    }
+
+    /// True if this account may send in the next block.
+    pub(crate) fn contains(&mut self, sender: &Address) -> Result<bool, CallError<S::Error>> {
+        if self.known.contains(sender) {
+            return Ok(true);
+        }
+        let enrolled = is_enrolled(self.genesis, self.parent, self.state, sender)?;
+        if enrolled {
+            self.known.insert(*sender);
+        }
+        Ok(enrolled)
+    }
+}
+
+/// True if this account may send in the block after `head`: before `Access` stands, the accounts that genesis names;
+/// from then on, those that `Access` says.
+pub fn is_enrolled<S: StateView>(
+    genesis: &Genesis,
+    head: &Header,
+    state: &S,
+    sender: &Address,
+) -> Result<bool, CallError<S::Error>> {
+    let access = genesis.access_address();
+    let record = state.account(&access).map_err(|source| CallError::View(crate::evm::ViewError::State(source)))?;
+    if record.is_none_or(|record| record.code_hash == KECCAK_EMPTY) {
+        return Ok(genesis.names(sender));
+    }
+    let input = Access::isEnrolledCall { who: *sender }.abi_encode();
+    let ask = Call { gas: Some(ENROLLED_GAS), ..Call::read(Address::ZERO, access, input) };
+    let answer = call(genesis, head, state, &ask)?;
+    let CallOutcome::Returned(output) = answer.outcome else { return Ok(false) };
+    Ok(Access::isEnrolledCall::abi_decode_returns(&output).unwrap_or(false))
+}

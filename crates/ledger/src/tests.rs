@@ -1,0 +1,5 @@
+//! The ledger as a whole: the real contracts, block after block.
+
+mod blocks;
+mod handover;
+pub(crate) mod world;

@@ -1,0 +1,146 @@
+//! Handovers: B5, the key in force, and which chain `recover` takes.
+
+use std::cmp::Ordering;
+
+use alloy_primitives::{Address, B256, TxKind};
+use alloy_sol_types::SolCall;
+
+use super::world::{STEP, World, address, ledger_key, secret};
+use crate::chain::compare;
+use crate::contracts::{Access, Vault};
+use crate::execute::{BuildError, build};
+use crate::replay::ReplayError;
+
+fn handover_call(world: &World, key: [u8; 32]) -> Access::handoverCall {
+    Access::handoverCall { nextKey: B256::new(key), parentHash: world.replay.head().hash_slow() }
+}
+
+fn refused_as_handover(world: &World, txs: Vec<alloy_consensus::TxEnvelope>) -> bool {
+    let built = build(world.genesis(), world.replay.head(), world.replay.state(), txs, world.now() + STEP);
+    matches!(built, Err(BuildError::Handover { .. }))
+}
+
+#[test]
+fn a_recovery_account_names_the_next_key() {
+    let mut world = World::new();
+    let (old, next) = (ledger_key(9), ledger_key(10));
+    let before = world.replay.authority().fingerprint(world.genesis());
+    let made = world.build(vec![world.to_access(&world.recovery, handover_call(&world, next.public()))]);
+    assert_eq!(made.handover, Some(next.public()));
+
+    // The block itself is the first that the next key certifies.
+    let by_old = world.object(&made, &old);
+    assert!(matches!(world.replay.extend(&by_old), Err(ReplayError::Authority { .. })));
+    world.ledger_key = next;
+    world.take(&made);
+    let authority = world.replay.authority();
+    assert_eq!((authority.handovers(), authority.ledger_key()), (1, world.ledger_key.public()));
+    assert_ne!(authority.fingerprint(world.genesis()), before);
+    assert_eq!(world.read(world.genesis().access_address(), Access::handoversCall {}), 1);
+
+    // The old key, which a thief may have, certifies nothing any more.
+    let after = world.build(vec![]);
+    let by_old = world.object(&after, &old);
+    assert!(matches!(world.replay.extend(&by_old), Err(ReplayError::Authority { .. })));
+    world.take(&after);
+}
+
+#[test]
+fn a_stolen_sealing_key_makes_no_handover() {
+    let mut world = World::new();
+    let thief = ledger_key(66);
+    // The thief of the host has the sealing key and the writer account.
+    let call = handover_call(&world, thief.public());
+    assert!(refused_as_handover(&world, vec![world.to_access(&world.writer, call)]));
+    // A block of its own without a handover stays under the old key.
+    let made = world.build(vec![]);
+    assert!(world.replay.extend(&world.object(&made, &thief)).is_err());
+    world.take(&made);
+    assert_eq!(world.replay.authority().handovers(), 0);
+}
+
+#[test]
+fn a_handover_stands_alone_and_on_its_parent() {
+    let world = World::new();
+    let next = ledger_key(10).public();
+    let hand = world.to_access(&world.recovery, handover_call(&world, next));
+    let open = world.to_vault(&world.writer, Vault::openSessionCall { leaseSeconds: 3600 });
+    assert!(refused_as_handover(&world, vec![hand.clone(), open.clone()]));
+    assert!(refused_as_handover(&world, vec![open, hand]));
+
+    let elsewhere = Access::handoverCall { nextKey: B256::new(next), parentHash: B256::repeat_byte(1) };
+    assert!(refused_as_handover(&world, vec![world.to_access(&world.recovery, elsewhere)]));
+    let no_key = Access::handoverCall { nextKey: B256::ZERO, parentHash: world.replay.head().hash_slow() };
+    assert!(refused_as_handover(&world, vec![world.to_access(&world.recovery, no_key)]));
+}
+
+#[test]
+fn a_removed_recovery_account_hands_nothing_over() {
+    let mut world = World::new();
+    let who = address(world.recovery.account());
+    world.seal(world.to_access(&world.owner, Access::removeRecoveryCall { who }));
+    let call = handover_call(&world, ledger_key(10).public());
+    let built = build(
+        world.genesis(),
+        world.replay.head(),
+        world.replay.state(),
+        vec![world.to_access(&world.recovery, call)],
+        world.now() + STEP,
+    );
+    assert!(matches!(built, Err(BuildError::Transaction { .. })), "{built:?}");
+
+    // Enrolled in another role it may send, and still hands nothing over.
+    let enrol = Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
+    world.seal(world.to_access(&world.owner, enrol));
+    let call = handover_call(&world, ledger_key(10).public());
+    assert!(refused_as_handover(&world, vec![world.to_access(&world.recovery, call)]));
+}
+
+/// A contract as recovery account would let any enrolled sender hand over: its signature would not be a recovery
+/// account's. Such a block is invalid.
+#[test]
+fn a_handover_inside_another_call_is_refused() {
+    let mut world = World::new();
+    // Forwards its input to `Access`.
+    let mut runtime = alloy_primitives::hex!("366000600037600060003660006000" "73").to_vec();
+    runtime.extend_from_slice(world.genesis().access_address().as_slice());
+    runtime.extend_from_slice(&alloy_primitives::hex!("5af100"));
+    let length = u8::try_from(runtime.len()).unwrap();
+    let mut init = vec![0x60, length, 0x60, 12, 0x60, 0, 0x39, 0x60, length, 0x60, 0, 0xf3];
+    init.extend_from_slice(&runtime);
+    let forwarder = address(world.owner.account()).create(world.nonce(&world.owner));
+    world.seal(world.tx(&world.owner, TxKind::Create, init));
+    world.seal(world.to_access(&world.owner, Access::addRecoveryCall { who: forwarder }));
+
+    let input = handover_call(&world, ledger_key(66).public()).abi_encode();
+    assert!(refused_as_handover(&world, vec![world.tx(&world.writer, TxKind::Call(forwarder), input)]));
+    // The forwarder does reach `Access`: without the right parent nothing is emitted and the block is an ordinary one.
+    let input = Access::handoverCall { nextKey: B256::repeat_byte(1), parentHash: B256::ZERO }.abi_encode();
+    let made = world.build(vec![world.tx(&world.writer, TxKind::Call(forwarder), input)]);
+    assert_eq!(made.handover, None);
+}
+
+#[test]
+fn recover_prefers_handovers_then_height() {
+    let mut recovered = World::new();
+    let mut stolen = World::new();
+    let call = handover_call(&recovered, ledger_key(10).public());
+    let made = recovered.build(vec![recovered.to_access(&recovered.recovery, call)]);
+    recovered.ledger_key = ledger_key(10);
+    recovered.take(&made);
+    for _ in 0..5 {
+        stolen.seal_all(vec![]);
+    }
+    let (a, b) = (recovered.replay.authority(), stolen.replay.authority());
+    assert!(b.height() > a.height());
+    assert_eq!(compare(a, b), Ordering::Greater);
+    assert_eq!(compare(b, World::new().replay.authority()), Ordering::Greater);
+}
+
+#[test]
+fn genesis_accounts_alone_cannot_hand_over_before_access_stands() {
+    let world = World::begin(1 << 40);
+    let call = handover_call(&world, ledger_key(66).public());
+    // A call to an address without code succeeds in the EVM; it must not count as a handover.
+    assert!(refused_as_handover(&world, vec![world.to_access(&secret(2), call)]));
+}

@@ -1,0 +1,62 @@
+//! How long a site may take and how often it is asked again.
+//!
+//! The deadline is that of a whole call with its retries, so a slow site costs a run at most one deadline: behind it
+//! the site is down.
+
+use std::time::Duration;
+
+use blockhouse_types::limits::MIB;
+
+/// The limits of one call to a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Granted to every call.
+    pub base: Duration,
+    /// Granted on top for every begun mebibyte.
+    pub per_mib: Duration,
+    /// How often a call that failed with a passing error is tried again.
+    pub retries: u32,
+    /// The pause before the first retry; each later one is four times as long.
+    pub back_off: Duration,
+}
+
+impl Default for Patience {
+    /// The page's numbers. A disk that has to spin up answers in 15 s, 1 MiB/s is a bad line; three retries with
+    /// pauses of 0.1, 0.4 and 1.6 s get over what passes at all.
+    fn default() -> Self {
+        Self {
+            base: Duration::from_mins(1),
+            per_mib: Duration::from_secs(1),
+            retries: 3,
+            back_off: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Patience {
+    /// How long a call that moves so many bytes may take.
+    pub fn deadline(&self, bytes: u64) -> Duration {
+        let mebibytes = u32::try_from(bytes.div_ceil(MIB as u64)).unwrap_or(u32::MAX);
+        self.base.saturating_add(self.per_mib.saturating_mul(mebibytes))
+    }
+
+    /// The pause before a retry, counted from 0.
+    pub(crate) fn pause(&self, retry: u32) -> Duration {
+        self.back_off.saturating_mul(4_u32.saturating_pow(retry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_grows_with_every_begun_mebibyte() {
+        let patience = Patience::default();
+        assert_eq!(patience.deadline(0), Duration::from_mins(1));
+        assert_eq!(patience.deadline(1), Duration::from_secs(61));
+        assert_eq!(patience.deadline(16 << 20), Duration::from_secs(76));
+        assert!(patience.deadline(u64::MAX) > patience.deadline(1 << 40));
+        assert_eq!([0, 1, 2].map(|retry| patience.pause(retry).as_millis()), [100, 400, 1600]);
+    }
+}

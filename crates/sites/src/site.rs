@@ -1,0 +1,332 @@
+//! One storage site: opened by its marker, asked within deadlines.
+//!
+//! - **Owns** the operations on objects and what a failure means for the rest of the run.
+//! - **Does not** know what objects hold, and does not choose among sites: `vault` and `sites` do.
+//!
+//! # Invariants
+//! - **W1** Nothing is read from or written to a site whose marker is missing or another one's. Every write looks for
+//!   the marker again, and so does every answer that something is absent: an unmounted disk is not an empty one.
+//! - **S1** A call ends within its deadline. A site that exceeds one is down for the rest of the run.
+//! - **S2** After a failed write or sync a site takes no more writes in this run; it can still be read.
+//! - **S3** No more than [`SITE_CONCURRENCY`] calls are at one site at a time, also counting those that hang.
+//!
+//! Format: `docs/design/sites.md`.
+
+mod create;
+mod line;
+mod listing;
+mod probe;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use blockhouse_types::{SiteId, VaultId};
+use bytes::Bytes;
+use opendal::{EntryMode, ErrorKind, Operator};
+use rustix::io::Errno;
+
+pub use create::CreateError;
+pub use line::SiteState;
+pub use listing::{Listed, Listing};
+pub use probe::ProbeReport;
+
+use crate::backend::Backend;
+use crate::domains::SiteDomain;
+use crate::error::{Cause, DownReason, Operation, SiteDown, SiteError, is};
+use crate::file_layer::{FileLayer, Put, Swept, TEMPORARY_FOLDER, WriteError};
+use crate::key::{ObjectKey, Prefix};
+use crate::marker::{Expected, Marker};
+use crate::name::SiteName;
+use crate::patience::Patience;
+use crate::url::{Labels, SiteSpec, SiteUrl};
+use line::{Line, Work};
+
+/// Calls at one site at a time. A file system commits the syncs of several writers together, which eight use well;
+/// more only fill the pool of blocking threads when a site hangs.
+pub const SITE_CONCURRENCY: usize = 8;
+
+/// A site that is open. Copies are handles of the same site.
+#[derive(Debug, Clone)]
+pub struct Site {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    spec: SiteSpec,
+    marker: Marker,
+    backend: Backend,
+    line: Line,
+}
+
+impl Site {
+    /// Opens the site if its folder holds the expected marker.
+    pub async fn open(spec: &SiteSpec, expected: Expected, patience: Patience) -> Result<Self, SiteDown> {
+        let line = Line::new(spec.name.clone(), patience);
+        let backend = open_backend(spec, &line).await.map_err(|reason| line.down_with(reason))?;
+        Self::open_on(backend, spec, expected, patience).await
+    }
+
+    /// The same on a given backend.
+    pub async fn open_on(
+        backend: Backend,
+        spec: &SiteSpec,
+        expected: Expected,
+        patience: Patience,
+    ) -> Result<Self, SiteDown> {
+        let line = Line::new(spec.name.clone(), patience);
+        let marker = read_marker(&backend, &line, spec).await.map_err(|reason| line.down_with(reason))?;
+        expected.check(&marker).map_err(|reason| line.down_with(Arc::new(reason)))?;
+        Ok(Self { inner: Arc::new(Inner { spec: spec.clone(), marker, backend, line }) })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SiteId {
+        self.inner.marker.site
+    }
+
+    /// The vault it belongs to.
+    pub fn vault(&self) -> VaultId {
+        self.inner.marker.vault
+    }
+
+    /// Its name, as the vault's configuration has it.
+    pub fn name(&self) -> &SiteName {
+        &self.inner.spec.name
+    }
+
+    /// Where it is and what it is called.
+    pub fn spec(&self) -> &SiteSpec {
+        &self.inner.spec
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &SiteUrl {
+        &self.inner.spec.url
+    }
+
+    /// Its region and provider.
+    pub fn labels(&self) -> &Labels {
+        &self.inner.spec.labels
+    }
+
+    /// The device of its folder.
+    pub fn device(&self) -> Option<u64> {
+        self.inner.backend.device
+    }
+
+    /// What it shares with other sites.
+    pub fn domain(&self) -> SiteDomain {
+        let Labels { region, provider } = self.labels().clone();
+        SiteDomain { device: self.device(), provider, region }
+    }
+
+    /// Whether it answers, by what it did so far.
+    pub fn state(&self) -> SiteState {
+        self.inner.line.state()
+    }
+
+    /// Writes an object, unless its name is taken. When this returns, the object survives a loss of power.
+    pub async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<Put, SiteError> {
+        let path = key.path();
+        let work = Work { operation: Operation::Put, object: &path, bytes: bytes.len() as u64 };
+        let (length, limit) = (bytes.len() as u64, key.max_len());
+        if length > limit {
+            return Err(self.inner.line.error(work, Cause::TooLong { length, limit }));
+        }
+        self.change(work, move |layer, path| layer.put(path, &bytes)).await
+    }
+
+    /// Reads a whole object.
+    pub async fn get(&self, key: &ObjectKey) -> Result<Bytes, SiteError> {
+        if let Some(length) = self.length(Operation::Get, key).await? {
+            return self.get_range(key, 0..length).await;
+        }
+        let work = Work { operation: Operation::Get, object: &key.path(), bytes: 0 };
+        Err(self.inner.line.error(work, Cause::NotFound))
+    }
+
+    /// Reads a part of an object, all of it or nothing.
+    pub async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, SiteError> {
+        let path = key.path();
+        let length = range.end.saturating_sub(range.start);
+        let work = Work { operation: Operation::Get, object: &path, bytes: length };
+        if range.end > key.max_len() {
+            return Err(self.inner.line.error(work, Cause::TooLong { length: range.end, limit: key.max_len() }));
+        }
+        let read = self.inner.line.run(work, |_turn| read_range(self.operator(), &path, range.clone())).await;
+        if read.as_ref().is_err_and(SiteError::is_not_found) {
+            self.confirm_marker(work).await?;
+        }
+        read
+    }
+
+    /// The length of an object, or that it is not there.
+    pub async fn stat(&self, key: &ObjectKey) -> Result<Option<u64>, SiteError> {
+        self.length(Operation::Stat, key).await
+    }
+
+    /// Begins to list the objects of a folder.
+    pub fn list(&self, prefix: Prefix) -> Listing {
+        Listing::begin(self.clone(), prefix)
+    }
+
+    /// Lists the objects of a folder, in no order.
+    pub async fn list_all(&self, prefix: Prefix) -> Result<Vec<Listed>, SiteError> {
+        Listing::collect(self, prefix).await
+    }
+
+    /// Removes an object; false if it was not there.
+    pub async fn delete(&self, key: &ObjectKey) -> Result<bool, SiteError> {
+        let path = key.path();
+        let work = Work { operation: Operation::Delete, object: &path, bytes: 0 };
+        self.change(work, FileLayer::delete).await
+    }
+
+    /// Removes temporary files that were last written to `age` or longer before `now`.
+    pub async fn sweep(&self, now: SystemTime, age: Duration) -> Result<Swept, SiteError> {
+        let work = Work { operation: Operation::Sweep, object: TEMPORARY_FOLDER, bytes: 0 };
+        self.change(work, move |layer, _| layer.sweep(now, age)).await
+    }
+
+    fn operator(&self) -> &Operator {
+        &self.inner.backend.operator
+    }
+
+    async fn length(&self, operation: Operation, key: &ObjectKey) -> Result<Option<u64>, SiteError> {
+        let path = key.path();
+        let work = Work { operation, object: &path, bytes: 0 };
+        let found = self.inner.line.run(work, |_turn| length_of(self.operator(), &path, key.max_len())).await?;
+        if found.is_none() {
+            self.confirm_marker(work).await?;
+        }
+        Ok(found)
+    }
+
+    /// Runs a write on a blocking thread, once the marker is seen.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: Work<'_>,
+        write: impl Fn(&FileLayer, &str) -> Result<T, WriteError> + Clone + Send + 'static,
+    ) -> Result<T, SiteError> {
+        let changed = self
+            .inner
+            .line
+            .run(work, |turn| {
+                let (layer, write, path) = (self.inner.backend.layer.clone(), write.clone(), work.object.to_owned());
+                // The turn goes along: a thread that hangs keeps its place at the site.
+                blocking(move || {
+                    let _turn = turn;
+                    if !layer.disk().exists(&ObjectKey::Marker.path()).map_err(Cause::Read)? {
+                        return Ok(None);
+                    }
+                    Ok(Some(write(&layer, &path)?))
+                })
+            })
+            .await?;
+        changed.ok_or_else(|| self.lost_marker(work))
+    }
+
+    /// Tells an absent object from an absent site.
+    async fn confirm_marker(&self, work: Work<'_>) -> Result<(), SiteError> {
+        let marker = ObjectKey::Marker;
+        let path = marker.path();
+        let look = Work { object: &path, bytes: 0, ..work };
+        match self.inner.line.run(look, |_turn| length_of(self.operator(), &path, marker.max_len())).await? {
+            Some(_) => Ok(()),
+            None => Err(self.lost_marker(work)),
+        }
+    }
+
+    fn lost_marker(&self, work: Work<'_>) -> SiteError {
+        let reason = self.inner.line.mark_down(DownReason::NoMarker { path: self.url().path().to_owned() });
+        self.inner.line.error(work, Cause::Down(reason))
+    }
+}
+
+/// Opens the folder of a site within a deadline.
+async fn open_backend(spec: &SiteSpec, line: &Line) -> Result<Backend, Arc<DownReason>> {
+    let work = Work { operation: Operation::Open, object: "its folder", bytes: 0 };
+    let opened = line
+        .run(work, |turn| {
+            let path = spec.url.path().to_owned();
+            blocking(move || {
+                let _turn = turn;
+                Backend::file(&path).map_err(Cause::Read)
+            })
+        })
+        .await;
+    opened.map_err(|error| {
+        let path = || spec.url.path().to_owned();
+        match error.cause {
+            Cause::Down(reason) => reason,
+            Cause::Read(source) if is(&source, Errno::NOENT) => Arc::new(DownReason::Absent { path: path() }),
+            Cause::Read(source) if is(&source, Errno::NOTDIR) => Arc::new(DownReason::NotAFolder { path: path() }),
+            cause => Arc::new(cause.to_reason(work.operation, work.object)),
+        }
+    })
+}
+
+async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<Marker, Arc<DownReason>> {
+    let marker = ObjectKey::Marker;
+    let path = marker.path();
+    let work = Work { operation: Operation::Open, object: "its marker", bytes: 0 };
+    let read = line
+        .run(work, |_turn| async {
+            match length_of(&backend.operator, &path, marker.max_len()).await? {
+                Some(length) => read_range(&backend.operator, &path, 0..length).await,
+                None => Err(Cause::NotFound),
+            }
+        })
+        .await;
+    match read.map_err(|error| error.cause) {
+        Ok(bytes) => Marker::decode(&bytes).map_err(|error| Arc::new(DownReason::BadMarker(error))),
+        Err(Cause::NotFound) => Err(Arc::new(DownReason::NoMarker { path: spec.url.path().to_owned() })),
+        Err(Cause::Down(reason)) => Err(reason),
+        Err(cause) => Err(Arc::new(cause.to_reason(work.operation, work.object))),
+    }
+}
+
+/// The length of a file, none if it is not there. What is no file or too long is refused before it is opened: a pipe
+/// would never answer.
+async fn length_of(operator: &Operator, path: &str, limit: u64) -> Result<Option<u64>, Cause> {
+    let metadata = match operator.stat(path).await.map_err(Cause::from) {
+        Err(Cause::NotFound) => return Ok(None),
+        metadata => metadata?,
+    };
+    if metadata.mode() != EntryMode::FILE {
+        return Err(Cause::NotAFile);
+    }
+    let length = metadata.content_length();
+    if length > limit {
+        return Err(Cause::TooLong { length, limit });
+    }
+    Ok(Some(length))
+}
+
+async fn read_range(operator: &Operator, path: &str, range: Range<u64>) -> Result<Bytes, Cause> {
+    let length = range.end.saturating_sub(range.start);
+    let end = range.end;
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    match operator.read_with(path).range(range).await {
+        Ok(buffer) if buffer.len() as u64 == length => Ok(buffer.to_bytes()),
+        Ok(_) => Err(Cause::Short { end }),
+        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => Err(Cause::Short { end }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs blocking work on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Cause> + Send + 'static) -> Result<T, Cause> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|ended| Err(Cause::Read(io::Error::other(ended))))
+}
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,131 @@
+//! Listing the objects of a site, page by page.
+//!
+//! A listing of millions of shards neither fits one deadline nor has to fit into memory: each page has its own.
+
+use std::mem;
+
+use futures::TryStreamExt;
+use opendal::Lister;
+
+use super::{Site, Work};
+use crate::error::{Cause, Operation, SiteError};
+use crate::key::{ObjectKey, Prefix};
+
+/// Objects of a page: enough that a round trip does not count, few enough for a minute on a slow disk.
+const PAGE: usize = 1000;
+
+/// An object that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Which one.
+    pub key: ObjectKey,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// A listing in progress.
+pub struct Listing {
+    site: Site,
+    prefix: Prefix,
+    path: String,
+    progress: Progress,
+    strangers: u64,
+}
+
+enum Progress {
+    Begin,
+    Within(Box<Lister>),
+    End,
+}
+
+impl Listing {
+    pub(super) fn begin(site: Site, prefix: Prefix) -> Self {
+        Self { site, prefix, path: prefix.path(), progress: Progress::Begin, strangers: 0 }
+    }
+
+    /// What is listed.
+    pub fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
+    /// How many files were met whose names are not those of objects; they are left alone.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
+    /// The next objects, in no order; none at the end. After an error the listing has ended, incomplete.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Listed>>, SiteError> {
+        let (site, path) = (self.site.clone(), self.path.clone());
+        let work = Work { operation: Operation::List, object: &path, bytes: 0 };
+        let line = &site.inner.line;
+        let page = match line.turn(work).await {
+            Ok(_turn) => line.within_deadline(work, self.read_page()).await,
+            Err(cause) => Err(cause),
+        };
+        let page = page.map_err(|cause| {
+            if !cause.is_passing() {
+                line.judge(work, &cause);
+            }
+            line.error(work, cause)
+        })?;
+        if page.is_none() {
+            // A folder that is not there lists as empty.
+            site.confirm_marker(work).await?;
+        }
+        Ok(page)
+    }
+
+    async fn read_page(&mut self) -> Result<Option<Vec<Listed>>, Cause> {
+        // Taken out for the time of the call: an error or a cancel in between ends the listing.
+        let mut lister = match mem::replace(&mut self.progress, Progress::End) {
+            Progress::Begin => Box::new(self.site.operator().lister_with(&self.path).recursive(true).await?),
+            Progress::Within(lister) => lister,
+            Progress::End => return Ok(None),
+        };
+        let mut page = Vec::new();
+        while page.len() < PAGE {
+            let Some(entry) = lister.try_next().await? else {
+                return Ok(Some(page).filter(|page| !page.is_empty()));
+            };
+            if entry.metadata().is_dir() {
+                continue;
+            }
+            match ObjectKey::parse(entry.path()) {
+                Ok(key) if entry.metadata().is_file() && entry.path().starts_with(&self.path) => {
+                    page.push(Listed { key, length: entry.metadata().content_length() });
+                }
+                _ => self.strangers += 1,
+            }
+        }
+        self.progress = Progress::Within(lister);
+        Ok(Some(page))
+    }
+
+    /// All of it, begun again after a passing error.
+    pub(super) async fn collect(site: &Site, prefix: Prefix) -> Result<Vec<Listed>, SiteError> {
+        let patience = site.inner.line.patience();
+        let mut retry = 0;
+        loop {
+            match Self::begin(site.clone(), prefix).rest().await {
+                Err(error) if error.is_passing() && retry < patience.retries => {
+                    tokio::time::sleep(patience.pause(retry)).await;
+                    retry += 1;
+                }
+                Err(error) => {
+                    let work = Work { operation: Operation::List, object: &error.object, bytes: 0 };
+                    site.inner.line.judge(work, &error.cause);
+                    return Err(error);
+                }
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn rest(mut self) -> Result<Vec<Listed>, SiteError> {
+        let mut all = Vec::new();
+        while let Some(page) = self.next_page().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+}

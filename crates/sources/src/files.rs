@@ -1,0 +1,39 @@
+//! Folders and files: walked, read and written back with everything POSIX says of them.
+//!
+//! - **Owns** the order of a walk, what counts as unreadable, excluded, changed or live, and the rules of restoring.
+//! - **Does not** know chunks, manifests or keys: it hands out metadata and bytes, and takes them back. Linux only.
+//!
+//! # Invariants
+//! - **F1** A walk yields the entries of a folder in ascending byte order of their names, each exactly once.
+//! - **F2** What could not be read is yielded as [`Unreadable`] with its reason; only excludes leave something out, and are counted.
+//! - **F3** No symbolic link is ever followed below a root or below a restore target.
+//! - **F4** A capture changes nothing but access times, and those only where the system does not let it do otherwise.
+//! - **F5** Bytes that a file no longer has are an error, never zeros.
+//!
+//! Format: `docs/design/manifests.md`, section *Tree*.
+
+mod accounts;
+mod attributes;
+mod excludes;
+mod found;
+mod list;
+mod live;
+mod read;
+mod restore;
+mod root_name;
+mod source;
+mod trail;
+mod walk;
+
+pub use accounts::Accounts;
+pub use excludes::ExcludeError;
+pub use found::{AttributeUnread, DeviceNumber, Entry, Found, Identity, Listing, Reason, Unreadable};
+pub use live::{LiveRemedy, LiveSource, Process, Seen};
+pub use read::{ChangedWhileRead, Extent, FileReader, ReadError};
+pub use restore::{
+    Aspect, Conflict, Decision, Existing, FileWriter, NotRestored, Overwrite, Ownership, PathError, Placing,
+    RestoreError, RestorePath, RestoreTarget, Special, TEMPORARY_PREFIX, Wanted, decide,
+};
+pub use root_name::{RootNameError, decode_root_name, encode_root_name};
+pub use source::{Capture, CaptureError, FilesSource, OpenSourceError, Options, Root};
+pub use walk::{Event, Folder, Walk};

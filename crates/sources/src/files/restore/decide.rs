@@ -1,0 +1,158 @@
+//! What to do with what already stands in the target: a pure decision.
+
+use blockhouse_types::{EntryKind, Timestamp};
+
+/// What the user allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// What exists stays as it is.
+    Never,
+    /// A file is replaced if it differs; something of another kind stays.
+    IfChanged,
+    /// Everything but a folder that is not empty is replaced.
+    Always,
+}
+
+/// What stands in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its length.
+    pub size: u64,
+    /// When its content changed last.
+    pub mtime: Timestamp,
+}
+
+/// What the snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its length, if it is a file.
+    pub size: u64,
+    /// When its content changed last.
+    pub mtime: Timestamp,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing is there: write it, with [`Placing::New`].
+    Create,
+    /// Write it in place of what is there, with [`Placing::Replace`].
+    Replace,
+    /// The content is there already: set the metadata only.
+    SetMetadata,
+    /// Leave what is there alone.
+    Keep,
+    /// It cannot be written, and nothing in it either.
+    Refuse(Conflict),
+}
+
+/// Why something cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Something of another kind is there and may not be replaced.
+    #[error("something of another kind is there")]
+    OtherKind(EntryKind),
+}
+
+/// Whether something may be replaced when it gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    /// Nothing may be there.
+    New,
+    /// What is there is replaced, in one step where the system can; of folders only empty ones.
+    Replace,
+}
+
+/// Decides. `has_same_content` compares the existing file with the wanted content and is asked only if that matters: for
+/// files of equal size under [`Overwrite::IfChanged`]. Without it equal sizes and times count as equal content.
+pub fn decide<E>(
+    overwrite: Overwrite,
+    wanted: &Wanted,
+    existing: Option<&Existing>,
+    has_same_content: Option<impl FnOnce() -> Result<bool, E>>,
+) -> Result<Decision, E> {
+    let Some(existing) = existing else { return Ok(Decision::Create) };
+    if existing.kind != wanted.kind {
+        return Ok(match overwrite {
+            Overwrite::Always => Decision::Replace,
+            Overwrite::Never | Overwrite::IfChanged => Decision::Refuse(Conflict::OtherKind(existing.kind)),
+        });
+    }
+    match (overwrite, wanted.kind) {
+        (Overwrite::Never, _) => Ok(Decision::Keep),
+        (Overwrite::IfChanged | Overwrite::Always, EntryKind::Directory) => Ok(Decision::SetMetadata),
+        (Overwrite::IfChanged, EntryKind::File) => {
+            let is_same = existing.size == wanted.size
+                && match has_same_content {
+                    Some(compare) => compare()?,
+                    None => existing.mtime == wanted.mtime,
+                };
+            Ok(if is_same { Decision::SetMetadata } else { Decision::Replace })
+        }
+        // Links, pipes and devices are written anew sooner than compared.
+        (Overwrite::IfChanged | Overwrite::Always, _) => Ok(Decision::Replace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    const THEN: Timestamp = Timestamp { seconds: 5, nanoseconds: 7 };
+    const LATER: Timestamp = Timestamp { seconds: 6, nanoseconds: 7 };
+
+    type Compare = fn() -> Result<bool, Infallible>;
+
+    fn decided(overwrite: Overwrite, wanted: Wanted, existing: Option<Existing>, compare: Option<Compare>) -> Decision {
+        decide(overwrite, &wanted, existing.as_ref(), compare).unwrap()
+    }
+
+    fn file(size: u64, mtime: Timestamp) -> (Wanted, Existing) {
+        (Wanted { kind: EntryKind::File, size, mtime }, Existing { kind: EntryKind::File, size, mtime })
+    }
+
+    #[test]
+    fn never_touches_nothing_that_exists() {
+        let (wanted, _) = file(1, THEN);
+        let (_, existing) = file(2, LATER);
+        assert_eq!(decided(Overwrite::Never, wanted, Some(existing), None), Decision::Keep);
+        assert_eq!(decided(Overwrite::Never, wanted, None, None), Decision::Create);
+    }
+
+    #[test]
+    fn if_changed_believes_the_content_before_the_times() {
+        let (wanted, same) = file(1, THEN);
+        let (_, later) = file(1, LATER);
+        let (_, longer) = file(2, THEN);
+        let decided = |existing, compare| decided(Overwrite::IfChanged, wanted, Some(existing), compare);
+        assert_eq!(decided(same, None), Decision::SetMetadata);
+        assert_eq!(decided(later, None), Decision::Replace);
+        assert_eq!(decided(later, Some(|| Ok(true))), Decision::SetMetadata);
+        assert_eq!(decided(same, Some(|| Ok(false))), Decision::Replace);
+        assert_eq!(decided(longer, Some(|| panic!("sizes differ"))), Decision::Replace);
+    }
+
+    #[test]
+    fn another_kind_gives_way_to_always_only() {
+        let (wanted, _) = file(1, THEN);
+        let folder = Existing { kind: EntryKind::Directory, size: 0, mtime: THEN };
+        let refused = Decision::Refuse(Conflict::OtherKind(EntryKind::Directory));
+        assert_eq!(decided(Overwrite::Never, wanted, Some(folder), None), refused);
+        assert_eq!(decided(Overwrite::IfChanged, wanted, Some(folder), None), refused);
+        assert_eq!(decided(Overwrite::Always, wanted, Some(folder), None), Decision::Replace);
+    }
+
+    #[test]
+    fn folders_are_merged() {
+        let wanted = Wanted { kind: EntryKind::Directory, size: 0, mtime: THEN };
+        let existing = Existing { kind: EntryKind::Directory, size: 4096, mtime: LATER };
+        assert_eq!(decided(Overwrite::Always, wanted, Some(existing), None), Decision::SetMetadata);
+        assert_eq!(decided(Overwrite::Never, wanted, Some(existing), None), Decision::Keep);
+    }
+}

@@ -1,0 +1,285 @@
+//! Backing up: from folders to an acknowledged snapshot, in the write order that is the safety argument.
+//!
+//! - **Owns** the order of steps and what each failure means.
+//! - **Does not** read files (`blockhouse-sources`), place shards (`stripes`) or know contracts (`ledger`).
+//!
+//! # Invariants
+//! - **O1** A snapshot on the ledger has all its objects durable.
+//! - **O3** Nothing acknowledged depends on unsynced data.
+//!
+//! Format: `docs/design/sites.md`, section *Write order of a backup*.
+
+mod commit;
+mod session;
+mod sink;
+mod source;
+mod store;
+mod stream;
+mod walker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use blockhouse_crypto::Secret;
+use blockhouse_homes::HomeError;
+use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::domain::DomainKind;
+use blockhouse_pipeline::manifest::{FactError, SealManifestError};
+use blockhouse_pipeline::pack::PackKeys;
+use blockhouse_sources::files::{CaptureError, FilesSource, OpenSourceError, Options};
+use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
+
+use crate::blocks::BlocksError;
+use crate::cache::{CacheReader, CacheWriter};
+use crate::folder::UpdateError;
+use crate::index::IndexError;
+use crate::ledger::{Ledger, LedgerError, Recorded, Session};
+use crate::progress::Progress;
+use crate::publish::TooFewCopies;
+use crate::recipients::RecipientsError;
+use crate::vault::{HostSecrets, Vault};
+
+pub use session::CatchUpError;
+pub use store::StoreError;
+pub use walker::{Findings, Flaw, WalkError};
+use store::{ChunkStore, StoreKeys, Stored};
+use walker::{Tree, Walker};
+
+/// What to back up, and how.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The paths.
+    pub paths: Vec<PathBuf>,
+    /// The source's name; else it is known by host and paths.
+    pub source: Option<String>,
+    /// The name of this host.
+    pub host: String,
+    /// What to leave out.
+    pub excludes: Vec<String>,
+    /// Tags, each `key=value`.
+    pub tags: Vec<String>,
+    /// The base level of compression.
+    pub level: i32,
+    /// Who shares chunks with this source.
+    pub dedup: DomainKind,
+    /// Read files that a running node or database holds.
+    pub allow_live: bool,
+}
+
+/// An acknowledged snapshot.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its source.
+    pub source: SourceId,
+    /// Where the commit stands.
+    pub recorded: Recorded,
+    /// What the walk found.
+    pub findings: Findings,
+    /// Plain bytes that were not there before.
+    pub new_bytes: u64,
+    /// Bytes of the packs written, before coding.
+    pub stored_bytes: u64,
+    /// Stripes written.
+    pub stripes: u64,
+    /// What the snapshot survives.
+    pub durability: Durability,
+    /// What it would survive with every site up.
+    pub plan: Durability,
+}
+
+impl BackupReport {
+    /// True if the snapshot survives less than the plan.
+    pub const fn is_degraded(&self) -> bool {
+        self.durability.w < self.plan.w
+    }
+}
+
+/// Why a backup did not become a snapshot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// This host holds no secrets of the vault.
+    #[error("this host holds no writer's secrets of the vault: it can read and cannot back up")]
+    NoWriter,
+    /// The paths.
+    #[error("the source cannot be backed up")]
+    Source(#[from] OpenSourceError),
+    /// A running node or database.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The configuration could not be changed.
+    #[error(transparent)]
+    Config(#[from] UpdateError),
+    /// The recipients.
+    #[error(transparent)]
+    Recipients(#[from] RecipientsError),
+    /// The owner has not approved the recipients.
+    #[error("the owner has not approved the recipients of this host's configuration for source {source_id}")]
+    NotApproved { source_id: SourceId },
+    /// The ledger.
+    #[error("the ledger did not take the backup")]
+    Ledger(#[from] LedgerError),
+    /// The embedded ledger.
+    #[error("the embedded ledger failed")]
+    Home(#[from] HomeError),
+    /// The index.
+    #[error("the index could not be used")]
+    Index(#[from] IndexError),
+    /// The index could not be brought up to the sites.
+    #[error("the index could not be brought up to what the sites hold")]
+    CatchUp(#[from] CatchUpError),
+    /// The chunks.
+    #[error("the data could not be stored")]
+    Store(#[from] StoreError),
+    /// The walk.
+    #[error("the source could not be read into the vault")]
+    Walk(#[from] WalkError),
+    /// The file cache.
+    #[error("could not write the file cache in {}", folder.display())]
+    Cache { folder: PathBuf, #[source] source: std::io::Error },
+    /// A fact.
+    #[error("a fact of the snapshot cannot be recorded")]
+    Fact(#[from] FactError),
+    /// The manifest.
+    #[error("the manifest could not be sealed")]
+    Manifest(#[from] SealManifestError),
+    /// Too few copies.
+    #[error(transparent)]
+    Copies(#[from] TooFewCopies),
+    /// Blocks could not be copied.
+    #[error("the ledger's blocks could not be copied to the sites")]
+    Blocks(#[from] BlocksError),
+    /// A stripe that the snapshot needs is gone.
+    #[error("stripe {stripe}, which the snapshot needs, is not at the sites any more")]
+    StripeGone { stripe: blockhouse_types::StripeId },
+    /// The loss of one more site would be the loss of the snapshot.
+    #[error("the snapshot would not survive the loss of one more site ({durability}), the plan survives {planned}")]
+    AtRisk { durability: Durability, planned: u16 },
+    /// A task ended early.
+    #[error("a task of the backup was stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+/// How long a session's lease is, and how often it is renewed.
+const LEASE_SECONDS: u64 = 24 * 60 * 60;
+const RENEWAL: std::time::Duration = std::time::Duration::from_secs(6 * 60 * 60);
+
+/// Backs up, and returns once the snapshot is acknowledged.
+pub async fn back_up(
+    vault: &Vault,
+    request: &BackupRequest,
+    progress: &Arc<Progress>,
+) -> Result<BackupReport, BackupError> {
+    let secrets = vault.secrets().ok_or(BackupError::NoWriter)?;
+    let options = Options { excludes: request.excludes.clone(), allow_live: request.allow_live };
+    let files = FilesSource::try_new(&request.paths, &options)?;
+    drop(files.capture()?);
+    let source = source::enrol(vault, request, &files)?;
+    let recipients = crate::recipients::of_config(vault.config())?;
+    let ledger = vault.ledger_as(&secrets.writer);
+    if !ledger.is_approved(source, recipients.hash()).await? {
+        return Err(BackupError::NotApproved { source_id: source });
+    }
+    let session = ledger.open_session(LEASE_SECONDS).await?;
+    let keeper = keep_lease(ledger.clone(), session);
+    let run = Run { vault, secrets, request, ledger: &ledger, session, source };
+    let done = run.store_and_commit(files, recipients, progress).await;
+    keeper.abort();
+    if done.is_err() {
+        // The lease would end by itself; ending it now spares the ledger a live session. The first error is the one to tell.
+        let _ = ledger.end_session(session.id).await;
+    }
+    done
+}
+
+/// Renews the lease of a long backup.
+fn keep_lease(ledger: Ledger, session: Session) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            // A lease that cannot be renewed makes the commit fail, which tells the reason.
+            let _ = ledger.renew_session(session.id, LEASE_SECONDS).await;
+        }
+    })
+}
+
+/// One running backup.
+struct Run<'a> {
+    vault: &'a Vault,
+    secrets: &'a HostSecrets,
+    request: &'a BackupRequest,
+    ledger: &'a Ledger,
+    session: Session,
+    source: SourceId,
+}
+
+impl Run<'_> {
+    async fn store_and_commit(
+        &self,
+        files: FilesSource,
+        recipients: blockhouse_crypto::RecipientSet,
+        progress: &Arc<Progress>,
+    ) -> Result<BackupReport, BackupError> {
+        let domain = self.secrets.write.domain(self.request.dedup, self.source);
+        let stripes = self.vault.stripes().await?;
+        let presence = stripes.presence().await;
+        let known = session::catch_up(self.vault, self.secrets, self.ledger, &stripes, &presence).await?;
+        let keys = StoreKeys {
+            vault: self.vault.id(),
+            session: self.session.id,
+            writer: self.secrets.writer.clone(),
+            domain: domain.clone(),
+            pack: PackKeys::new(&self.secrets.write.index_key),
+            code: self.vault.config().code,
+            level: self.request.level,
+        };
+        let store = ChunkStore::start(keys, known, Arc::clone(&stripes))?;
+        let manifest_key = Secret::random(&mut rand::rng());
+        let started = wall_clock();
+        let (tree, stored, cache) = self.walk(files, store, &manifest_key, progress, started).await?;
+        let prepared = commit::Prepared { tree, stored, domain, recipients, manifest_key, started };
+        let report = self.commit(prepared, &stripes).await?;
+        let folder = self.vault.folder().cache();
+        cache.finish().map_err(|source| BackupError::Cache { folder, source })?;
+        Ok(report)
+    }
+
+    /// Reads the source on a thread that may block.
+    async fn walk(
+        &self,
+        files: FilesSource,
+        mut store: ChunkStore,
+        manifest_key: &Secret,
+        progress: &Arc<Progress>,
+        started: Timestamp,
+    ) -> Result<(Tree, Stored, CacheWriter), BackupError> {
+        let folder = self.vault.folder().cache();
+        let cache = CacheReader::open(&folder, &self.source);
+        let mut next_cache = CacheWriter::create(&folder, &self.source, &self.session.id)
+            .map_err(|source| BackupError::Cache { folder, source })?;
+        let (manifest_key, progress) = (manifest_key.clone(), Arc::clone(progress));
+        let cutter = Cutter::new(self.secrets.write.cut_seed);
+        let walk = move || {
+            let capture = files.capture()?;
+            let context = (&manifest_key, &*progress, started);
+            let walked = Walker::new(&capture, &mut store, &cutter, (cache, &mut next_cache), context).run();
+            // What stopped the threads behind the store says more than that they stopped.
+            let stored = store.finish();
+            let tree = match (walked, stored) {
+                (Ok(tree), Ok(stored)) => (tree, stored),
+                (Err(error), Ok(_)) => return Err(error.into()),
+                (_, Err(error)) => return Err(error.into()),
+            };
+            capture.check_still_quiet()?;
+            Ok((tree.0, tree.1, next_cache))
+        };
+        tokio::task::spawn_blocking(walk).await.map_err(BackupError::Stopped)?
+    }
+}
+
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanoseconds: since.subsec_nanos() }
+}

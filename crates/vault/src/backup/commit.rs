@@ -1,0 +1,188 @@
+//! From a stored tree to an acknowledged snapshot: steps 4 to 9 of the write order.
+
+use alloy_primitives::B256;
+use blockhouse_crypto::hash;
+use blockhouse_crypto::{RecipientSet, Secret};
+use blockhouse_pipeline::domain::DomainKey;
+use blockhouse_pipeline::manifest::{Facts, Manifest, SealedManifest};
+use blockhouse_pipeline::snapshot::SnapshotObject;
+use blockhouse_pipeline::stripe_list::StripeList;
+use blockhouse_pipeline::wraps::Wraps;
+use blockhouse_sites::ObjectKey;
+use blockhouse_types::{Durability, SnapshotId, StripeId, Timestamp};
+use bytes::Bytes;
+
+use super::store::Stored;
+use super::walker::Tree;
+use super::{BackupError, BackupReport, Run, wall_clock};
+use crate::blocks;
+use crate::folder::Config;
+use crate::ledger::{Commit, Recorded};
+use crate::publish::Publication;
+use crate::stripes::StripeStore;
+
+/// Everything that is durable before the snapshot gets its name.
+pub(super) struct Prepared {
+    pub(super) tree: Tree,
+    pub(super) stored: Stored,
+    pub(super) domain: DomainKey,
+    pub(super) recipients: RecipientSet,
+    pub(super) manifest_key: Secret,
+    pub(super) started: Timestamp,
+}
+
+impl Run<'_> {
+    pub(super) async fn commit(&self, done: Prepared, stripes: &StripeStore) -> Result<BackupReport, BackupError> {
+        let vault = self.vault;
+        let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
+        let durability = self.durability(stripes, &needed).await?;
+        let parent = self.parent().await?;
+        let sealed = self.manifest(&done, parent)?;
+        let list = StripeList::build(&needed).expect("a sorted set is ascending");
+        let copies_needed = usize::from(durability.w) + 1;
+        let mut published = Publication::begin(vault.sites());
+        for node in list.nodes() {
+            published.put(vault.sites(), &ObjectKey::List(node.hash), Bytes::from(node.bytes.clone())).await;
+        }
+        let object = SnapshotObject {
+            vault: vault.id(),
+            snapshot: sealed.id,
+            source: self.source,
+            session: self.session.id,
+            writer: self.secrets.writer.account(),
+            list_root: list.root(),
+            sealed_manifest: sealed.bytes,
+        };
+        let bytes = object.to_bytes();
+        let object_hash = SnapshotObject::hash(&bytes);
+        let wraps = Wraps::wrap(sealed.id, 0, &done.recipients, &done.manifest_key);
+        let wraps_key = ObjectKey::Wraps { snapshot: sealed.id, version: 0 };
+        published.put(vault.sites(), &ObjectKey::Snapshot(sealed.id), Bytes::from(bytes)).await;
+        published.put(vault.sites(), &wraps_key, Bytes::from(wraps.to_bytes())).await;
+        published.require("the snapshot's description", copies_needed)?;
+        let recorded = self
+            .ledger
+            .commit(Commit {
+                session: word(self.session.id.to_bytes()),
+                source: word(self.source.to_bytes()),
+                snapshot: word(sealed.id.to_bytes()),
+                objectHash: word(object_hash.to_bytes()),
+                listRoot: word(list.root().to_bytes()),
+                storedBytes: done.stored.pack_bytes,
+                recipients: word(done.recipients.hash().to_bytes()),
+                tags: self.request.tags.iter().map(|tag| self.tag(tag)).collect(),
+                parent: parent.map(|id| word(id.to_bytes())).unwrap_or_default(),
+                d: durability.d,
+                w: durability.w,
+                wd: durability.wd,
+                headHeight: 0,
+                headHash: B256::ZERO,
+            })
+            .await?;
+        self.copy_blocks(&mut published, recorded, copies_needed).await?;
+        self.remember_tags(sealed.id)?;
+        Ok(BackupReport {
+            snapshot: sealed.id,
+            source: self.source,
+            recorded,
+            findings: done.tree.findings,
+            new_bytes: done.stored.new_bytes,
+            stored_bytes: done.stored.pack_bytes,
+            stripes: done.stored.written,
+            durability,
+            plan: vault.plan(),
+        })
+    }
+
+    /// What the stripes survive as they are at the sites now; those that survive less than the plan are mended first.
+    async fn durability(&self, stripes: &StripeStore, needed: &[StripeId]) -> Result<Durability, BackupError> {
+        let plan = stripes.plan_durability();
+        let mut least = stripes.presence().await.least(needed);
+        if !least.degraded.is_empty() {
+            crate::repair::mend(stripes, &least.degraded).await;
+            least = stripes.presence().await.least(needed);
+        }
+        if let Some(stripe) = least.unreadable.first() {
+            return Err(BackupError::StripeGone { stripe: *stripe });
+        }
+        let least = least.durability.unwrap_or(plan);
+        // A source without any content has no stripe; its description is at every site that takes writes.
+        if plan.w > 0 && least.w == 0 && !self.vault.settings().accept_risk {
+            return Err(BackupError::AtRisk { durability: least, planned: plan.w });
+        }
+        Ok(least)
+    }
+
+    /// The last snapshot of this source that is not forgotten.
+    async fn parent(&self) -> Result<Option<SnapshotId>, BackupError> {
+        let snapshots = self.ledger.snapshots().await?;
+        let mine = snapshots.iter().rev().find(|record| record.source == self.source && !record.forgotten);
+        Ok(mine.map(|record| record.id))
+    }
+
+    fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Result<SealedManifest, BackupError> {
+        let findings = &done.tree.findings;
+        let mut facts = Facts::new();
+        facts.set_host(&self.request.host);
+        facts.set_started(done.started.seconds);
+        facts.set_finished(wall_clock().seconds);
+        facts.set_tool(concat!("blockhouse ", env!("CARGO_PKG_VERSION")));
+        facts.set_tags(&self.request.tags);
+        facts.set_excludes(&self.request.excludes);
+        facts.set_files(findings.files);
+        facts.set_bytes(findings.bytes);
+        facts.set_unreadable(findings.flaws.len() as u64);
+        let roots: Vec<Vec<u8>> =
+            self.request.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect();
+        facts.set_roots(&roots);
+        let manifest = Manifest {
+            source: self.source,
+            domain: done.domain.kind(),
+            id_subkey: done.domain.id_subkey().clone(),
+            snapshot_salt: rand::random(),
+            parent,
+            root: done.tree.root.clone(),
+            entries: done.tree.entries.entries,
+            entries_root: done.tree.entries.root,
+            facts,
+        };
+        Ok(manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?)
+    }
+
+    /// A commitment to a tag that those with the index key can recognise.
+    fn tag(&self, tag: &str) -> B256 {
+        let key = crate::select::tag_key(&self.secrets.write.index_key);
+        word(hash::keyed(&key, tag.as_bytes()))
+    }
+
+    /// Step 8: the commit's block is durable where its objects are.
+    async fn copy_blocks(
+        &self,
+        published: &mut Publication,
+        recorded: Recorded,
+        needed: usize,
+    ) -> Result<(), BackupError> {
+        let copied = blocks::copy_everywhere(self.vault.sites(), self.vault.home(), recorded.block).await;
+        for copied in copied.iter().filter(|copied| copied.result.is_err()) {
+            published.exclude(copied.member);
+        }
+        Ok(published.require("the ledger's block", needed)?)
+    }
+
+    /// Tags by name stay on this host: the ledger has commitments of them only.
+    fn remember_tags(&self, snapshot: SnapshotId) -> Result<(), BackupError> {
+        if self.request.tags.is_empty() {
+            return Ok(());
+        }
+        Config::update(self.vault.folder(), |config| {
+            if let Some(entry) = config.sources.get_mut(&self.source) {
+                entry.tags.insert(snapshot.to_string(), self.request.tags.clone());
+            }
+        })?;
+        Ok(())
+    }
+}
+
+const fn word(bytes: [u8; 32]) -> B256 {
+    B256::new(bytes)
+}

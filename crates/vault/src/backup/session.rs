@@ -1,0 +1,113 @@
+//! What a session may reuse: the index, brought up to what the sites hold and cut down to what may be trusted.
+//!
+//! # Invariants
+//! - **T1** A stripe is reused only if its writer's signature is of this line of writers, within what each was trusted for.
+//! - **T2** A stripe is reused only if the sites list enough of its shards, with the right sizes.
+//!
+//! Format: `docs/design/sites.md` and *Trusting the past* in `docs/design/threats.md`.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use blockhouse_pipeline::pack::PackKeys;
+use blockhouse_types::{Account, ListHash, StripeId};
+
+use super::store::Known;
+use crate::catalog;
+use crate::index::{Index, IndexError};
+use crate::ledger::{Ledger, LedgerError, SnapshotRecord, WriterRecord};
+use crate::stripes::{Presence, StripeStore};
+use crate::vault::{HostSecrets, Vault};
+
+/// Why the index could not be brought up to the sites.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatchUpError {
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// The chunks that a session may reuse.
+pub(super) async fn catch_up(
+    vault: &Vault,
+    secrets: &HostSecrets,
+    ledger: &Ledger,
+    stripes: &StripeStore,
+    presence: &Presence,
+) -> Result<Known, CatchUpError> {
+    let mut index = Index::open(&vault.folder().index())?;
+    index.compact()?;
+    let line = Line::of(secrets.writer.account(), &ledger.writers().await?);
+    let inherited = inherited_stripes(vault, &line, &ledger.snapshots().await?).await;
+    let trusted = |writer: &Account, stripe: &StripeId| {
+        *writer == line.own || (line.predecessors.contains_key(writer) && inherited.contains(stripe))
+    };
+    let keys = PackKeys::new(&secrets.write.index_key);
+    let unknown: Vec<StripeId> = presence.stripes().filter(|id| index.stripe(id).is_none()).collect();
+    for id in unknown {
+        // A stripe that cannot be read, or is a stranger's, is as if it were not there: what it holds is written again.
+        let Ok(head) = stripes.read_head(&id).await else { continue };
+        if !trusted(&head.entry.writer, &id) {
+            continue;
+        }
+        catalog::admit(&mut index, stripes, &head.entry, &keys).await?;
+    }
+    let reusable: HashSet<StripeId> = index
+        .stripes()
+        .filter(|entry| trusted(&entry.writer, &entry.id) && presence.is_usable(*entry))
+        .map(|entry| entry.id)
+        .collect();
+    Ok(Known::new(index, reusable))
+}
+
+/// A writer and those whose work it continues.
+struct Line {
+    own: Account,
+    /// Up to which block the commits of a predecessor count.
+    predecessors: BTreeMap<Account, u64>,
+}
+
+impl Line {
+    fn of(own: Account, writers: &[WriterRecord]) -> Self {
+        let by_account: BTreeMap<Account, &WriterRecord> =
+            writers.iter().map(|writer| (writer.account, writer)).collect();
+        let mut predecessors = BTreeMap::new();
+        let (mut current, mut limit) = (own, u64::MAX);
+        while let Some(record) = by_account.get(&current) {
+            // What a stolen host wrote is not reused, nor what came before it through it.
+            let Some(before) = record.predecessor.filter(|_| !record.host_stolen) else { break };
+            limit = limit.min(record.predecessor_last_block);
+            if predecessors.insert(before, limit).is_some() {
+                break;
+            }
+            current = before;
+        }
+        Self { own, predecessors }
+    }
+}
+
+/// The stripes in the lists that predecessors committed while they were trusted.
+async fn inherited_stripes(vault: &Vault, line: &Line, snapshots: &[SnapshotRecord]) -> BTreeSet<StripeId> {
+    let mut stripes = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for snapshot in snapshots {
+        let limit = line.predecessors.get(&snapshot.writer);
+        if limit.is_some_and(|limit| snapshot.block <= *limit) {
+            let root = ListHash::new(snapshot.commit.listRoot.0);
+            collect(vault, root, &mut seen, &mut stripes).await;
+        }
+    }
+    stripes
+}
+
+/// Adds the ids below a node; nodes that were seen are passed over, nodes that cannot be read give nothing.
+async fn collect(vault: &Vault, root: ListHash, seen: &mut BTreeSet<ListHash>, stripes: &mut BTreeSet<StripeId>) {
+    if seen.insert(root)
+        && let Ok(ids) = crate::lists::read(vault.sites(), root).await
+    {
+        stripes.extend(ids);
+    }
+}

@@ -1,0 +1,41 @@
+//! Which source a backup is of: known by its name, or by host and paths.
+
+use std::os::unix::ffi::OsStrExt;
+
+use blockhouse_sources::files::{FilesSource, encode_root_name};
+use blockhouse_types::SourceId;
+
+use super::{BackupError, BackupRequest};
+use crate::folder::{Config, SourceEntry};
+use crate::vault::Vault;
+
+/// The source's id; a new source is entered in the host's configuration.
+pub(super) fn enrol(vault: &Vault, request: &BackupRequest, files: &FilesSource) -> Result<SourceId, BackupError> {
+    let roots: Vec<String> = files.roots().iter().map(|root| readable(root.path.as_os_str().as_bytes())).collect();
+    let (_, id) = Config::update(vault.folder(), |config| find(config, request, &roots))?;
+    Ok(id)
+}
+
+fn find(config: &mut Config, request: &BackupRequest, roots: &[String]) -> SourceId {
+    let is_it = |entry: &SourceEntry| match &request.source {
+        Some(name) => entry.name == *name,
+        None => entry.host == request.host && entry.roots == roots,
+    };
+    if let Some((id, entry)) = config.sources.iter_mut().find(|(_, entry)| is_it(entry)) {
+        entry.roots = roots.to_vec();
+        return *id;
+    }
+    let id = SourceId::new(rand::random());
+    let name = request.source.clone().unwrap_or_else(|| roots.join(" "));
+    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), tags: Default::default() };
+    config.sources.insert(id, entry);
+    id
+}
+
+/// A path as text: itself where it is UTF-8, else percent-encoded.
+fn readable(path: &[u8]) -> String {
+    match std::str::from_utf8(path) {
+        Ok(text) => text.to_owned(),
+        Err(_) => encode_root_name(path).escape_ascii().to_string(),
+    }
+}

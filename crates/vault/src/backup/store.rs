@@ -1,0 +1,143 @@
+//! Where a backup puts its chunks: known ones are named, new ones sealed, packed, coded and made durable.
+//!
+//! ```text
+//! walk ─► name ─┬─ known: its stripe counts
+//!               └─ new ─► sealers (one per core) ─► packer ─► stripes: code, write, index
+//! ```
+//!
+//! - **Owns** the threads behind the walk and the bounds between them.
+//! - **Does not** decide what is read, nor what a commit says.
+//!
+//! # Invariants
+//! - **S1** A chunk counts as known only by a stripe that this session may reuse, or by this session's own work.
+//! - **S2** A stripe is indexed after its shards are durable.
+//! - **S3** Memory: the pack being filled, one pack being coded and written with its parity, and the bounded queues.
+
+mod known;
+mod threads;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use blockhouse_crypto::AccountSecret;
+use blockhouse_pipeline::chunk::{ChunkLengthError, ChunkRef, SealChunkError};
+use blockhouse_pipeline::compress::LevelError;
+use blockhouse_pipeline::domain::DomainKey;
+use blockhouse_pipeline::pack::{BuildPackError, PackKeys};
+use blockhouse_pipeline::shard::ShapeError;
+use blockhouse_types::{ChunkId, Code, SessionId, StripeId, VaultId};
+
+use crate::index::IndexError;
+use crate::stripes::{StripeStore, WriteStripeError};
+
+pub use known::Known;
+use threads::{Fresh, Threads};
+
+/// Why chunks could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A chunk has no length that chunks have.
+    #[error("a chunk could not be named")]
+    Name(#[from] ChunkLengthError),
+    /// The level is none.
+    #[error("the compression level is none")]
+    Level(#[from] LevelError),
+    /// A chunk could not be sealed.
+    #[error("a chunk could not be sealed")]
+    Seal(#[from] SealChunkError),
+    /// A pack could not be built.
+    #[error("a pack could not be built")]
+    Pack(#[from] BuildPackError),
+    /// A stripe could not be coded.
+    #[error("a stripe could not be coded")]
+    Code(#[from] ShapeError),
+    /// A stripe could not be made durable.
+    #[error("a stripe could not be made durable")]
+    Write(#[from] WriteStripeError),
+    /// The index failed.
+    #[error("the index failed")]
+    Index(#[from] IndexError),
+    /// A thread of this program could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+    /// A thread ended early; its own error says why.
+    #[error("the backup was stopped")]
+    Stopped,
+}
+
+/// Under what a session stores its chunks.
+#[derive(Debug)]
+pub struct StoreKeys {
+    /// The vault.
+    pub vault: VaultId,
+    /// The session.
+    pub session: SessionId,
+    /// Who signs the stripes.
+    pub writer: AccountSecret,
+    /// What names and seals chunks.
+    pub domain: DomainKey,
+    /// What seals tables.
+    pub pack: PackKeys,
+    /// The erasure code.
+    pub code: Code,
+    /// The base level of compression.
+    pub level: i32,
+}
+
+/// What a session stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Every stripe that holds a chunk that was named.
+    pub stripes: BTreeSet<StripeId>,
+    /// The stripes that were written.
+    pub written: u64,
+    /// The bytes of their packs, before coding.
+    pub pack_bytes: u64,
+    /// The plain bytes of new chunks.
+    pub new_bytes: u64,
+}
+
+/// Takes plain chunks, gives references.
+#[derive(Debug)]
+pub struct ChunkStore {
+    keys: Arc<StoreKeys>,
+    known: Arc<Known>,
+    threads: Threads,
+    new_bytes: u64,
+}
+
+impl ChunkStore {
+    /// Starts the threads of a session.
+    pub fn start(keys: StoreKeys, known: Known, stripes: Arc<StripeStore>) -> Result<Self, StoreError> {
+        let (keys, known) = (Arc::new(keys), Arc::new(known));
+        let threads = Threads::start(&keys, &known, stripes)?;
+        Ok(Self { keys, known, threads, new_bytes: 0 })
+    }
+
+    /// Names a chunk, and stores it unless it is there already.
+    pub fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
+        let reference = ChunkRef::of(&self.keys.domain, plain)?;
+        if self.known.admit(&reference.id) {
+            self.new_bytes += plain.len() as u64;
+            self.threads.send(Fresh { reference: reference.clone(), plain: plain.to_vec() })?;
+        }
+        Ok(reference)
+    }
+
+    /// Counts chunks of an earlier backup as needed by this one; false if one of them is not there to be reused.
+    pub fn reuse<'a>(&self, chunks: impl IntoIterator<Item = &'a ChunkId>) -> bool {
+        self.known.reuse(chunks)
+    }
+
+    /// Waits until everything is durable.
+    pub fn finish(self) -> Result<Stored, StoreError> {
+        let written = self.threads.finish()?;
+        Ok(Stored {
+            stripes: self.known.referenced(),
+            written: written.stripes,
+            pack_bytes: written.pack_bytes,
+            new_bytes: self.new_bytes,
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! The regular files of one folder: recognised, joined and read, or read alone.
+//!
+//! # Invariants
+//! - **R1** A file is recognised only if its identity is the recorded one, the record was settled, and every chunk is there.
+//! - **R2** A chunk that several files share is reused unread only if all of them are present and unchanged; so no key of a
+//!   deleted file's bytes stays behind in the next cache.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use blockhouse_crypto::hash::ContentHasher;
+use blockhouse_pipeline::content::Content;
+use blockhouse_pipeline::tree::Body;
+use blockhouse_sources::files::{Entry as Listed, FileReader, Folder, Found, Listing, ReadError, Unreadable};
+use blockhouse_types::limits::{CUT_TARGET, MIB};
+use blockhouse_types::{ChunkId, Decoder, Encoder, EntryKind};
+
+use super::{FileEntry, WalkError, Walker};
+use crate::backup::sink::ContentSink;
+use crate::backup::stream::Stream;
+use crate::cache::{CachedFile, FolderKey};
+
+/// How much of a file is read at once.
+const READ: usize = MIB;
+
+/// A file of the folder, by its place in the listing.
+type Place = usize;
+
+/// What reading a file gave, before its content is known.
+struct Read {
+    found: Found,
+    hash: [u8; 32],
+    sink: ContentSink,
+}
+
+impl Walker<'_> {
+    /// What the regular files of a folder become, by their places in the listing.
+    pub(super) fn read_files(
+        &mut self,
+        folder: &Folder,
+        listing: &Listing,
+        key: &FolderKey,
+    ) -> Result<Vec<Option<FileEntry>>, WalkError> {
+        let mut entries: Vec<Option<FileEntry>> = listing.entries.iter().map(|_| None).collect();
+        let mut cache = Vec::new();
+        let cached = self.cache.folder(key);
+        let recognised = Recognised::of(&cached, listing);
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for (place, found) in regular_files(listing) {
+            let known = recognised.get(&found.name).filter(|known| self.store.reuse(&known.chunks));
+            if let Some(known) = known {
+                self.count(found, true);
+                cache.push(known.file.clone());
+                let body = Body::File { content: known.content.clone(), hash: known.file.content_hash };
+                set(&mut entries, place, FileEntry { metadata: found.metadata.clone(), body });
+            } else if found.size < CUT_TARGET as u64 {
+                small.push((place, found));
+            } else {
+                large.push((place, found));
+            }
+        }
+        self.read_joined(folder, &small, &mut entries, &mut cache)?;
+        for (place, found) in large {
+            self.read_alone(folder, place, found, &mut entries, &mut cache)?;
+        }
+        cache.sort_by(|one, other| one.name.cmp(&other.name));
+        self.next_cache.folder(key, &cache).map_err(WalkError::Cache)?;
+        Ok(entries)
+    }
+
+    /// Reads small files into one stream.
+    fn read_joined(
+        &mut self,
+        folder: &Folder,
+        files: &[(Place, &Found)],
+        entries: &mut [Option<FileEntry>],
+        cache: &mut Vec<CachedFile>,
+    ) -> Result<(), WalkError> {
+        let mut stream: Stream<Place> = Stream::new();
+        let mut reads: HashMap<Place, Read> = HashMap::new();
+        for (place, found) in files {
+            match self.slurp(folder, found) {
+                Ok(slurped) => {
+                    let read = slurped.into_stream(*place, &mut stream)?;
+                    reads.insert(*place, read);
+                }
+                Err(unreadable) => self.fail(*place, &unreadable, entries),
+            }
+            if stream.is_full() {
+                stream.cut(self.cutter, self.store, false)?;
+                self.deal(&mut stream, &mut reads)?;
+            }
+        }
+        stream.cut(self.cutter, self.store, true)?;
+        self.deal(&mut stream, &mut reads)?;
+        for (place, _) in files {
+            if let Some(read) = reads.remove(place) {
+                self.complete(*place, read, entries, cache)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deal(&mut self, stream: &mut Stream<Place>, reads: &mut HashMap<Place, Read>) -> Result<(), WalkError> {
+        for (place, extent) in stream.take_pieces() {
+            if let Some(read) = reads.get_mut(&place) {
+                read.sink.push(extent, self.cutter, self.store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a whole small file. One that changes meanwhile is read once more; if it changes again, that is a flaw.
+    fn slurp(&mut self, folder: &Folder, found: &Found) -> Result<Slurped, Arc<Unreadable>> {
+        let (first, changed) = Slurped::read(self.capture.open(folder, found)?)?;
+        if !changed {
+            return Ok(first);
+        }
+        let (second, changed) = Slurped::read(self.capture.open(folder, found)?)?;
+        if changed {
+            self.flaw(self.path_of(&found.name), &CHANGED);
+        }
+        Ok(second)
+    }
+
+    /// Reads one big file as a stream of its own.
+    fn read_alone(
+        &mut self,
+        folder: &Folder,
+        place: Place,
+        found: &Found,
+        entries: &mut [Option<FileEntry>],
+        cache: &mut Vec<CachedFile>,
+    ) -> Result<(), WalkError> {
+        let reader = match self.capture.open(folder, found) {
+            Ok(reader) => reader,
+            Err(unreadable) => {
+                self.fail(place, &unreadable, entries);
+                return Ok(());
+            }
+        };
+        let opened = reader.found().clone();
+        match self.stream_file(&reader)? {
+            Ok((hash, sink)) => {
+                match reader.finish() {
+                    Ok(None) => {}
+                    Ok(Some(_)) => self.flaw(self.path_of(&found.name), &CHANGED),
+                    Err(error) => self.flaw(self.path_of(&found.name), &error),
+                }
+                self.complete(place, Read { found: opened, hash, sink }, entries, cache)
+            }
+            Err(error) => {
+                self.fail(place, &Unreadable::of(found, error.reason()), entries);
+                Ok(())
+            }
+        }
+    }
+
+    /// Cuts and stores the bytes of a file; the inner error is the file's own.
+    fn stream_file(
+        &mut self,
+        reader: &FileReader,
+    ) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
+        let mut stream: Stream<()> = Stream::new();
+        let (mut hasher, mut sink, mut offset) = (ContentHasher::new(), ContentSink::default(), 0);
+        loop {
+            let extent = match reader.extent_at(offset) {
+                Ok(Some(extent)) => extent,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            };
+            if extent.is_hole {
+                hasher.update_zeros(extent.length);
+                stream.hole((), extent.length);
+                offset += extent.length;
+            } else {
+                let length = usize::try_from(extent.length).unwrap_or(READ).min(READ);
+                if let Err(error) = stream.append((), length, |room| reader.read_at(offset, room)) {
+                    return Ok(Err(error));
+                }
+                hasher.update(stream.last(length));
+                reader.release(offset, length as u64);
+                offset += length as u64;
+                self.progress.add_bytes(length as u64);
+            }
+            if self.progress.is_interrupted() {
+                return Err(WalkError::Interrupted);
+            }
+            if stream.is_full() {
+                stream.cut(self.cutter, self.store, false)?;
+                self.pour(&mut stream, &mut sink)?;
+            }
+        }
+        stream.cut(self.cutter, self.store, true)?;
+        self.pour(&mut stream, &mut sink)?;
+        Ok(Ok((hasher.finish(), sink)))
+    }
+
+    fn pour(&mut self, stream: &mut Stream<()>, sink: &mut ContentSink) -> Result<(), WalkError> {
+        for ((), extent) in stream.take_pieces() {
+            sink.push(extent, self.cutter, self.store)?;
+        }
+        Ok(())
+    }
+
+    /// A file is read: its content and its record in the next cache.
+    fn complete(
+        &mut self,
+        place: Place,
+        read: Read,
+        entries: &mut [Option<FileEntry>],
+        cache: &mut Vec<CachedFile>,
+    ) -> Result<(), WalkError> {
+        let Read { found, hash, sink } = read;
+        let (content, chunks) = sink.finish(self.cutter, self.store)?;
+        self.count(&found, false);
+        // A file that changed a moment ago can change again unseen: it is read again next time.
+        if found.identity.is_settled(self.started) {
+            let mut encoder = Encoder::new();
+            content.encode(&mut encoder);
+            cache.push(CachedFile {
+                name: found.name.clone(),
+                identity: found.identity,
+                content: encoder.finish(),
+                deep_chunks: if content.depth() > 0 { chunks } else { Vec::new() },
+                content_hash: hash,
+            });
+        }
+        set(entries, place, FileEntry { metadata: found.metadata, body: Body::File { content, hash } });
+        Ok(())
+    }
+
+    fn fail(&mut self, place: Place, unreadable: &Unreadable, entries: &mut [Option<FileEntry>]) {
+        self.flaw(self.path_of(&unreadable.name), &unreadable.reason);
+        let body = Body::Unreadable { was: unreadable.kind, reason: unreadable.reason.to_string() };
+        set(entries, place, FileEntry { metadata: unreadable.metadata.clone(), body });
+    }
+
+    fn count(&mut self, found: &Found, is_recognised: bool) {
+        self.findings.files += 1;
+        self.findings.bytes += found.size;
+        self.findings.unchanged += u64::from(is_recognised);
+        self.progress.add_file(if is_recognised || found.size < CUT_TARGET as u64 { found.size } else { 0 });
+    }
+}
+
+const CHANGED: &str = "it changed while it was read";
+
+/// A small file in memory: its bytes without holes, and where holes and bytes stand.
+struct Slurped {
+    found: Found,
+    bytes: Vec<u8>,
+    runs: Vec<(u64, bool)>,
+}
+
+impl Slurped {
+    fn read(reader: FileReader) -> Result<(Self, bool), Arc<Unreadable>> {
+        let found = reader.found().clone();
+        let failed = |error: &ReadError| Arc::new(Unreadable::of(&found, error.reason()));
+        let (mut bytes, mut runs, mut offset) = (Vec::new(), Vec::new(), 0);
+        while let Some(extent) = reader.extent_at(offset).map_err(|error| failed(&error))? {
+            runs.push((extent.length, extent.is_hole));
+            if !extent.is_hole {
+                let at = bytes.len();
+                bytes.resize(at + usize::try_from(extent.length).unwrap_or(0), 0);
+                let room = bytes.get_mut(at..).unwrap_or_default();
+                reader.read_at(offset, room).map_err(|error| failed(&error))?;
+            }
+            offset += extent.length;
+        }
+        let changed = reader.finish().map_err(|error| failed(&error))?.is_some();
+        Ok((Self { found, bytes, runs }, changed))
+    }
+
+    fn into_stream(self, place: Place, stream: &mut Stream<Place>) -> Result<Read, WalkError> {
+        let mut hasher = ContentHasher::new();
+        let mut rest = &self.bytes[..];
+        for (length, is_hole) in self.runs {
+            if is_hole {
+                hasher.update_zeros(length);
+                stream.hole(place, length);
+                continue;
+            }
+            let (run, after) = rest.split_at_checked(usize::try_from(length).unwrap_or(0)).unwrap_or((rest, &[]));
+            rest = after;
+            hasher.update(run);
+            let copied: Result<(), WalkError> = stream.append(place, run.len(), |room| {
+                room.copy_from_slice(run);
+                Ok(())
+            });
+            copied?;
+        }
+        Ok(Read { found: self.found, hash: hasher.finish(), sink: ContentSink::default() })
+    }
+}
+
+/// The files of the last backup that are unchanged, by name.
+struct Recognised {
+    files: HashMap<Vec<u8>, Known>,
+}
+
+struct Known {
+    file: CachedFile,
+    content: Content,
+    chunks: Vec<ChunkId>,
+}
+
+impl Recognised {
+    fn of(cached: &[CachedFile], listing: &Listing) -> Self {
+        let present: HashMap<&[u8], &Found> =
+            regular_files(listing).map(|(_, found)| (&found.name[..], found)).collect();
+        let mut files = HashMap::new();
+        // Whether all files with bytes in a chunk are unchanged (R2).
+        let mut is_whole: HashMap<ChunkId, bool> = HashMap::new();
+        for file in cached {
+            let Some((content, chunks)) = decode(file) else { continue };
+            let unchanged = present.get(&file.name[..]).is_some_and(|found| found.identity == file.identity);
+            for chunk in &chunks {
+                let whole = is_whole.entry(*chunk).or_insert(true);
+                *whole &= unchanged;
+            }
+            if unchanged {
+                files.insert(file.name.clone(), Known { file: file.clone(), content, chunks });
+            }
+        }
+        files.retain(|_, known| known.chunks.iter().all(|chunk| is_whole.get(chunk).copied().unwrap_or(false)));
+        Self { files }
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&Known> {
+        self.files.get(name)
+    }
+}
+
+/// The content of a record and the chunks it needs.
+fn decode(file: &CachedFile) -> Option<(Content, Vec<ChunkId>)> {
+    let mut decoder = Decoder::new("a cached content", &file.content);
+    let content = Content::decode(&mut decoder).ok()?;
+    decoder.finish().ok()?;
+    let inline = content.inline_extents().iter().filter_map(|extent| extent.chunk()).map(|chunk| chunk.id);
+    let chunks = inline.chain(file.deep_chunks.iter().copied()).collect();
+    Some((content, chunks))
+}
+
+fn regular_files(listing: &Listing) -> impl Iterator<Item = (Place, &Found)> {
+    listing.entries.iter().enumerate().filter_map(|(place, entry)| match entry {
+        Listed::Found(found) if found.kind == EntryKind::File => Some((place, &**found)),
+        _ => None,
+    })
+}
+
+fn set(entries: &mut [Option<FileEntry>], place: Place, entry: FileEntry) {
+    if let Some(slot) = entries.get_mut(place) {
+        *slot = Some(entry);
+    }
+}

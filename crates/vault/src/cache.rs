@@ -1,0 +1,275 @@
+//! What the last backup of a source saw: so that unchanged files are recognised without reading them.
+//!
+//! - **Owns** one file per source, made anew by each run and put in the place of the old one after the commit.
+//! - **Does not** outlive a file's presence: it holds chunk keys only of files that were there at the last run. That is the promise
+//!   that a stolen backup host opens nothing that was gone before.
+//!
+//! Records stand in the order of the walk, one per folder, so that reading follows the walk and memory holds one folder.
+//!
+//! # Invariants
+//! - **F1** A record that was altered or cut short is never believed; what follows it is ignored.
+//!
+//! Format: `docs/design/host-files.md`, section *File cache*.
+
+use std::cmp::Ordering;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use blockhouse_crypto::hash;
+use blockhouse_sources::files::Identity;
+use blockhouse_types::encoding::HEADER_LEN;
+use blockhouse_types::{ChunkId, DecodeError, Decoder, Encoder, SessionId, SourceId, Timestamp};
+
+const MAGIC: [u8; 4] = *b"BHFC";
+const CONTEXT: &str = "blockhouse v1 file cache record";
+const HASH_LEN: usize = 32;
+/// More than the record of any folder that fits the memory of this machine is a sign of damage.
+const RECORD_MAX: usize = 1 << 30;
+
+/// A file as the last backup saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedFile {
+    /// Its name in the folder.
+    pub name: Vec<u8>,
+    /// What it was.
+    pub identity: Identity,
+    /// Its content, encoded as in a tree.
+    pub content: Vec<u8>,
+    /// Every chunk it needs, if its list of extents is too long to stand in `content`; else empty.
+    pub deep_chunks: Vec<ChunkId>,
+    /// The plain BLAKE3 of its bytes.
+    pub content_hash: [u8; 32],
+}
+
+/// Where a folder stands in the walk: its root, then its path below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderKey {
+    /// Which root.
+    pub root: u32,
+    /// The path below the root, empty for the root itself.
+    pub path: Vec<u8>,
+}
+
+impl FolderKey {
+    /// The order of the walk: a folder before what is in it, names by their bytes.
+    fn walk_order(&self, other: &Self) -> Ordering {
+        let names = |key: &Self| -> Vec<Vec<u8>> {
+            key.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+        };
+        self.root.cmp(&other.root).then_with(|| names(self).cmp(&names(other)))
+    }
+}
+
+/// The path of a source's cache.
+pub fn path_of(folder: &Path, source: &SourceId) -> PathBuf {
+    folder.join(source.to_string())
+}
+
+/// Writes the cache of a running backup.
+#[derive(Debug)]
+pub struct CacheWriter {
+    target: PathBuf,
+    temporary: PathBuf,
+    out: BufWriter<File>,
+}
+
+impl CacheWriter {
+    /// Begins the cache of `source`; it takes effect with [`CacheWriter::finish`].
+    pub fn create(folder: &Path, source: &SourceId, session: &SessionId) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let target = path_of(folder, source);
+        let temporary = folder.join(format!("{source}.{session}.new"));
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut writer = Self { target, temporary, out: BufWriter::new(file) };
+        let mut head = Encoder::with_header(MAGIC);
+        head.raw(source.as_bytes());
+        writer.out.write_all(head.as_slice())?;
+        Ok(writer)
+    }
+
+    /// Adds the files of one folder; folders come in the order of the walk.
+    pub fn folder(&mut self, key: &FolderKey, files: &[CachedFile]) -> io::Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut record = Encoder::new();
+        record.u32(key.root).bytes(&key.path).list(files.iter(), write_file);
+        let sum = hash::hash(CONTEXT, record.as_slice());
+        let length = u32::try_from(record.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a folder's record is over 4 GiB"))?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(record.as_slice())?;
+        self.out.write_all(&sum)
+    }
+
+    /// Puts the cache in the place of the old one, which is gone from then on.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.out.flush()?;
+        self.out.get_ref().sync_all()?;
+        fs::rename(&self.temporary, &self.target)?;
+        let folder = self.target.parent().unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for CacheWriter {
+    fn drop(&mut self) {
+        // After `finish` there is nothing under this name; after a failure it must not stay: it holds keys.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Reads the cache of the last backup along the walk.
+#[derive(Debug, Default)]
+pub struct CacheReader {
+    input: Option<BufReader<File>>,
+    ahead: Option<(FolderKey, Vec<CachedFile>)>,
+}
+
+impl CacheReader {
+    /// Opens the cache of `source`; one that is missing or of another version is as an empty one.
+    pub fn open(folder: &Path, source: &SourceId) -> Self {
+        let Ok(file) = File::open(path_of(folder, source)) else { return Self::default() };
+        let mut input = BufReader::new(file);
+        let mut head = [0; HEADER_LEN + 32];
+        let fits = input.read_exact(&mut head).is_ok()
+            && Decoder::with_header("a file cache", MAGIC, &head).is_ok_and(|rest| rest.left() == source.as_bytes());
+        Self { input: fits.then_some(input), ahead: None }
+    }
+
+    /// The files of a folder; folders are asked for in the order of the walk.
+    pub fn folder(&mut self, key: &FolderKey) -> Vec<CachedFile> {
+        loop {
+            if self.ahead.is_none() {
+                self.ahead = self.next_record();
+            }
+            match self.ahead.as_ref().map(|(ahead, _)| ahead.walk_order(key)) {
+                None | Some(Ordering::Greater) => return Vec::new(),
+                Some(Ordering::Less) => self.ahead = None,
+                Some(Ordering::Equal) => return self.ahead.take().map(|(_, files)| files).unwrap_or_default(),
+            }
+        }
+    }
+
+    fn next_record(&mut self) -> Option<(FolderKey, Vec<CachedFile>)> {
+        let record = self.input.as_mut().and_then(read_record);
+        if record.is_none() {
+            self.input = None;
+        }
+        record
+    }
+}
+
+fn read_record(input: &mut BufReader<File>) -> Option<(FolderKey, Vec<CachedFile>)> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length).ok()?;
+    let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= RECORD_MAX)?;
+    let mut bytes = Vec::new();
+    // Grown as it is read: a wrong length cannot allocate more than the file has.
+    input.take((length + HASH_LEN) as u64).read_to_end(&mut bytes).ok()?;
+    let (record, sum) = bytes.split_at_checked(length)?;
+    if hash::hash(CONTEXT, record) != sum {
+        return None;
+    }
+    decode_record(record).ok()
+}
+
+fn decode_record(record: &[u8]) -> Result<(FolderKey, Vec<CachedFile>), DecodeError> {
+    let mut decoder = Decoder::new("a file cache record", record);
+    let key = FolderKey { root: decoder.u32()?, path: decoder.bytes("path", RECORD_MAX)?.to_vec() };
+    let files = decoder.list("files", RECORD_MAX, read_file)?;
+    decoder.finish()?;
+    Ok((key, files))
+}
+
+fn write_file(out: &mut Encoder, file: &CachedFile) {
+    let Identity { device, inode, size, mtime, ctime } = file.identity;
+    out.bytes(&file.name).u64(device).u64(inode).u64(size);
+    for time in [mtime, ctime] {
+        out.i64(time.seconds).u32(time.nanoseconds);
+    }
+    out.bytes(&file.content).list(file.deep_chunks.iter(), |out, chunk| {
+        out.raw(chunk.as_bytes());
+    });
+    out.raw(&file.content_hash);
+}
+
+fn read_file(from: &mut Decoder<'_>) -> Result<CachedFile, DecodeError> {
+    let name = from.bytes("name", RECORD_MAX)?.to_vec();
+    let (device, inode, size) = (from.u64()?, from.u64()?, from.u64()?);
+    let mut time = || Ok(Timestamp { seconds: from.i64()?, nanoseconds: from.u32()? });
+    let identity = Identity { device, inode, size, mtime: time()?, ctime: time()? };
+    let content = from.bytes("content", RECORD_MAX)?.to_vec();
+    let deep_chunks = from.list("chunks", RECORD_MAX, |from| Ok(ChunkId::new(from.array()?)))?;
+    Ok(CachedFile { name, identity, content, deep_chunks, content_hash: from.array()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: SourceId = SourceId::new([1; 32]);
+    const SESSION: SessionId = SessionId::new([2; 32]);
+
+    fn key(path: &str) -> FolderKey {
+        FolderKey { root: 0, path: path.into() }
+    }
+
+    fn file(name: &str) -> CachedFile {
+        let time = Timestamp { seconds: -5, nanoseconds: 6 };
+        let identity = Identity { device: 1, inode: 2, size: 3, mtime: time, ctime: time };
+        CachedFile { name: name.into(), identity, content: vec![7; 9], deep_chunks: vec![ChunkId::new([9; 32])], content_hash: [8; 32] }
+    }
+
+    fn write(folder: &Path, paths: &[&str]) {
+        let mut writer = CacheWriter::create(folder, &SOURCE, &SESSION).unwrap();
+        for path in paths {
+            writer.folder(&key(path), &[file(path)]).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn follows_the_walk_over_folders_that_came_and_went() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &["", "a", "a/b", "a/d", "a.b", "c"]);
+        let mut reader = CacheReader::open(folder.path(), &SOURCE);
+        let found: Vec<_> = ["", "a", "a/c", "a/d", "a.b", "b", "c", "z"]
+            .into_iter()
+            .filter(|path| reader.folder(&key(path)) == vec![file(path)])
+            .collect();
+        assert_eq!(found, ["", "a", "a/d", "a.b", "c"]);
+    }
+
+    /// F1, and the old cache is gone once the new one took its place.
+    #[test]
+    fn no_altered_record_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &["old"]);
+        write(folder.path(), &["", "a"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let path = path_of(folder.path(), &SOURCE);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            let mut reader = CacheReader::open(folder.path(), &SOURCE);
+            for name in ["", "a"] {
+                let found = reader.folder(&key(name));
+                assert!(found.is_empty() || found == vec![file(name)], "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_backup_that_failed_leaves_no_keys_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = CacheWriter::create(folder.path(), &SOURCE, &SESSION).unwrap();
+        writer.folder(&key(""), &[file("f")]).unwrap();
+        drop(writer);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,77 @@
+//! The vault folder on a backup host: where its files are and how they are written.
+//!
+//! - **Owns** paths, permissions and the write order of the host's own files.
+//! - **Does not** hold anything that `recover` could not make anew, but for the secrets of this host.
+//!
+//! ```text
+//! config.toml            what this host knows of the vault: sites, sources' names; no secret
+//! secrets                writer account, write secrets, ledger key; mode 0600
+//! ledger.redb            the embedded ledger
+//! index/                 which stripe holds which chunk; a cache
+//! cache/                 what the last backup saw of each source; holds keys of present files only
+//! recovery-sheet.txt     what to do when this folder is gone; no secret
+//! ```
+
+mod config;
+mod durable;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError};
+pub use durable::{WriteError, write_durably};
+
+/// The environment variable that names the vault folder.
+pub const VAULT_VARIABLE: &str = "BLOCKHOUSE_VAULT";
+
+/// The paths inside a vault folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultFolder {
+    root: PathBuf,
+}
+
+impl VaultFolder {
+    /// The vault folder at `root`, whether it is there or not.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What this host knows of the vault.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// The host's secrets.
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
+    /// The embedded ledger's store.
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join("ledger.redb")
+    }
+
+    /// The chunk index.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    /// The file caches.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// The recovery sheet.
+    pub fn recovery_sheet(&self) -> PathBuf {
+        self.root.join("recovery-sheet.txt")
+    }
+
+    /// True if a vault was made here.
+    pub fn exists(&self) -> bool {
+        self.config().exists()
+    }
+}

@@ -1,0 +1,176 @@
+//! `config.toml`: what this host knows of its vault. Holds no secret.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+
+use blockhouse_types::{Account, BlockHash, Code, SiteId, SourceId, VaultId};
+use blockhouse_sites::SiteSpec;
+use serde::{Deserialize, Serialize};
+
+use super::VaultFolder;
+use super::durable::{WriteError, write_durably};
+
+/// Why `config.toml` could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no vault here.
+    #[error("there is no vault in {}", folder.display())]
+    NoVault { folder: PathBuf },
+    /// It cannot be read.
+    #[error("could not read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what this version writes.
+    #[error("{} is not a vault's configuration", path.display())]
+    Form {
+        path: PathBuf,
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Why `config.toml` could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The lock that keeps two changes apart could not be taken.
+    #[error("could not lock {}", folder.display())]
+    Lock { folder: PathBuf, #[source] source: std::io::Error },
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ConfigError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// What this host knows of its vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this file.
+    pub version: u32,
+    /// The vault.
+    pub vault: VaultId,
+    /// The erasure code, as K+M.
+    #[serde(with = "code_text")]
+    pub code: Code,
+    /// The ledger.
+    pub ledger: LedgerEntry,
+    /// The public keys that manifest keys are wrapped for.
+    pub recipients: Vec<RecipientEntry>,
+    /// The sites, in the order of `init`.
+    pub sites: Vec<SiteEntry>,
+    /// Sources by id.
+    #[serde(default)]
+    pub sources: BTreeMap<SourceId, SourceEntry>,
+}
+
+/// Where the ledger is and what its trust root is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerEntry {
+    /// Which home: `embedded`.
+    pub home: String,
+    /// The chain id.
+    pub chain_id: u64,
+    /// The hash of block 0.
+    pub genesis: BlockHash,
+    /// The `Vault` contract.
+    pub vault: Account,
+    /// The `Access` contract.
+    pub access: Account,
+}
+
+/// One recipient of manifest keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipientEntry {
+    /// The public key, `age1…`.
+    pub public: String,
+    /// `owner`, `paper` or `reader`.
+    pub role: String,
+    /// What the owner calls it.
+    pub label: String,
+}
+
+/// One site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteEntry {
+    /// Its id, as in its marker.
+    pub id: SiteId,
+    /// Where it is, its name and labels.
+    #[serde(flatten)]
+    pub spec: SiteSpec,
+    /// The device it was on when last seen, so that a site that is gone still counts to its wider domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
+}
+
+/// One source, as this host names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceEntry {
+    /// Its name: `--source NAME`, else made of the roots.
+    pub name: String,
+    /// The host it is on.
+    pub host: String,
+    /// Its canonical roots, percent-encoded where they are not UTF-8.
+    pub roots: Vec<String>,
+    /// Tags of its snapshots, by snapshot id: the ledger holds only commitments of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Vec<String>>,
+}
+
+impl Config {
+    /// Reads the configuration of the vault in `folder`.
+    pub fn load(folder: &VaultFolder) -> Result<Self, ConfigError> {
+        let path = folder.config();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ConfigError::NoVault { folder: folder.root().to_owned() });
+            }
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        toml::from_str(&text).map_err(|source| ConfigError::Form { path, source: Box::new(source) })
+    }
+
+    /// Reads it, changes it and writes it, while no other process does.
+    pub fn update<T>(folder: &VaultFolder, change: impl FnOnce(&mut Self) -> T) -> Result<(Self, T), UpdateError> {
+        let lock = File::open(folder.root()).map_err(|source| UpdateError::Lock { folder: folder.root().to_owned(), source })?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| UpdateError::Lock { folder: folder.root().to_owned(), source: error.into() })?;
+        let mut config = Self::load(folder)?;
+        let before = config.clone();
+        let result = change(&mut config);
+        if config != before {
+            config.save(folder)?;
+        }
+        Ok((config, result))
+    }
+
+    /// Writes it, whole or not at all.
+    pub fn save(&self, folder: &VaultFolder) -> Result<(), WriteError> {
+        let text = toml::to_string_pretty(self).expect("every field of the configuration is plain data");
+        write_durably(&folder.config(), 0o644, text.as_bytes())
+    }
+}
+
+mod code_text {
+    use blockhouse_types::Code;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(code)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Code, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

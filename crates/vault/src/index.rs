@@ -1,0 +1,201 @@
+//! Which stripe holds which chunk: the host's index, a cache that can always be made anew from the stripes' tables.
+//!
+//! - **Owns** a folder of immutable segments, each sorted by chunk id; a backup adds one per stripe, compaction joins them.
+//! - **Does not** hold keys, and is not believed about presence: the listing of the sites decides that.
+//!
+//! # Invariants
+//! - **I1** A segment appears whole or not at all; a damaged one, or a damaged block of one, is ignored, never believed.
+//! - **I2** Several processes may read and add at once; at worst one of them does not see what another added, and stores a chunk twice.
+//! - **I3** Memory does not grow with the number of chunks but by 8 bytes per 64 of them.
+//!
+//! Format: `docs/design/host-files.md`.
+
+mod merge;
+mod segment;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use blockhouse_types::{Account, ChunkId, Code, StripeId};
+
+pub use segment::SegmentError;
+use segment::{Segment, SegmentWriter};
+
+/// Where a chunk stands inside its pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// How it is compressed.
+    pub codec: u8,
+    /// Where its sealed bytes begin in the pack.
+    pub offset: u32,
+    /// How many sealed bytes it has.
+    pub sealed_len: u32,
+    /// How many plain bytes it has.
+    pub plain_len: u32,
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The stripe.
+    pub stripe: StripeId,
+    /// The place in its pack.
+    pub slot: Slot,
+}
+
+/// What the index knows of a stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StripeEntry {
+    /// The stripe.
+    pub id: StripeId,
+    /// Its code.
+    pub code: Code,
+    /// Its pack's length.
+    pub pack_len: u64,
+    /// Who signed it.
+    pub writer: Account,
+}
+
+/// Why the index could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The folder cannot be used.
+    #[error("could not use the index folder {}", folder.display())]
+    Folder {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A segment cannot be read or written.
+    #[error("could not use the index segment {}", path.display())]
+    Segment {
+        path: PathBuf,
+        #[source]
+        source: SegmentError,
+    },
+}
+
+/// How many segments may stand side by side before they are joined: each costs a look-up one read.
+const SEGMENTS_MAX: usize = 12;
+
+/// The index of one vault on this host.
+#[derive(Debug)]
+pub struct Index {
+    folder: PathBuf,
+    segments: Vec<Segment>,
+    stripes: BTreeMap<StripeId, StripeEntry>,
+}
+
+impl Index {
+    /// Opens the index in `folder`, made if it is not there. Segments that are damaged are removed.
+    pub fn open(folder: &Path) -> Result<Self, IndexError> {
+        let failed = |source| IndexError::Folder { folder: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut index = Self { folder: folder.to_owned(), segments: Vec::new(), stripes: BTreeMap::new() };
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "segment") {
+                index.open_segment(&path)?;
+            }
+        }
+        Ok(index)
+    }
+
+    fn open_segment(&mut self, path: &Path) -> Result<(), IndexError> {
+        match Segment::open(path) {
+            Ok(segment) => {
+                self.admit(segment);
+                Ok(())
+            }
+            // Another process joined it into a larger one between our listing and now.
+            Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(SegmentError::Damaged { .. }) => {
+                fs::remove_file(path).map_err(|source| IndexError::Folder { folder: self.folder.clone(), source })
+            }
+            Err(source) => Err(IndexError::Segment { path: path.to_owned(), source }),
+        }
+    }
+
+    fn admit(&mut self, segment: Segment) {
+        self.stripes.extend(segment.stripes().iter().map(|stripe| (stripe.id, *stripe)));
+        self.segments.push(segment);
+    }
+
+    /// Every place where a chunk is said to be. A block that does not check is as if it were not there.
+    pub fn locate(&self, chunk: &ChunkId) -> Vec<Location> {
+        let mut found = Vec::new();
+        for segment in &self.segments {
+            // A damaged block costs deduplication of its 64 chunks, never a wrong answer.
+            let _ = segment.locate(chunk, &mut found);
+        }
+        found
+    }
+
+    /// What is known of a stripe.
+    pub fn stripe(&self, id: &StripeId) -> Option<&StripeEntry> {
+        self.stripes.get(id)
+    }
+
+    /// Every stripe that is known.
+    pub fn stripes(&self) -> impl Iterator<Item = &StripeEntry> {
+        self.stripes.values()
+    }
+
+    /// Adds the chunks of one stripe.
+    pub fn add(&mut self, stripe: StripeEntry, mut chunks: Vec<(ChunkId, Slot)>) -> Result<(), IndexError> {
+        chunks.sort_unstable_by_key(|(id, slot)| (*id, slot.offset));
+        let path = self.folder.join(format!("{}.segment", stripe.id));
+        let entries = chunks.into_iter().map(|(id, slot)| Ok((id, 0, slot)));
+        self.write(&path, &[stripe], entries)?;
+        self.open_segment(&path)
+    }
+
+    /// Joins the segments into one, if there are many.
+    pub fn compact(&mut self) -> Result<(), IndexError> {
+        if self.segments.len() <= SEGMENTS_MAX {
+            return Ok(());
+        }
+        let stripes: Vec<StripeEntry> = self.stripes.values().copied().collect();
+        let name = blockhouse_crypto::hash::hash_parts(
+            "blockhouse v1 index segment",
+            stripes.iter().map(|stripe| &stripe.id.as_bytes()[..]),
+        );
+        let path = self.folder.join(format!("{}.segment", hex::encode(name)));
+        let ordinals: BTreeMap<StripeId, u32> = stripes.iter().map(|stripe| stripe.id).zip(0..).collect();
+        let merged = merge::Merge::new(&self.segments, &ordinals);
+        self.write(&path, &stripes, merged)?;
+        let old: Vec<PathBuf> = self.segments.drain(..).map(|segment| segment.path().to_owned()).collect();
+        self.open_segment(&path)?;
+        for gone in old.iter().filter(|old| **old != path) {
+            // What cannot be removed now is joined again next time.
+            let _ = fs::remove_file(gone);
+        }
+        Ok(())
+    }
+
+    /// Removes every segment: the next session makes the index anew from the sites.
+    pub fn clear(&mut self) -> Result<(), IndexError> {
+        self.stripes.clear();
+        for segment in self.segments.drain(..) {
+            fs::remove_file(segment.path())
+                .map_err(|source| IndexError::Folder { folder: self.folder.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        path: &Path,
+        stripes: &[StripeEntry],
+        entries: impl Iterator<Item = Result<(ChunkId, u32, Slot), SegmentError>>,
+    ) -> Result<(), IndexError> {
+        SegmentWriter::write(path, stripes, entries)
+            .map_err(|source| IndexError::Segment { path: path.to_owned(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Making a vault: keys, sites, a ledger with its contracts, and the first key bag.
+//!
+//! - **Owns** the order in which a vault comes to be: what the owner keeps first, the host's configuration last.
+//! - **Does not** ask the user anything.
+//!
+//! # Invariants
+//! - **N1** There is a vault once `config.toml` is there, and then everything else is.
+//! - **N2** What fails half-way takes back the files it made for the owner; sites that were marked are named, to be emptied.
+
+mod genesis;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blockhouse_crypto::identity::SealIdentityError;
+use blockhouse_crypto::recipient::RecipientError;
+use blockhouse_crypto::{AccountSecret, Identity, LedgerKey, PaperKey, RecipientSet, Role, Secret};
+use blockhouse_homes::HomeError;
+use blockhouse_pipeline::domain::VaultSecret;
+use blockhouse_pipeline::host_secrets::HostSecrets;
+use blockhouse_pipeline::key_bag::{SealBagError, SealedBag};
+use blockhouse_pipeline::placement::{PlacementError, SiteDomain, Survey, survey};
+use blockhouse_sites::{CreateError, Marker, ObjectKey, Patience, ProbeReport, Site, SiteError, SiteName, SiteSpec, Sites};
+use blockhouse_types::{Code, Fingerprint, SiteId, VaultId};
+use bytes::Bytes;
+
+use crate::blocks;
+use crate::folder::{SiteEntry, VaultFolder, WriteError, write_durably};
+use crate::ledger::LedgerError;
+use crate::publish::{Publication, TooFewCopies};
+use crate::sheet;
+use crate::vault::{Settings, Vault};
+
+/// What a new vault is to be.
+#[derive(Debug)]
+pub struct InitRequest {
+    /// The vault folder.
+    pub folder: VaultFolder,
+    /// Where the identity file goes.
+    pub identity_out: PathBuf,
+    /// Its passphrase; none if the owner wants none.
+    pub passphrase: Option<zeroize::Zeroizing<String>>,
+    /// The sites.
+    pub sites: Vec<SiteSpec>,
+    /// The code; by default one that suits the number of sites.
+    pub code: Option<Code>,
+    /// How long a snapshot is protected from removal after its commit, even by the owner.
+    pub floor_seconds: u64,
+}
+
+/// A new vault.
+#[derive(Debug)]
+pub struct InitReport {
+    /// The vault.
+    pub vault: VaultId,
+    /// Its trust root.
+    pub fingerprint: Fingerprint,
+    /// The paper key, to be written down and shown to nobody.
+    pub paper: PaperKey,
+    /// What the code over these sites survives.
+    pub survey: Survey,
+    /// What each site promises.
+    pub probes: Vec<(SiteName, ProbeReport)>,
+}
+
+/// Why no vault was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// There is one already.
+    #[error("there is a vault in {} already", folder.display())]
+    Exists { folder: PathBuf },
+    /// No sites.
+    #[error("a vault needs at least one site")]
+    NoSites,
+    /// Two sites in one place.
+    #[error("two sites are at {url}")]
+    SamePlace { url: String },
+    /// The code does not fit the sites.
+    #[error("the code does not fit the sites")]
+    Placement(#[from] PlacementError),
+    /// The folder.
+    #[error("could not make the vault folder {}", folder.display())]
+    Folder { folder: PathBuf, #[source] source: io::Error },
+    /// A file for the owner is there already.
+    #[error("{} is there already and is not overwritten", path.display())]
+    FileExists { path: PathBuf },
+    /// The identity.
+    #[error("could not make the identity file")]
+    Identity(#[from] SealIdentityError),
+    /// A recipient.
+    #[error("could not make the recipients")]
+    Recipient(#[from] RecipientError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A site could not be made.
+    #[error("could not make site {site}")]
+    Site { site: SiteName, #[source] source: Box<CreateError> },
+    /// A site does not answer the probe.
+    #[error("could not probe site {site}")]
+    Probe { site: SiteName, #[source] source: SiteError },
+    /// A site does not keep what backups rely on.
+    #[error("site {site} does not keep what it must: {report:?}")]
+    Promises { site: SiteName, report: ProbeReport },
+    /// The key bag.
+    #[error("could not seal the key bag")]
+    Bag(#[from] SealBagError),
+    /// The ledger.
+    #[error("could not begin the ledger")]
+    Home(#[from] HomeError),
+    /// The contracts.
+    #[error("the contracts did not take the vault's beginning")]
+    Ledger(#[from] LedgerError),
+    /// Too few copies.
+    #[error(transparent)]
+    Copies(#[from] TooFewCopies),
+}
+
+/// The keys of a new vault.
+struct Keys {
+    vault: VaultId,
+    vault_secret: VaultSecret,
+    identity: Identity,
+    paper: PaperKey,
+    host: HostSecrets,
+    recipients: RecipientSet,
+}
+
+impl Keys {
+    fn generate() -> Result<Self, InitError> {
+        let mut random = rand::rng();
+        let vault = VaultId::new(rand::random());
+        let vault_secret = VaultSecret::new(Secret::random(&mut random));
+        let identity = Identity::generate(vault, &mut random);
+        let paper = PaperKey::generate(&mut random);
+        let writer = AccountSecret::random(&mut random);
+        let write = vault_secret.write_secrets(writer.account());
+        let host = HostSecrets { vault, write, writer, ledger_seed: Secret::random(&mut random) };
+        let recipients = RecipientSet::try_new(vec![
+            identity.age().recipient(Role::Owner, "owner")?,
+            paper.age_identity().recipient(Role::Paper, "paper key")?,
+        ])?;
+        Ok(Self { vault, vault_secret, identity, paper, host, recipients })
+    }
+}
+
+/// Makes a vault.
+pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport, InitError> {
+    let InitRequest { folder, identity_out, passphrase, sites, code, floor_seconds } = request;
+    if folder.exists() {
+        return Err(InitError::Exists { folder: folder.root().to_owned() });
+    }
+    let code = code.unwrap_or_else(|| Code::default_for(sites.len()));
+    let specs = distinct(sites)?;
+    // Asked before anything is written, of the sites as they are named; again, with their devices, for the report.
+    survey(code, &undeclared(&specs))?;
+    let keys = Keys::generate()?;
+    let owners_file = OwnersFile::write(&identity_out, &keys.identity.to_file(passphrase.as_deref().map(|it| &**it))?)?;
+    let report = build(folder, keys, specs, code, (floor_seconds, settings)).await?;
+    owners_file.keep();
+    Ok(report)
+}
+
+async fn build(
+    folder: VaultFolder,
+    keys: Keys,
+    specs: Vec<SiteSpec>,
+    code: Code,
+    (floor_seconds, settings): (u64, Settings),
+) -> Result<InitReport, InitError> {
+    make_folder(folder.root())?;
+    let (sites, entries, probes) = make_sites(keys.vault, specs).await?;
+    let sites = Arc::new(sites);
+    let key = Arc::new(LedgerKey::from_seed(&keys.host.ledger_seed));
+    let genesis = genesis::genesis(&keys, &key, (settings.clock)());
+    let config = genesis::config(&keys, &genesis, code, entries);
+    write_durably(&folder.secrets(), 0o600, &keys.host.to_bytes())?;
+    let mut vault = Vault::assemble(folder, config, Arc::clone(&sites), settings);
+    let bag = genesis::first_bag(&keys, vault.config())?;
+    vault.begin_ledger(&genesis, key).await?;
+    genesis::deploy(&vault, &genesis, &keys, floor_seconds).await?;
+    let owner = vault.ledger_as(keys.identity.owner());
+    genesis::enrol(&owner, &keys, &bag).await?;
+    let mut published = Publication::begin(&sites);
+    let bag = bag.to_bytes();
+    let bag_key = ObjectKey::Bag { version: 1, hash: SealedBag::hash(&bag) };
+    published.put(&sites, &bag_key, Bytes::from(bag)).await;
+    let height = vault.standing().await?.height;
+    for copied in blocks::copy_everywhere(&sites, vault.home(), height).await {
+        if copied.result.is_err() {
+            published.exclude(copied.member);
+        }
+    }
+    published.require("the beginning of the vault", vault.config().sites.len())?;
+    let survey = survey(code, &vault.domains())?;
+    let fingerprint = vault.standing().await?.fingerprint;
+    sheet::write(vault.folder(), vault.config(), fingerprint)?;
+    vault.config().save(vault.folder())?;
+    Ok(InitReport { vault: vault.id(), fingerprint, paper: keys.paper, survey, probes })
+}
+
+fn make_folder(folder: &Path) -> Result<(), InitError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| InitError::Folder { folder: folder.to_owned(), source })
+}
+
+/// Marks the sites and asks each what it promises.
+async fn make_sites(
+    vault: VaultId,
+    specs: Vec<SiteSpec>,
+) -> Result<(Sites, Vec<SiteEntry>, Vec<(SiteName, ProbeReport)>), InitError> {
+    let (mut sites, mut entries, mut probes) = (Vec::new(), Vec::new(), Vec::new());
+    for spec in specs {
+        let id = SiteId::new(rand::random());
+        let marker = Marker { vault, site: id, name: spec.name.clone() };
+        let site = Site::create(&spec, &marker, Patience::default())
+            .await
+            .map_err(|source| InitError::Site { site: spec.name.clone(), source: Box::new(source) })?;
+        let report =
+            site.probe().await.map_err(|source| InitError::Probe { site: spec.name.clone(), source })?;
+        if !report.keeps_promises() {
+            return Err(InitError::Promises { site: spec.name, report });
+        }
+        probes.push((spec.name.clone(), report));
+        entries.push(SiteEntry { id, device: site.device(), spec });
+        sites.push(site);
+    }
+    Ok((Sites::of(sites), entries, probes))
+}
+
+/// Refuses two sites in one place and numbers equal names.
+fn distinct(sites: Vec<SiteSpec>) -> Result<Vec<SiteSpec>, InitError> {
+    if sites.is_empty() {
+        return Err(InitError::NoSites);
+    }
+    let mut distinct: Vec<SiteSpec> = Vec::with_capacity(sites.len());
+    for mut spec in sites {
+        if distinct.iter().any(|other| other.url == spec.url) {
+            return Err(InitError::SamePlace { url: spec.url.to_string() });
+        }
+        let base = spec.name.clone();
+        let mut number = 2;
+        while distinct.iter().any(|other| other.name == spec.name) {
+            spec.name = base.with_number(number);
+            number += 1;
+        }
+        distinct.push(spec);
+    }
+    Ok(distinct)
+}
+
+/// The sites as if each were on a device of its own: for the question whether the code fits their number.
+fn undeclared(specs: &[SiteSpec]) -> Vec<SiteDomain> {
+    let domain = |(number, spec): (u8, &SiteSpec)| SiteDomain {
+        site: SiteId::new([number; SiteId::LEN]),
+        device: number.into(),
+        provider: spec.labels.provider.clone(),
+        region: spec.labels.region.clone(),
+    };
+    (0..).zip(specs).map(domain).collect()
+}
+
+/// The owner's file, taken back unless it is kept.
+struct OwnersFile {
+    path: Option<PathBuf>,
+}
+
+impl OwnersFile {
+    fn write(path: &Path, bytes: &[u8]) -> Result<Self, InitError> {
+        if path.symlink_metadata().is_ok() {
+            return Err(InitError::FileExists { path: path.to_owned() });
+        }
+        write_durably(path, 0o600, bytes)?;
+        Ok(Self { path: Some(path.to_owned()) })
+    }
+
+    fn keep(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for OwnersFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nothing is lost with the keys of a vault that was not made.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+

@@ -1,0 +1,259 @@
+//! What `vault` asks of the ledger and writes to it, over Ethereum's interface.
+//!
+//! - **Owns** the calls of `Vault` and `Access`, and the reading of their events into records.
+//! - **Does not** know which home the ledger is in: any `alloy` provider will do.
+//!
+//! Contracts: `docs/design/contracts.md`.
+
+mod error;
+mod records;
+
+use alloy_network::TransactionBuilder;
+use alloy_primitives::{Address, B256};
+use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_types_eth::{BlockNumberOrTag, Filter, Log, TransactionReceipt, TransactionRequest};
+use alloy_sol_types::SolCall;
+use blockhouse_ledger::contracts::{Access, Vault};
+use blockhouse_types::{Account, BagHash, Durability, RecipientSetHash, SessionId, SnapshotId, SourceId};
+
+pub use error::LedgerError;
+pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
+
+use crate::folder::LedgerEntry;
+
+/// What a commit says.
+pub use blockhouse_ledger::contracts::Vault::Commit;
+
+/// A writer's open backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The removal epoch in which it was opened.
+    pub epoch: u64,
+    /// When its lease ends, in the ledger's seconds.
+    pub expires: u64,
+}
+
+/// Where a transaction stands on the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The height of its block.
+    pub block: u64,
+    /// Its hash.
+    pub transaction: B256,
+}
+
+/// A writer account, as `Access` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterRecord {
+    /// The account.
+    pub account: Account,
+    /// False once it is revoked.
+    pub active: bool,
+    /// True if what its predecessor wrote must be verified before reuse.
+    pub host_stolen: bool,
+    /// The writer whose work it continues, if any.
+    pub predecessor: Option<Account>,
+    /// Up to which block the predecessor's commits count as its own.
+    pub predecessor_last_block: u64,
+}
+
+/// The ledger of one vault.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    provider: DynProvider,
+    vault: Address,
+    access: Address,
+}
+
+impl Ledger {
+    /// The vault's ledger behind `provider`.
+    pub fn new(provider: DynProvider, entry: &LedgerEntry) -> Self {
+        Self { provider, vault: address(entry.vault), access: address(entry.access) }
+    }
+
+    /// Opens a session of this writer.
+    pub async fn open_session(&self, lease_seconds: u64) -> Result<Session, LedgerError> {
+        let receipt = self.send(self.vault, &Vault::openSessionCall { leaseSeconds: lease_seconds }).await?;
+        let opened = receipt.decoded_log::<Vault::SessionOpened>();
+        let opened = opened.ok_or(LedgerError::MissingEvent { event: "SessionOpened" })?;
+        Ok(Session { id: SessionId::new(opened.session.0), epoch: opened.epoch, expires: opened.expires })
+    }
+
+    /// Renews the lease of a session of this writer.
+    pub async fn renew_session(&self, session: SessionId, lease_seconds: u64) -> Result<(), LedgerError> {
+        let call = Vault::renewSessionCall { id: B256::new(session.to_bytes()), leaseSeconds: lease_seconds };
+        self.send(self.vault, &call).await.map(drop)
+    }
+
+    /// Ends a session of this writer without a commit.
+    pub async fn end_session(&self, session: SessionId) -> Result<(), LedgerError> {
+        self.send(self.vault, &Vault::endSessionCall { id: B256::new(session.to_bytes()) }).await.map(drop)
+    }
+
+    /// Commits a snapshot and ends its session.
+    pub async fn commit(&self, commit: Commit) -> Result<Recorded, LedgerError> {
+        self.send(self.vault, &Vault::commitCall { c: commit }).await.map(|receipt| recorded(&receipt))
+    }
+
+    /// Records a snapshot's durability as it is now.
+    pub async fn record_health(&self, snapshot: SnapshotId, now: Durability) -> Result<(), LedgerError> {
+        let Durability { d, w, wd } = now;
+        let call = Vault::recordHealthCall { id: B256::new(snapshot.to_bytes()), d, w, wd };
+        self.send(self.vault, &call).await.map(drop)
+    }
+
+    /// Records the outcome of a verification.
+    pub async fn record_verify(&self, snapshot: SnapshotId, verify: VerifyRecord) -> Result<(), LedgerError> {
+        let call = Vault::recordVerifyCall {
+            id: B256::new(snapshot.to_bytes()),
+            dataBasisPoints: verify.data_basis_points,
+            missing: verify.missing,
+            damaged: verify.damaged,
+            ok: verify.ok,
+        };
+        self.send(self.vault, &call).await.map(drop)
+    }
+
+    /// Records a new version of the key bag. Owner.
+    pub async fn record_bag(&self, version: u32, hash: BagHash) -> Result<(), LedgerError> {
+        self.send(self.vault, &Vault::recordBagCall { version, hash: B256::new(hash.to_bytes()) }).await.map(drop)
+    }
+
+    /// Approves a recipient set for every source that has none of its own. Owner.
+    pub async fn set_default_recipients(&self, set: RecipientSetHash) -> Result<(), LedgerError> {
+        self.send(self.vault, &Vault::setDefaultRecipientsCall { set: B256::new(set.to_bytes()) }).await.map(drop)
+    }
+
+    /// Enrols a writer. Owner.
+    pub async fn enrol_writer(&self, writer: WriterRecord) -> Result<(), LedgerError> {
+        let call = Access::enrolWriterCall {
+            who: address(writer.account),
+            predecessor: writer.predecessor.map(address).unwrap_or_default(),
+            predecessorLastBlock: writer.predecessor_last_block,
+            hostStolen: writer.host_stolen,
+        };
+        self.send(self.access, &call).await.map(drop)
+    }
+
+    /// Revokes a writer, for ever. Owner.
+    pub async fn revoke_writer(&self, writer: Account) -> Result<(), LedgerError> {
+        self.send(self.access, &Access::revokeWriterCall { who: address(writer) }).await.map(drop)
+    }
+
+    /// Removes a recovery account. Owner.
+    pub async fn remove_recovery(&self, account: Account) -> Result<(), LedgerError> {
+        self.send(self.access, &Access::removeRecoveryCall { who: address(account) }).await.map(drop)
+    }
+
+    /// Enrols a recovery account. Owner.
+    pub async fn add_recovery(&self, account: Account) -> Result<(), LedgerError> {
+        self.send(self.access, &Access::addRecoveryCall { who: address(account) }).await.map(drop)
+    }
+
+    /// The version and hash of the key bag; version 0 before the first.
+    pub async fn bag(&self) -> Result<(u32, BagHash), LedgerError> {
+        let version = self.call(self.vault, &Vault::bagVersionCall {}).await?;
+        let hash = self.call(self.vault, &Vault::bagHashCall {}).await?;
+        Ok((version, BagHash::new(hash.0)))
+    }
+
+    /// The recipient set of sources that have none of their own.
+    pub async fn default_recipients(&self) -> Result<RecipientSetHash, LedgerError> {
+        let set = self.call(self.vault, &Vault::defaultRecipientsCall {}).await?;
+        Ok(RecipientSetHash::new(set.0))
+    }
+
+    /// True if the owner approved that set for that source.
+    pub async fn is_approved(&self, source: SourceId, set: RecipientSetHash) -> Result<bool, LedgerError> {
+        let call =
+            Vault::isApprovedCall { source: B256::new(source.to_bytes()), set: B256::new(set.to_bytes()) };
+        self.call(self.vault, &call).await
+    }
+
+    /// True if that account may hand the ledger over.
+    pub async fn is_recovery(&self, who: Account) -> Result<bool, LedgerError> {
+        self.call(self.access, &Access::isRecoveryCall(address(who))).await
+    }
+
+    /// The removal epoch.
+    pub async fn epoch(&self) -> Result<u64, LedgerError> {
+        self.call(self.vault, &Vault::epochCall {}).await
+    }
+
+    /// Every writer that was ever enrolled, in order.
+    pub async fn writers(&self) -> Result<Vec<WriterRecord>, LedgerError> {
+        let count: u64 = self.call(self.access, &Access::writerCountCall {}).await?.saturating_to();
+        let mut writers = Vec::new();
+        for index in 0..count {
+            let at = Access::writerAtCall { index: alloy_primitives::U256::from(index) };
+            let who = self.call(self.access, &at).await?;
+            let record = self.call(self.access, &Access::writerCall { who }).await?;
+            writers.push(WriterRecord {
+                account: account(who),
+                active: record.active,
+                host_stolen: record.hostStolen,
+                predecessor: (!record.predecessor.is_zero()).then(|| account(record.predecessor)),
+                predecessor_last_block: record.predecessorLastBlock,
+            });
+        }
+        Ok(writers)
+    }
+
+    /// Everything the vault's contracts said, in order.
+    pub async fn history(&self) -> Result<History, LedgerError> {
+        let logs = self.logs().await?;
+        History::read(&logs, self.vault, self.access)
+    }
+
+    /// Every snapshot that was committed, in order, forgotten ones too.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotRecord>, LedgerError> {
+        Ok(snapshots_of(&self.history().await?))
+    }
+
+    /// The height of the head.
+    pub async fn height(&self) -> Result<u64, LedgerError> {
+        self.provider.get_block_number().await.map_err(LedgerError::from)
+    }
+
+    async fn logs(&self) -> Result<Vec<Log>, LedgerError> {
+        let filter = Filter::new()
+            .address(vec![self.vault, self.access])
+            .from_block(BlockNumberOrTag::Earliest)
+            .to_block(BlockNumberOrTag::Latest);
+        self.provider.get_logs(&filter).await.map_err(LedgerError::from)
+    }
+
+    async fn call<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, LedgerError> {
+        let request = TransactionRequest::default().with_to(to).with_input(call.abi_encode());
+        let output = self.provider.call(request).await.map_err(LedgerError::from)?;
+        C::abi_decode_returns(&output)
+            .map_err(|source| LedgerError::Answer { call: C::SIGNATURE, source: Box::new(source) })
+    }
+
+    async fn send<C: SolCall>(&self, to: Address, call: &C) -> Result<TransactionReceipt, LedgerError> {
+        let request = TransactionRequest::default().with_to(to).with_input(call.abi_encode());
+        let pending = self.provider.send_transaction(request).await.map_err(LedgerError::from)?;
+        let transaction = *pending.tx_hash();
+        let receipt = pending.get_receipt().await.map_err(LedgerError::pending)?;
+        if !receipt.status() {
+            return Err(LedgerError::Failed { call: C::SIGNATURE, transaction });
+        }
+        Ok(receipt)
+    }
+}
+
+fn recorded(receipt: &TransactionReceipt) -> Recorded {
+    Recorded { block: receipt.block_number.unwrap_or_default(), transaction: receipt.transaction_hash }
+}
+
+/// An account as the EVM writes it.
+pub const fn address(account: Account) -> Address {
+    Address::new(account.to_bytes())
+}
+
+/// An EVM address as ours.
+pub const fn account(address: Address) -> Account {
+    Account::new(address.into_array())
+}

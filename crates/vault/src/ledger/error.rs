@@ -1,0 +1,75 @@
+//! Why the ledger refused or could not be asked.
+
+use alloy_primitives::B256;
+use alloy_provider::PendingTransactionError;
+use alloy_sol_types::SolInterface;
+use alloy_transport::{RpcError, TransportError, TransportErrorKind};
+use blockhouse_homes::HomeError;
+use blockhouse_ledger::contracts::{Access::AccessErrors, Vault::VaultErrors};
+
+/// Why a call or transaction did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// A contract refused.
+    #[error("the contract refused: {reason}")]
+    Refused { reason: String },
+    /// A transaction was sealed and failed.
+    #[error("transaction {transaction} of {call} failed on the ledger")]
+    Failed { call: &'static str, transaction: B256 },
+    /// An answer is not what the contract gives.
+    #[error("the answer to {call} cannot be read")]
+    Answer { call: &'static str, #[source] source: Box<alloy_sol_types::Error> },
+    /// A log of the vault's contracts is none of their events.
+    #[error("block {block} holds a log that is no event of this vault")]
+    Log { block: u64, #[source] source: Box<alloy_sol_types::Error> },
+    /// A transaction succeeded without its event.
+    #[error("the transaction succeeded without its event {event}")]
+    MissingEvent { event: &'static str },
+    /// The home of the ledger failed.
+    #[error("the ledger's home failed")]
+    Home(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The ledger could not be asked.
+    #[error("the ledger could not be asked")]
+    Transport(#[source] Box<TransportError>),
+    /// A transaction was sent and its receipt did not come.
+    #[error("the transaction's receipt did not come")]
+    Pending(#[source] Box<PendingTransactionError>),
+}
+
+impl LedgerError {
+    pub(super) fn pending(error: PendingTransactionError) -> Self {
+        match error {
+            PendingTransactionError::TransportError(error) => error.into(),
+            other => Self::Pending(Box::new(other)),
+        }
+    }
+
+    /// The error of the embedded home behind this one.
+    pub fn home(&self) -> Option<&HomeError> {
+        match self {
+            Self::Home(source) => source.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<TransportError> for LedgerError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            RpcError::ErrorResp(payload) => {
+                let reason = payload.as_revert_data().map(|data| describe(&data));
+                Self::Refused { reason: reason.unwrap_or_else(|| payload.message.into_owned()) }
+            }
+            RpcError::Transport(TransportErrorKind::Custom(source)) => Self::Home(source),
+            other => Self::Transport(Box::new(other)),
+        }
+    }
+}
+
+/// The custom error in revert data, by its name and fields.
+fn describe(data: &[u8]) -> String {
+    let vault = VaultErrors::abi_decode(data).map(|error| format!("{error:?}"));
+    let access = || AccessErrors::abi_decode(data).map(|error| format!("{error:?}"));
+    vault.or_else(|_| access()).unwrap_or_else(|_| format!("0x{}", hex::encode(data)))
+}

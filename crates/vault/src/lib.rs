@@ -1,0 +1,25 @@
+//! The workflows: init, back up, restore, verify, repair, recover.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod backup;
+pub mod blocks;
+pub mod cache;
+mod catalog;
+pub mod folder;
+pub mod index;
+pub mod init;
+pub mod ledger;
+pub mod lists;
+pub mod objects;
+pub mod progress;
+pub mod publish;
+pub mod reader;
+pub mod recipients;
+pub mod repair;
+pub mod restore;
+pub mod select;
+pub mod sheet;
+pub mod stripes;
+pub mod unlock;
+pub mod vault;
+pub mod verify;

@@ -1,0 +1,121 @@
+//! From a snapshot id to its manifest.
+
+use blockhouse_crypto::Secret;
+use blockhouse_pipeline::key_bag::KeyBag;
+use blockhouse_pipeline::manifest::{Manifest, OpenManifestError};
+use blockhouse_pipeline::snapshot::SnapshotObject;
+use blockhouse_pipeline::wraps::{OpenWrapsError, Wraps};
+use blockhouse_sites::{FetchError, ObjectKey, Prefix};
+use blockhouse_types::{DecodeError, ListHash, SnapshotId, StripeId};
+
+use super::ChunkReader;
+use crate::index::{Index, IndexError};
+use crate::ledger::{LedgerError, SnapshotRecord};
+use crate::lists::{self, ListError};
+use crate::unlock::{BagError, Unlocked, open_bag};
+use crate::vault::Vault;
+
+/// An opened snapshot.
+#[derive(Debug)]
+pub struct OpenedSnapshot {
+    /// What the ledger says of it.
+    pub record: SnapshotRecord,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its manifest key.
+    pub manifest_key: Secret,
+    /// Its stripes, by its public list.
+    pub stripes: Vec<StripeId>,
+    /// What reads its chunks.
+    pub chunks: ChunkReader,
+}
+
+/// Why a snapshot could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenSnapshotError {
+    /// The ledger.
+    #[error("the ledger could not be read")]
+    Ledger(#[from] LedgerError),
+    /// Its object is at no site.
+    #[error("could not fetch the description of snapshot {id} from the sites")]
+    Fetch { id: SnapshotId, #[source] source: FetchError },
+    /// Its object does not decode.
+    #[error("the description of snapshot {id} cannot be read")]
+    Form { id: SnapshotId, #[source] source: DecodeError },
+    /// No site gave a wrapped key.
+    #[error("no site gave a good copy of the wrapped key of snapshot {id}")]
+    NoWraps { id: SnapshotId },
+    /// The key is not for this identity.
+    #[error(transparent)]
+    Wraps(#[from] OpenWrapsError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] OpenManifestError),
+    /// The key bag.
+    #[error("could not open the key bag, which holds the index key")]
+    Bag(#[from] BagError),
+    /// The stripe list.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The index.
+    #[error("the index could not be used")]
+    Index(#[from] IndexError),
+}
+
+/// Opens a snapshot.
+pub async fn open(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    record: SnapshotRecord,
+) -> Result<OpenedSnapshot, OpenSnapshotError> {
+    let id = record.id;
+    let hash = record.commit.objectHash;
+    let key = ObjectKey::Snapshot(id);
+    let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
+    let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
+    let object =
+        SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
+    let manifest_key = manifest_key(vault, unlocked, id).await?;
+    let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
+    let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
+    let index_key = index_key(vault, unlocked).await?;
+    let index = Index::open(&vault.folder().index())?;
+    let store = vault.stripes().await?;
+    let chunks = ChunkReader::prepare(store, index, &index_key, &stripes, &manifest).await?;
+    Ok(OpenedSnapshot { record, manifest, manifest_key, stripes, chunks })
+}
+
+/// Unwraps the manifest key, from the newest wraps that open.
+async fn manifest_key(vault: &Vault, unlocked: &Unlocked, id: SnapshotId) -> Result<Secret, OpenSnapshotError> {
+    let mut versions = std::collections::BTreeSet::new();
+    for (_, site) in vault.sites().up() {
+        for listed in site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default() {
+            if let ObjectKey::Wraps { version, .. } = listed.key {
+                versions.insert(version);
+            }
+        }
+    }
+    let mut refused = OpenSnapshotError::NoWraps { id };
+    for version in versions.into_iter().rev() {
+        let key = ObjectKey::Wraps { snapshot: id, version };
+        let genuine = |bytes: &[u8]| crate::objects::is_genuine(&key, bytes);
+        let Ok(fetched) = vault.sites().get_any(&key, genuine).await else { continue };
+        let Ok(wraps) = Wraps::from_bytes(&fetched.bytes) else { continue };
+        match wraps.open(&unlocked.age()) {
+            Ok(key) => return Ok(key),
+            Err(error) => refused = error.into(),
+        }
+    }
+    Err(refused)
+}
+
+/// The index key: this host's, or that of the key bag.
+async fn index_key(vault: &Vault, unlocked: &Unlocked) -> Result<Secret, OpenSnapshotError> {
+    if let Some(secrets) = vault.secrets() {
+        return Ok(secrets.write.index_key.clone());
+    }
+    let named = vault.ledger().bag().await?;
+    let bag: KeyBag = open_bag(vault.sites(), named, unlocked).await?;
+    Ok(bag.vault_secret.index_key())
+}

@@ -1,0 +1,188 @@
+//! What is left of a stripe: by names, or by every byte.
+
+use std::sync::Arc;
+
+use blockhouse_pipeline::shard::{ShardFault, ShardHeader, ShardName, StripeShape, UncheckedShard};
+use blockhouse_sites::{SiteError, SiteName};
+use blockhouse_types::{Code, Durability, StripeId};
+use futures::future::join_all;
+
+use super::layout::Layout;
+use super::presence::{Presence, Sought};
+use super::{ClaimFault, Holder, StripeStore, heavy, key_of};
+
+/// How closely a stripe is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The listing alone: no site is asked.
+    Names,
+    /// Every byte of every shard is read and verified, and the claim in its header.
+    Data,
+}
+
+/// The state of one shard at one site.
+#[derive(Debug, Clone)]
+pub enum ShardState {
+    /// As it should be, as far as was looked.
+    Good,
+    /// No site that was listed has it. The site named is the one that the plan gives it to.
+    Missing,
+    /// The same, but the site that should have it was not listed.
+    SiteDown,
+    /// Its bytes are not right.
+    Damaged(ShardFault),
+    /// A good file of another vault or of another shard has its name.
+    Foreign(ShardFault),
+    /// It has another length than it should.
+    WrongSize {
+        /// The length found.
+        found: u64,
+    },
+    /// Its bytes are right, and the claim in its header is not that of a writer.
+    Unclaimed(ClaimFault),
+    /// The site is up and cannot give it.
+    Unreadable(Arc<SiteError>),
+}
+
+/// What was found of one shard.
+#[derive(Debug, Clone)]
+pub struct ShardFinding {
+    /// The shard and the site's number.
+    pub holder: Holder,
+    /// The site's name.
+    pub site: SiteName,
+    /// Its state there.
+    pub state: ShardState,
+}
+
+/// What was found of a stripe.
+#[derive(Debug, Clone)]
+pub struct StripeFindings {
+    /// The stripe.
+    pub stripe: StripeId,
+    /// How closely it was looked at.
+    pub depth: Depth,
+    /// Its code.
+    pub code: Code,
+    /// Its shape, if it was given or a good header says so.
+    pub shape: Option<StripeShape>,
+    /// Every file under the name of one of its shards, and every shard that is nowhere; by index.
+    pub shards: Vec<ShardFinding>,
+    /// What the good shards survive.
+    pub durability: Durability,
+}
+
+impl ShardState {
+    /// Neither good nor unknown: there is something to repair.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Good | Self::SiteDown)
+    }
+
+    /// There is a file that should not be there.
+    pub fn is_in_the_way(&self) -> bool {
+        self.is_damage() && !matches!(self, Self::Missing)
+    }
+}
+
+impl StripeFindings {
+    /// The good shards.
+    pub fn good(&self) -> Vec<Holder> {
+        self.shards.iter().filter(|shard| matches!(shard.state, ShardState::Good)).map(|shard| shard.holder).collect()
+    }
+
+    /// True if every shard is somewhere and good, and no bad file has the name of one.
+    pub fn is_whole(&self) -> bool {
+        self.shards.iter().all(|shard| matches!(shard.state, ShardState::Good))
+    }
+
+    /// True if there are enough good shards to read it.
+    pub fn is_readable(&self) -> bool {
+        usize::from(self.durability.d) >= self.code.data()
+    }
+}
+
+impl StripeStore {
+    /// Looks at all shards of a stripe that a listing found. With [`Depth::Data`] it reads them at the same time: it
+    /// holds n/k packs and takes one of the [`super::PACKS_IN_FLIGHT`] places.
+    pub async fn check(&self, presence: &Presence, stripe: impl Into<Sought>, depth: Depth) -> StripeFindings {
+        let sought: Sought = stripe.into();
+        let (stripe, mut code, mut shape) = (sought.id, presence.code_of(sought), sought.shape);
+        let right = presence.holders(sought).into_iter().map(|holder| (holder, ShardState::Good));
+        let wrong = presence.wrong_sizes(sought);
+        let wrong = wrong.into_iter().map(|(holder, found)| (holder, ShardState::WrongSize { found }));
+        let mut states: Vec<(Holder, ShardState)> = right.chain(wrong).collect();
+        if depth == Depth::Data {
+            let _room = self.room_for_pack().await;
+            let looks: Vec<_> = states.into_iter().map(|(holder, listed)| self.look(stripe, holder, listed)).collect();
+            let looked = join_all(looks).await;
+            let header = looked.iter().find_map(|(_, _, header)| header.as_ref());
+            shape = header.map(|header| header.shape).or(shape);
+            code = shape.map_or(code, StripeShape::code);
+            states = looked.into_iter().map(|(holder, state, _)| (holder, state)).collect();
+        }
+        self.findings(
+            presence,
+            StripeFindings {
+                stripe,
+                depth,
+                code,
+                shape,
+                shards: states.into_iter().map(|(holder, state)| self.finding(holder, state)).collect(),
+                durability: Durability { d: 0, w: 0, wd: 0 },
+            },
+        )
+    }
+
+    /// Adds what is nowhere, and what the good ones survive.
+    fn findings(&self, presence: &Presence, mut findings: StripeFindings) -> StripeFindings {
+        let seen: Vec<Holder> = findings.shards.iter().map(|shard| shard.holder).collect();
+        for index in findings.code.indices().filter(|index| seen.iter().all(|holder| holder.index != *index)) {
+            let name = ShardName { stripe: findings.stripe, index };
+            let Some(member) = self.planned_member(name) else { continue };
+            let is_listed = presence.listed().contains(&member);
+            let state = if is_listed { ShardState::Missing } else { ShardState::SiteDown };
+            findings.shards.push(self.finding(Holder { index, member }, state));
+        }
+        findings.shards.sort_by_key(|shard| shard.holder);
+        findings.durability = Layout::of(findings.stripe, findings.code, &self.places, findings.good()).durability();
+        findings
+    }
+
+    fn finding(&self, holder: Holder, state: ShardState) -> ShardFinding {
+        ShardFinding { holder, site: self.site_name(holder.member), state }
+    }
+
+    /// Reads and verifies one shard at one site.
+    pub(super) async fn look(
+        &self,
+        stripe: StripeId,
+        holder: Holder,
+        listed: ShardState,
+    ) -> (Holder, ShardState, Option<ShardHeader>) {
+        let name = ShardName { stripe, index: holder.index };
+        let Some(site) = self.readable(holder.member) else { return (holder, ShardState::SiteDown, None) };
+        let file = match site.get(&key_of(name)).await {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return (holder, ShardState::Missing, None),
+            Err(_) if self.readable(holder.member).is_none() => return (holder, ShardState::SiteDown, None),
+            Err(error) => return (holder, ShardState::Unreadable(Arc::new(error)), None),
+        };
+        let vault = self.vault;
+        match heavy(move || UncheckedShard::new(file).verify(&vault, name).map(|shard| shard.header().clone())).await {
+            Ok(header) => match self.writer_of(&header) {
+                Ok(_) => (holder, ShardState::Good, Some(header)),
+                Err(fault) => (holder, ShardState::Unclaimed(fault), Some(header)),
+            },
+            Err(error) => {
+                let state = match (error.fault, listed) {
+                    (fault @ (ShardFault::OtherVault { .. } | ShardFault::OtherShard { .. }), _) => {
+                        ShardState::Foreign(fault)
+                    }
+                    (_, listed @ ShardState::WrongSize { .. }) => listed,
+                    (fault, _) => ShardState::Damaged(fault),
+                };
+                (holder, state, None)
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Repair: what was lost is computed from k good shards and written again. No key is needed.
+//!
+//! - Bad files go first, then the good shard is written under the same or another site's name.
+//! - Nothing good is moved. Shards that doubled up at a site while others were down get a *further copy* at a site that
+//!   came back, where that raises w or wd or a site holds more than max(m, 1). The copy at the crowded site stays:
+//!   it harms nothing, and only `prune` will remove what is superfluous.
+
+use std::collections::BTreeSet;
+
+use blockhouse_pipeline::shard::{ShardName, StripeShape, VerifiedShard};
+use blockhouse_pipeline::stripe::{RebuildError, ShardFile, rebuild_shards};
+use blockhouse_sites::SiteName;
+use blockhouse_types::{Code, Durability, ShardIndex, StripeId};
+use futures::future::join_all;
+
+use super::check::{ShardState, StripeFindings};
+use super::damage::Remedy;
+use super::fetch::gather;
+use super::layout::Layout;
+use super::write::Refusal;
+use super::{Holder, ReadHeadError, StripeStore, heavy, key_of};
+
+/// What a repair would do to a stripe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairPlan {
+    /// The stripe.
+    pub stripe: StripeId,
+    /// Its code.
+    pub code: Code,
+    /// The shards to repair from; they stay.
+    pub good: Vec<Holder>,
+    /// Files to be removed because they are not good.
+    pub remove: Vec<Holder>,
+    /// Shards that are nowhere, and where they would go.
+    pub write: Vec<Holder>,
+    /// Further copies of good shards that even out what doubled up.
+    pub copy: Vec<Holder>,
+    /// What it survives now.
+    pub before: Durability,
+    /// What it will survive if every site does its part.
+    pub after: Durability,
+}
+
+impl RepairPlan {
+    /// True if there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.write.is_empty() && self.copy.is_empty()
+    }
+}
+
+/// What a repair did to a stripe.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The stripe.
+    pub stripe: StripeId,
+    /// Its code and lengths.
+    pub shape: StripeShape,
+    /// The shards that were written.
+    pub written: Vec<Holder>,
+    /// The bad files that were removed.
+    pub removed: Vec<Holder>,
+    /// What sites refused.
+    pub refused: Vec<Refusal>,
+    /// What it survives now.
+    pub durability: Durability,
+}
+
+/// Why a stripe cannot be repaired with the sites that are up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanRepairError {
+    #[error("stripe {stripe} has {found} of the {needed} good shards it needs to be repaired")]
+    TooFewShards { stripe: StripeId, found: usize, needed: usize, silent: Vec<SiteName>, faulty: Vec<SiteName> },
+}
+
+impl PlanRepairError {
+    /// What may help.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::TooFewShards { silent, faulty, .. } => Remedy::for_lack(silent, faulty),
+        }
+    }
+}
+
+/// Why a stripe was not repaired. Nothing was removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    #[error("stripe {stripe} has {found} of the {needed} good shards it needs to be repaired")]
+    TooFewShards { stripe: StripeId, found: usize, needed: usize, silent: Vec<SiteName>, faulty: Vec<SiteName> },
+    #[error("no claim of a writer was found that new shards of stripe {stripe} could carry")]
+    NoWriter {
+        stripe: StripeId,
+        #[source]
+        source: ReadHeadError,
+    },
+    #[error("the shards of stripe {stripe} could not be made anew")]
+    Rebuild {
+        stripe: StripeId,
+        #[source]
+        source: RebuildError,
+    },
+}
+
+impl RepairError {
+    /// What may help.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::TooFewShards { silent, faulty, .. } => Remedy::for_lack(silent, faulty),
+            Self::NoWriter { source, .. } => source.remedy(),
+            Self::Rebuild { .. } => Remedy::None,
+        }
+    }
+}
+
+impl StripeStore {
+    /// What would repair a stripe, by what a check found. Changes nothing.
+    pub fn plan_repair(&self, findings: &StripeFindings) -> Result<RepairPlan, PlanRepairError> {
+        let (stripe, code, good) = (findings.stripe, findings.code, findings.good());
+        let mut layout = Layout::of(stripe, code, &self.places, good.iter().copied());
+        let (found, needed) = (layout.distinct(), code.data());
+        let in_the_way = || findings.shards.iter().filter(|shard| shard.state.is_in_the_way());
+        if found < needed {
+            let faulty: BTreeSet<SiteName> = in_the_way().map(|shard| shard.site.clone()).collect();
+            let (silent, faulty) = (self.silent(), faulty.into_iter().collect());
+            return Err(PlanRepairError::TooFewShards { stripe, found, needed, silent, faulty });
+        }
+        let remove = in_the_way().map(|shard| shard.holder).filter(|holder| self.is_writable(holder.member)).collect();
+        let write = layout.place(&layout.missing(), |holder| self.is_writable(holder.member));
+        for holder in &write {
+            layout.add(*holder);
+        }
+        let copy = layout.spread(|holder| self.is_writable(holder.member));
+        for holder in &copy {
+            layout.add(*holder);
+        }
+        let (before, after) = (findings.durability, layout.durability());
+        Ok(RepairPlan { stripe, code, good, remove, write, copy, before, after })
+    }
+
+    /// Carries a plan out. Shards whose site refuses go to another one, as when a stripe is written.
+    ///
+    /// A file that the plan calls bad is read again right before it is removed, and kept if it is good by now.
+    ///
+    /// Holds k shards and those that are written, each of these twice: 3·n/k packs at most. Takes one of the
+    /// [`super::PACKS_IN_FLIGHT`] places.
+    pub async fn repair(&self, plan: &RepairPlan) -> Result<Repaired, RepairError> {
+        let (stripe, code) = (plan.stripe, plan.code);
+        let _room = self.room_for_pack().await;
+        self.forget(stripe, code);
+        let (shape, files) = self.rebuilt(plan).await?;
+        let mut layout = Layout::of(stripe, code, &self.places, plan.good.iter().copied());
+        let (removed, mut refused) = self.remove_bad(plan, &mut layout).await;
+        let before = layout.clone();
+        let mut wanted = layout.missing();
+        wanted.retain(|index| files.iter().any(|file| file.name.index == *index));
+        refused = self.put_shards(&mut layout, &files, wanted, refused).await;
+        let copies: Vec<Holder> = plan.copy.iter().copied().filter(|copy| !layout.holds(*copy)).collect();
+        for (copy, put) in copies.iter().zip(join_all(copies.iter().map(|copy| self.put(*copy, &files))).await) {
+            match put {
+                Ok(()) => layout.add(*copy),
+                Err(refusal) => refused.push(refusal),
+            }
+        }
+        self.forget(stripe, code);
+        let written = layout.holders().into_iter().filter(|holder| !before.holds(*holder)).collect();
+        Ok(Repaired { stripe, shape, written, removed, refused, durability: layout.durability() })
+    }
+
+    /// The files that the plan may need, made from k good shards before anything is removed.
+    async fn rebuilt(&self, plan: &RepairPlan) -> Result<(StripeShape, Vec<ShardFile>), RepairError> {
+        let (stripe, code) = (plan.stripe, plan.code);
+        let (header, writer) =
+            self.signed_header(&stripe).await.map_err(|source| RepairError::NoWriter { stripe, source })?;
+        let shape = header.shape;
+        let ask = |index| self.shard(ShardName { stripe, index }, shape);
+        let shards: Vec<VerifiedShard> = gather(code.data(), code.indices().map(ask)).await;
+        if shards.len() < code.data() {
+            let (silent, faulty) = (self.silent(), self.damage.faulty(&stripe));
+            let (found, needed) = (shards.len(), code.data());
+            return Err(RepairError::TooFewShards { stripe, found, needed, silent, faulty });
+        }
+        let wanted: BTreeSet<ShardIndex> = plan.write.iter().chain(&plan.copy).map(|holder| holder.index).collect();
+        let wanted: Vec<ShardIndex> = wanted.into_iter().collect();
+        let coder = self.coder(code);
+        let files = heavy(move || rebuild_shards(&coder, &shards, &wanted, &writer)).await;
+        files.map(|files| (shape, files)).map_err(|source| RepairError::Rebuild { stripe, source })
+    }
+
+    /// V3: removes what is bad, looked at once more.
+    async fn remove_bad(&self, plan: &RepairPlan, layout: &mut Layout<'_>) -> (Vec<Holder>, Vec<Refusal>) {
+        let (mut removed, mut refused) = (Vec::new(), Vec::new());
+        for holder in plan.remove.iter().copied() {
+            let (_, state, _) = self.look(plan.stripe, holder, ShardState::Missing).await;
+            match state {
+                ShardState::Good => {
+                    layout.add(holder);
+                    continue;
+                }
+                ShardState::Missing | ShardState::SiteDown => continue,
+                _ => {}
+            }
+            let Some(site) = self.readable(holder.member) else { continue };
+            match site.delete(&key_of(ShardName { stripe: plan.stripe, index: holder.index })).await {
+                Ok(_was_there) => removed.push(holder),
+                Err(error) => refused.push(Refusal { holder, site: site.name().clone(), error }),
+            }
+        }
+        (removed, refused)
+    }
+}

@@ -1,0 +1,188 @@
+//! Opening a vault: configuration, sites, secrets, and a ledger that is whole and knows what the sites know.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use blockhouse_crypto::LedgerKey;
+use blockhouse_homes::{Embedded, HomeError, HostClock, Options};
+use blockhouse_ledger::Clock;
+use blockhouse_pipeline::host_secrets::HostSecrets;
+use blockhouse_sites::{Enrolled, Expected, Patience, SiteName, Sites};
+use blockhouse_types::DecodeError;
+
+use super::Vault;
+use crate::blocks::{self, BlocksError};
+use crate::folder::{Config, ConfigError, VaultFolder};
+use crate::ledger::Ledger;
+
+/// How a vault is opened.
+#[derive(Clone)]
+pub struct Settings {
+    /// The host's clock.
+    pub clock: HostClock,
+    /// The operator says that a strange clock is right.
+    pub accept_clock: bool,
+    /// The operator takes the risk of going on with too few sites.
+    pub accept_risk: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { clock: Arc::new(now), accept_clock: false, accept_risk: false }
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { clock: _, accept_clock, accept_risk } = self;
+        f.debug_struct("Settings")
+            .field("accept_clock", accept_clock)
+            .field("accept_risk", accept_risk)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Seconds since 1970 by the clock of this host.
+pub fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Why a vault could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The host's secrets cannot be read.
+    #[error("could not read {}", path.display())]
+    ReadSecrets { path: PathBuf, #[source] source: io::Error },
+    /// The host's secrets are damaged.
+    #[error("{} is not what this vault wrote", path.display())]
+    Secrets { path: PathBuf, #[source] source: DecodeError },
+    /// The ledger cannot be opened.
+    #[error("could not open the ledger of the vault")]
+    Ledger(#[from] HomeError),
+    /// The ledger is damaged here and no site gave blocks to make it anew from.
+    #[error("the ledger on this host is missing or damaged, and none of the sites gave blocks to make it anew from")]
+    NotHealed(#[source] HomeError),
+}
+
+/// Something strange that opening found and that did not stop it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenWarning {
+    /// A site serves blocks that cannot be taken.
+    #[error("site {site} serves blocks of the ledger that cannot be taken")]
+    Blocks { site: SiteName, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    /// The ledger was made anew.
+    #[error("the ledger on this host was {}; it was made anew from site {site}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
+    Rebuilt { site: SiteName, why: String, kept: Option<PathBuf> },
+    /// The ledger was behind.
+    #[error("the ledger on this host was {blocks} blocks behind site {site} and was brought up to it")]
+    Followed { site: SiteName, blocks: u64 },
+}
+
+impl Vault {
+    /// Opens the vault in `folder`.
+    pub async fn open(folder: VaultFolder, settings: Settings) -> Result<Self, OpenError> {
+        let config = Config::load(&folder)?;
+        let secrets = load_secrets(&folder)?;
+        let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
+        let key = secrets.as_ref().map(|secrets| Arc::new(LedgerKey::from_seed(&secrets.ledger_seed)));
+        let mut vault = Self::assemble(folder, config, sites, settings);
+        vault.secrets = secrets;
+        vault.home = vault.embedded(key);
+        vault.heal().await?;
+        vault.follow().await;
+        Ok(vault)
+    }
+
+    /// A vault of parts that the caller made.
+    pub(crate) fn assemble(folder: VaultFolder, config: Config, sites: Arc<Sites>, settings: Settings) -> Self {
+        let home = Embedded::new(Options::reader(folder.ledger(), Arc::clone(&settings.clock)));
+        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new() }
+    }
+
+    /// The embedded ledger, sealing with `key` after asking the sites.
+    pub(crate) fn embedded(&self, key: Option<Arc<LedgerKey>>) -> Embedded {
+        let reader = Embedded::new(Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock)));
+        let ledger = Ledger::new(blockhouse_homes::provider::reader(reader), &self.config.ledger);
+        // With the operator's word for it, one site less than promised is enough to go on.
+        let needed = if self.settings.accept_risk { 0 } else { usize::from(self.plan().w) + 1 };
+        Embedded::new(Options {
+            key,
+            clock_rule: if self.settings.accept_clock { Clock::Accepted } else { Clock::Checked },
+            before_seal: Some(blocks::guard(Arc::clone(&self.sites), needed, ledger)),
+            ..Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock))
+        })
+    }
+
+    /// Makes a missing or damaged ledger anew from the first site whose blocks give one.
+    async fn heal(&mut self) -> Result<(), OpenError> {
+        let damage = match self.home.standing().await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_healed_by_replay() => error,
+            Err(error) => return Err(error.into()),
+        };
+        for (_, site) in self.sites.up() {
+            let rebuilt = match blocks::fetch_from(site, 0).await {
+                Ok(objects) => self.home.rebuild_from(objects).await.map_err(BlocksError::from),
+                Err(error) => Err(error),
+            };
+            match rebuilt {
+                Ok(rebuilt) => {
+                    let (site, why) = (site.name().clone(), damage.to_string());
+                    self.warnings.push(OpenWarning::Rebuilt { site, why, kept: rebuilt.kept });
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.warnings.push(OpenWarning::Blocks { site: site.name().clone(), source: error.into() });
+                }
+            }
+        }
+        Err(OpenError::NotHealed(damage))
+    }
+
+    /// Takes the blocks that sites hold above the host's head. What cannot be taken is told, and sealing decides for itself.
+    async fn follow(&mut self) {
+        let Ok(standing) = self.home.standing().await else { return };
+        let mut height = standing.height;
+        for (_, site) in self.sites.up() {
+            let name = site.name().clone();
+            match follow_site(&self.home, site, height).await {
+                Ok(0) => {}
+                Ok(blocks) => {
+                    height += blocks;
+                    self.warnings.push(OpenWarning::Followed { site: name, blocks });
+                }
+                Err(error) => self.warnings.push(OpenWarning::Blocks { site: name, source: error.into() }),
+            }
+        }
+    }
+}
+
+/// Imports what the site holds above `height`; how many blocks were new.
+async fn follow_site(home: &Embedded, site: &blockhouse_sites::Site, height: u64) -> Result<u64, BlocksError> {
+    if !blocks::is_ahead(site, height).await? {
+        return Ok(0);
+    }
+    let objects = blocks::fetch_from(site, height + 1).await?;
+    Ok(home.import(objects).await?.added)
+}
+
+fn enrolled(config: &Config) -> Vec<Enrolled> {
+    let expected = |site| Expected::This { vault: config.vault, site };
+    config.sites.iter().map(|entry| Enrolled { spec: entry.spec.clone(), expected: expected(entry.id) }).collect()
+}
+
+fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> {
+    let path = folder.secrets();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::ReadSecrets { path, source }),
+    };
+    HostSecrets::from_bytes(&bytes).map(Some).map_err(|source| OpenError::Secrets { path, source })
+}

@@ -1,0 +1,65 @@
+//! All targets.
+
+mod crypto;
+mod ledger;
+mod objects;
+mod pack;
+mod shard;
+mod sites;
+mod sources;
+mod types;
+
+use crate::Target;
+
+/// Every target, by crate.
+pub const ALL: &[Target] = &[
+    types::CODE,
+    types::IDS,
+    crypto::RECIPIENT,
+    crypto::AGE_FILE,
+    crypto::IDENTITY,
+    crypto::PAPER_KEY,
+    crypto::SIGNATURE,
+    crypto::SEALED,
+    shard::SHARD,
+    shard::PREFIX,
+    shard::NAME,
+    shard::REBUILD,
+    pack::PACK,
+    pack::TRAILER,
+    pack::TABLE,
+    pack::CHUNK,
+    pack::DECOMPRESS,
+    objects::MANIFEST,
+    objects::SEALED_MANIFEST,
+    objects::FACTS,
+    objects::CONTENT,
+    objects::ENTRY,
+    objects::ENTRY_FACTS,
+    objects::LISTING,
+    objects::SNAPSHOT,
+    objects::WRAPS,
+    objects::READERS_MAP,
+    objects::SEALED_MAP,
+    objects::LIST_NODE,
+    objects::SEALED_BAG,
+    objects::KEY_BAG,
+    objects::HOST_SECRETS,
+    ledger::GENESIS,
+    ledger::CERTIFICATE,
+    ledger::HEADER,
+    ledger::BLOCK,
+    ledger::BLOCK_OBJECT,
+    ledger::REPLAY,
+    ledger::PROGRAM,
+    ledger::RECEIPT,
+    ledger::RECEIPT_PROOF,
+    ledger::EVENT,
+    sites::MARKER,
+    sites::OBJECT_KEY,
+    sites::SITE_NAME,
+    sites::SITE_SPEC,
+    sources::RESTORE_PATH,
+    sources::ROOT_NAME,
+    sources::ACCOUNTS,
+];

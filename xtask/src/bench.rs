@@ -1,0 +1,93 @@
+//! `./x bench`: what backing up costs, stage by stage and beside other tools, on data that is the same everywhere.
+//!
+//! - **Owns** the sizes, the order of the measured steps and the gates.
+//! - **Does not** time the stages: that is `xtask/benches/stages.rs`, a program of its own.
+//!
+//! # Method
+//! - **B1** Every tool meets the same bytes in the same state: all make their first two backups, then the corpora are
+//!   changed, then all go on.
+//! - **B2** CPU seconds (user and system of the whole process tree) are what is compared: wall seconds depend on what
+//!   else the machine does. Peak memory is that of the largest process.
+//! - **B3** A restore counts only if the restored tree equals the source.
+
+mod compare;
+mod corpus;
+mod entropy;
+pub(crate) mod measure;
+mod peers;
+mod report;
+mod tools;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use self::corpus::Corpus;
+use crate::process;
+use crate::task::{BenchOptions, BenchPart};
+
+/// How much data: enough to see the shape in a minute or two, or enough to publish figures.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    #[default]
+    Small,
+    Full,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Size {
+    /// The profile that the measured binary is built with.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Small => "ci",
+            Self::Full => "release",
+        }
+    }
+}
+
+pub(crate) fn run(options: &BenchOptions) -> Result<()> {
+    let work = process::target()?.join("bench");
+    let out = match &options.out {
+        Some(out) => std::path::absolute(out).context("could not find the current folder")?,
+        None => process::target()?.join("bench.jsonl"),
+    };
+    let folder = out.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+    fs::write(&out, "").with_context(|| format!("could not write {}", out.display()))?;
+    println!("profile `{}`, results in {}", options.size.profile(), out.display());
+    clear(&work)?;
+    if options.part != BenchPart::Peers {
+        stages(options.size, &work, &out)?;
+        clear(&work)?;
+    }
+    if options.part != BenchPart::Stages {
+        let rows = peers::run(options.size, &work, &out)?;
+        clear(&work)?;
+        report::print(&rows);
+    }
+    Ok(())
+}
+
+/// Feeds the stages with one file of each kind: nearly incompressible, and text with holes.
+fn stages(size: Size, work: &Path, out: &Path) -> Result<()> {
+    let mut command = process::cargo("bench --package xtask --bench stages --profile")?;
+    command.arg(size.profile()).arg("--").arg("--out").arg(out);
+    for (corpus, file) in [(Corpus::Chain, "blk00000.dat"), (Corpus::Disk, "disk.img")] {
+        let folder = work.join(corpus.name());
+        corpus.generate(&folder, Size::Small)?;
+        command.arg(folder.join(file));
+    }
+    process::call(&mut command)
+}
+
+/// Removes what an earlier run left, also what it could not remove because a test made it read-only.
+fn clear(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,76 @@
+//! `./x check`: what is asked of a change before it is merged: tests, and format, lints, documents, dependencies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::steps::Steps;
+use crate::{process, test};
+
+/// The version of cargo-deny that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    let mut advisories = Advisories::NotReached;
+    steps.run("format", || process::call(&mut process::cargo("fmt --all --check")?));
+    steps.run("lints", || lint("clippy --workspace --all-targets -- -D warnings"));
+    steps.run("documents", || lint("doc --workspace --no-deps --document-private-items"));
+    steps.run("dependencies", || dependencies(&mut advisories));
+    test::all(&mut steps);
+    let end = steps.finish();
+    if matches!(advisories, Advisories::NotReached) {
+        println!("\nATTENTION: known vulnerabilities of dependencies were NOT CHECKED (no advisory database).");
+    }
+    end
+}
+
+/// Lints and documents are built for another profile, so they have a folder of their own.
+fn lint(words: &str) -> Result<()> {
+    let folder = process::target()?.join("clippy");
+    process::call(process::cargo(words)?.env("CARGO_TARGET_DIR", folder).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+enum Advisories {
+    Checked,
+    NotReached,
+}
+
+fn dependencies(advisories: &mut Advisories) -> Result<()> {
+    let deny = cargo_deny()?;
+    let check = |what: &[&str]| {
+        let mut command = Command::new(&deny);
+        command.args(["check", "--hide-inclusion-graph"]).args(what);
+        command
+    };
+    let root = process::root()?;
+    process::call(check(&["bans", "licenses", "sources"]).current_dir(root))?;
+    // cargo-deny has one exit code for "found" and "not fetched": fetching alone tells them apart.
+    let fetched = Command::new(&deny).args(["fetch", "db"]).current_dir(root).status();
+    if fetched.context("could not start cargo-deny")?.success() {
+        *advisories = Advisories::Checked;
+        process::call(check(&["--disable-fetch", "advisories"]).current_dir(root))?;
+    }
+    Ok(())
+}
+
+/// The pinned cargo-deny; installed once, into the target folder.
+fn cargo_deny() -> Result<PathBuf> {
+    let tools = process::target()?.join("tools");
+    let binary = tools.join("bin/cargo-deny");
+    if version(&binary).is_some_and(|found| found.contains(CARGO_DENY)) {
+        return Ok(binary);
+    }
+    let build = tools.join("build");
+    let mut install = process::cargo("install cargo-deny --locked --version")?;
+    process::call(install.arg(CARGO_DENY).arg("--root").arg(&tools).env("CARGO_TARGET_DIR", &build))?;
+    fs::remove_dir_all(&build).with_context(|| format!("could not remove {}", build.display()))?;
+    Ok(binary)
+}
+
+fn version(binary: &Path) -> Option<String> {
+    let output = Command::new(binary).arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok()
+}

@@ -1,0 +1,43 @@
+//! `./x test`: everything that must pass on every change.
+
+use anyhow::Result;
+
+use crate::fuzz::{self, Budget};
+use crate::steps::Steps;
+use crate::task::FuzzOptions;
+use crate::{contracts, process, python};
+
+/// How long every fuzz target runs, in seconds.
+const FUZZ_SECONDS: u64 = 10;
+
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    all(&mut steps);
+    steps.finish()
+}
+
+/// Runs every step; without a build the others would only repeat its failure.
+pub(crate) fn all(steps: &mut Steps) {
+    let built = steps.run("build", || {
+        process::build_blockhouse("ci")?;
+        process::call(&mut process::cargo("test --profile ci --workspace --no-run")?)
+    });
+    if built {
+        steps.run("python environment", || python::install().map(drop));
+        steps.run("tests", tests);
+    }
+    steps.run("format pages", python::test);
+    steps.run("contracts: drift", || contracts::run(true));
+    steps.run("contracts: tests", contracts::test);
+    if built {
+        steps.run("fuzz smoke", || {
+            fuzz::run(&FuzzOptions { budget: Budget::Seconds(FUZZ_SECONDS), ..FuzzOptions::default() })
+        });
+    }
+}
+
+/// All tests in Rust; those that call the Python decoder find it through the environment.
+fn tests() -> Result<()> {
+    let python = python::install()?;
+    process::call(process::cargo("test --profile ci --workspace --no-fail-fast")?.env(python::PYTHON, python))
+}
