@@ -72,3 +72,47 @@ pub fn drive(target: &Target, seed: u64, budget: Budget, current: &AtomicU64) ->
         count.runs += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Budget, drive, input};
+    use crate::{Target, Verdict};
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    /// Breaks its promise on inputs that end with a zero byte and are longer than its seeds.
+    const BROKEN: Target = Target {
+        name: "broken",
+        decoders: &[],
+        run: |bytes| {
+            assert!(bytes.len() <= 9 || !bytes.ends_with(&[0]), "a promise");
+            if bytes == b"untouched" { Verdict::Accepted } else { Verdict::Refused }
+        },
+        seeds: || vec![b"untouched".to_vec(), b"other".to_vec()],
+    };
+
+    #[test]
+    fn a_broken_promise_is_found_and_its_input_is_made_again() {
+        let failure = drive(&BROKEN, 1, Budget::Runs(1_000_000), &AtomicU64::new(0)).unwrap_err();
+        assert_eq!(input(&BROKEN, &(BROKEN.seeds)(), 1, failure.run), failure.input);
+        assert!(failure.input.len() > 9 && failure.input.ends_with(&[0]));
+    }
+
+    #[test]
+    fn seeds_come_first_and_seeds_decide_what_follows() {
+        let seeds = (BROKEN.seeds)();
+        let run = |seed| (0..50).map(|run| input(&BROKEN, &seeds, seed, run)).collect::<Vec<_>>();
+        assert_eq!(run(1)[..2], seeds);
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn budgets_are_kept() {
+        let sound = Target { run: |_| Verdict::Accepted, ..BROKEN };
+        let current = AtomicU64::new(0);
+        let count = drive(&sound, 1, Budget::Runs(7), &current).unwrap();
+        assert_eq!((count.runs, count.accepted, current.into_inner()), (7, 7, 6));
+        assert_eq!(drive(&sound, 1, Budget::Time(Duration::ZERO), &AtomicU64::new(0)).unwrap().runs, 1);
+    }
+}

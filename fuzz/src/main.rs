@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, setrlimit};
 /// Address space of a worker. Inputs have a mebibyte at most: who needs more than this believed a length.
 const WORKER_BYTES: u64 = 2 << 30;
 /// No input takes this long; what does hangs.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 const DEFAULT_SEED: u64 = 1;
 
 fn main() -> ExitCode {
@@ -77,7 +77,9 @@ impl Options {
     fn run(&self) -> Result<()> {
         match self.target {
             _ if self.list => {
-                targets::ALL.iter().for_each(|target| println!("{}", target.name));
+                for target in targets::ALL {
+                    println!("{}", target.name);
+                }
                 Ok(())
             }
             Some(target) if self.worker => work(target, self.seed, self.budget),

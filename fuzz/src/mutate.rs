@@ -4,6 +4,7 @@
 //!   taken from another input.
 //! - **Does not** learn: an input depends on its random numbers alone, so each can be made again without the others.
 
+use blockhouse_types::Encoder;
 use rand::{Rng, RngExt};
 
 /// No input grows beyond this by mutation.
@@ -88,14 +89,10 @@ fn edge(random: &mut impl Rng) -> Vec<u8> {
     }
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value > 0x7f {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
+fn varint(value: u64) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    encoder.varint(value);
+    encoder.finish()
 }
 
 #[cfg(test)]

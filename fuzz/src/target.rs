@@ -40,11 +40,6 @@ impl Verdict {
         }
     }
 
-    /// The verdict of an option.
-    pub fn of_option<T>(option: Option<T>) -> Self {
-        if option.is_some() { Self::Accepted } else { Self::Refused }
-    }
-
     /// The verdict of a canonical decoder: what it takes, it writes again as the same bytes.
     pub fn canonical<T, E: Error>(bytes: &[u8], result: Result<T, E>, encode: impl Fn(&T) -> Vec<u8>) -> Self {
         if let Ok(value) = &result {

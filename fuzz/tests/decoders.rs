@@ -19,10 +19,12 @@ const NAMES: [&str; 10] =
 const BYTES: [&str; 5] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str"];
 
 /// Functions that look like decoders and need no target.
-const NOT_DECODERS: [(&str, &str); 3] = [
+const NOT_DECODERS: [(&str, &str); 5] = [
     ("pipeline/shard/prefix.rs::check_leaves", "private to the shard's own checks, which are fed"),
     ("ledger/receipt/file.rs::check_file", "compares a length and a hash, and reads no bytes"),
     ("sites/name.rs::check_text", "called by SiteName::parse, which is fed"),
+    ("sources/files/read.rs::open", "opens a file of the source by its name"),
+    ("sources/files/trail.rs::open_quietly", "opens a file of the source by its name"),
 ];
 
 /// `crate/file.rs::function` of everything that looks like a decoder.
@@ -63,9 +65,7 @@ fn decoders_in(text: &str) -> impl Iterator<Item = &str> {
         let public = before.contains("pub ") || before.contains("pub(crate)") || name == "from_str";
         let called_so = NAMES.iter().any(|known| name == *known || name.starts_with(&format!("{known}_")));
         let takes_bytes = BYTES.iter().any(|bytes| arguments.contains(bytes));
-        (public && called_so && takes_bytes && !arguments.contains(';')
-            || public && called_so && takes_bytes && arguments.contains("[u8;"))
-        .then_some(name)
+        (public && called_so && takes_bytes).then_some(name)
     })
 }
 

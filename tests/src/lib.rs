@@ -1,1 +1,16 @@
 //! End-to-end tests: the real binary, real folders, real kills.
+//!
+//! What the tests in `tests/` share. Nothing here knows a format or links a crate of the product: all that is seen is
+//! what a user sees, the files included.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "this library serves tests only: what goes wrong here is a failed test"
+)]
+
+pub mod damage;
+pub mod trace;
+pub mod tree;
+pub mod world;
+
+pub use world::{Output, World};

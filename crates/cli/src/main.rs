@@ -1,1 +1,49 @@
-fn main() {}
+//! The one binary, `blockhouse`: arguments in, workflows of `blockhouse-vault` run, answers out.
+//!
+//! - **Owns** what is typed, what is printed, and the exit code.
+//! - **Does not** hold any logic of backups: one file per command, arguments and `run`.
+//!
+//! # Invariants
+//! - **C1** Data goes to stdout, talk and progress to stderr; errors are printed once, here.
+//! - **C2** Exit codes are decided in `exit.rs` alone. Format: `docs/reference/exit-codes.md`.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod arguments;
+mod commands;
+mod event_text;
+mod exit;
+mod failure;
+mod opening;
+mod output;
+mod passphrase;
+mod progress;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Cli;
+use crate::exit::Exit;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output::new(&cli.global);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&out, Err(error.into())),
+    };
+    let done = runtime.block_on(commands::run(cli.command, &cli.global, &out));
+    // Reads that were given up may hang on a dead mount; nothing that matters waits for them.
+    runtime.shutdown_background();
+    end(&out, done)
+}
+
+fn end(out: &Output, done: anyhow::Result<Exit>) -> ExitCode {
+    let exit = match done {
+        Ok(exit) => exit,
+        Err(error) => failure::report(out, &error),
+    };
+    ExitCode::from(exit.code())
+}

@@ -85,7 +85,7 @@ impl ContentHasher {
 
     /// Takes `length` zeros, as a hole reads.
     pub fn update_zeros(&mut self, mut length: u64) {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while length > 0 {
             let step = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
             self.0.update(ZEROS.get(..step).unwrap_or(&ZEROS));

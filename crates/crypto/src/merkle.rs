@@ -63,7 +63,7 @@ impl Tree {
         while count > 1 {
             if index ^ 1 < count {
                 let sibling = siblings.next()?;
-                hash = if index % 2 == 0 { self.join(&hash, sibling) } else { self.join(sibling, &hash) };
+                hash = if index.is_multiple_of(2) { self.join(&hash, sibling) } else { self.join(sibling, &hash) };
             }
             index /= 2;
             count = count.div_ceil(2);

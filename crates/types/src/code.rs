@@ -103,9 +103,9 @@ impl FromStr for Code {
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let form = || CodeError::Form { text: text.to_owned() };
         let (data, parity) = text.split_once('+').ok_or_else(form)?;
-        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
-            true => digits.parse::<u16>().map_err(|_| form()),
-            false => Err(form()),
+        let number = |digits: &str| {
+            let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse::<u16>().ok()).ok_or_else(form)
         };
         Self::try_new(number(data)?, number(parity)?)
     }

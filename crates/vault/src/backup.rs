@@ -20,7 +20,7 @@ mod walker;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blockhouse_crypto::Secret;
+use blockhouse_crypto::{LedgerKey, Secret};
 use blockhouse_homes::HomeError;
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_pipeline::domain::DomainKind;
@@ -40,9 +40,10 @@ use crate::recipients::RecipientsError;
 use crate::vault::{HostSecrets, Vault};
 
 pub use session::CatchUpError;
+pub(crate) use source::readable;
 pub use store::StoreError;
-pub use walker::{Findings, Flaw, WalkError};
 use store::{ChunkStore, StoreKeys, Stored};
+pub use walker::{Findings, Flaw, WalkError};
 use walker::{Tree, Walker};
 
 /// What to back up, and how.
@@ -138,7 +139,11 @@ pub enum BackupError {
     Walk(#[from] WalkError),
     /// The file cache.
     #[error("could not write the file cache in {}", folder.display())]
-    Cache { folder: PathBuf, #[source] source: std::io::Error },
+    Cache {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// A fact.
     #[error("a fact of the snapshot cannot be recorded")]
     Fact(#[from] FactError),
@@ -164,7 +169,7 @@ pub enum BackupError {
 
 /// How long a session's lease is, and how often it is renewed.
 const LEASE_SECONDS: u64 = 24 * 60 * 60;
-const RENEWAL: std::time::Duration = std::time::Duration::from_secs(6 * 60 * 60);
+const RENEWAL: std::time::Duration = std::time::Duration::from_hours(6);
 
 /// Backs up, and returns once the snapshot is acknowledged.
 pub async fn back_up(
@@ -178,6 +183,7 @@ pub async fn back_up(
     drop(files.capture()?);
     let source = source::enrol(vault, request, &files)?;
     let recipients = crate::recipients::of_config(vault.config())?;
+    refuse_if_handed_over(vault, secrets).await?;
     let ledger = vault.ledger_as(&secrets.writer);
     if !ledger.is_approved(source, recipients.hash()).await? {
         return Err(BackupError::NotApproved { source_id: source });
@@ -192,6 +198,13 @@ pub async fn back_up(
         let _ = ledger.end_session(session.id).await;
     }
     done
+}
+
+/// A host whose ledger was handed over is told so, before the contract refuses its revoked writer for a lesser reason.
+async fn refuse_if_handed_over(vault: &Vault, secrets: &HostSecrets) -> Result<(), BackupError> {
+    let own = LedgerKey::from_seed(&secrets.ledger_seed).public();
+    let in_force = vault.standing().await?.keys.in_force();
+    if own == in_force { Ok(()) } else { Err(HomeError::HandedOver { in_force, own }.into()) }
 }
 
 /// Renews the lease of a long backup.
@@ -226,6 +239,7 @@ impl Run<'_> {
         let stripes = self.vault.stripes().await?;
         let presence = stripes.presence().await;
         let known = session::catch_up(self.vault, self.secrets, self.ledger, &stripes, &presence).await?;
+        let roots = files.roots().iter().map(|root| root.path.as_os_str().as_encoded_bytes().to_vec()).collect();
         let keys = StoreKeys {
             vault: self.vault.id(),
             session: self.session.id,
@@ -238,8 +252,8 @@ impl Run<'_> {
         let store = ChunkStore::start(keys, known, Arc::clone(&stripes))?;
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
-        let (tree, stored, cache) = self.walk(files, store, &manifest_key, progress, started).await?;
-        let prepared = commit::Prepared { tree, stored, domain, recipients, manifest_key, started };
+        let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
+        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started };
         let report = self.commit(prepared, &stripes).await?;
         let folder = self.vault.folder().cache();
         cache.finish().map_err(|source| BackupError::Cache { folder, source })?;
@@ -252,8 +266,7 @@ impl Run<'_> {
         files: FilesSource,
         mut store: ChunkStore,
         manifest_key: &Secret,
-        progress: &Arc<Progress>,
-        started: Timestamp,
+        (progress, started): (&Arc<Progress>, Timestamp),
     ) -> Result<(Tree, Stored, CacheWriter), BackupError> {
         let folder = self.vault.folder().cache();
         let cache = CacheReader::open(&folder, &self.source);

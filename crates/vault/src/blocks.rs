@@ -42,7 +42,12 @@ pub enum BlocksError {
     Misnamed { site: SiteName, height: u64, hash: BlockHash },
     /// A block at a site does not decode.
     #[error("block {height} at site {site} cannot be read")]
-    Form { site: SiteName, height: u64, #[source] source: BlockError },
+    Form {
+        site: SiteName,
+        height: u64,
+        #[source]
+        source: BlockError,
+    },
     /// The site lacks a block in the middle.
     #[error("site {site} lacks block {height}")]
     Gap { site: SiteName, height: u64 },
@@ -158,8 +163,11 @@ async fn fetch_one(
 
 async fn read(site: &Site, height: u64, hash: BlockHash) -> Result<BlockObject, BlocksError> {
     let bytes = site.get(&ObjectKey::Block { height, hash }).await?;
-    let object = BlockObject::decode(&bytes)
-        .map_err(|source| BlocksError::Form { site: site.name().clone(), height, source })?;
+    let object = BlockObject::decode(&bytes).map_err(|source| BlocksError::Form {
+        site: site.name().clone(),
+        height,
+        source,
+    })?;
     if object.hash() != hash || object.block.header.number != height {
         return Err(BlocksError::Misnamed { site: site.name().clone(), height, hash });
     }

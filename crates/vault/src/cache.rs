@@ -14,6 +14,7 @@
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ use blockhouse_types::{ChunkId, DecodeError, Decoder, Encoder, SessionId, Source
 const MAGIC: [u8; 4] = *b"BHFC";
 const CONTEXT: &str = "blockhouse v1 file cache record";
 const HASH_LEN: usize = 32;
+/// How the name of a cache ends whose backup is not yet committed.
+const UNFINISHED: &str = ".new";
 /// More than the record of any folder that fits the memory of this machine is a sign of damage.
 const RECORD_MAX: usize = 1 << 30;
 
@@ -80,8 +83,8 @@ impl CacheWriter {
     pub fn create(folder: &Path, source: &SourceId, session: &SessionId) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let target = path_of(folder, source);
-        let temporary = folder.join(format!("{source}.{session}.new"));
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let temporary = folder.join(format!("{source}.{session}{UNFINISHED}"));
+        let file = begin(folder, &temporary)?;
         let mut writer = Self { target, temporary, out: BufWriter::new(file) };
         let mut head = Encoder::with_header(MAGIC);
         head.raw(source.as_bytes());
@@ -119,6 +122,23 @@ impl Drop for CacheWriter {
         // After `finish` there is nothing under this name; after a failure it must not stay: it holds keys.
         let _ = fs::remove_file(&self.temporary);
     }
+}
+
+/// Creates a new cache file, locked while its backup runs, and removes those that no backup holds any more: a killed one cannot
+/// take back its own, and it holds keys.
+fn begin(folder: &Path, path: &Path) -> io::Result<File> {
+    // One process at a time, so that none removes a file between its creation and its lock.
+    let alone = File::open(folder)?;
+    alone.lock()?;
+    for entry in fs::read_dir(folder)? {
+        let left = entry?.path();
+        if left.as_os_str().as_bytes().ends_with(UNFINISHED.as_bytes()) && File::open(&left)?.try_lock().is_ok() {
+            fs::remove_file(&left)?;
+        }
+    }
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// Reads the cache of the last backup along the walk.
@@ -220,7 +240,13 @@ mod tests {
     fn file(name: &str) -> CachedFile {
         let time = Timestamp { seconds: -5, nanoseconds: 6 };
         let identity = Identity { device: 1, inode: 2, size: 3, mtime: time, ctime: time };
-        CachedFile { name: name.into(), identity, content: vec![7; 9], deep_chunks: vec![ChunkId::new([9; 32])], content_hash: [8; 32] }
+        CachedFile {
+            name: name.into(),
+            identity,
+            content: vec![7; 9],
+            deep_chunks: vec![ChunkId::new([9; 32])],
+            content_hash: [8; 32],
+        }
     }
 
     fn write(folder: &Path, paths: &[&str]) {
@@ -271,5 +297,20 @@ mod tests {
         writer.folder(&key(""), &[file("f")]).unwrap();
         drop(writer);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// A killed backup runs no `drop`: the next one, of whatever source, removes what it left, and spares what a running one writes.
+    #[test]
+    fn what_a_killed_backup_left_goes_and_what_a_running_one_writes_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(format!("{SOURCE}.{SESSION}.new"));
+        fs::write(&left, b"keys").unwrap();
+        let other = SourceId::new([4; 32]);
+        let mut running = CacheWriter::create(folder.path(), &other, &SessionId::new([5; 32])).unwrap();
+        assert!(!left.exists());
+        running.folder(&key(""), &[file("f")]).unwrap();
+        write(folder.path(), &[""]);
+        running.finish().unwrap();
+        assert_eq!(CacheReader::open(folder.path(), &other).folder(&key("")), vec![file("f")]);
     }
 }

@@ -149,7 +149,7 @@ impl Index {
         chunks.sort_unstable_by_key(|(id, slot)| (*id, slot.offset));
         let path = self.folder.join(format!("{}.segment", stripe.id));
         let entries = chunks.into_iter().map(|(id, slot)| Ok((id, 0, slot)));
-        self.write(&path, &[stripe], entries)?;
+        write(&path, &[stripe], entries)?;
         self.open_segment(&path)
     }
 
@@ -166,7 +166,7 @@ impl Index {
         let path = self.folder.join(format!("{}.segment", hex::encode(name)));
         let ordinals: BTreeMap<StripeId, u32> = stripes.iter().map(|stripe| stripe.id).zip(0..).collect();
         let merged = merge::Merge::new(&self.segments, &ordinals);
-        self.write(&path, &stripes, merged)?;
+        write(&path, &stripes, merged)?;
         let old: Vec<PathBuf> = self.segments.drain(..).map(|segment| segment.path().to_owned()).collect();
         self.open_segment(&path)?;
         for gone in old.iter().filter(|old| **old != path) {
@@ -185,16 +185,14 @@ impl Index {
         }
         Ok(())
     }
+}
 
-    fn write(
-        &self,
-        path: &Path,
-        stripes: &[StripeEntry],
-        entries: impl Iterator<Item = Result<(ChunkId, u32, Slot), SegmentError>>,
-    ) -> Result<(), IndexError> {
-        SegmentWriter::write(path, stripes, entries)
-            .map_err(|source| IndexError::Segment { path: path.to_owned(), source })
-    }
+fn write(
+    path: &Path,
+    stripes: &[StripeEntry],
+    entries: impl Iterator<Item = Result<(ChunkId, u32, Slot), SegmentError>>,
+) -> Result<(), IndexError> {
+    SegmentWriter::write(path, stripes, entries).map_err(|source| IndexError::Segment { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ use blockhouse_pipeline::domain::VaultSecret;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::{SealBagError, SealedBag};
 use blockhouse_pipeline::placement::{PlacementError, SiteDomain, Survey, survey};
-use blockhouse_sites::{CreateError, Marker, ObjectKey, Patience, ProbeReport, Site, SiteError, SiteName, SiteSpec, Sites};
+use blockhouse_sites::{
+    CreateError, Marker, ObjectKey, Patience, ProbeReport, Site, SiteError, SiteName, SiteSpec, Sites,
+};
 use blockhouse_types::{Code, Fingerprint, SiteId, VaultId};
 use bytes::Bytes;
 
@@ -83,7 +85,11 @@ pub enum InitError {
     Placement(#[from] PlacementError),
     /// The folder.
     #[error("could not make the vault folder {}", folder.display())]
-    Folder { folder: PathBuf, #[source] source: io::Error },
+    Folder {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// A file for the owner is there already.
     #[error("{} is there already and is not overwritten", path.display())]
     FileExists { path: PathBuf },
@@ -98,10 +104,18 @@ pub enum InitError {
     Write(#[from] WriteError),
     /// A site could not be made.
     #[error("could not make site {site}")]
-    Site { site: SiteName, #[source] source: Box<CreateError> },
+    Site {
+        site: SiteName,
+        #[source]
+        source: Box<CreateError>,
+    },
     /// A site does not answer the probe.
     #[error("could not probe site {site}")]
-    Probe { site: SiteName, #[source] source: SiteError },
+    Probe {
+        site: SiteName,
+        #[source]
+        source: SiteError,
+    },
     /// A site does not keep what backups rely on.
     #[error("site {site} does not keep what it must: {report:?}")]
     Promises { site: SiteName, report: ProbeReport },
@@ -223,8 +237,7 @@ async fn make_sites(
         let site = Site::create(&spec, &marker, Patience::default())
             .await
             .map_err(|source| InitError::Site { site: spec.name.clone(), source: Box::new(source) })?;
-        let report =
-            site.probe().await.map_err(|source| InitError::Probe { site: spec.name.clone(), source })?;
+        let report = site.probe().await.map_err(|source| InitError::Probe { site: spec.name.clone(), source })?;
         if !report.keeps_promises() {
             return Err(InitError::Promises { site: spec.name, report });
         }
@@ -294,4 +307,3 @@ impl Drop for OwnersFile {
         }
     }
 }
-

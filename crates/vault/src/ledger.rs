@@ -24,6 +24,9 @@ use crate::folder::LedgerEntry;
 /// What a commit says.
 pub use blockhouse_ledger::contracts::Vault::Commit;
 
+/// How often a transaction is sent anew because another process of this host took its nonce.
+const NONCE_TRIES: u32 = 8;
+
 /// A writer's open backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
@@ -142,6 +145,12 @@ impl Ledger {
         self.send(self.access, &Access::revokeWriterCall { who: address(writer) }).await.map(drop)
     }
 
+    /// Hands the ledger over to another ledger key. A recovery account.
+    pub async fn hand_over(&self, next_key: [u8; 32], parent: B256) -> Result<(), LedgerError> {
+        let call = Access::handoverCall { nextKey: B256::new(next_key), parentHash: parent };
+        self.send(self.access, &call).await.map(drop)
+    }
+
     /// Removes a recovery account. Owner.
     pub async fn remove_recovery(&self, account: Account) -> Result<(), LedgerError> {
         self.send(self.access, &Access::removeRecoveryCall { who: address(account) }).await.map(drop)
@@ -167,8 +176,7 @@ impl Ledger {
 
     /// True if the owner approved that set for that source.
     pub async fn is_approved(&self, source: SourceId, set: RecipientSetHash) -> Result<bool, LedgerError> {
-        let call =
-            Vault::isApprovedCall { source: B256::new(source.to_bytes()), set: B256::new(set.to_bytes()) };
+        let call = Vault::isApprovedCall { source: B256::new(source.to_bytes()), set: B256::new(set.to_bytes()) };
         self.call(self.vault, &call).await
     }
 
@@ -232,7 +240,18 @@ impl Ledger {
             .map_err(|source| LedgerError::Answer { call: C::SIGNATURE, source: Box::new(source) })
     }
 
+    /// Sends a transaction. Another process may use the same account at the same time: a nonce that it took is asked for anew.
     async fn send<C: SolCall>(&self, to: Address, call: &C) -> Result<TransactionReceipt, LedgerError> {
+        for _ in 0..NONCE_TRIES {
+            match self.send_once(to, call).await {
+                Err(error) if error.is_nonce_taken() => {}
+                done => return done,
+            }
+        }
+        self.send_once(to, call).await
+    }
+
+    async fn send_once<C: SolCall>(&self, to: Address, call: &C) -> Result<TransactionReceipt, LedgerError> {
         let request = TransactionRequest::default().with_to(to).with_input(call.abi_encode());
         let pending = self.provider.send_transaction(request).await.map_err(LedgerError::from)?;
         let transaction = *pending.tx_hash();

@@ -13,7 +13,11 @@ use tokio::runtime::Handle;
 pub enum ListError {
     /// A node is missing or is not one.
     #[error("stripe list {root} could not be read")]
-    Read { root: ListHash, #[source] source: Box<ReadListError<FetchError>> },
+    Read {
+        root: ListHash,
+        #[source]
+        source: Box<ReadListError<FetchError>>,
+    },
     /// A task ended early.
     #[error("the reading of a stripe list was stopped")]
     Stopped(#[source] tokio::task::JoinError),

@@ -40,10 +40,7 @@ pub struct TooFewCopies {
 fn failed(failures: &[Failure]) -> String {
     let mut names: Vec<&str> = failures.iter().map(|failure| failure.site.as_str()).collect();
     names.dedup();
-    match names.is_empty() {
-        true => String::new(),
-        false => format!("; not at {}", names.join(", ")),
-    }
+    if names.is_empty() { String::new() } else { format!("; not at {}", names.join(", ")) }
 }
 
 impl Publication {

@@ -29,8 +29,8 @@ pub struct RepairRequest {
 pub struct RepairReport {
     /// How many stripes were looked at.
     pub stripes: u64,
-    /// Missing shards found, by site; under no site's name where none has them.
-    pub missing: u64,
+    /// Missing shards found, by the site that should have them.
+    pub missing: BTreeMap<SiteName, u64>,
     /// Damaged files found, by site.
     pub damaged: BTreeMap<SiteName, u64>,
     /// Shards written.
@@ -89,7 +89,10 @@ pub(crate) async fn mend(stripes: &StripeStore, needed: &[StripeId]) {
 /// Makes the sites that are there again with nothing on them: a folder that exists and is empty.
 ///
 /// A site whose folder is gone is made again only if it is named: the folder may be a mount that is missing.
-pub async fn recreate_sites(vault: &Vault, named: &[SiteName]) -> Vec<(SiteName, Result<(), blockhouse_sites::CreateError>)> {
+pub async fn recreate_sites(
+    vault: &Vault,
+    named: &[SiteName],
+) -> Vec<(SiteName, Result<(), blockhouse_sites::CreateError>)> {
     let mut made = Vec::new();
     for (entry, member) in vault.config().sites.iter().zip(vault.sites().members()) {
         let is_named = named.contains(&entry.spec.name);
@@ -119,8 +122,10 @@ pub async fn repair(vault: &Vault, request: &RepairRequest) -> Result<RepairRepo
         for shard in findings.shards.iter().filter(|shard| shard.state.is_in_the_way()) {
             *report.damaged.entry(shard.site.clone()).or_default() += 1;
         }
-        let missing = findings.shards.iter().filter(|shard| matches!(shard.state, ShardState::Missing | ShardState::SiteDown));
-        report.missing += missing.count() as u64;
+        let is_missing = |state: &ShardState| matches!(state, ShardState::Missing | ShardState::SiteDown);
+        for shard in findings.shards.iter().filter(|shard| is_missing(&shard.state)) {
+            *report.missing.entry(shard.site.clone()).or_default() += 1;
+        }
         match stripes.plan_repair(&findings) {
             Err(error) => report.lost.push((*stripe, error)),
             Ok(plan) if plan.is_empty() => report.note(findings.durability),

@@ -73,7 +73,11 @@ pub enum RestoreSnapshotError {
     Open(#[from] OpenSnapshotError),
     /// A glob.
     #[error("`{glob}` is no pattern")]
-    Glob { glob: String, #[source] source: globset::Error },
+    Glob {
+        glob: String,
+        #[source]
+        source: globset::Error,
+    },
     /// The tree or a file.
     #[error("the snapshot could not be read")]
     Read(#[from] ReadTreeError),
@@ -136,15 +140,13 @@ pub async fn restore(
 }
 
 /// Where each root goes: the contents of an only folder into the target itself, several roots each under its own name.
-fn root_paths(roots: &[Entry]) -> Vec<RestorePath> {
+pub fn root_paths(roots: &[Entry]) -> Vec<RestorePath> {
     if let [Entry { body: Body::Directory(_), .. }] = roots {
         return vec![RestorePath::target()];
     }
     let full = |root: &Entry| decode_root_name(&root.name).unwrap_or_else(|_| root.name.clone());
-    let short: Vec<Vec<u8>> = roots
-        .iter()
-        .map(|root| full(root).rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec())
-        .collect();
+    let short: Vec<Vec<u8>> =
+        roots.iter().map(|root| full(root).rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()).collect();
     let is_clear = |name: &Vec<u8>| !name.is_empty() && short.iter().filter(|other| *other == name).count() == 1;
     let path = |(root, name): (&Entry, &Vec<u8>)| {
         // Two roots with one last name keep the encoded form of their whole paths.
@@ -197,7 +199,7 @@ impl Writer<'_> {
         let included = self.is_included(&path, false);
         let mut stack = Vec::new();
         match &root.body {
-            Body::Directory(listing) => stack.push(self.enter(chunks, path, root, listing, included)?),
+            Body::Directory(listing) => stack.push(self.enter(chunks, path, (root, listing), included)?),
             _ => self.entry(chunks, &path, root, included)?,
         }
         while let Some(open) = stack.last_mut() {
@@ -214,7 +216,7 @@ impl Writer<'_> {
             let included = self.is_included(&path, open.included);
             match &entry.body {
                 Body::Directory(listing) => {
-                    let below = self.enter(chunks, path, &entry, listing, included)?;
+                    let below = self.enter(chunks, path, (&entry, listing), included)?;
                     stack.push(below);
                 }
                 _ => self.entry(chunks, &path, &entry, included)?,
@@ -233,18 +235,12 @@ impl Writer<'_> {
         &mut self,
         chunks: &mut ChunkReader,
         path: RestorePath,
-        entry: &Entry,
-        listing: &Content,
+        (entry, listing): (&Entry, &Content),
         included: bool,
     ) -> Result<Open, RestoreSnapshotError> {
         let entries = reader::list(chunks, path.as_bytes(), listing)?;
-        let mut open = Open {
-            path,
-            metadata: entry.metadata.clone(),
-            included,
-            is_made: false,
-            entries: entries.into_iter(),
-        };
+        let mut open =
+            Open { path, metadata: entry.metadata.clone(), included, is_made: false, entries: entries.into_iter() };
         if included {
             self.matched = true;
             open.is_made = self.make_folder(&open.path, entry)?;
@@ -340,7 +336,7 @@ impl Writer<'_> {
             return Ok(());
         }
         match &entry.body {
-            Body::File { content, hash } => self.file(chunks, path, entry, (content, hash), placing)?,
+            Body::File { content, hash } => self.file(chunks, path, &entry.metadata, (content, hash, placing))?,
             body => self.special(path, entry, body, placing),
         }
         if let Some(link) = entry.metadata.link {
@@ -363,9 +359,8 @@ impl Writer<'_> {
         &mut self,
         chunks: &mut ChunkReader,
         path: &RestorePath,
-        entry: &Entry,
-        (content, hash): (&Content, &[u8; 32]),
-        placing: Placing,
+        metadata: &Metadata,
+        (content, hash, placing): (&Content, &[u8; 32], Placing),
     ) -> Result<(), RestoreSnapshotError> {
         let writer = self.target.begin_file(path, content.length(), placing)?;
         let (mut hasher, mut offset) = (ContentHasher::new(), 0_u64);
@@ -388,7 +383,7 @@ impl Writer<'_> {
         if hasher.finish() != *hash {
             return Err(RestoreSnapshotError::OtherContent { path: path.as_bytes().to_vec() });
         }
-        let missing = writer.finish(&entry.metadata)?;
+        let missing = writer.finish(metadata)?;
         self.note(missing);
         self.report.files += 1;
         self.report.bytes += content.length();

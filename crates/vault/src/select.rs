@@ -37,10 +37,10 @@ impl FromStr for SnapshotRef {
         }
         let digits = text.strip_prefix("0x").unwrap_or(text);
         let is_prefix = (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match is_prefix {
-            true => Ok(Self::Prefix(digits.to_ascii_lowercase())),
-            false => Err(SnapshotRefError { text: text.to_owned() }),
+        if !is_prefix {
+            return Err(SnapshotRefError { text: text.to_owned() });
         }
+        Ok(Self::Prefix(digits.to_ascii_lowercase()))
     }
 }
 
@@ -96,9 +96,10 @@ impl Known {
     }
 
     fn is_of(&self, source: &str) -> bool {
-        let by_name = self.source.as_ref().is_some_and(|entry| {
-            entry.name == source || entry.roots.iter().any(|root| root == source)
-        });
+        let by_name = self
+            .source
+            .as_ref()
+            .is_some_and(|entry| entry.name == source || entry.roots.iter().any(|root| root == source));
         by_name || (source.len() >= 8 && self.record.source.to_string().starts_with(source))
     }
 }

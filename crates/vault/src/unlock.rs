@@ -24,16 +24,28 @@ pub enum Unlocked {
 pub enum UnlockError {
     /// The file cannot be read.
     #[error("could not read {}", path.display())]
-    Read { path: PathBuf, #[source] source: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// It is no identity, or the passphrase is wrong.
     #[error("could not open the identity file {}", path.display())]
-    Identity { path: PathBuf, #[source] source: OpenIdentityError },
+    Identity {
+        path: PathBuf,
+        #[source]
+        source: OpenIdentityError,
+    },
     /// It belongs to another vault.
     #[error("the identity in {} is of vault {found}, this is vault {expected}", path.display())]
     OtherVault { path: PathBuf, found: VaultId, expected: VaultId },
     /// The words are wrong.
     #[error("could not read the paper key in {}", path.display())]
-    Paper { path: PathBuf, #[source] source: PaperKeyError },
+    Paper {
+        path: PathBuf,
+        #[source]
+        source: PaperKeyError,
+    },
 }
 
 impl Unlocked {
@@ -84,10 +96,18 @@ impl Unlocked {
 pub enum BagError {
     /// No site gave it.
     #[error("could not fetch version {version} of the key bag from the sites")]
-    Fetch { version: u32, #[source] source: FetchError },
+    Fetch {
+        version: u32,
+        #[source]
+        source: FetchError,
+    },
     /// It does not decode.
     #[error("version {version} of the key bag cannot be read")]
-    Form { version: u32, #[source] source: DecodeError },
+    Form {
+        version: u32,
+        #[source]
+        source: DecodeError,
+    },
     /// It does not open.
     #[error(transparent)]
     Open(#[from] OpenBagError),

@@ -8,6 +8,7 @@
 
 mod open;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_signer_local::PrivateKeySigner;
@@ -15,9 +16,9 @@ use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::{Embedded, HomeError, Standing};
 use blockhouse_pipeline::placement::{SiteDomain, plan_degraded};
 use blockhouse_sites::Sites;
-use blockhouse_types::{Durability, StripeId, VaultId};
+use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
 
-use crate::folder::{Config, VaultFolder};
+use crate::folder::{Config, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms};
 
@@ -66,6 +67,16 @@ impl Vault {
     /// Seals with another home from now on.
     pub(crate) fn set_home(&mut self, home: Embedded) {
         self.home = home;
+    }
+
+    /// This host is the vault's writer from now on.
+    pub(crate) fn set_secrets(&mut self, secrets: HostSecrets) {
+        self.secrets = Some(secrets);
+    }
+
+    /// What the sources are called on this host.
+    pub(crate) fn set_sources(&mut self, sources: BTreeMap<SourceId, SourceEntry>) {
+        self.config.sources = sources;
     }
 
     /// How it was opened.

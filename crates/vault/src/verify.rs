@@ -153,7 +153,9 @@ fn sample(needed: &BTreeSet<StripeId>, basis_points: Option<u16>) -> BTreeSet<St
     let mut ids: Vec<StripeId> = needed.iter().copied().collect();
     // Another part each time: what is read is drawn by chance.
     let salt: [u8; 32] = rand::random();
-    ids.sort_by_key(|id| blockhouse_crypto::hash::hash_parts("blockhouse v1 verify sample", [&salt[..], id.as_bytes()]));
+    ids.sort_by_key(|id| {
+        blockhouse_crypto::hash::hash_parts("blockhouse v1 verify sample", [&salt[..], id.as_bytes()])
+    });
     ids.into_iter().take(wanted).collect()
 }
 
@@ -184,10 +186,8 @@ async fn read_all(vault: &Vault, unlocked: &Unlocked, known: Known) -> Result<Re
             Ok(true)
         })?;
         let entries = leaves.finish();
-        match entries.root == opened.manifest.entries_root && entries.entries == opened.manifest.entries {
-            true => Ok(()),
-            false => Err(BrokenError::Entries),
-        }
+        let is_committed = entries.root == opened.manifest.entries_root && entries.entries == opened.manifest.entries;
+        if is_committed { Ok(()) } else { Err(BrokenError::Entries) }
     };
     let done = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
     Ok(done.map_err(|error| chain(&error)))

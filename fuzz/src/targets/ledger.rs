@@ -298,7 +298,11 @@ pub(super) const EVENT: Target = Target {
         let logs = WORLD.commit.receipts[0].logs();
         let bytes = |log: &Log| {
             let topics = log.topics().iter().flat_map(|topic| topic.0);
-            [log.topics().len() as u8].into_iter().chain(topics).chain(log.data.data.iter().copied()).collect()
+            [u8::try_from(log.topics().len()).unwrap()]
+                .into_iter()
+                .chain(topics)
+                .chain(log.data.data.iter().copied())
+                .collect()
         };
         logs.iter().map(bytes).collect()
     },

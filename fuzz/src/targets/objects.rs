@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use blockhouse_crypto::recipient::{decrypt, encrypt_to_many};
 use blockhouse_crypto::{AgeIdentity, Role, Secret};
+use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::SealedBag;
@@ -98,7 +99,7 @@ pub(super) const CONTENT: Target = Target {
         let result = Content::decode(&mut decoder);
         let rest = decoder.left();
         if let Ok(content) = &result {
-            let extents = content.extents(|chunk| {
+            let extents = content.extents(|chunk: &ChunkRef| {
                 let mut plain = rest.to_vec();
                 plain.resize((chunk.plain_len as usize).min(1 << 20), 0);
                 Ok::<_, Infallible>(plain)
@@ -277,7 +278,7 @@ pub(super) const KEY_BAG: Target = Target {
     decoders: &["pipeline/key_bag.rs::open"],
     run: |bytes| {
         let recipient = age_identity().recipient(Role::Owner, "owner").unwrap();
-        let mut encoder = Encoder::with_header(*b"BHBG");
+        let mut encoder = Encoder::with_header(*b"BHKB");
         let sealed = encrypt_to_many([&recipient], bytes).unwrap();
         encoder.raw(VAULT.as_bytes()).u32(1).bytes(&sealed);
         match SealedBag::from_bytes(&encoder.finish()) {
@@ -287,7 +288,7 @@ pub(super) const KEY_BAG: Target = Target {
     },
     seeds: || {
         let bag = golden("pipeline", "metadata/bag.bin");
-        let mut decoder = Decoder::with_header("a key bag", *b"BHBG", &bag).unwrap();
+        let mut decoder = Decoder::with_header("a key bag", *b"BHKB", &bag).unwrap();
         let (_, _) = (decoder.raw(32).unwrap(), decoder.u32().unwrap());
         let sealed = decoder.bytes("sealed bag", 1 << 20).unwrap();
         vec![decrypt(&AgeIdentity::from_secret(&Secret::new([0x42; 32])), sealed).unwrap().to_vec()]

@@ -40,11 +40,20 @@ fn seal(context: &'static str, plain: &[u8]) -> Vec<u8> {
     seal::seal(&derive(context, &GOLDEN.index_key, []), [4; 12], &PACK_AAD, plain)
 }
 
-/// A whole pack: what is accepted has the golden table.
+/// A whole pack: what is accepted has the golden table. Chunks are opened elsewhere.
 pub(super) const PACK: Target = Target {
     name: "pack",
     decoders: &["pipeline/pack.rs::check_pack"],
-    run: |bytes| Verdict::of(check_pack(&GOLDEN.keys, bytes)),
+    run: |bytes| {
+        let result = check_pack(&GOLDEN.keys, bytes);
+        if let Ok(table) = &result {
+            let range = GOLDEN.trailer.table_range();
+            assert!(bytes[range.clone()] == GOLDEN.pack[range], "an altered table was accepted");
+            let ends = table.entries().iter().all(|entry| entry.range().end <= bytes.len());
+            assert!(ends, "a chunk outside the pack");
+        }
+        Verdict::of(result)
+    },
     seeds: || vec![GOLDEN.pack.clone()],
 };
 

@@ -23,6 +23,7 @@ use crate::stripes::StripeStore;
 
 /// Everything that is durable before the snapshot gets its name.
 pub(super) struct Prepared {
+    pub(super) roots: Vec<Vec<u8>>,
     pub(super) tree: Tree,
     pub(super) stored: Stored,
     pub(super) domain: DomainKey,
@@ -132,9 +133,10 @@ impl Run<'_> {
         facts.set_files(findings.files);
         facts.set_bytes(findings.bytes);
         facts.set_unreadable(findings.flaws.len() as u64);
-        let roots: Vec<Vec<u8>> =
-            self.request.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect();
-        facts.set_roots(&roots);
+        facts.set_roots(&done.roots);
+        if let Some(name) = &self.request.source {
+            facts.insert("source", name.as_bytes().to_vec())?;
+        }
         let manifest = Manifest {
             source: self.source,
             domain: done.domain.kind(),

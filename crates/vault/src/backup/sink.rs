@@ -35,7 +35,7 @@ impl ContentSink {
         self.chunks.extend(extent.chunk().map(|chunk| chunk.id));
         self.builder.push(extent)?;
         while let Some(spill) = self.builder.spill() {
-            self.list(spill, cutter, store, false)?;
+            self.list(&spill, cutter, store, false)?;
         }
         Ok(())
     }
@@ -49,12 +49,12 @@ impl ContentSink {
         loop {
             match self.builder.close()? {
                 Closing::Done(content) => return Ok((content, self.chunks)),
-                Closing::Cut(spill) => self.list(spill, cutter, store, true)?,
+                Closing::Cut(spill) => self.list(&spill, cutter, store, true)?,
             }
         }
     }
 
-    fn list(&mut self, spill: Spill, cutter: &Cutter, store: &mut ChunkStore, ends: bool) -> Result<(), SinkError> {
+    fn list(&mut self, spill: &Spill, cutter: &Cutter, store: &mut ChunkStore, ends: bool) -> Result<(), SinkError> {
         let at = usize::from(spill.depth);
         while self.lists.len() <= at {
             self.lists.push(Stream::new());

@@ -1,5 +1,6 @@
 //! Which source a backup is of: known by its name, or by host and paths.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
 use blockhouse_sources::files::{FilesSource, encode_root_name};
@@ -27,13 +28,13 @@ fn find(config: &mut Config, request: &BackupRequest, roots: &[String]) -> Sourc
     }
     let id = SourceId::new(rand::random());
     let name = request.source.clone().unwrap_or_else(|| roots.join(" "));
-    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), tags: Default::default() };
+    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), tags: BTreeMap::new() };
     config.sources.insert(id, entry);
     id
 }
 
 /// A path as text: itself where it is UTF-8, else percent-encoded.
-fn readable(path: &[u8]) -> String {
+pub(crate) fn readable(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
         Ok(text) => text.to_owned(),
         Err(_) => encode_root_name(path).escape_ascii().to_string(),

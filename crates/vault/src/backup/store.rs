@@ -30,7 +30,7 @@ use blockhouse_types::{ChunkId, Code, SessionId, StripeId, VaultId};
 use crate::index::IndexError;
 use crate::stripes::{StripeStore, WriteStripeError};
 
-pub use known::Known;
+pub(super) use known::Known;
 use threads::{Fresh, Threads};
 
 /// Why chunks could not be stored.
@@ -68,39 +68,39 @@ pub enum StoreError {
 
 /// Under what a session stores its chunks.
 #[derive(Debug)]
-pub struct StoreKeys {
+pub(super) struct StoreKeys {
     /// The vault.
-    pub vault: VaultId,
+    pub(super) vault: VaultId,
     /// The session.
-    pub session: SessionId,
+    pub(super) session: SessionId,
     /// Who signs the stripes.
-    pub writer: AccountSecret,
+    pub(super) writer: AccountSecret,
     /// What names and seals chunks.
-    pub domain: DomainKey,
+    pub(super) domain: DomainKey,
     /// What seals tables.
-    pub pack: PackKeys,
+    pub(super) pack: PackKeys,
     /// The erasure code.
-    pub code: Code,
+    pub(super) code: Code,
     /// The base level of compression.
-    pub level: i32,
+    pub(super) level: i32,
 }
 
 /// What a session stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub(super) struct Stored {
     /// Every stripe that holds a chunk that was named.
-    pub stripes: BTreeSet<StripeId>,
+    pub(super) stripes: BTreeSet<StripeId>,
     /// The stripes that were written.
-    pub written: u64,
+    pub(super) written: u64,
     /// The bytes of their packs, before coding.
-    pub pack_bytes: u64,
+    pub(super) pack_bytes: u64,
     /// The plain bytes of new chunks.
-    pub new_bytes: u64,
+    pub(super) new_bytes: u64,
 }
 
 /// Takes plain chunks, gives references.
 #[derive(Debug)]
-pub struct ChunkStore {
+pub(super) struct ChunkStore {
     keys: Arc<StoreKeys>,
     known: Arc<Known>,
     threads: Threads,
@@ -109,14 +109,14 @@ pub struct ChunkStore {
 
 impl ChunkStore {
     /// Starts the threads of a session.
-    pub fn start(keys: StoreKeys, known: Known, stripes: Arc<StripeStore>) -> Result<Self, StoreError> {
+    pub(super) fn start(keys: StoreKeys, known: Known, stripes: Arc<StripeStore>) -> Result<Self, StoreError> {
         let (keys, known) = (Arc::new(keys), Arc::new(known));
         let threads = Threads::start(&keys, &known, stripes)?;
         Ok(Self { keys, known, threads, new_bytes: 0 })
     }
 
     /// Names a chunk, and stores it unless it is there already.
-    pub fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
+    pub(super) fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
         let reference = ChunkRef::of(&self.keys.domain, plain)?;
         if self.known.admit(&reference.id) {
             self.new_bytes += plain.len() as u64;
@@ -126,12 +126,12 @@ impl ChunkStore {
     }
 
     /// Counts chunks of an earlier backup as needed by this one; false if one of them is not there to be reused.
-    pub fn reuse<'a>(&self, chunks: impl IntoIterator<Item = &'a ChunkId>) -> bool {
+    pub(super) fn reuse<'a>(&self, chunks: impl IntoIterator<Item = &'a ChunkId>) -> bool {
         self.known.reuse(chunks)
     }
 
     /// Waits until everything is durable.
-    pub fn finish(self) -> Result<Stored, StoreError> {
+    pub(super) fn finish(self) -> Result<Stored, StoreError> {
         let written = self.threads.finish()?;
         Ok(Stored {
             stripes: self.known.referenced(),

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use blockhouse_crypto::Secret;
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::cut::Cutter;
-use blockhouse_pipeline::tree::{Body, Device, EntriesCommitment, Entry, EntryError, EntryFacts, EntryLeaves, ListingWriter};
+use blockhouse_pipeline::tree::{
+    Body, Device, EntriesCommitment, Entry, EntryError, EntryFacts, EntryLeaves, ListingWriter,
+};
 use blockhouse_sources::files::{Capture, Event, Found, Listing, Reason, Unreadable};
 use blockhouse_types::{EntryKind, Metadata, Timestamp};
 
-use crate::progress::Progress;
 use super::sink::{ContentSink, SinkError};
 use super::store::{ChunkStore, StoreError};
 use super::stream::Stream;
 use crate::cache::{CacheReader, CacheWriter, FolderKey};
+use crate::progress::Progress;
 
 /// Why a walk did not become a tree.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +69,17 @@ pub struct Findings {
 
 /// The tree of a snapshot.
 #[derive(Debug)]
-pub struct Tree {
+pub(super) struct Tree {
     /// The listing of roots.
-    pub root: Content,
+    pub(super) root: Content,
     /// The commitment to all entries.
-    pub entries: EntriesCommitment,
+    pub(super) entries: EntriesCommitment,
     /// What was found on the way.
-    pub findings: Findings,
+    pub(super) findings: Findings,
 }
 
 /// What a walker works with.
-pub struct Walker<'a> {
+pub(super) struct Walker<'a> {
     pub(super) capture: &'a Capture<'a>,
     pub(super) store: &'a mut ChunkStore,
     pub(super) cutter: &'a Cutter,
@@ -111,7 +113,7 @@ pub(super) struct FileEntry {
 
 impl<'a> Walker<'a> {
     /// A walker that has seen nothing yet.
-    pub fn new(
+    pub(super) fn new(
         capture: &'a Capture<'a>,
         store: &'a mut ChunkStore,
         cutter: &'a Cutter,
@@ -135,7 +137,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Walks the whole source.
-    pub fn run(mut self) -> Result<Tree, WalkError> {
+    pub(super) fn run(mut self) -> Result<Tree, WalkError> {
         for event in self.capture.walk() {
             if self.progress.is_interrupted() {
                 return Err(WalkError::Interrupted);
@@ -175,12 +177,12 @@ impl<'a> Walker<'a> {
                     Some(FileEntry { metadata, body }) => Entry { name: found.name.clone(), metadata, body },
                     None => entry_of(&found, special_body(&found)),
                 };
-                self.add(entry)?;
+                self.add(&entry)?;
             }
             Event::Unreadable { unreadable, .. } => {
                 let path = tree_path(self.names(), &unreadable.name);
                 self.flaw(path, &unreadable.reason);
-                self.add(unreadable_entry(&unreadable))?;
+                self.add(&unreadable_entry(&unreadable))?;
             }
             Event::Leave => return self.leave(),
         }
@@ -188,10 +190,10 @@ impl<'a> Walker<'a> {
     }
 
     /// Adds an entry to the folder entered last, with its leaf.
-    fn add(&mut self, entry: Entry) -> Result<(), WalkError> {
+    fn add(&mut self, entry: &Entry) -> Result<(), WalkError> {
         let path = tree_path(self.names(), &entry.name);
-        self.leaf(&path, &entry);
-        self.list(&entry)
+        self.leaf(&path, entry);
+        self.list(entry)
     }
 
     fn list(&mut self, entry: &Entry) -> Result<(), WalkError> {

@@ -27,7 +27,9 @@ pub enum GuardError {
     )]
     TooFewSites { read: usize, needed: usize },
     /// Another host has the ledger now.
-    #[error("site {site} holds handover {number}, which this host does not know: another host has taken the ledger over")]
+    #[error(
+        "site {site} holds handover {number}, which this host does not know: another host has taken the ledger over"
+    )]
     HandedOver { site: SiteName, number: u64 },
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use blockhouse_types::{Account, BlockHash, Code, SiteId, SourceId, VaultId};
 use blockhouse_sites::SiteSpec;
+use blockhouse_types::{Account, BlockHash, Code, SiteId, SourceId, VaultId};
 use serde::{Deserialize, Serialize};
 
 use super::VaultFolder;
@@ -40,7 +40,11 @@ pub enum ConfigError {
 pub enum UpdateError {
     /// The lock that keeps two changes apart could not be taken.
     #[error("could not lock {}", folder.display())]
-    Lock { folder: PathBuf, #[source] source: std::io::Error },
+    Lock {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ConfigError),
@@ -143,7 +147,8 @@ impl Config {
 
     /// Reads it, changes it and writes it, while no other process does.
     pub fn update<T>(folder: &VaultFolder, change: impl FnOnce(&mut Self) -> T) -> Result<(Self, T), UpdateError> {
-        let lock = File::open(folder.root()).map_err(|source| UpdateError::Lock { folder: folder.root().to_owned(), source })?;
+        let lock = File::open(folder.root())
+            .map_err(|source| UpdateError::Lock { folder: folder.root().to_owned(), source })?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|error| UpdateError::Lock { folder: folder.root().to_owned(), source: error.into() })?;
         let mut config = Self::load(folder)?;
@@ -166,6 +171,7 @@ mod code_text {
     use blockhouse_types::Code;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
     pub(super) fn serialize<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(code)
     }

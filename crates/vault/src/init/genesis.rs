@@ -99,12 +99,7 @@ impl Vault {
 }
 
 /// Block 1: the three contracts.
-pub(super) async fn deploy(
-    vault: &Vault,
-    genesis: &Genesis,
-    keys: &Keys,
-    floor_seconds: u64,
-) -> Result<(), InitError> {
+pub(super) async fn deploy(vault: &Vault, genesis: &Genesis, keys: &Keys, floor_seconds: u64) -> Result<(), InitError> {
     let sign = |(nonce, input): (u64, CallBytes)| {
         let request = Request { chain_id: genesis.chain_id, nonce, to: TxKind::Create, input, gas: DEPLOYMENT_GAS };
         CallBytes::from(request.sign(keys.identity.owner()).encoded_2718())

@@ -19,10 +19,18 @@ pub enum LedgerError {
     Failed { call: &'static str, transaction: B256 },
     /// An answer is not what the contract gives.
     #[error("the answer to {call} cannot be read")]
-    Answer { call: &'static str, #[source] source: Box<alloy_sol_types::Error> },
+    Answer {
+        call: &'static str,
+        #[source]
+        source: Box<alloy_sol_types::Error>,
+    },
     /// A log of the vault's contracts is none of their events.
     #[error("block {block} holds a log that is no event of this vault")]
-    Log { block: u64, #[source] source: Box<alloy_sol_types::Error> },
+    Log {
+        block: u64,
+        #[source]
+        source: Box<alloy_sol_types::Error>,
+    },
     /// A transaction succeeded without its event.
     #[error("the transaction succeeded without its event {event}")]
     MissingEvent { event: &'static str },
@@ -43,6 +51,11 @@ impl LedgerError {
             PendingTransactionError::TransportError(error) => error.into(),
             other => Self::Pending(Box::new(other)),
         }
+    }
+
+    /// True if another transaction of the same account was faster.
+    pub(super) fn is_nonce_taken(&self) -> bool {
+        matches!(self, Self::Refused { reason } if reason.contains("nonce"))
     }
 
     /// The error of the embedded home behind this one.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256};
 use alloy_rpc_types_eth::Log;
 use alloy_sol_types::SolEventInterface;
+use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
 use blockhouse_ledger::contracts::Vault::{Commit, VaultEvents};
-use blockhouse_ledger::Event;
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
 use super::{LedgerError, account};

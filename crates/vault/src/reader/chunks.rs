@@ -32,7 +32,11 @@ pub enum ChunkError {
     Unknown { chunk: ChunkId },
     /// Its stripe cannot be read.
     #[error("chunk {chunk} could not be read")]
-    Stripe { chunk: ChunkId, #[source] source: ReadStripeError },
+    Stripe {
+        chunk: ChunkId,
+        #[source]
+        source: ReadStripeError,
+    },
     /// It did not open.
     #[error(transparent)]
     Open(#[from] OpenChunkError),

@@ -39,10 +39,18 @@ pub enum OpenSnapshotError {
     Ledger(#[from] LedgerError),
     /// Its object is at no site.
     #[error("could not fetch the description of snapshot {id} from the sites")]
-    Fetch { id: SnapshotId, #[source] source: FetchError },
+    Fetch {
+        id: SnapshotId,
+        #[source]
+        source: FetchError,
+    },
     /// Its object does not decode.
     #[error("the description of snapshot {id} cannot be read")]
-    Form { id: SnapshotId, #[source] source: DecodeError },
+    Form {
+        id: SnapshotId,
+        #[source]
+        source: DecodeError,
+    },
     /// No site gave a wrapped key.
     #[error("no site gave a good copy of the wrapped key of snapshot {id}")]
     NoWraps { id: SnapshotId },
@@ -74,8 +82,7 @@ pub async fn open(
     let key = ObjectKey::Snapshot(id);
     let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
     let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
-    let object =
-        SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
+    let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
     let manifest_key = manifest_key(vault, unlocked, id).await?;
     let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
     let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;

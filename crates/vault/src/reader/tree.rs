@@ -19,7 +19,11 @@ pub enum ReadTreeError {
     Chunk(#[from] ChunkError),
     /// A listing is none.
     #[error("the listing of `{}` cannot be read", path.escape_ascii())]
-    Listing { path: Vec<u8>, #[source] source: DecodeError },
+    Listing {
+        path: Vec<u8>,
+        #[source]
+        source: DecodeError,
+    },
 }
 
 /// The bytes of a content, piece by piece, holes as their length.

@@ -44,7 +44,7 @@ impl std::fmt::Debug for Settings {
 }
 
 /// Seconds since 1970 by the clock of this host.
-pub fn now() -> u64 {
+fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -57,10 +57,18 @@ pub enum OpenError {
     Config(#[from] ConfigError),
     /// The host's secrets cannot be read.
     #[error("could not read {}", path.display())]
-    ReadSecrets { path: PathBuf, #[source] source: io::Error },
+    ReadSecrets {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The host's secrets are damaged.
     #[error("{} is not what this vault wrote", path.display())]
-    Secrets { path: PathBuf, #[source] source: DecodeError },
+    Secrets {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
     /// The ledger cannot be opened.
     #[error("could not open the ledger of the vault")]
     Ledger(#[from] HomeError),
@@ -75,7 +83,11 @@ pub enum OpenError {
 pub enum OpenWarning {
     /// A site serves blocks that cannot be taken.
     #[error("site {site} serves blocks of the ledger that cannot be taken")]
-    Blocks { site: SiteName, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Blocks {
+        site: SiteName,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The ledger was made anew.
     #[error("the ledger on this host was {}; it was made anew from site {site}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
     Rebuilt { site: SiteName, why: String, kept: Option<PathBuf> },

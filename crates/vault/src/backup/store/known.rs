@@ -9,7 +9,7 @@ use crate::index::{Index, IndexError, Slot, StripeEntry};
 
 /// What a session knows of chunks.
 #[derive(Debug)]
-pub struct Known {
+pub(in crate::backup) struct Known {
     state: Mutex<State>,
 }
 
@@ -25,7 +25,7 @@ struct State {
 
 impl Known {
     /// What the index says, as far as the stripes may be reused.
-    pub fn new(index: Index, reusable: HashSet<StripeId>) -> Self {
+    pub(in crate::backup) fn new(index: Index, reusable: HashSet<StripeId>) -> Self {
         let state = State { index, reusable, on_their_way: HashSet::new(), referenced: BTreeSet::new() };
         Self { state: Mutex::new(state) }
     }

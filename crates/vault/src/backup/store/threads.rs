@@ -45,7 +45,11 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn start(keys: &Arc<StoreKeys>, known: &Arc<Known>, stripes: Arc<StripeStore>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        keys: &Arc<StoreKeys>,
+        known: &Arc<Known>,
+        stripes: Arc<StripeStore>,
+    ) -> Result<Self, StoreError> {
         let (input, fresh) = bounded::<Fresh>(QUEUE);
         let (seal_out, sealed) = bounded::<SealedChunk>(QUEUE);
         // No room: a full pack waits until the one before it is written.

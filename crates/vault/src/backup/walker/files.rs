@@ -60,8 +60,8 @@ impl Walker<'_> {
             }
         }
         self.read_joined(folder, &small, &mut entries, &mut cache)?;
-        for (place, found) in large {
-            self.read_alone(folder, place, found, &mut entries, &mut cache)?;
+        for file in large {
+            self.read_alone(folder, file, &mut entries, &mut cache)?;
         }
         cache.sort_by(|one, other| one.name.cmp(&other.name));
         self.next_cache.folder(key, &cache).map_err(WalkError::Cache)?;
@@ -127,8 +127,7 @@ impl Walker<'_> {
     fn read_alone(
         &mut self,
         folder: &Folder,
-        place: Place,
-        found: &Found,
+        (place, found): (Place, &Found),
         entries: &mut [Option<FileEntry>],
         cache: &mut Vec<CachedFile>,
     ) -> Result<(), WalkError> {
@@ -157,10 +156,7 @@ impl Walker<'_> {
     }
 
     /// Cuts and stores the bytes of a file; the inner error is the file's own.
-    fn stream_file(
-        &mut self,
-        reader: &FileReader,
-    ) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
+    fn stream_file(&mut self, reader: &FileReader) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
         let mut stream: Stream<()> = Stream::new();
         let (mut hasher, mut sink, mut offset) = (ContentHasher::new(), ContentSink::default(), 0);
         loop {

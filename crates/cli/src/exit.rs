@@ -1,0 +1,418 @@
+//! The exit codes, and the one place where an error is given its code and its hint.
+//!
+//! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
+
+use std::error::Error;
+
+use blockhouse_crypto::identity::OpenIdentityError;
+use blockhouse_homes::{HomeError, StoreError};
+use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
+use blockhouse_pipeline::key_bag::OpenBagError;
+use blockhouse_pipeline::placement::PlacementError;
+use blockhouse_pipeline::wraps::OpenWrapsError;
+use blockhouse_sites::CreateError;
+use blockhouse_sources::files::OpenSourceError;
+use blockhouse_vault::backup::{BackupError, WalkError};
+use blockhouse_vault::blocks::GuardError;
+use blockhouse_vault::folder::ConfigError;
+use blockhouse_vault::init::InitError;
+use blockhouse_vault::ledger::LedgerError;
+use blockhouse_vault::publish::TooFewCopies;
+use blockhouse_vault::reader::OpenSnapshotError;
+use blockhouse_vault::restore::RestoreSnapshotError;
+use blockhouse_vault::select::SelectError;
+use blockhouse_vault::unlock::UnlockError;
+use blockhouse_vault::vault::OpenError;
+
+use crate::failure::Refusal;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Success,
+    /// It failed.
+    Failed,
+    /// Wrong usage.
+    Usage,
+    /// Done, but some files could not be read or restored as they were.
+    Unreadable,
+    /// A check failed: damage, tampering, or a receipt that proves nothing.
+    CheckFailed,
+    /// The vault's rules refuse it, or the identity is missing.
+    NotAllowed,
+    /// The ledger cannot be reached, or too few sites to seal on it.
+    LedgerUnreachable,
+    /// Recorded, but it survives less than the plan.
+    Degraded,
+    /// There is no vault.
+    NoVault,
+    /// Another process is at it.
+    Busy,
+    /// The passphrase is wrong or missing.
+    WrongPassphrase,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+impl Exit {
+    /// Its number.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreadable => 3,
+            Self::CheckFailed => 4,
+            Self::NotAllowed => 5,
+            Self::LedgerUnreachable => 6,
+            Self::Degraded => 7,
+            Self::NoVault => 10,
+            Self::Busy => 11,
+            Self::WrongPassphrase => 12,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// The end of each `--help`: an example and the exit codes.
+macro_rules! help {
+    ($example:literal) => {
+        concat!(
+            "Example:\n  ",
+            $example,
+            "\n\n",
+            "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some files unreadable; 4 a check failed; 5 not allowed or ",
+            "identity missing; 6 ledger not reachable; 7 recorded but degraded; 10 no vault; 11 busy; ",
+            "12 wrong passphrase; 130 interrupted"
+        )
+    };
+}
+pub(crate) use help;
+
+/// What an error means for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// What may help.
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl Verdict {
+    const fn hinted(exit: Exit, hint: &'static str) -> Self {
+        Self { exit, hint: Some(hint) }
+    }
+
+    const fn plain(exit: Exit) -> Self {
+        Self { exit, hint: None }
+    }
+}
+
+/// The verdict on an error: that of the first cause that decides.
+pub(crate) fn verdict(error: &anyhow::Error) -> Verdict {
+    error.chain().find_map(judge).unwrap_or(Verdict::plain(Exit::Failed))
+}
+
+/// The verdict on one cause, if it decides. Errors behind `transparent` variants are not causes of their own: each judge
+/// asks those of its own variants.
+fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    None.or_else(|| cause.downcast_ref().map(of_refusal))
+        .or_else(|| cause.downcast_ref().and_then(of_open))
+        .or_else(|| cause.downcast_ref().and_then(of_config))
+        .or_else(|| cause.downcast_ref().and_then(of_init))
+        .or_else(|| cause.downcast_ref().and_then(of_backup))
+        .or_else(|| cause.downcast_ref().and_then(of_restore))
+        .or_else(|| cause.downcast_ref().and_then(of_open_snapshot))
+        .or_else(|| cause.downcast_ref().and_then(of_select))
+        .or_else(|| cause.downcast_ref().and_then(of_unlock))
+        .or_else(|| cause.downcast_ref().and_then(of_ledger))
+        .or_else(|| cause.downcast_ref().and_then(of_home))
+        .or_else(|| cause.downcast_ref().and_then(of_store))
+        .or_else(|| cause.downcast_ref().map(of_guard))
+        .or_else(|| cause.downcast_ref().and_then(of_identity))
+        .or_else(|| cause.downcast_ref().map(of_copies))
+        .or_else(|| cause.downcast_ref().and_then(of_walk))
+        .or_else(|| of_proof(cause))
+}
+
+const IDENTITY: &str = "give the identity with --identity FILE (or BLOCKHOUSE_IDENTITY), or the paper key with --paper-key FILE";
+const BRING_BACK: &str = "bring sites back, or look at `blockhouse status`";
+const CLOCK: &str = "set the clock of this host; if it is right as it is, run again with --accept-clock";
+const HANDED_OVER: &str =
+    "the vault lives on at another host; to take it back, run `blockhouse recover` here into a new vault folder";
+const OTHER_KEY: &str = "give the identity of this vault, or a key that its owner added";
+
+fn of_refusal(refusal: &Refusal) -> Verdict {
+    match refusal {
+        Refusal::Usage { hint: Some(hint), .. } => Verdict::hinted(Exit::Usage, hint),
+        Refusal::Usage { hint: None, .. } => Verdict::plain(Exit::Usage),
+        Refusal::MissingIdentity { .. } => Verdict::hinted(Exit::NotAllowed, IDENTITY),
+        Refusal::OwnerOnly { .. } => {
+            Verdict::hinted(Exit::NotAllowed, "give the owner's identity with --identity FILE (or BLOCKHOUSE_IDENTITY)")
+        }
+        Refusal::NoFingerprint { .. } => Verdict::hinted(
+            Exit::Usage,
+            "anyone can make such a file: get the fingerprint from the vault's owner and give it with --fingerprint",
+        ),
+        Refusal::TargetNotEmpty { .. } => {
+            Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
+        }
+        Refusal::Declined => Verdict::plain(Exit::Failed),
+    }
+}
+
+fn of_open(error: &OpenError) -> Option<Verdict> {
+    match error {
+        OpenError::Config(error) => of_config(error),
+        OpenError::NotHealed(_) => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring back a site of the vault: each holds the blocks of the ledger",
+        )),
+        _ => None,
+    }
+}
+
+fn of_config(error: &ConfigError) -> Option<Verdict> {
+    let hint = "make one with `blockhouse init`, or say where it is with --vault DIR or BLOCKHOUSE_VAULT";
+    matches!(error, ConfigError::NoVault { .. }).then_some(Verdict::hinted(Exit::NoVault, hint))
+}
+
+fn of_init(error: &InitError) -> Option<Verdict> {
+    match error {
+        InitError::NoSites | InitError::SamePlace { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "name each site once: --site URL"))
+        }
+        InitError::Placement(PlacementError::NoSites | PlacementError::TooFewSites { .. }) => {
+            Some(Verdict::hinted(Exit::Usage, "give more sites with --site, or a smaller code with --code"))
+        }
+        InitError::Exists { .. } => Some(Verdict::hinted(Exit::Failed, "give another folder with --vault DIR")),
+        InitError::FileExists { .. } => Some(Verdict::hinted(Exit::Failed, "give another path, or move the file away")),
+        InitError::Site { source, .. } => match source.as_ref() {
+            CreateError::Taken { .. } | CreateError::NotEmpty { .. } => {
+                Some(Verdict::hinted(Exit::Failed, "a site needs a folder of its own: an empty one, or one not yet there"))
+            }
+            CreateError::NoParent { .. } => {
+                Some(Verdict::hinted(Exit::Failed, "mount the storage, or make the folder that the site goes into"))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn of_backup(error: &BackupError) -> Option<Verdict> {
+    match error {
+        BackupError::NoWriter => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "back up on the vault's host; if that is gone, `blockhouse recover` makes this one the host",
+        )),
+        BackupError::NotApproved { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "the owner approves readers with `blockhouse key add`; look at `blockhouse key list`",
+        )),
+        BackupError::Source(OpenSourceError::Find { .. }) => None,
+        BackupError::Source(_) => Some(Verdict::plain(Exit::Usage)),
+        BackupError::Capture(_) => Some(Verdict::hinted(
+            Exit::Failed,
+            "stop it for the time of the backup; --allow-live copies the files as they are, which may not open again",
+        )),
+        BackupError::AtRisk { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "bring sites back; to record it all the same, run again with --accept-risk",
+        )),
+        BackupError::Copies(_) => Some(Verdict::hinted(Exit::Failed, BRING_BACK)),
+        BackupError::StripeGone { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "bring sites back or run `blockhouse repair`; a new run writes again what cannot be found",
+        )),
+        BackupError::Walk(error) => of_walk(error),
+        _ => None,
+    }
+}
+
+fn of_walk(error: &WalkError) -> Option<Verdict> {
+    let hint = "run it again: what was stored is not stored twice";
+    matches!(error, WalkError::Interrupted).then_some(Verdict::hinted(Exit::Interrupted, hint))
+}
+
+fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
+    match error {
+        RestoreSnapshotError::Open(error) => of_open_snapshot(error),
+        RestoreSnapshotError::Interrupted => Some(Verdict::hinted(
+            Exit::Interrupted,
+            "go on with the same command and --overwrite if-changed",
+        )),
+        RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
+        RestoreSnapshotError::NothingMatches => {
+            Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths as --include takes them"))
+        }
+        _ => None,
+    }
+}
+
+fn of_open_snapshot(error: &OpenSnapshotError) -> Option<Verdict> {
+    match error {
+        OpenSnapshotError::Wraps(OpenWrapsError::NotARecipient { .. })
+        | OpenSnapshotError::Bag(blockhouse_vault::unlock::BagError::Open(OpenBagError::NotARecipient)) => {
+            Some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY))
+        }
+        _ => None,
+    }
+}
+
+fn of_select(error: &SelectError) -> Option<Verdict> {
+    match error {
+        SelectError::None => Some(Verdict::hinted(Exit::Failed, "`blockhouse snapshots` lists them")),
+        SelectError::Ambiguous { .. } => Some(Verdict::hinted(Exit::Usage, "give more digits of the id")),
+        SelectError::SeveralSources { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "name one as latest:SOURCE, or narrow with --host, --source, --tag"))
+        }
+        _ => None,
+    }
+}
+
+fn of_unlock(error: &UnlockError) -> Option<Verdict> {
+    match error {
+        UnlockError::OtherVault { .. } => Some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY)),
+        _ => None,
+    }
+}
+
+fn of_identity(error: &OpenIdentityError) -> Option<Verdict> {
+    match error {
+        OpenIdentityError::WrongPassphrase => Some(Verdict::plain(Exit::WrongPassphrase)),
+        OpenIdentityError::NeedsPassphrase => Some(Verdict::hinted(
+            Exit::WrongPassphrase,
+            "give it at the prompt of a terminal, in BLOCKHOUSE_PASSPHRASE, or with --passphrase-file FILE",
+        )),
+        _ => None,
+    }
+}
+
+fn of_ledger(error: &LedgerError) -> Option<Verdict> {
+    match error {
+        LedgerError::Refused { .. } | LedgerError::Failed { .. } => Some(Verdict::plain(Exit::NotAllowed)),
+        LedgerError::Transport(_) | LedgerError::Pending(_) => Some(Verdict::plain(Exit::LedgerUnreachable)),
+        _ => None,
+    }
+}
+
+fn of_home(error: &HomeError) -> Option<Verdict> {
+    match error {
+        HomeError::Store(error) => of_store(error),
+        HomeError::HandedOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, HANDED_OVER)),
+        HomeError::NoKey => Some(Verdict::hinted(Exit::NotAllowed, "only the vault's host can write to its ledger")),
+        HomeError::Clock(_) => Some(Verdict::hinted(Exit::Failed, CLOCK)),
+        _ => None,
+    }
+}
+
+fn of_store(error: &StoreError) -> Option<Verdict> {
+    match error {
+        StoreError::Busy { .. } => {
+            Some(Verdict::hinted(Exit::Busy, "another command is writing to the ledger: run again when it has ended"))
+        }
+        StoreError::Damaged { .. } | StoreError::Missing { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring back a site of the vault: each holds the blocks of the ledger",
+        )),
+        _ => None,
+    }
+}
+
+fn of_guard(error: &GuardError) -> Verdict {
+    match error {
+        GuardError::TooFewSites { .. } => Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring sites back; if you know that no other host has recovered this vault, run again with --accept-risk",
+        ),
+        _ => Verdict::hinted(Exit::NotAllowed, HANDED_OVER),
+    }
+}
+
+fn of_copies(_: &TooFewCopies) -> Verdict {
+    Verdict::hinted(Exit::Failed, BRING_BACK)
+}
+
+fn of_proof(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    let is_no_proof = cause.is::<ParseError>() || cause.is::<CheckError>() || cause.is::<FileError>();
+    is_no_proof.then_some(Verdict::plain(Exit::CheckFailed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blockhouse_ledger::ClockError;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn exit_of(error: impl Into<anyhow::Error>) -> Exit {
+        verdict(&error.into()).exit
+    }
+
+    fn no_vault() -> ConfigError {
+        ConfigError::NoVault { folder: PathBuf::from("/v") }
+    }
+
+    #[test]
+    fn no_vault_is_10_behind_a_transparent_error_too() {
+        assert_eq!(exit_of(no_vault()), Exit::NoVault);
+        assert_eq!(exit_of(OpenError::Config(no_vault())), Exit::NoVault);
+        assert_eq!(exit_of(anyhow::Error::from(OpenError::Config(no_vault())).context("outer")), Exit::NoVault);
+    }
+
+    #[test]
+    fn the_home_of_the_ledger_decides_through_every_wrapping() {
+        let busy = || StoreError::Busy { path: PathBuf::from("/l"), waited: Duration::from_secs(1) };
+        let through_ledger = |home: HomeError| BackupError::Ledger(LedgerError::Home(Box::new(home)));
+        assert_eq!(exit_of(OpenError::Ledger(HomeError::Store(busy()))), Exit::Busy);
+        assert_eq!(exit_of(through_ledger(HomeError::Store(busy()))), Exit::Busy);
+        let handed_over = || HomeError::HandedOver { in_force: [1; 32], own: [2; 32] };
+        assert_eq!(exit_of(through_ledger(handed_over())), Exit::NotAllowed);
+        let guard = |source: GuardError| HomeError::Guard { height: 1, source: Box::new(source) };
+        let few = GuardError::TooFewSites { read: 1, needed: 3 };
+        assert_eq!(exit_of(through_ledger(guard(few))), Exit::LedgerUnreachable);
+        let other = GuardError::HandedOver { site: "s".parse().unwrap(), number: 1 };
+        assert_eq!(exit_of(through_ledger(guard(other))), Exit::NotAllowed);
+        let clock = HomeError::Clock(ClockError::Behind { now: 1, parent: 9, behind: 8 });
+        let judged = verdict(&through_ledger(clock).into());
+        assert_eq!((judged.exit, judged.hint), (Exit::Failed, Some(CLOCK)));
+    }
+
+    #[test]
+    fn passphrases_proofs_and_interruptions_have_codes_of_their_own() {
+        let unlock = |source| UnlockError::Identity { path: PathBuf::from("i"), source };
+        assert_eq!(exit_of(unlock(OpenIdentityError::WrongPassphrase)), Exit::WrongPassphrase);
+        assert_eq!(exit_of(unlock(OpenIdentityError::NeedsPassphrase)), Exit::WrongPassphrase);
+        assert_eq!(exit_of(ParseError::NotCanonical), Exit::CheckFailed);
+        assert_eq!(exit_of(CheckError::Failed), Exit::CheckFailed);
+        assert_eq!(exit_of(BackupError::Walk(WalkError::Interrupted)), Exit::Interrupted);
+        assert_eq!(exit_of(RestoreSnapshotError::Interrupted), Exit::Interrupted);
+        assert_eq!(exit_of(std::io::Error::other("x")), Exit::Failed);
+    }
+
+    /// The page of exit codes has one row for each code.
+    #[test]
+    fn the_page_lists_every_code() {
+        let page = include_str!("../../../docs/reference/exit-codes.md");
+        let all = [
+            Exit::Success,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Unreadable,
+            Exit::CheckFailed,
+            Exit::NotAllowed,
+            Exit::LedgerUnreachable,
+            Exit::Degraded,
+            Exit::NoVault,
+            Exit::Busy,
+            Exit::WrongPassphrase,
+            Exit::Interrupted,
+        ];
+        for exit in all {
+            assert_eq!(page.matches(&format!("\n| {} |", exit.code())).count(), 1, "{exit:?}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("| ") && line.contains("| ")).count(), all.len() + 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! Values as people read them, and texts as values.
+
+use jiff::Timestamp;
+use jiff::civil;
+use jiff::tz::TimeZone;
+
+/// A moment of the ledger, as text.
+pub(crate) fn moment(seconds: u64) -> String {
+    let stamp = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    stamp.map_or_else(|| format!("@{seconds}"), |stamp| stamp.to_string())
+}
+
+/// A path as text: itself where it can stand on one line, else with escapes.
+pub(crate) fn path(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// The beginning of an id, enough to name it by.
+pub(crate) fn short(id: &impl ToString) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+/// Bytes in the unit that suits.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// Why a text is not a time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no time: write 2026-01-31, 2026-01-31T18:00, 2026-01-31T18:00:00Z or @SECONDS")]
+pub(crate) struct TimeError {
+    text: String,
+}
+
+/// Reads a time: with a zone, or in the zone of this host; a day alone means its end.
+pub(crate) fn parse_time(text: &str) -> Result<u64, TimeError> {
+    let failed = || TimeError { text: text.to_owned() };
+    let seconds = |stamp: Timestamp| u64::try_from(stamp.as_second()).map_err(|_| failed());
+    if let Some(digits) = text.strip_prefix('@') {
+        return digits.parse().map_err(|_| failed());
+    }
+    if let Ok(stamp) = text.parse::<Timestamp>() {
+        return seconds(stamp);
+    }
+    let local = |time: civil::DateTime| TimeZone::system().to_timestamp(time).map_err(|_| failed());
+    if text.len() == "2026-01-31".len() {
+        let day: civil::Date = text.parse().map_err(|_| failed())?;
+        return seconds(local(day.at(23, 59, 59, 0))?);
+    }
+    seconds(local(text.parse().map_err(|_| failed())?)?)
+}
+
+/// Checks a tag.
+pub(crate) fn parse_tag(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() && !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err(format!("`{}` is no tag: write KEY=VALUE", text.escape_debug())),
+    }
+}
+
+/// Reads a share in percent as hundredths of a percent.
+pub(crate) fn parse_percent(text: &str) -> Result<u16, String> {
+    let failed = || format!("`{text}` is no share: write a number above 0 and up to 100, with at most two decimals");
+    let (whole, part) = text.trim_end_matches('%').split_once('.').unwrap_or((text.trim_end_matches('%'), ""));
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 3 || part.len() > 2 || !is_number(whole) || !is_number(part) {
+        return Err(failed());
+    }
+    let points: u16 = format!("{whole}{part:0<2}").parse().map_err(|_| failed())?;
+    if (1..=10_000).contains(&points) { Ok(points) } else { Err(failed()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(parse_time("@12"), Ok(12));
+        assert_eq!(parse_time("1970-01-02T00:00:00Z"), Ok(86_400));
+        assert_eq!(parse_time("1970-01-02T01:00:00+01:00"), Ok(86_400));
+        let end = parse_time("2026-01-31").unwrap();
+        assert_eq!(parse_time("2026-01-31T23:59:59"), Ok(end));
+        for text in ["", "@", "@x", "yesterday", "2026-13-01", "2026-01-31T", "1969-01-01T00:00:00Z"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_hundredths_of_a_percent() {
+        assert_eq!(parse_percent("100"), Ok(10_000));
+        assert_eq!(parse_percent("2.5%"), Ok(250));
+        assert_eq!(parse_percent("0.01"), Ok(1));
+        for text in ["", "0", "100.01", "101", "-1", "1.234", "x", "1.x", ".5"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_have_a_key() {
+        assert!(parse_tag("k=v").is_ok() && parse_tag("k=").is_ok());
+        for text in ["", "k", "=v", "k=\n"] {
+            assert!(parse_tag(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_stand_on_one_line() {
+        assert_eq!(path(b"a/\xc3\xa9"), "a/é");
+        assert_eq!(path(b"a\nb"), "a\\nb");
+        assert_eq!(path(b"\xff"), "\\xff");
+    }
+}

@@ -1,0 +1,118 @@
+//! Receipts: what proves, offline, that a snapshot or one file of it is on the ledger.
+//!
+//! Format: `docs/design/receipts.md`.
+
+use alloy_primitives::B256;
+use blockhouse_homes::HomeError;
+use blockhouse_ledger::receipt::{NoCommit, Receipt};
+use blockhouse_pipeline::file_proof::{FileProof, FileProofError};
+use blockhouse_pipeline::tree::{Entry, EntryLeaves};
+use blockhouse_sources::files::decode_root_name;
+
+use crate::reader::{self, OpenSnapshotError, ReadTreeError};
+use crate::restore::root_paths;
+use crate::select::Known;
+use crate::unlock::Unlocked;
+use crate::vault::Vault;
+
+/// Why no receipt was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MakeReceiptError {
+    /// The ledger.
+    #[error("the ledger could not be read")]
+    Home(#[from] HomeError),
+    /// The transaction holds no commit of the snapshot.
+    #[error(transparent)]
+    NoCommit(#[from] NoCommit),
+    /// The snapshot.
+    #[error(transparent)]
+    Open(#[from] OpenSnapshotError),
+    /// The tree.
+    #[error("the tree of the snapshot could not be read")]
+    Tree(#[from] ReadTreeError),
+    /// The path is not in the snapshot.
+    #[error("the snapshot has no entry `{}`", path.escape_ascii())]
+    NoEntry { path: Vec<u8> },
+    /// The proof.
+    #[error("the proof of the file could not be made")]
+    Proof(#[from] FileProofError),
+    /// A task ended early.
+    #[error("a task was stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+/// A receipt of a snapshot.
+pub async fn of_snapshot(vault: &Vault, known: &Known) -> Result<Receipt, MakeReceiptError> {
+    make(vault, known, None).await
+}
+
+/// A receipt of one entry of a snapshot; `path` as [`full_path`] takes it.
+pub async fn of_file(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    known: &Known,
+    path: &[u8],
+) -> Result<Receipt, MakeReceiptError> {
+    let opened = reader::open(vault, unlocked, known.record.clone()).await?;
+    let (id, wanted) = (vault.id(), path.to_vec());
+    let work = move || -> Result<FileProof, MakeReceiptError> {
+        let mut chunks = opened.chunks;
+        let roots = reader::list(&mut chunks, b"", &opened.manifest.root)?;
+        let path = full_path(&roots, &wanted);
+        let mut leaves = EntryLeaves::watching(&opened.manifest_key, path.clone());
+        reader::walk(&mut chunks, &opened.manifest.root, &mut |_, path, entry| {
+            leaves.push(path, &entry.facts());
+            Ok::<bool, ReadTreeError>(true)
+        })?;
+        let watched = leaves.finish().watched.ok_or(MakeReceiptError::NoEntry { path: wanted })?;
+        Ok(FileProof::build(&opened.manifest, id, &opened.manifest_key, watched)?)
+    };
+    let proof = tokio::task::spawn_blocking(work).await.map_err(MakeReceiptError::Stopped)??;
+    make(vault, known, Some(proof)).await
+}
+
+/// The path as in the tree, from what was given: that itself, the absolute path that was backed up, or the path as restored.
+pub fn full_path(roots: &[Entry], wanted: &[u8]) -> Vec<u8> {
+    let below = |root: &Entry, start: &[u8]| {
+        let rest = wanted.strip_prefix(start)?;
+        (rest.is_empty() || rest.starts_with(b"/")).then(|| [&root.name[..], rest].concat())
+    };
+    let in_tree = roots.iter().find_map(|root| below(root, &root.name));
+    let absolute = || roots.iter().find_map(|root| below(root, &decode_root_name(&root.name).ok()?));
+    let restored = || {
+        roots.iter().zip(root_paths(roots)).find_map(|(root, path)| match path.is_target() {
+            true if wanted.is_empty() => Some(root.name.clone()),
+            true => Some([&root.name[..], b"/", wanted.strip_prefix(b"./").unwrap_or(wanted)].concat()),
+            false => below(root, path.as_bytes()),
+        })
+    };
+    in_tree.or_else(absolute).or_else(restored).unwrap_or_else(|| wanted.to_vec())
+}
+
+async fn make(vault: &Vault, known: &Known, file: Option<FileProof>) -> Result<Receipt, MakeReceiptError> {
+    let evidence = vault.home().evidence(known.record.transaction).await?;
+    let file = file.map(on_paper);
+    Ok(Receipt::from_parts(&evidence.receipt_parts(known.record.id, file))?)
+}
+
+/// The proof as the receipt writes it.
+fn on_paper(proof: FileProof) -> blockhouse_ledger::FileProof {
+    let FileProof { path, facts, salt, leaf, siblings, commitment } = proof;
+    blockhouse_ledger::FileProof {
+        path: path.into(),
+        facts: facts.into(),
+        salt: B256::new(salt),
+        leaf,
+        siblings: siblings.into_iter().map(B256::new).collect(),
+        entries: commitment.plain.entries,
+        entries_root: B256::new(commitment.plain.entries_root.to_bytes()),
+        tree_root: B256::new(commitment.plain.tree_root),
+        fact_count: commitment.plain.fact_count,
+        facts_root: B256::new(commitment.plain.facts_root),
+        source: B256::new(commitment.source.to_bytes()),
+        snapshot_salt: B256::new(commitment.snapshot_salt),
+        manifest_key_hash: B256::new(commitment.manifest_key_hash),
+        vault_id: B256::new(commitment.vault.to_bytes()),
+    }
+}

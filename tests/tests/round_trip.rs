@@ -1,0 +1,127 @@
+//! Back up, restore, compare: everything a file system can hold, again without changes, and again with some.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+use std::fs;
+
+use blockhouse_tests::World;
+use blockhouse_tests::tree::{self, MIB};
+use blockhouse_tests::world::exit;
+
+/// The main job, and that a tree that did not change costs next to nothing.
+#[test]
+fn a_tree_with_everything_comes_back_bit_for_bit() {
+    let world = World::with_sites(6);
+    let source = world.path("source");
+    tree::everything(&source);
+    let before = tree::read(&source);
+
+    let first = world.back_up(&source);
+    assert_eq!(first.number("w"), 2, "4+2 over six sites survives two");
+    assert_eq!(first.number("wd"), 0, "all sites are on one device");
+    assert_eq!(first.number("d"), 6);
+    assert_eq!(first.number("unreadable"), 0);
+    let is_file = |path: &&std::path::PathBuf| fs::symlink_metadata(path).unwrap().is_file();
+    assert_eq!(first.number("files"), tree::files(&source).iter().filter(is_file).count() as u64);
+    assert!(first.number("new_bytes") > 7 * MIB as u64);
+    assert!(first.number("stored_bytes") < first.number("bytes"), "prose shrinks and holes cost nothing");
+    assert!(tree::differences(&before, &tree::read(&source)).is_empty(), "a backup leaves its source as it found it");
+    world.expect_restores(&first.snapshot(), &source);
+
+    let held = tree::size(&world.path("sites"));
+    let second = world.back_up(&source);
+    assert_ne!(second.snapshot(), first.snapshot());
+    assert_eq!(second.number("new_bytes"), 0);
+    assert_eq!(second.number("stripes"), 0);
+    assert_eq!(second.number("stored_bytes"), 0);
+    let grown = tree::size(&world.path("sites")) - held;
+    assert!(grown < 200_000, "a snapshot without news cost {grown} bytes at six sites");
+    world.expect_restores("latest", &source);
+
+    change(&source);
+    let third = world.back_up(&source);
+    let fresh = third.number("new_bytes");
+    assert!((100_000..2 * MIB as u64).contains(&fresh), "{fresh} new bytes for a change of some 120 kB");
+    world.expect_restores(&third.snapshot(), &source);
+    assert_eq!(world.snapshots(), [first.snapshot(), second.snapshot(), third.snapshot()]);
+}
+
+/// New, changed, grown, moved and removed files.
+fn change(source: &std::path::Path) {
+    tree::write(&source.join("contents/new"), &tree::noise(100_000, 77));
+    tree::write(&source.join("contents/small/050"), b"changed");
+    let mut noise = fs::read(source.join("contents/noise")).unwrap();
+    noise[MIB] ^= 1;
+    noise.extend_from_slice(&tree::noise(20_000, 78));
+    tree::write(&source.join("contents/noise"), &noise);
+    fs::rename(source.join("contents/prose"), source.join("names/prose moved")).unwrap();
+    fs::remove_file(source.join("contents/small/051")).unwrap();
+    fs::remove_dir_all(source.join("deep")).unwrap();
+}
+
+/// One folder comes back as its contents, several each under its own name, and a glob brings what it names.
+#[test]
+fn several_sources_paths_and_globs() {
+    let world = World::with_sites(3);
+    let (left, right) = (world.path("data/left"), world.path("data/right"));
+    tree::plain(&left, 1, 1);
+    tree::plain(&right, 1, 2);
+    let both = world.call("backup --json").arg(&left).arg(&right).run().expect(exit::DONE);
+    let restored = world.restore(&both.snapshot(), "both");
+    tree::assert_equal(&left, &restored.join("left"));
+    tree::assert_equal(&right, &restored.join("right"));
+
+    let to = world.path("some");
+    let call = world.unlocked("restore latest --include left/small/1*.txt --include prose.txt --to").arg(&to);
+    call.run().expect(exit::DONE);
+    let found: Vec<_> = tree::files(&to).iter().map(|file| file.strip_prefix(&to).unwrap().to_owned()).collect();
+    assert_eq!(found.len(), 1 + 10 + 2, "{found:?}");
+    assert_eq!(fs::read(to.join("left/small/17.txt")).unwrap(), fs::read(left.join("small/17.txt")).unwrap());
+    let nothing = world.unlocked("restore latest --include nothing/like/this --to").arg(world.path("none"));
+    nothing.run().refuses(exit::FAILED, "matches");
+}
+
+/// What is in the target stays, goes or is mended, as asked for.
+#[test]
+fn a_restore_onto_an_existing_folder_does_as_it_is_told() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    let snapshot = world.back_up(&source).snapshot();
+    let to = world.restore(&snapshot, "to");
+    let again =
+        |overwrite: &str| world.unlocked("restore latest --json --overwrite").arg(overwrite).arg("--to").arg(&to).run();
+    tree::write(&to.join("small/3.txt"), b"edited");
+    tree::write(&to.join("mine"), b"not in the snapshot");
+    again("never").expect(exit::DONE);
+    assert_eq!(fs::read(to.join("small/3.txt")).unwrap(), b"edited");
+    again("if-changed").expect(exit::DONE);
+    assert_eq!(fs::read(to.join("small/3.txt")).unwrap(), fs::read(source.join("small/3.txt")).unwrap());
+    tree::write(&to.join("small/4.txt"), b"edited");
+    again("always").expect(exit::DONE);
+    assert_eq!(fs::read(to.join("mine")).unwrap(), b"not in the snapshot");
+    fs::remove_file(to.join("mine")).unwrap();
+    again("if-changed").expect(exit::DONE);
+    tree::assert_equal(&source, &to);
+}
+
+/// With a passphrase: the right one opens, a wrong one ends with its own code, none is asked for without a terminal.
+#[test]
+fn a_passphrase_opens_and_a_wrong_one_says_so() {
+    let world = World::empty();
+    let call = world.call("init --identity-out").arg(world.identity()).arg("--paper-key-out").arg(world.paper_key());
+    call.arg("--site").arg(world.site(1)).env("BLOCKHOUSE_PASSPHRASE", "correct horse").run().expect(exit::DONE);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    let snapshot = world.back_up(&source).snapshot();
+    let restore = |to: &str| world.unlocked("restore latest --to").arg(world.path(to));
+    restore("wrong").env("BLOCKHOUSE_PASSPHRASE", "correct hors").run().refuses(exit::PASSPHRASE, "passphrase");
+    assert!(!world.path("wrong").exists(), "nothing is made before the identity is open");
+    tree::write(&world.path("passphrase"), b"correct horse\n");
+    let file = world.path("passphrase");
+    restore("right").arg("--passphrase-file").arg(&file).run().expect(exit::DONE);
+    tree::assert_equal(&source, &world.path("right"));
+    let none = restore("none").run();
+    assert!([exit::PASSPHRASE, exit::USAGE, exit::NOT_ALLOWED].contains(&none.code()), "{}", none.stderr);
+    assert!(none.says("passphrase"), "{}", none.stderr);
+    let _ = snapshot;
+}

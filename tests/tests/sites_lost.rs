@@ -1,0 +1,166 @@
+//! Sites that are gone: every pair of six, half of them, and what repair makes of empty folders.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blockhouse_tests::tree;
+use blockhouse_tests::world::{World, exit};
+use serde_json::Value;
+
+fn source_in(world: &World) -> PathBuf {
+    let source = world.path("source");
+    tree::plain(&source, 2, 10);
+    source
+}
+
+/// Promise 1: while any two of six sites are gone, everything restores.
+#[test]
+fn every_pair_of_six_sites_may_vanish() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    let old = world.back_up(&source).snapshot();
+    let kept = world.path("kept");
+    tree::plain(&kept, 2, 10);
+    let kept = copy_of_first(&world, &old, kept);
+    tree::write(&source.join("noise.bin"), &tree::noise(tree::MIB, 99));
+    let new = world.back_up(&source).snapshot();
+    let mut pairs = 0;
+    for first in 1..=6 {
+        for second in first + 1..=6 {
+            world.take_away(first);
+            world.take_away(second);
+            world.expect_restores(&new, &source);
+            if (first + second) % 3 == 0 {
+                world.expect_restores(&old, &kept);
+            }
+            world.bring_back(first);
+            world.bring_back(second);
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, 15);
+    let verified = world.call("verify --read-data --json").run().expect(exit::DONE);
+    assert_eq!(verified.summary()["ok"], true);
+}
+
+/// The first state of the source, as the first snapshot gave it back with all sites up.
+fn copy_of_first(world: &World, snapshot: &str, expected: PathBuf) -> PathBuf {
+    let restored = world.restore(snapshot, "first-state");
+    for file in tree::files(&expected) {
+        let name = file.strip_prefix(&expected).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), fs::read(restored.join(name)).unwrap());
+    }
+    restored
+}
+
+/// With three of six gone nothing can be read, and that is said; nothing is returned that is not whole.
+#[test]
+fn three_of_six_gone_is_said_and_nothing_is_made_up() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    world.back_up(&source);
+    for number in [1, 3, 5] {
+        world.take_away(number);
+    }
+    let to = world.path("to");
+    let refused = world.unlocked("restore latest --json --to").arg(&to).run();
+    assert!([exit::FAILED, exit::UNREADABLE, exit::CHECK].contains(&refused.code()), "{}", refused.stderr);
+    assert!(refused.says("site-"), "the sites that would help are named: {}", refused.stderr);
+    for file in tree::files(&to) {
+        let name = file.strip_prefix(&to).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), fs::read(source.join(name)).unwrap(), "{}", name.display());
+    }
+    for number in [1, 3, 5] {
+        world.bring_back(number);
+    }
+    world.expect_restores("latest", &source);
+}
+
+/// A backup goes on with the sites that are left, says what it survives, and `repair` brings it back to the plan.
+#[test]
+fn half_of_the_sites_lost_then_backed_up_then_repaired() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    let lost = world.back_up(&source).snapshot();
+    for number in [2, 4, 6] {
+        world.destroy(number);
+    }
+    let without = world.call("backup --json").arg(&source).run();
+    if without.code() != exit::DEGRADED {
+        assert_ne!(without.code(), exit::DONE, "three of six sites are gone");
+        assert!(without.says("--accept-risk"), "the way on is named: {}", without.stderr);
+    }
+    let degraded = world.call("backup --json --accept-risk").arg(&source).run().expect(exit::DEGRADED);
+    assert_eq!(degraded.number("w"), 1);
+    let snapshot = degraded.snapshot();
+    world.expect_restores(&snapshot, &source);
+
+    for number in [2, 4, 6] {
+        fs::create_dir(world.site(number)).unwrap();
+    }
+    let repaired = world.call("repair --json").run();
+    // The first snapshot lost more than its code bears: that is told, and does not stop the rest.
+    let fits = repaired.code() == exit::DONE || (repaired.code() == exit::CHECK && repaired.summary()["ok"] == false);
+    assert!(fits, "{}: {}", repaired.code(), repaired.stderr);
+    expect_whole_again(&world, &snapshot, &source);
+    let _ = lost;
+}
+
+/// The same without a snapshot from before: then nothing is lost at all.
+#[test]
+fn a_first_backup_over_half_of_the_sites_is_repaired_to_the_plan() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    for number in [1, 2, 3] {
+        world.destroy(number);
+    }
+    let degraded = world.call("backup --json --accept-risk").arg(&source).run().expect(exit::DEGRADED);
+    assert_eq!(degraded.number("w"), 1);
+    let status = world.call("status --json").run();
+    assert_eq!(durability(&status.lines()), (6, 1), "{}", status.stderr);
+    for number in [1, 2, 3] {
+        fs::create_dir(world.site(number)).unwrap();
+    }
+    let repaired = world.call("repair --json").run().expect(exit::DONE);
+    assert_eq!(repaired.summary()["ok"], true);
+    expect_whole_again(&world, &degraded.snapshot(), &source);
+    assert_eq!(durability(&world.call("status --json").run().lines()), (6, 2));
+    world.call("repair --json").run().expect(exit::DONE);
+    assert_eq!(world.call("verify --read-data --json").run().expect(exit::DONE).summary()["ok"], true);
+}
+
+/// w = 2 is not only said: any two sites may go.
+fn expect_whole_again(world: &World, snapshot: &str, source: &Path) {
+    for pair in [(1, 3), (3, 5), (2, 4), (1, 6)] {
+        world.take_away(pair.0);
+        world.take_away(pair.1);
+        world.expect_restores(snapshot, source);
+        world.bring_back(pair.0);
+        world.bring_back(pair.1);
+    }
+}
+
+/// d and w of the only source in what `status --json` says.
+fn durability(lines: &[Value]) -> (u64, u64) {
+    let source = lines.iter().find_map(|line| line["sources"].get(0).or_else(|| line.get("w").map(|_| line)));
+    let source = source.unwrap_or_else(|| panic!("no source in {lines:?}"));
+    (source["d"].as_u64().unwrap(), source["w"].as_u64().unwrap())
+}
+
+/// A site whose folder is there and is not the vault's is never written: an unmounted disk must not look like a loss.
+#[test]
+fn a_folder_without_marker_is_not_written() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    world.back_up(&source);
+    world.destroy(3);
+    tree::write(&world.site(3).join("holiday.jpg"), b"somebody's");
+    tree::write(&source.join("more"), &tree::noise(300_000, 3));
+    let degraded = world.call("backup --json").arg(&source).run();
+    assert!([exit::DONE, exit::DEGRADED].contains(&degraded.code()), "{}", degraded.stderr);
+    let _ = world.call("repair --json").run();
+    let found: Vec<_> = tree::files(&world.site(3));
+    assert_eq!(found, [world.site(3).join("holiday.jpg")]);
+    world.expect_restores("latest", &source);
+}
