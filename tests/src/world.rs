@@ -174,17 +174,15 @@ pub struct Call {
 
 impl Call {
     fn new(folder: &Path, words: &str) -> Self {
-        Self::of_program(folder, &binary(), words)
-    }
-
-    fn of_program(folder: &Path, program: &Path, words: &str) -> Self {
-        let mut command = Command::new(program);
+        let mut command = Command::new(binary());
         command.args(words.split_whitespace()).current_dir(folder).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BLOCKHOUSE_") {
                 command.env_remove(name);
             }
         }
+        // Nothing of the tester's own home is found or written.
+        command.env("HOME", folder);
         Self { command }
     }
 

@@ -150,6 +150,9 @@ pub enum BackupError {
     /// The manifest.
     #[error("the manifest could not be sealed")]
     Manifest(#[from] SealManifestError),
+    /// The reader's map.
+    #[error("the map for readers could not be made")]
+    Map(#[from] crate::maps::MapError),
     /// Too few copies.
     #[error(transparent)]
     Copies(#[from] TooFewCopies),

@@ -11,6 +11,7 @@ pub mod init;
 pub mod keys;
 pub mod ledger;
 pub mod lists;
+pub mod maps;
 pub mod objects;
 pub mod progress;
 pub mod publish;

@@ -101,6 +101,9 @@ pub enum RecoverError {
         #[source]
         source: BagError,
     },
+    /// A reader cannot take a vault over.
+    #[error("a reader's key opens snapshots only: a vault is recovered with the owner's identity or the paper key")]
+    ReaderOnly,
     /// The receipt is none.
     #[error("the expected receipt cannot be read")]
     ExpectForm(#[from] ParseError),

@@ -16,6 +16,8 @@ pub enum Unlocked {
     Owner(Box<Identity>),
     /// The paper key.
     Paper(Box<PaperKey>),
+    /// A reader's `age` identity: it opens the snapshots that were wrapped for it, and nothing else.
+    Reader(Box<AgeIdentity>),
 }
 
 /// Why nothing was unlocked.
@@ -55,6 +57,9 @@ impl Unlocked {
             Ok(bytes) => zeroize::Zeroizing::new(bytes),
             Err(source) => return Err(UnlockError::Read { path, source }),
         };
+        if let Some(reader) = reader(&bytes) {
+            return Ok(Self::Reader(Box::new(reader)));
+        }
         let identity = Identity::open(&bytes, passphrase)
             .map_err(|source| UnlockError::Identity { path: path.clone(), source })?;
         match vault.filter(|expected| *expected != identity.vault()) {
@@ -78,16 +83,26 @@ impl Unlocked {
         match self {
             Self::Owner(identity) => identity.age().clone(),
             Self::Paper(paper) => paper.age_identity(),
+            Self::Reader(reader) => (**reader).clone(),
         }
     }
 
     /// The account that may hand the ledger over.
-    pub fn recovery_account(&self) -> AccountSecret {
+    pub fn recovery_account(&self) -> Option<AccountSecret> {
         match self {
-            Self::Owner(identity) => identity.owner().clone(),
-            Self::Paper(paper) => paper.recovery_account(),
+            Self::Owner(identity) => Some(identity.owner().clone()),
+            Self::Paper(paper) => Some(paper.recovery_account()),
+            Self::Reader(_) => None,
         }
     }
+}
+
+/// A plain `age` identity file that is not one of a vault's owner: comments and one secret key.
+fn reader(file: &[u8]) -> Option<AgeIdentity> {
+    let text = std::str::from_utf8(file).ok().filter(|text| !text.starts_with("# blockhouse identity"))?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let key = lines.next().filter(|_| lines.next().is_none())?;
+    AgeIdentity::parse(key)
 }
 
 /// Why the key bag could not be opened.

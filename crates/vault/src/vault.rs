@@ -14,7 +14,7 @@ use std::sync::Arc;
 use alloy_signer_local::PrivateKeySigner;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::{Embedded, HomeError, Standing};
-use blockhouse_pipeline::placement::{SiteDomain, plan_degraded};
+use blockhouse_pipeline::placement::{SiteDomain, plan_degraded, survey};
 use blockhouse_sites::Sites;
 use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
 
@@ -138,8 +138,14 @@ impl Vault {
 
     /// What the vault survives while every site is up.
     pub fn plan(&self) -> Durability {
-        let any = StripeId::new([0; StripeId::LEN]);
-        plan_degraded(self.config.code, &self.domains(), &any)
-            .map_or(Durability { d: 0, w: 0, wd: 0 }, |placement| placement.durability)
+        let domains = self.domains();
+        let none = Durability { d: 0, w: 0, wd: 0 };
+        survey(self.config.code, &domains).map_or_else(
+            |_| {
+                let any = StripeId::new([0; StripeId::LEN]);
+                plan_degraded(self.config.code, &domains, &any).map_or(none, |placement| placement.durability)
+            },
+            |survey| survey.durability,
+        )
     }
 }

@@ -191,3 +191,29 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
     let refused = format!("{refused:?}");
     assert!(refused.contains("HandedOver"), "{refused}");
 }
+
+/// A reader has no index key: the map that came with the snapshot shows it where its chunks lie.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_restores_by_its_map() {
+    use blockhouse_crypto::{AgeIdentity, Role};
+    let world = World::new();
+    world.init().await;
+    world.fill();
+    world.back_up().await;
+    let reader = AgeIdentity::random(&mut rand::rng());
+    let vault = world.open().await;
+    let recipient = reader.recipient(Role::Reader, "auditor").unwrap();
+    blockhouse_vault::keys::add(&vault, &world.unlocked(), recipient).await.unwrap();
+    let report = world.back_up().await;
+    fs::write(world.path("identity"), format!("# a reader\n{}\n", *reader.to_text())).unwrap();
+    assert!(matches!(world.unlocked(), Unlocked::Reader(_)));
+    // On a host of its own: no secrets, no index.
+    fs::remove_file(world.path("vault/secrets")).unwrap();
+    fs::remove_dir_all(world.path("vault/index")).unwrap();
+    world.restore("read").await;
+    let vault = world.open().await;
+    let earlier = vault.ledger().snapshots().await.unwrap().remove(0);
+    assert_ne!(earlier.id, report.snapshot);
+    let refused = blockhouse_vault::reader::open(&vault, &world.unlocked(), earlier).await.unwrap_err();
+    assert!(refused.to_string().contains("is not wrapped for"), "{refused}");
+}

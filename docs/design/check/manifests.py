@@ -298,12 +298,9 @@ def check_file_proof(proof, snapshot):
 
 
 def read_facts(facts):
-    """The kind, length and content hash in the facts of an entry."""
+    """The length and the content hash in the facts of an entry."""
     reader = Reader(facts)
-    kind = reader.u8()
-    for _ in range(3):
-        reader.varint()
-    reader.take(12)
-    found = kind, reader.varint(), reader.hash()
+    reader.u8(), reader.varint(), reader.varint(), reader.varint(), reader.take(12)
+    found = reader.varint(), reader.hash()
     reader.end()
     return found

@@ -125,8 +125,7 @@ def check_file(receipt, source, file):
     need("file" in receipt, "the receipt is of a snapshot, not of a file")
     proof = receipt["file"]
     need(all(len(each) == 32 for each in proof["siblings"]), "a sibling is no hash")
-    kind, length, content_hash = check_file_proof(proof, receipt["snapshot"])
+    length, content_hash = check_file_proof(proof, receipt["snapshot"])
     need(proof["source"] == source, "the file is of another source than the log's")
     if file is not None:
-        need(kind == 1, "the entry is no regular file")
         need(len(file) == length and plain_hash(file) == content_hash, "the file is another than the one in the snapshot")

@@ -1,5 +1,7 @@
 //! From a stored tree to an acknowledged snapshot: steps 4 to 9 of the write order.
 
+use std::sync::Arc;
+
 use alloy_primitives::B256;
 use blockhouse_crypto::hash;
 use blockhouse_crypto::{RecipientSet, Secret};
@@ -9,7 +11,7 @@ use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::stripe_list::StripeList;
 use blockhouse_pipeline::wraps::Wraps;
 use blockhouse_sites::ObjectKey;
-use blockhouse_types::{Durability, SnapshotId, StripeId, Timestamp};
+use blockhouse_types::{Durability, ObjectHash, SnapshotId, StripeId, Timestamp};
 use bytes::Bytes;
 
 use super::store::Stored;
@@ -17,8 +19,11 @@ use super::walker::Tree;
 use super::{BackupError, BackupReport, Run, wall_clock};
 use crate::blocks;
 use crate::folder::Config;
+use crate::index::Index;
 use crate::ledger::{Commit, Recorded};
+use crate::maps;
 use crate::publish::Publication;
+use crate::reader::ChunkReader;
 use crate::stripes::StripeStore;
 
 /// Everything that is durable before the snapshot gets its name.
@@ -32,58 +37,33 @@ pub(super) struct Prepared {
     pub(super) started: Timestamp,
 }
 
+/// What a snapshot is called and what describes it.
+struct Described {
+    manifest: Manifest,
+    sealed: SealedManifest,
+    list: StripeList,
+    parent: Option<SnapshotId>,
+}
+
 impl Run<'_> {
-    pub(super) async fn commit(&self, done: Prepared, stripes: &StripeStore) -> Result<BackupReport, BackupError> {
-        let vault = self.vault;
+    pub(super) async fn commit(&self, done: Prepared, stripes: &Arc<StripeStore>) -> Result<BackupReport, BackupError> {
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
         let durability = self.durability(stripes, &needed).await?;
         let parent = self.parent().await?;
-        let sealed = self.manifest(&done, parent)?;
+        let manifest = self.manifest(&done, parent)?;
+        let sealed = manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?;
         let list = StripeList::build(&needed).expect("a sorted set is ascending");
+        let described = Described { manifest, sealed, list, parent };
         let copies_needed = usize::from(durability.w) + 1;
-        let mut published = Publication::begin(vault.sites());
-        for node in list.nodes() {
-            published.put(vault.sites(), &ObjectKey::List(node.hash), Bytes::from(node.bytes.clone())).await;
-        }
-        let object = SnapshotObject {
-            vault: vault.id(),
-            snapshot: sealed.id,
-            source: self.source,
-            session: self.session.id,
-            writer: self.secrets.writer.account(),
-            list_root: list.root(),
-            sealed_manifest: sealed.bytes,
-        };
-        let bytes = object.to_bytes();
-        let object_hash = SnapshotObject::hash(&bytes);
-        let wraps = Wraps::wrap(sealed.id, 0, &done.recipients, &done.manifest_key);
-        let wraps_key = ObjectKey::Wraps { snapshot: sealed.id, version: 0 };
-        published.put(vault.sites(), &ObjectKey::Snapshot(sealed.id), Bytes::from(bytes)).await;
-        published.put(vault.sites(), &wraps_key, Bytes::from(wraps.to_bytes())).await;
+        let mut published = Publication::begin(self.vault.sites());
+        let object_hash = self.publish(&done, &described, stripes, &mut published).await?;
         published.require("the snapshot's description", copies_needed)?;
-        let recorded = self
-            .ledger
-            .commit(Commit {
-                session: word(self.session.id.to_bytes()),
-                source: word(self.source.to_bytes()),
-                snapshot: word(sealed.id.to_bytes()),
-                objectHash: word(object_hash.to_bytes()),
-                listRoot: word(list.root().to_bytes()),
-                storedBytes: done.stored.pack_bytes,
-                recipients: word(done.recipients.hash().to_bytes()),
-                tags: self.request.tags.iter().map(|tag| self.tag(tag)).collect(),
-                parent: parent.map(|id| word(id.to_bytes())).unwrap_or_default(),
-                d: durability.d,
-                w: durability.w,
-                wd: durability.wd,
-                headHeight: 0,
-                headHash: B256::ZERO,
-            })
-            .await?;
+        let commit = self.statement(&done, &described, object_hash, durability);
+        let recorded = self.ledger.commit(commit).await?;
         self.copy_blocks(&mut published, recorded, copies_needed).await?;
-        self.remember_tags(sealed.id)?;
+        self.remember_tags(described.sealed.id)?;
         Ok(BackupReport {
-            snapshot: sealed.id,
+            snapshot: described.sealed.id,
             source: self.source,
             recorded,
             findings: done.tree.findings,
@@ -91,8 +71,65 @@ impl Run<'_> {
             stored_bytes: done.stored.pack_bytes,
             stripes: done.stored.written,
             durability,
-            plan: vault.plan(),
+            plan: stripes.plan_durability(),
         })
+    }
+
+    /// Steps 4 and 5: list, snapshot object, wraps and, where a recipient needs it, the reader's map.
+    async fn publish(
+        &self,
+        done: &Prepared,
+        described: &Described,
+        stripes: &Arc<StripeStore>,
+        published: &mut Publication,
+    ) -> Result<ObjectHash, BackupError> {
+        let (sites, id) = (self.vault.sites(), described.sealed.id);
+        for node in described.list.nodes() {
+            published.put(sites, &ObjectKey::List(node.hash), Bytes::from(node.bytes.clone())).await;
+        }
+        let object = SnapshotObject {
+            vault: self.vault.id(),
+            snapshot: id,
+            source: self.source,
+            session: self.session.id,
+            writer: self.secrets.writer.account(),
+            list_root: described.list.root(),
+            sealed_manifest: described.sealed.bytes.clone(),
+        };
+        let bytes = object.to_bytes();
+        let hash = SnapshotObject::hash(&bytes);
+        published.put(sites, &ObjectKey::Snapshot(id), Bytes::from(bytes)).await;
+        let wraps = Wraps::wrap(id, 0, &done.recipients, &done.manifest_key);
+        published.put(sites, &ObjectKey::Wraps { snapshot: id, version: 0 }, Bytes::from(wraps.to_bytes())).await;
+        if done.recipients.has_reader() {
+            let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
+            let index = Index::open(&self.vault.folder().index())?;
+            let (store, manifest) = (Arc::clone(stripes), &described.manifest);
+            let chunks = ChunkReader::prepare(store, index, None, &needed, manifest).await?;
+            let map = maps::make(chunks, manifest, id, &done.manifest_key).await?;
+            published.put(sites, &ObjectKey::Map { snapshot: id, version: 0 }, map).await;
+        }
+        Ok(hash)
+    }
+
+    /// What the ledger is told.
+    fn statement(&self, done: &Prepared, described: &Described, object: ObjectHash, now: Durability) -> Commit {
+        Commit {
+            session: word(self.session.id.to_bytes()),
+            source: word(self.source.to_bytes()),
+            snapshot: word(described.sealed.id.to_bytes()),
+            objectHash: word(object.to_bytes()),
+            listRoot: word(described.list.root().to_bytes()),
+            storedBytes: done.stored.pack_bytes,
+            recipients: word(done.recipients.hash().to_bytes()),
+            tags: self.request.tags.iter().map(|tag| self.tag(tag)).collect(),
+            parent: described.parent.map(|id| word(id.to_bytes())).unwrap_or_default(),
+            d: now.d,
+            w: now.w,
+            wd: now.wd,
+            headHeight: 0,
+            headHash: B256::ZERO,
+        }
     }
 
     /// What the stripes survive as they are at the sites now; those that survive less than the plan are mended first.
@@ -121,7 +158,7 @@ impl Run<'_> {
         Ok(mine.map(|record| record.id))
     }
 
-    fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Result<SealedManifest, BackupError> {
+    fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Result<Manifest, BackupError> {
         let findings = &done.tree.findings;
         let mut facts = Facts::new();
         facts.set_host(&self.request.host);
@@ -137,7 +174,7 @@ impl Run<'_> {
         if let Some(name) = &self.request.source {
             facts.insert("source", name.as_bytes().to_vec())?;
         }
-        let manifest = Manifest {
+        Ok(Manifest {
             source: self.source,
             domain: done.domain.kind(),
             id_subkey: done.domain.id_subkey().clone(),
@@ -147,8 +184,7 @@ impl Run<'_> {
             entries: done.tree.entries.entries,
             entries_root: done.tree.entries.root,
             facts,
-        };
-        Ok(manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?)
+        })
     }
 
     /// A commitment to a tag that those with the index key can recognise.

@@ -59,20 +59,21 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
-    /// Makes sure that the index knows the stripes of a snapshot.
-    pub(super) async fn prepare(
+    /// Makes sure that the index knows the stripes of a snapshot, as far as an index key opens their tables.
+    pub(crate) async fn prepare(
         store: Arc<StripeStore>,
         mut index: Index,
-        index_key: &Secret,
+        index_key: Option<&Secret>,
         stripes: &[StripeId],
         manifest: &Manifest,
     ) -> Result<Self, IndexError> {
-        let keys = PackKeys::new(index_key);
+        let keys = index_key.map(PackKeys::new);
         for stripe in stripes {
-            if index.stripe(stripe).is_none()
+            if let Some(keys) = &keys
+                && index.stripe(stripe).is_none()
                 && let Ok(head) = store.read_head(stripe).await
             {
-                catalog::admit(&mut index, &store, &head.entry, &keys).await?;
+                catalog::admit(&mut index, &store, &head.entry, keys).await?;
             }
         }
         Ok(Self {

@@ -12,6 +12,7 @@ use super::ChunkReader;
 use crate::index::{Index, IndexError};
 use crate::ledger::{LedgerError, SnapshotRecord};
 use crate::lists::{self, ListError};
+use crate::maps;
 use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::Vault;
 
@@ -86,10 +87,13 @@ pub async fn open(
     let manifest_key = manifest_key(vault, unlocked, id).await?;
     let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
     let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
-    let index_key = index_key(vault, unlocked).await?;
-    let index = Index::open(&vault.folder().index())?;
+    let mut index = Index::open(&vault.folder().index())?;
     let store = vault.stripes().await?;
-    let chunks = ChunkReader::prepare(store, index, &index_key, &stripes, &manifest).await?;
+    let index_key = match index_key(vault, unlocked).await {
+        Err(OpenSnapshotError::Bag(_)) if maps::admit(vault, &store, &mut index, id, &manifest_key).await? => None,
+        key => Some(key?),
+    };
+    let chunks = ChunkReader::prepare(store, index, index_key.as_ref(), &stripes, &manifest).await?;
     Ok(OpenedSnapshot { record, manifest, manifest_key, stripes, chunks })
 }
 

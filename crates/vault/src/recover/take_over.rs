@@ -53,7 +53,8 @@ pub(super) async fn take_over(
     let key = Arc::new(LedgerKey::from_seed(&seed));
     vault.set_home(vault.embedded(Some(Arc::clone(&key))));
     let parent = vault.standing().await?;
-    vault.ledger_as(&unlocked.recovery_account()).hand_over(key.public(), parent.hash).await?;
+    let account = unlocked.recovery_account().ok_or(RecoverError::ReaderOnly)?;
+    vault.ledger_as(&account).hand_over(key.public(), parent.hash).await?;
     let mut published = Publication::begin(vault.sites());
     publish_handover(vault, &mut published).await?;
     published.require("the handover", needed)?;
