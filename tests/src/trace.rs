@@ -73,6 +73,13 @@ impl Trace {
         self.folder_doubt(path, naming.end, before).and_then(|what| doubt(&what))
     }
 
+    /// What is not proven of an object that was found under its name: that its folder was synced before it counted.
+    pub fn adoption_doubt(&self, path: &Path, before: usize) -> Option<String> {
+        let folder = path.parent().unwrap();
+        let synced = self.before(before).any(|call| call.syncs(folder));
+        (!synced).then(|| format!("{}: was found, and its folder was not synced", path.display()))
+    }
+
     /// What is not proven of the folders above a name that was made at `named`.
     fn folder_doubt(&self, path: &Path, named: usize, before: usize) -> Option<String> {
         let folder = path.parent().unwrap();

@@ -259,6 +259,17 @@ impl Running {
         self.child.kill().unwrap();
     }
 
+    /// The same for the binary where another program started it; that program sees the end and ends too.
+    pub fn kill_traced(&self) {
+        let tracer = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children")).unwrap();
+        for child in children.split_whitespace() {
+            let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+        }
+    }
+
     /// Waits for its end.
     pub fn finish(self) -> Output {
         let Self { line, child } = self;

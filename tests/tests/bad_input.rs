@@ -1,6 +1,7 @@
 //! The table of bad input: each gives one clear error with its exit code, and nothing is lost.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -141,22 +142,30 @@ fn selectors_that_fit_several_are_refused() {
     restore(&ids[3][..16]).refuses(exit::USAGE, "not empty");
 }
 
-/// A source that changes, vanishes or cannot be read is a snapshot with a list of what is not in it.
+/// A file that cannot be read is in the snapshot by its name and the reason; the rest is whole.
 #[test]
 fn unreadable_files_are_listed_and_the_rest_is_kept() {
     let (world, source, _) = with_backup(3);
-    let broken = source.join("unreadable\nname");
-    if tree::is_root() {
-        // Root may read every file; a link that was taken for a file and is gone is as good.
-        println!("skipped as root: every file is readable");
-        return;
-    }
-    tree::write(&broken, b"secret");
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o000)).unwrap();
-    let done = world.call("backup --json").arg(&source).run().expect(exit::UNREADABLE);
-    assert_eq!(done.number("unreadable"), 1);
-    assert!(done.says("unreadable"), "{}", done.stderr);
-    world.unlocked("restore latest --to").arg(world.path("to")).run().expect(exit::UNREADABLE);
+    let names = ["unreadable\nname", "unreadable folder"].map(|name| source.join(name));
+    tree::write(&names[0], b"secret");
+    fs::create_dir(&names[1]).unwrap();
+    names.iter().for_each(|name| fs::set_permissions(name, fs::Permissions::from_mode(0o000)).unwrap());
+    let call = world.call("backup --json").arg(&source);
+    // Root may read every file unless it gives that up.
+    let give_up = [OsStr::new("--bounding-set=-dac_override,-dac_read_search")];
+    let call = if tree::is_root() { call.under("setpriv", &give_up) } else { call };
+    let done = call.run().expect(exit::UNREADABLE);
+    assert_eq!(done.number("unreadable"), 2);
+    let listed = done.lines().iter().filter(|line| line["type"] == "unreadable").count();
+    assert_eq!(listed, 2, "each is listed with its reason");
+    assert!(done.says("unreadable folder"), "{}", done.stderr);
+    let to = world.path("to");
+    let restored = world.unlocked("restore latest --json --to").arg(&to).run().expect(exit::UNREADABLE);
+    assert_eq!(restored.summary()["ok"], false);
+    names.iter().for_each(|name| fs::set_permissions(name, fs::Permissions::from_mode(0o700)).unwrap());
+    names.iter().for_each(|name| assert!(!to.join(name.file_name().unwrap()).is_file()));
+    assert_eq!(fs::read(to.join("noise.bin")).unwrap(), fs::read(source.join("noise.bin")).unwrap());
+    world.back_up(&source);
 }
 
 /// Files that change while they are read: whatever the snapshot says is what some moment held, and the command says so.

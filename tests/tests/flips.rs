@@ -62,7 +62,7 @@ fn a_site_with_rotten_shards_is_named_read_round_and_mended() {
 
 /// `repair` until `verify` is clean.
 fn mend(world: &World) {
-    let repaired = world.call("repair --json").run().expect(exit::DONE);
+    let repaired = world.call("repair --read-data --json").run().expect(exit::DONE);
     assert_eq!(repaired.summary()["ok"], true);
     let verified = world.call("verify --read-data --json").run().expect(exit::DONE);
     assert_eq!(verified.summary()["ok"], true);

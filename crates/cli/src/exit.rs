@@ -5,9 +5,9 @@
 use std::error::Error;
 
 use blockhouse_crypto::identity::OpenIdentityError;
+use blockhouse_crypto::recipient::UnwrapError;
 use blockhouse_homes::{HomeError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
-use blockhouse_pipeline::key_bag::OpenBagError;
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
 use blockhouse_sites::CreateError;
@@ -19,6 +19,8 @@ use blockhouse_vault::init::InitError;
 use blockhouse_vault::ledger::LedgerError;
 use blockhouse_vault::publish::TooFewCopies;
 use blockhouse_vault::reader::OpenSnapshotError;
+use blockhouse_vault::receipt::MakeReceiptError;
+use blockhouse_vault::recover::RecoverError;
 use blockhouse_vault::restore::RestoreSnapshotError;
 use blockhouse_vault::select::SelectError;
 use blockhouse_vault::unlock::UnlockError;
@@ -124,6 +126,9 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_backup))
         .or_else(|| cause.downcast_ref().and_then(of_restore))
         .or_else(|| cause.downcast_ref().and_then(of_open_snapshot))
+        .or_else(|| cause.downcast_ref().and_then(of_unwrap))
+        .or_else(|| cause.downcast_ref().and_then(of_receipt))
+        .or_else(|| cause.downcast_ref().and_then(of_recover))
         .or_else(|| cause.downcast_ref().and_then(of_select))
         .or_else(|| cause.downcast_ref().and_then(of_unlock))
         .or_else(|| cause.downcast_ref().and_then(of_ledger))
@@ -136,7 +141,8 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| of_proof(cause))
 }
 
-const IDENTITY: &str = "give the identity with --identity FILE (or BLOCKHOUSE_IDENTITY), or the paper key with --paper-key FILE";
+const IDENTITY: &str =
+    "give the identity with --identity FILE (or BLOCKHOUSE_IDENTITY), or the paper key with --paper-key FILE";
 const BRING_BACK: &str = "bring sites back, or look at `blockhouse status`";
 const CLOCK: &str = "set the clock of this host; if it is right as it is, run again with --accept-clock";
 const HANDED_OVER: &str =
@@ -189,9 +195,10 @@ fn of_init(error: &InitError) -> Option<Verdict> {
         InitError::Exists { .. } => Some(Verdict::hinted(Exit::Failed, "give another folder with --vault DIR")),
         InitError::FileExists { .. } => Some(Verdict::hinted(Exit::Failed, "give another path, or move the file away")),
         InitError::Site { source, .. } => match source.as_ref() {
-            CreateError::Taken { .. } | CreateError::NotEmpty { .. } => {
-                Some(Verdict::hinted(Exit::Failed, "a site needs a folder of its own: an empty one, or one not yet there"))
-            }
+            CreateError::Taken { .. } | CreateError::NotEmpty { .. } => Some(Verdict::hinted(
+                Exit::Failed,
+                "a site needs a folder of its own: an empty one, or one not yet there",
+            )),
             CreateError::NoParent { .. } => {
                 Some(Verdict::hinted(Exit::Failed, "mount the storage, or make the folder that the site goes into"))
             }
@@ -211,7 +218,7 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
             Exit::NotAllowed,
             "the owner approves readers with `blockhouse key add`; look at `blockhouse key list`",
         )),
-        BackupError::Source(OpenSourceError::Find { .. }) => None,
+        BackupError::Source(OpenSourceError::Missing { .. }) => None,
         BackupError::Source(_) => Some(Verdict::plain(Exit::Usage)),
         BackupError::Capture(_) => Some(Verdict::hinted(
             Exit::Failed,
@@ -239,10 +246,9 @@ fn of_walk(error: &WalkError) -> Option<Verdict> {
 fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
     match error {
         RestoreSnapshotError::Open(error) => of_open_snapshot(error),
-        RestoreSnapshotError::Interrupted => Some(Verdict::hinted(
-            Exit::Interrupted,
-            "go on with the same command and --overwrite if-changed",
-        )),
+        RestoreSnapshotError::Interrupted => {
+            Some(Verdict::hinted(Exit::Interrupted, "go on with the same command and --overwrite if-changed"))
+        }
         RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
         RestoreSnapshotError::NothingMatches => {
             Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths as --include takes them"))
@@ -252,11 +258,43 @@ fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
 }
 
 fn of_open_snapshot(error: &OpenSnapshotError) -> Option<Verdict> {
+    let is_for_others = matches!(error, OpenSnapshotError::Wraps(OpenWrapsError::NotForThis { .. }));
+    is_for_others.then_some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY))
+}
+
+fn of_unwrap(error: &UnwrapError) -> Option<Verdict> {
+    let is_for_others = matches!(error, UnwrapError::NotForThis { .. });
+    is_for_others.then_some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY))
+}
+
+fn of_receipt(error: &MakeReceiptError) -> Option<Verdict> {
     match error {
-        OpenSnapshotError::Wraps(OpenWrapsError::NotARecipient { .. })
-        | OpenSnapshotError::Bag(blockhouse_vault::unlock::BagError::Open(OpenBagError::NotARecipient)) => {
-            Some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY))
+        MakeReceiptError::Open(error) => of_open_snapshot(error),
+        MakeReceiptError::NoEntry { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths of a snapshot"))
         }
+        _ => None,
+    }
+}
+
+fn of_recover(error: &RecoverError) -> Option<Verdict> {
+    match error {
+        RecoverError::Exists { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "recover into another folder: --vault NEW_FOLDER"))
+        }
+        RecoverError::SeveralVaults { .. } => Some(Verdict::hinted(Exit::Usage, "give the sites of one vault")),
+        RecoverError::Fork { .. } | RecoverError::NotInChain { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "somebody rewrote the ledger, or sites are behind: give more sites, and compare with receipts you hold",
+        )),
+        RecoverError::NoSite { .. } | RecoverError::NoChain { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "give other sites of the vault; the recovery sheet lists them",
+        )),
+        RecoverError::TooFewSites { .. } | RecoverError::Copies(_) => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring sites back; --read-only reads the vault without taking it over",
+        )),
         _ => None,
     }
 }

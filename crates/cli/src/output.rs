@@ -33,11 +33,6 @@ impl Output {
         Self { json: global.json, quiet: global.quiet, verbose: global.verbose }
     }
 
-    /// True if data goes out as JSON.
-    pub(crate) const fn is_json(&self) -> bool {
-        self.json
-    }
-
     /// True if only errors are wanted besides data.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.quiet
@@ -50,6 +45,13 @@ impl Output {
         }
         let line = serde_json::to_string(value).map_err(|error| OutputError(error.into()))?;
         print(format_args!("{line}"))
+    }
+
+    /// Bytes of data as they are, with `--json` too.
+    #[expect(clippy::unused_self, reason = "all data goes through the output")]
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(OutputError)
     }
 
     /// A line of data for people, without `--json`.

@@ -22,6 +22,8 @@ use futures::future::join_all;
 
 pub use guard::{GuardError, guard};
 
+use crate::vault::Vault;
+
 /// The blocks that share a folder at a site.
 const FOLDER: u64 = 1024;
 /// How many blocks are in memory while they are copied.
@@ -118,6 +120,14 @@ pub async fn copy_everywhere(sites: &Sites, home: &Embedded, height: u64) -> Vec
         result: copy_to(site, home, height).await,
     }))
     .await
+}
+
+/// Copies all blocks to every site that takes writes. A site that fails lacks them until the next time; nothing that was
+/// acknowledged waits for it.
+pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
+    let height = vault.standing().await?.height;
+    copy_everywhere(vault.sites(), vault.home(), height).await;
+    Ok(())
 }
 
 /// The blocks that `site` holds from a height on, in order, up to its first gap.

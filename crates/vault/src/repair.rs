@@ -145,8 +145,9 @@ pub async fn repair(vault: &Vault, request: &RepairRequest) -> Result<RepairRepo
         }
     }
     if !request.dry_run {
-        report.copied = copy_plain(vault).await?;
+        report.copied = copy_plain(vault).await;
         record_health(vault, &stripes, &snapshots).await?;
+        blocks::copy_all(vault).await?;
     }
     Ok(report)
 }
@@ -176,16 +177,13 @@ pub(crate) async fn needed_stripes(
     (needed, unread)
 }
 
-/// Copies lists, snapshot objects, wraps, key bags and blocks to the sites that lack them; how many objects were copied.
-async fn copy_plain(vault: &Vault) -> Result<u64, RepairVaultError> {
+/// Copies lists, snapshot objects, maps, wraps, key bags and handovers to the sites that lack them; how many objects were copied.
+async fn copy_plain(vault: &Vault) -> u64 {
     let mut copied = 0;
     for prefix in PLAIN {
         copied += copy_prefix(vault, prefix).await;
     }
-    let height = vault.standing().await?.height;
-    // Sites that fail are shown as down by the next command; the blocks stay at the others.
-    blocks::copy_everywhere(vault.sites(), vault.home(), height).await;
-    Ok(copied)
+    copied
 }
 
 async fn copy_prefix(vault: &Vault, prefix: Prefix) -> u64 {

@@ -90,6 +90,9 @@ pub enum VerifyError {
     /// The ledger.
     #[error("the ledger could not be used")]
     Ledger(#[from] LedgerError),
+    /// The embedded ledger.
+    #[error("the embedded ledger failed")]
+    Home(#[from] blockhouse_homes::HomeError),
     /// A task ended early.
     #[error("a task of the verification was stopped")]
     Stopped(#[source] tokio::task::JoinError),
@@ -143,6 +146,7 @@ pub async fn verify(
         }
     }
     record(vault, &snapshots, &report, request).await?;
+    crate::blocks::copy_all(vault).await?;
     Ok(report)
 }
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from encoding import Refused, need, plain_hash
 from ethereum import list_root
+from keys import read_identity
 from ledger import check_certificate, read_block, read_genesis
-from manifests import FILE, check_tree, extents_of, join, open_manifest, read_snapshot, stripe_ids, walk
-from packs import open_chunk, open_pack
+from manifests import open_manifest, read_snapshot, stripe_ids
+from packs import open_pack
 from receipts import check_receipt
 from shards import check_claim, read_shard, rebuild, shard_name
+from sites import Sites, chunks_of, read_chain, read_snapshots, read_tree
 
 
 def show(**facts):
@@ -26,7 +28,14 @@ def shard(given):
     for file in given.files:
         found = read_shard(file.read_bytes())
         check_claim(found)
-        show(name=shard_name(found), k=found.k, m=found.m, pack=found.pack_length, writer=found.writer, session=found.session)
+        show(
+            name=shard_name(found),
+            k=found.k,
+            m=found.m,
+            pack=found.pack_length,
+            writer=found.writer,
+            session=found.session,
+        )
 
 
 def rebuild_pack(given):
@@ -37,43 +46,44 @@ def rebuild_pack(given):
 
 def pack(given):
     for entry in open_pack(given.pack.read_bytes(), given.index_key):
-        show(id=entry.id, codec=entry.codec, offset=entry.offset, sealed_length=entry.sealed_length, length=entry.length)
+        show(
+            id=entry.id, codec=entry.codec, offset=entry.offset, sealed_length=entry.sealed_length, length=entry.length
+        )
 
 
 def manifest(given):
     snapshot = read_snapshot(given.snapshot.read_bytes())
     found = open_manifest(snapshot, given.manifest_key)
-    show(snapshot=snapshot.id, object_hash=snapshot.object_hash, source=found.source, entries=found.entries, list_root=snapshot.list_root)
+    show(
+        snapshot=snapshot.id,
+        object_hash=snapshot.object_hash,
+        source=found.source,
+        entries=found.entries,
+        list_root=snapshot.list_root,
+    )
     if given.packs:
-        records = tree(found, chunks_of(given.packs, given.index_key, found.id_subkey), given.manifest_key)
-        for record in records:
-            show(path=record.path, kind=record.kind, length=record.content.length if record.content else 0, content_hash=record.content_hash)
+        fetch = chunks_of([file.read_bytes() for file in given.packs], given.index_key, found.id_subkey)
+        show_tree(read_tree(found, fetch, given.manifest_key))
 
 
-def chunks_of(packs, index_key, id_subkey):
-    """A function that gives the plain chunk of a reference out of these packs."""
-    held = {}
-    for file in packs:
-        data = file.read_bytes()
-        held |= {entry.id: (data, entry) for entry in open_pack(data, index_key)}
-
-    def fetch(reference):
-        need(reference.id in held, f"the packs given lack the chunk {reference.id.hex()}")
-        data, entry = held[reference.id]
-        return open_chunk(data[entry.offset : entry.offset + entry.sealed_length], entry.codec, reference, id_subkey)
-
-    return fetch
-
-
-def tree(found, fetch, manifest_key):
-    """Every entry; the tree's commitments and the bytes of every file are checked."""
-    records = walk(found.root, fetch)
-    check_tree(found, records, manifest_key)
+def show_tree(records):
     for record in records:
-        if record.kind == FILE:
-            content = join(extents_of(record.content, fetch), fetch)
-            need(plain_hash(content) == record.content_hash, f"the bytes of {record.path!r} have another hash")
-    return records
+        length = record.content.length if record.content else 0
+        show(
+            path=record.path.decode(errors="backslashreplace"),
+            kind=record.kind,
+            length=length,
+            content_hash=record.content_hash,
+        )
+
+
+def vault(given):
+    identity, sites = read_identity(given.identity.read_text()), Sites(given.files)
+    chain = read_chain(sites, identity)
+    show(blocks=len(chain), head=chain[-1].header.hash)
+    for snapshot, found, records, bad in read_snapshots(sites, identity):
+        show(snapshot=snapshot.id, object_hash=snapshot.object_hash, entries=found.entries, bad_shards=bad)
+        show_tree(records)
 
 
 def stripes(given):
@@ -87,7 +97,13 @@ def block(given):
     key = read_genesis(found.genesis).ledger_key if found.genesis else given.ledger_key
     if key:
         check_certificate(found.certificate, key, found.chain_id, header)
-    show(height=header.height, hash=header.hash, chain_id=found.chain_id, transactions=len(found.transactions), certified=bool(key))
+    show(
+        height=header.height,
+        hash=header.hash,
+        chain_id=found.chain_id,
+        transactions=len(found.transactions),
+        certified=bool(key),
+    )
     if given.receipts:
         receipts = [bytes.fromhex(line.removeprefix("0x")) for line in given.receipts.read_text().split()]
         need(list_root(receipts) == header.receipts_root, "the transaction receipts give another root")
@@ -97,7 +113,9 @@ def receipt(given):
     found, read = check_receipt(given.receipt.read_bytes(), given.fingerprint, given.file and given.file.read_bytes())
     show(fingerprint=found, snapshot=read["snapshot"], known=bool(given.fingerprint), file=bool(given.file))
     if not given.fingerprint:
-        print("anyone can make such a file: compare the fingerprint with one that you got in another way", file=sys.stderr)
+        print(
+            "anyone can make such a file: compare the fingerprint with one that you got in another way", file=sys.stderr
+        )
         return 2
     return 0
 
@@ -115,12 +133,18 @@ def arguments():
         return parser
 
     command("shard", shard, "check shard files, each alone", "files")
-    command("rebuild", rebuild_pack, "make a pack of any k of its shards", "files").add_argument("-o", "--output", type=Path, required=True)
-    command("pack", pack, "open trailer and table, check the padding", "pack").add_argument("--index-key", type=secret, required=True)
+    command("rebuild", rebuild_pack, "make a pack of any k of its shards", "files").add_argument(
+        "-o", "--output", type=Path, required=True
+    )
+    command("pack", pack, "open trailer and table, check the padding", "pack").add_argument(
+        "--index-key", type=secret, required=True
+    )
     parser = command("manifest", manifest, "open a snapshot; with packs, its whole tree and every file", "snapshot")
     parser.add_argument("--manifest-key", type=secret, required=True)
     parser.add_argument("--index-key", type=secret)
     parser.add_argument("packs", type=Path, nargs="*")
+    parser = command("vault", vault, "read all snapshots from the folders of the sites and check every file", "files")
+    parser.add_argument("--identity", type=Path, required=True, help="an identity file without a passphrase")
     parser = command("stripes", stripes, "read a stripe list", "folder")
     parser.add_argument("root", type=secret)
     parser = command("block", block, "check a block object and print its hash", "block")

@@ -1,5 +1,7 @@
 """What Ethereum gives: keccak256, RLP, Merkle Patricia tries, accounts from signatures. From its yellow paper."""
 
+from functools import lru_cache
+
 from encoding import need
 
 MASK = (1 << 64) - 1
@@ -17,7 +19,18 @@ def round_constants():
     return out
 
 
-ROUNDS = round_constants()
+def moves():
+    """Where the steps rho and pi take each lane from, and by how much they turn it."""
+    x, y, out = 1, 0, [(0, 0)] * 25
+    for step in range(24):
+        target = (y, (2 * x + 3 * y) % 5)
+        out[target[0] + 5 * target[1]] = (x + 5 * y, (step + 1) * (step + 2) // 2 % 64)
+        x, y = target
+    return out
+
+
+ROUNDS, MOVES = round_constants(), moves()
+CHI = [(at, at - at % 5 + (at + 1) % 5, at - at % 5 + (at + 2) % 5) for at in range(25)]
 
 
 def rotate(lane, count):
@@ -30,16 +43,13 @@ def permute(a):
         c = [a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20] for x in range(5)]
         d = [c[x - 1] ^ rotate(c[(x + 1) % 5], 1) for x in range(5)]
         a = [lane ^ d[at % 5] for at, lane in enumerate(a)]
-        x, y, moved = 1, 0, list(a)
-        for step in range(24):
-            target = (y, (2 * x + 3 * y) % 5)
-            moved[target[0] + 5 * target[1]] = rotate(a[x + 5 * y], (step + 1) * (step + 2) // 2 % 64)
-            x, y = target
-        a = [moved[at] ^ ~moved[at - at % 5 + (at + 1) % 5] & moved[at - at % 5 + (at + 2) % 5] for at in range(25)]
+        b = [rotate(a[source], count) for source, count in MOVES]
+        a = [b[at] ^ ~b[one] & b[two] for at, one, two in CHI]
         a[0] ^= constant
     return a
 
 
+@lru_cache(maxsize=1024)
 def keccak256(data):
     rate, lanes = 136, [0] * 25
     padded = bytearray(data + bytes(rate - len(data) % rate))
@@ -154,7 +164,7 @@ def list_root(values):
 
 
 def proven(root, key, proof):
-    """The value that a proof shows at a key: hashed nodes from the root down, nodes under 32 bytes inside their parent."""
+    """The value that a proof shows at a key: nodes from the root down, those under 32 bytes inside their parent."""
     path, link, proof = nibbles(key), root, list(proof)
     while True:
         if isinstance(link, bytes):
@@ -170,7 +180,9 @@ def proven(root, key, proof):
             need(isinstance(node[0], bytes) and node[0], "a path of the proof is empty")
             prefix = nibbles(node[0])
             leaf, prefix = prefix[0] >= 2, prefix[1 if prefix[0] % 2 else 2 :]
-            need(node[0] == packed(prefix, leaf) and path[: len(prefix)] == prefix, "a path of the proof leads elsewhere")
+            need(
+                node[0] == packed(prefix, leaf) and path[: len(prefix)] == prefix, "a path of the proof leads elsewhere"
+            )
             path = path[len(prefix) :]
             if not leaf:
                 link = node[1]

@@ -28,7 +28,9 @@ def read_header(data):
     fields = rlp_decode(data)
     need(isinstance(fields, list) and len(fields) == len(SIZES), "a header of Shanghai has 17 fields")
     for value, size in zip(fields, SIZES):
-        need(isinstance(value, bytes) and (size is None or len(value) == size), "a field of the header has another size")
+        need(
+            isinstance(value, bytes) and (size is None or len(value) == size), "a field of the header has another size"
+        )
     heights = [number(fields[place]) for place in (7, 8, 9, 10, 11, 15)]
     need(max(heights[1:5]) < 1 << 64, "a number of the header is over 64 bits")
     return Header(fields, keccak256(data), fields[0], fields[4], fields[5], heights[1], fields[12])
@@ -63,7 +65,9 @@ def read_block(data):
     if genesis is None:
         need(header.extra == b"", "extra data stand in a block above 0")
     else:
-        need(header.extra == H("blockhouse v1 genesis", genesis), "the genesis object is not the one that block 0 names")
+        need(
+            header.extra == H("blockhouse v1 genesis", genesis), "the genesis object is not the one that block 0 names"
+        )
     return Block(chain_id, header, transactions, certificate, genesis)
 
 
@@ -79,7 +83,9 @@ class Genesis:
 def read_genesis(data):
     reader = Reader(data)
     reader.header(b"BHGN")
-    genesis = Genesis(reader.hash(), reader.number(8), reader.take(20), reader.list(lambda: reader.take(20), 256), reader.hash())
+    genesis = Genesis(
+        reader.hash(), reader.number(8), reader.take(20), reader.list(lambda: reader.take(20), 256), reader.hash()
+    )
     need(1 << 32 <= genesis.chain_id < 1 << 53, "the chain id is out of its range")
     reader.number(8), reader.number(8)
     reader.list(lambda: (reader.number(8), reader.u8()))

@@ -2,7 +2,22 @@
 
 from dataclasses import dataclass, field
 
-from encoding import H, KDF, MIB, Reader, ascending, keyed, merkle_climb, merkle_root, need, plain_hash, prefixed, u32, u64, varint
+from encoding import (
+    H,
+    KDF,
+    MIB,
+    Reader,
+    ascending,
+    keyed,
+    merkle_climb,
+    merkle_root,
+    need,
+    plain_hash,
+    prefixed,
+    u32,
+    u64,
+    varint,
+)
 from ethereum import keccak256
 from packs import read_reference, unseal
 
@@ -166,7 +181,14 @@ def read_manifest(data):
     start = reader.at
     root = read_content(reader)
     encoded_root = reader.data[start : reader.at]
-    manifest = Manifest(*head, root, encoded_root, reader.varint(), reader.hash(), reader.list(lambda: (reader.text(255), reader.bytes())))
+    manifest = Manifest(
+        *head,
+        root,
+        encoded_root,
+        reader.varint(),
+        reader.hash(),
+        reader.list(lambda: (reader.text(255), reader.bytes())),
+    )
     reader.end()
     names = [name.encode() for name, _ in manifest.facts]
     need(all(names) and ascending(names), "the facts are not ascending")
@@ -187,13 +209,17 @@ def check_fact(name, value):
 
 def facts_root(manifest, manifest_key):
     key = KDF("blockhouse v1 fact salt", manifest_key)
-    fact = lambda at, name, value: H("blockhouse v1 fact leaf", keyed(key, u64(at)), prefixed(name.encode()), prefixed(value))
+    fact = lambda at, name, value: H(
+        "blockhouse v1 fact leaf", keyed(key, u64(at)), prefixed(name.encode()), prefixed(value)
+    )
     return merkle_root([fact(at, *pair) for at, pair in enumerate(manifest.facts)], "fact")
 
 
 def tree_root(manifest):
     parent = b"\0" if manifest.parent is None else b"\1" + manifest.parent
-    return H("blockhouse v1 tree root", bytes([manifest.domain_kind]), manifest.id_subkey, parent, manifest.encoded_root)
+    return H(
+        "blockhouse v1 tree root", bytes([manifest.domain_kind]), manifest.id_subkey, parent, manifest.encoded_root
+    )
 
 
 def plain_root(tree, entries, entries_root, facts, root_of_facts):
@@ -242,7 +268,10 @@ def open_manifest(snapshot, manifest_key):
 
 def check_tree(manifest, records, manifest_key):
     need(len(records) == manifest.entries, "the tree has another number of entries")
-    need(merkle_root(entry_leaves(records, manifest_key), "entry") == manifest.entries_root, "the tree has another entries root")
+    need(
+        merkle_root(entry_leaves(records, manifest_key), "entry") == manifest.entries_root,
+        "the tree has another entries root",
+    )
 
 
 def stripe_ids(root, fetch, depth=0, prefix="", count=None):
@@ -264,7 +293,10 @@ def stripe_ids(root, fetch, depth=0, prefix="", count=None):
     else:
         found = reader.list(reader.hash, 256)
         need(found or depth == 0, "a leaf is empty")
-        need(ascending(found) and all(each.hex().startswith(prefix) for each in found), "the stripes of a leaf are out of place")
+        need(
+            ascending(found) and all(each.hex().startswith(prefix) for each in found),
+            "the stripes of a leaf are out of place",
+        )
     reader.end()
     need(count in (None, len(found)), "a node holds another number of stripes than its parent says")
     return found
@@ -275,7 +307,9 @@ def read_map(data, version, manifest_key):
     reader = Reader(data)
     reader.header(b"BHRM")
     snapshot = reader.hash()
-    inside = Reader(unseal(KDF("blockhouse v1 reader's map", manifest_key), reader.take(reader.left()), snapshot + u32(version)))
+    inside = Reader(
+        unseal(KDF("blockhouse v1 reader's map", manifest_key), reader.take(reader.left()), snapshot + u32(version))
+    )
     chunk = lambda: (inside.hash(), inside.u8(), inside.varint(64 * MIB), inside.varint(64 * MIB))
     stripes = inside.list(lambda: (inside.hash(), inside.list(chunk)))
     inside.end()
@@ -290,8 +324,13 @@ def read_map(data, version, manifest_key):
 def check_file_proof(proof, snapshot):
     """Recomputes the snapshot id from one file's leaf; gives (length, content hash) of the file."""
     leaf = entry_leaf(proof["salt"], proof["path"], proof["facts"])
-    need(merkle_climb(leaf, proof["leaf"], proof["entries"], proof["siblings"], "entry") == proof["entries_root"], "the leaf leads to another entries root")
-    root = plain_root(proof["tree_root"], proof["entries"], proof["entries_root"], proof["fact_count"], proof["facts_root"])
+    need(
+        merkle_climb(leaf, proof["leaf"], proof["entries"], proof["siblings"], "entry") == proof["entries_root"],
+        "the leaf leads to another entries root",
+    )
+    root = plain_root(
+        proof["tree_root"], proof["entries"], proof["entries_root"], proof["fact_count"], proof["facts_root"]
+    )
     found = snapshot_id(proof["vault_id"], proof["source"], proof["snapshot_salt"], root, proof["manifest_key_hash"])
     need(found == snapshot, "the proof leads to another snapshot id")
     return read_facts(proof["facts"])

@@ -14,14 +14,14 @@ SNAPSHOT_COMMITTED = keccak256(f"SnapshotCommitted(bytes32,bytes32,address,({COM
 # Every key in its order, with what stands behind it; a number is the length of a hex string in bytes.
 TEXT, HEX, HEXES, INTEGER = "text", "hex", "hexes", "integer"
 FIELDS = [
-    ("type", TEXT), ("version", INTEGER), ("chain_id", INTEGER), ("genesis", 32), ("vault", 20), ("ledger_key", 32), ("header", HEX),
-    ("descendants", HEXES), ("certificate", HEX), ("transaction_index", INTEGER), ("transaction_receipt", HEX), ("proof", HEXES),
-    ("log_index", INTEGER), ("snapshot", 32),
+    ("type", TEXT), ("version", INTEGER), ("chain_id", INTEGER), ("genesis", 32), ("vault", 20), ("ledger_key", 32),
+    ("header", HEX), ("descendants", HEXES), ("certificate", HEX), ("transaction_index", INTEGER),
+    ("transaction_receipt", HEX), ("proof", HEXES), ("log_index", INTEGER), ("snapshot", 32),
 ]  # fmt: skip
 FILE_FIELDS = [
-    ("path", HEX), ("facts", HEX), ("salt", 32), ("leaf", INTEGER), ("siblings", HEXES), ("entries", INTEGER), ("entries_root", 32),
-    ("tree_root", 32), ("fact_count", INTEGER), ("facts_root", 32), ("source", 32), ("snapshot_salt", 32), ("manifest_key_hash", 32),
-    ("vault_id", 32),
+    ("path", HEX), ("facts", HEX), ("salt", 32), ("leaf", INTEGER), ("siblings", HEXES), ("entries", INTEGER),
+    ("entries_root", 32), ("tree_root", 32), ("fact_count", INTEGER), ("facts_root", 32), ("source", 32),
+    ("snapshot_salt", 32), ("manifest_key_hash", 32), ("vault_id", 32),
 ]  # fmt: skip
 
 
@@ -73,7 +73,10 @@ def parse(data):
 
 def typed(value, kind):
     if isinstance(kind, list):
-        need(isinstance(value, dict) and list(value) == [name for name, _ in kind], "keys are missing, unknown or out of order")
+        need(
+            isinstance(value, dict) and list(value) == [name for name, _ in kind],
+            "keys are missing, unknown or out of order",
+        )
         return {name: typed(value[name], inner) for name, inner in kind}
     if kind == INTEGER:
         need(type(value) is int and 0 <= value < 1 << 64, "a number is none")
@@ -103,7 +106,10 @@ def read_logs(receipt, header):
     need(shown == encoded, "the proof shows another transaction receipt")
     # EIP-2718: a first byte under 0x80 is the type, an RLP list begins above it.
     fields = rlp_decode(encoded[1:] if encoded[:1] in (b"\1", b"\2") else encoded)
-    need(isinstance(fields, list) and len(fields) == 4 and isinstance(fields[3], list), "a transaction receipt has 4 parts")
+    need(
+        isinstance(fields, list) and len(fields) == 4 and isinstance(fields[3], list),
+        "a transaction receipt has 4 parts",
+    )
     need(fields[0] == b"\1", "the transaction failed")
     return fields[3]
 
@@ -128,4 +134,6 @@ def check_file(receipt, source, file):
     length, content_hash = check_file_proof(proof, receipt["snapshot"])
     need(proof["source"] == source, "the file is of another source than the log's")
     if file is not None:
-        need(len(file) == length and plain_hash(file) == content_hash, "the file is another than the one in the snapshot")
+        need(
+            len(file) == length and plain_hash(file) == content_hash, "the file is another than the one in the snapshot"
+        )

@@ -35,7 +35,10 @@ def read_shard(file):
     need(length == -(-pack_length // k), "the payload's length does not follow from the pack's")
     roots = tuple(reader.hash() for _ in range(k + m))
     need(H("blockhouse v1 shard header", reader.data[: reader.at]) == reader.hash(), "the header hash differs")
-    need(H("blockhouse v1 stripe", vault, bytes([k, m]), u64(pack_length), u64(length), *roots) == stripe, "the stripe id differs")
+    need(
+        H("blockhouse v1 stripe", vault, bytes([k, m]), u64(pack_length), u64(length), *roots) == stripe,
+        "the stripe id differs",
+    )
     leaves = [reader.hash() for _ in range(-(-length // LEAF))]
     need(merkle_root(leaves, "shard") == roots[index], "the leaf hashes do not give the root")
     payload = reader.take(length)

@@ -8,10 +8,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import ethereum
+import keys
 import manifests
 import packs
 import shards
-from encoding import H, KDF, Reader, Refused, keyed, merkle_climb, merkle_root, plain_hash, prefixed, u64, varint
+from encoding import H, KDF, Reader, Refused, keyed, merkle_climb, merkle_root, plain_hash, prefixed, varint
 
 FIXTURES = Path(__file__).resolve().parents[3] / "crates/pipeline/tests/fixtures/v1"
 METADATA = FIXTURES / "metadata"
@@ -49,7 +50,10 @@ class Encoding(unittest.TestCase):
                     for mine, other in ((at, at + 1), (at + 1, at)):
                         for leaf in places[mine]:
                             paths[leaf].append(level[other])
-                node = [H("blockhouse v1 shard node", *level[at : at + 2]) if at + 1 < len(level) else level[at] for at in range(0, len(level), 2)]
+                node = [
+                    H("blockhouse v1 shard node", *level[at : at + 2]) if at + 1 < len(level) else level[at]
+                    for at in range(0, len(level), 2)
+                ]
                 places, level = [sum(places[at : at + 2], []) for at in range(0, len(level), 2)], node
             for at, path in enumerate(paths):
                 self.assertEqual(merkle_climb(bytes([at]) * 32, at, count, path, "shard"), root)
@@ -65,7 +69,11 @@ class Shards(unittest.TestCase):
         cls.paths = sorted((FIXTURES / "shards").glob("*/*"))
         cls.files = [path.read_bytes() for path in cls.paths]
         cls.read = [shards.read_shard(file) for file in cls.files]
-        cls.keys = {name: unhex(value) for name, value in json.loads((FIXTURES / "keys.json").read_text()).items() if name not in ("chunks", "code")}
+        cls.keys = {
+            name: unhex(value)
+            for name, value in json.loads((FIXTURES / "keys.json").read_text()).items()
+            if name not in ("chunks", "code")
+        }
         cls.pack = (FIXTURES / "pack.bin").read_bytes()
 
     def test_each_shard_is_good_alone_and_names_its_writer(self):
@@ -148,7 +156,9 @@ class Packs(unittest.TestCase):
     def opened(self, entry, chunk, id_subkey, flip=None):
         sealed = self.pack[entry.offset : entry.offset + entry.sealed_length]
         sealed = sealed if flip is None else flipped(sealed, flip)
-        return packs.open_chunk(sealed, entry.codec, packs.Reference(entry.id, unhex(chunk["key"]), entry.length), id_subkey)
+        return packs.open_chunk(
+            sealed, entry.codec, packs.Reference(entry.id, unhex(chunk["key"]), entry.length), id_subkey
+        )
 
     def test_an_altered_chunk_is_refused(self):
         for entry, chunk in zip(self.entries, self.chunks):
@@ -158,7 +168,11 @@ class Packs(unittest.TestCase):
 
     def test_an_altered_table_trailer_or_padding_is_refused(self):
         table = self.entries[-1].offset + self.entries[-1].sealed_length
-        for at in [*range(table, table + 400), *range(table + 400, len(self.pack) - 52, 997), *range(len(self.pack) - 53, len(self.pack))]:
+        for at in [
+            *range(table, table + 400),
+            *range(table + 400, len(self.pack) - 52, 997),
+            *range(len(self.pack) - 53, len(self.pack)),
+        ]:
             with self.assertRaises(Refused, msg=f"byte {at}"):
                 packs.open_pack(flipped(self.pack, at, at % 8), self.keys["index_key"])
         for other in (b"", self.pack[:-1], self.pack + b"\0"):
@@ -193,7 +207,9 @@ class Manifests(unittest.TestCase):
         data = golden("snapshot.bin")
         for at in range(len(data)):
             try:
-                self.assertNotEqual(manifests.read_snapshot(flipped(data, at, at % 8)).object_hash, self.facts["object_hash"])
+                self.assertNotEqual(
+                    manifests.read_snapshot(flipped(data, at, at % 8)).object_hash, self.facts["object_hash"]
+                )
             except Refused:
                 pass
         for at in range(len(self.snapshot.sealed)):
@@ -217,7 +233,7 @@ class Manifests(unittest.TestCase):
         return bytes(12) + AESGCM(key).encrypt(bytes(12), plain, self.snapshot.id)
 
     def records(self):
-        """The tree of the fixture. Its root's listing has one entry, rebuilt here: its bytes are those the manifest refers to."""
+        """The tree of the fixture. Its root's listing has one entry, rebuilt to the bytes that the manifest names."""
         extent = b"\1" + b"\3" * 32 + b"\xfc" * 32 + varint(900)
         head = prefixed(b"%2Fdata") + bytes.fromhex("00a403e8076403616e6e0000f153650000000015cd5b070000")
         listing = prefixed(head + varint(900) + b"\0" + prefixed(extent))
@@ -268,7 +284,9 @@ class Manifests(unittest.TestCase):
             return prefixed(prefixed(name) + bytes([kind]) + varint(0o755) + bytes(4) + bytes(12) + b"\0\0" + rest)
 
         sparse = b"ab" + bytes(1000) + b"cd"
-        file = entry(b"f", 1, content(1004, chunk(b"xaby", 1, 2) + b"\0" + varint(1000) + chunk(b"cd")) + plain_hash(sparse))
+        file = entry(
+            b"f", 1, content(1004, chunk(b"xaby", 1, 2) + b"\0" + varint(1000) + chunk(b"cd")) + plain_hash(sparse)
+        )
         inner = file + entry(b"l", 2, prefixed(b"../f"))
         middle = entry(b"d", 0, content(len(inner), chunk(inner))) + entry(b"e", 0, content(0, b""))
         top = entry(b"%2Fa", 0, content(len(middle), chunk(middle)))
@@ -303,7 +321,12 @@ class Manifests(unittest.TestCase):
             return ethereum.keccak256(data)
 
         one = node(b"\1\0\1" + bytes(32))
-        bad = [node(b"\0\1" + b"\1\0" + b"\1" + one), node(b"\1\0\0"), node(b"\0\0\2" + bytes(64)), node(b"\0\0\2" + b"\1" * 32 + bytes(32))]
+        bad = [
+            node(b"\0\1" + b"\1\0" + b"\1" + one),
+            node(b"\1\0\0"),
+            node(b"\0\0\2" + bytes(64)),
+            node(b"\0\0\2" + b"\1" * 32 + bytes(32)),
+        ]
         for root in [*bad, one]:
             with self.assertRaises(Refused):
                 manifests.stripe_ids(root, nodes.__getitem__)
@@ -329,12 +352,59 @@ class Manifests(unittest.TestCase):
                     manifests.check_file_proof({**proof, name: other}, snapshot)
 
 
+class Keys(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.facts = json.loads(golden("metadata.json"))
+        cls.identity = keys.read_identity(golden("identity.txt").decode())
+
+    def test_the_identity_and_a_reader_open_the_wraps(self):
+        self.assertEqual(self.identity.vault, unhex(self.facts["vault_id"]))
+        self.assertEqual(self.identity.recipient(), self.facts["identity_recipient"])
+        reader = keys.Identity(b"", keys.bech32_key("age-secret-key-", self.facts["reader_secret"].lower()))
+        for each in (self.identity, reader):
+            found = keys.manifest_key(golden("wraps.bin"), unhex(self.facts["snapshot"]), each)
+            self.assertEqual(found, (unhex(self.facts["manifest_key"]), unhex(self.facts["set_hash"])))
+        recipients = [each.recipient() for each in (self.identity, reader)] + [self.facts["paper_recipient"]]
+        self.assertEqual(sorted(keys.recipient_id(1, each) for each in recipients), unhex(self.facts["recipient_ids"]))
+        with self.assertRaisesRegex(Refused, "none of the recipients"):
+            keys.manifest_key(golden("wraps.bin"), unhex(self.facts["snapshot"]), keys.Identity(b"", b"\1" * 32))
+
+    def test_an_altered_wrap_never_gives_another_key(self):
+        data, snapshot, key = golden("wraps.bin"), unhex(self.facts["snapshot"]), unhex(self.facts["manifest_key"])
+        for at in range(0, len(data), 5):
+            try:
+                self.assertEqual(keys.manifest_key(flipped(data, at, at % 8), snapshot, self.identity)[0], key)
+            except Refused:
+                pass
+
+    def test_the_key_bag_opens_to_the_vault_secret(self):
+        bag = keys.open_bag(golden("bag.bin"), self.identity)
+        self.assertEqual(bag.vault_secret, b"\xe5" * 32)
+        self.assertEqual((bag.version, bag.code, len(bag.sites)), (3, (4, 2), 6))
+        self.assertEqual(
+            [recipient for _, recipient, role, _ in bag.recipients if role == 0], [self.identity.recipient()]
+        )
+        with self.assertRaises(Refused):
+            keys.open_bag(flipped(golden("bag.bin"), len(golden("bag.bin")) - 1), self.identity)
+
+    def test_one_flipped_bit_of_the_hosts_secrets_is_seen(self):
+        data = golden("host-secrets.bin")
+        keys.check_host_secrets(data)
+        for at in range(len(data)):
+            with self.assertRaises(Refused, msg=f"byte {at}"):
+                keys.check_host_secrets(flipped(data, at, at % 8))
+
+
 def altered(value):
     if isinstance(value, int):
         return [value - 1, value + 1]
     if isinstance(value, bytes):
         return [flipped(value, at) for at in range(len(value))]
-    return [value[:at] + [other] + value[at + 1 :] for at, each in enumerate(value) for other in altered(each)] + [value[1:], value + value[:1]]
+    return [value[:at] + [other] + value[at + 1 :] for at, each in enumerate(value) for other in altered(each)] + [
+        value[1:],
+        value + value[:1],
+    ]
 
 
 def canonical_list(stripes, depth=0):
@@ -350,7 +420,10 @@ def canonical_list(stripes, depth=0):
 
 
 def unhex_all(found):
-    return {name: unhex(value) if "secret" not in name and "recipient" not in name.split("_")[-1] else value for name, value in found.items()}
+    return {
+        name: unhex(value) if "secret" not in name and "recipient" not in name.split("_")[-1] else value
+        for name, value in found.items()
+    }
 
 
 if __name__ == "__main__":

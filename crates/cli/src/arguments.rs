@@ -1,0 +1,193 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use blockhouse_sites::SiteSpec;
+use blockhouse_vault::folder::{VAULT_VARIABLE, VaultFolder};
+use blockhouse_vault::select::Narrow;
+use blockhouse_vault::vault::Settings;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+};
+use crate::exit::help;
+use crate::failure::{Refusal, one_line};
+use crate::text::{parse_tag, parse_time};
+
+/// Verifiable backups: spread over sites so that any few may vanish, recorded on a ledger that proves them
+#[derive(Debug, Parser)]
+#[command(name = "blockhouse", version, max_term_width = 120, propagate_version = true)]
+#[command(after_help = help!("blockhouse demo"))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::InitArgs),
+    Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
+    Receipt(receipt::ReceiptArgs),
+    CheckReceipt(check_receipt::CheckReceiptArgs),
+    History(history::HistoryArgs),
+    Status(status::StatusArgs),
+    Key(key::KeyArgs),
+    Recover(recover::RecoverArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The vault folder [default: ~/.local/share/blockhouse]
+    #[arg(long, global = true, value_name = "DIR", env = VAULT_VARIABLE)]
+    vault: Option<PathBuf>,
+    /// The owner's identity file
+    #[arg(long, global = true, value_name = "FILE", env = "BLOCKHOUSE_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
+    /// A file with the words of the paper key, instead of the identity
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) paper_key: Option<PathBuf>,
+    /// Take the passphrase from the first line of this file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["passphrase_command", "no_passphrase"])]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Take the passphrase from the first line that this command prints
+    #[arg(long, global = true, value_name = "CMD", conflicts_with = "no_passphrase")]
+    pub(crate) passphrase_command: Option<String>,
+    /// Use no passphrase, and do not ask for one
+    #[arg(long, global = true)]
+    pub(crate) no_passphrase: bool,
+    /// Data as JSON, one object on each line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but data and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// Do not ask before what cannot be undone
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+    /// Take the clock of this host as right, however far it is from the ledger's time
+    #[arg(long, global = true)]
+    pub(crate) accept_clock: bool,
+    /// Go on with fewer sites than the plan asks for
+    #[arg(long, global = true)]
+    pub(crate) accept_risk: bool,
+}
+
+impl Global {
+    /// The vault folder.
+    pub(crate) fn folder(&self) -> anyhow::Result<VaultFolder> {
+        if let Some(folder) = &self.vault {
+            return Ok(VaultFolder::new(folder));
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data = set("XDG_DATA_HOME").filter(|path| path.is_absolute());
+        let data = data.or_else(|| Some(set("HOME")?.join(".local/share")));
+        let none = || Refusal::usage("there is no home folder to look for the vault in", "give it with --vault DIR");
+        Ok(VaultFolder::new(data.ok_or_else(none)?.join("blockhouse")))
+    }
+
+    /// How vaults are opened.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { accept_clock: self.accept_clock, accept_risk: self.accept_risk, ..Settings::default() }
+    }
+}
+
+/// What narrows the choice of a snapshot.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Selectors {
+    /// Only snapshots of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only snapshots of this source: its name, one of its paths, or its id
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Only snapshots with this tag; repeat for more
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    tags: Vec<String>,
+    /// Only snapshots of this time or before: a day, a time, or @SECONDS
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<u64>,
+}
+
+impl From<Selectors> for Narrow {
+    fn from(selectors: Selectors) -> Self {
+        let Selectors { host, source, tags, at } = selectors;
+        Self { host, source, tags, at }
+    }
+}
+
+/// Reads a site as it is typed.
+pub(crate) fn parse_site(text: &str) -> Result<SiteSpec, String> {
+    let base = std::env::current_dir().map_err(|error| format!("could not tell the current folder: {error}"))?;
+    SiteSpec::parse(text, &base).map_err(|error| one_line(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_the_exit_codes() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
+        assert_eq!(waiting.len(), 14);
+        while let Some(command) = waiting.pop() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());
+            waiting.extend(command.get_subcommands().filter(|it| it.get_name() != "help"));
+        }
+    }
+
+    #[test]
+    fn codes_without_data_are_refused_and_without_parity_taken() {
+        let init = "blockhouse init --site /tmp/a --identity-out i --paper-key-out -";
+        assert_eq!(parse(&format!("{init} --code 0+2")).unwrap_err(), ErrorKind::ValueValidation);
+        assert_eq!(parse(&format!("{init} --code 4")).unwrap_err(), ErrorKind::ValueValidation);
+        assert!(parse(&format!("{init} --code 2+0")).is_ok());
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let Command::Verify(args) = parse("blockhouse verify --read-data").unwrap().command else { panic!("verify") };
+        assert_eq!(args.read_data, Some(10_000));
+        let Command::Verify(args) = parse("blockhouse verify latest --read-data=5").unwrap().command else {
+            panic!("verify")
+        };
+        assert_eq!((args.read_data, args.snapshot.is_some()), (Some(500), true));
+        assert!(parse("blockhouse verify --read-data=0").is_err());
+        assert!(parse("blockhouse restore latest").is_err());
+        assert!(parse("blockhouse restore latest --to x --overwrite sometimes").is_err());
+        assert!(parse("blockhouse restore ../x --to x").is_err());
+        assert!(parse("blockhouse backup").is_err());
+        assert!(parse("blockhouse backup x --tag novalue").is_err());
+        assert!(parse("blockhouse backup x --level 20").is_err());
+        assert!(parse("blockhouse --json backup x -n --level 19 --vault v").unwrap().global.json);
+        assert!(parse("blockhouse recover --identity i").is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! One file per command: its arguments and `run`.
+
+pub(crate) mod backup;
+pub(crate) mod check_receipt;
+pub(crate) mod demo;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod ls;
+pub(crate) mod receipt;
+pub(crate) mod recover;
+pub(crate) mod repair;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
+pub(crate) mod status;
+pub(crate) mod verify;
+
+use crate::arguments::{Command, Global};
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(args, global, out).await,
+        Command::Backup(args) => backup::run(args, global, out).await,
+        Command::Snapshots(args) => snapshots::run(args, global, out).await,
+        Command::Ls(args) => ls::run(args, global, out).await,
+        Command::Restore(args) => restore::run(args, global, out).await,
+        Command::Verify(args) => verify::run(args, global, out).await,
+        Command::Repair(args) => repair::run(args, global, out).await,
+        Command::Receipt(args) => receipt::run(args, global, out).await,
+        Command::CheckReceipt(args) => check_receipt::run(args, global, out).await,
+        Command::History(args) => history::run(args, global, out).await,
+        Command::Status(args) => status::run(args, global, out).await,
+        Command::Key(args) => key::run(args, global, out).await,
+        Command::Recover(args) => recover::run(args, global, out).await,
+        Command::Demo(args) => demo::run(args, out),
+    }
+}

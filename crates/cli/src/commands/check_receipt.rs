@@ -1,0 +1,121 @@
+//! `blockhouse check-receipt`
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use blockhouse_crypto::hash::ContentHasher;
+use blockhouse_ledger::receipt::{Checked, FileFacts, RECEIPT_MAX, Receipt};
+use blockhouse_types::Fingerprint;
+use blockhouse_vault::vault::Vault;
+use clap::Args;
+use serde_json::json;
+
+use crate::arguments::Global;
+use crate::exit::{Exit, help};
+use crate::failure::Refusal;
+use crate::output::Output;
+use crate::text;
+
+/// Check a receipt, offline; works without a vault
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse check-receipt receipt.json --fingerprint 6e0b…f1 --file letter.txt"))]
+pub(crate) struct CheckReceiptArgs {
+    /// The receipt
+    #[arg(value_name = "RECEIPT")]
+    receipt: PathBuf,
+    /// The fingerprint of the vault, from its owner [default: that of the vault here]
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<Fingerprint>,
+    /// Compare this file with the one that the receipt proves
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: CheckReceiptArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let receipt = Receipt::parse(&read(&args.receipt)?)?;
+    let fingerprint = match args.fingerprint {
+        Some(fingerprint) => Some(fingerprint),
+        None => of_vault_here(global).await?,
+    };
+    let fingerprint = fingerprint.ok_or(Refusal::NoFingerprint { found: receipt.fingerprint() })?;
+    let checked = receipt.check(Some(fingerprint))?;
+    if let Some(path) = &args.file {
+        let Some(facts) = &checked.file else {
+            let hint = "make one of the file: blockhouse receipt SNAP PATH";
+            return Err(Refusal::usage("the receipt is of a whole snapshot and proves no file", hint).into());
+        };
+        compare(path, facts)?;
+    }
+    tell(&checked, args.file.as_deref(), out)?;
+    Ok(Exit::Success)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(RECEIPT_MAX as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("could not read the receipt {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// The fingerprint of the vault in the vault folder, if there is one.
+async fn of_vault_here(global: &Global) -> anyhow::Result<Option<Fingerprint>> {
+    let Ok(folder) = global.folder() else { return Ok(None) };
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let vault = Vault::open(folder, global.settings()).await?;
+    Ok(Some(vault.standing().await?.fingerprint))
+}
+
+fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {
+    let failed = || format!("could not read {}", path.display());
+    let mut file = std::fs::File::open(path).with_context(failed)?;
+    let (mut hasher, mut length, mut buffer) = (ContentHasher::new(), 0_u64, vec![0; 1 << 20]);
+    loop {
+        let read = file.read(&mut buffer).with_context(failed)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(buffer.get(..read).unwrap_or_default());
+        length += read as u64;
+    }
+    facts
+        .check_file(length, &hasher.finish())
+        .with_context(|| format!("{} is not the file that the receipt proves", path.display()))
+}
+
+fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<()> {
+    let time = text::moment(checked.time);
+    out.line(format_args!("good: snapshot {} was recorded at {time}", checked.snapshot))?;
+    out.line(format_args!(
+        "block {} of the ledger {}, vault {}",
+        checked.height, checked.chain_id, checked.fingerprint
+    ))?;
+    if let Some(facts) = &checked.file {
+        let path = text::path(&facts.path);
+        out.line(format_args!("it holds `{path}` with {} bytes", facts.length))?;
+        match file {
+            Some(file) => out.line(format_args!("and {} has its content, byte for byte", file.display()))?,
+            None => out.talk(format_args!("to compare a file with it, give --file FILE")),
+        }
+    }
+    out.record(&json!({
+        "type": "summary",
+        "ok": true,
+        "snapshot": checked.snapshot,
+        "source": checked.source,
+        "fingerprint": checked.fingerprint,
+        "chain_id": checked.chain_id,
+        "block": checked.height,
+        "block_hash": checked.block,
+        "time": checked.time,
+        "d": checked.commit.d,
+        "w": checked.commit.w,
+        "wd": checked.commit.wd,
+        "path": checked.file.as_ref().map(|facts| text::path(&facts.path)),
+        "file_compared": file.is_some(),
+    }))?;
+    Ok(())
+}

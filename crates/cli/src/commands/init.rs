@@ -1,0 +1,134 @@
+//! `blockhouse init`
+
+use std::path::{Path, PathBuf};
+
+use blockhouse_sites::SiteSpec;
+use blockhouse_types::Code;
+use blockhouse_vault::folder::write_durably;
+use blockhouse_vault::init::{InitError, InitReport, InitRequest, init};
+use clap::Args;
+use serde_json::json;
+
+use crate::arguments::{Global, parse_site};
+use crate::exit::{Exit, help};
+use crate::failure::Refusal;
+use crate::opening::ask_line;
+use crate::output::Output;
+use crate::passphrase;
+
+/// Seconds for which nobody, the owner included, can remove a snapshot after its commit: a week to notice an intruder.
+const FLOOR_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+/// Make a vault: keys, sites and a ledger
+#[derive(Debug, Args)]
+#[command(after_help = help!(
+    "blockhouse init --site /mnt/a --site /mnt/b --site /mnt/c --identity-out ~/owner.identity --paper-key-out ~/paper.txt"
+))]
+pub(crate) struct InitArgs {
+    /// A site: a folder, or file: URL; repeat for more. Say where it is: ,name=N,region=R,provider=P
+    #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = parse_site)]
+    sites: Vec<SiteSpec>,
+    /// K shards of data and M of parity; K is at least 1 [default: by the number of sites]
+    #[arg(long, value_name = "K+M")]
+    code: Option<Code>,
+    /// Where the owner's identity file goes; keep it away from this host
+    #[arg(long, value_name = "FILE")]
+    identity_out: Option<PathBuf>,
+    /// Where the words of the paper key go; `-` prints them
+    #[arg(long, value_name = "FILE|-")]
+    paper_key_out: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let folder = global.folder()?;
+    let (identity_out, paper_out) = where_keys_go(args.identity_out, args.paper_key_out)?;
+    if paper_out != Path::new("-") && paper_out.symlink_metadata().is_ok() {
+        return Err(InitError::FileExists { path: paper_out }.into());
+    }
+    let code = args.code.unwrap_or_else(|| Code::default_for(args.sites.len()));
+    if code.parity() == 0 {
+        out.warn(format_args!(
+            "WARNING: the code {code} has NO PARITY. The loss of ANY ONE of its sites loses data, and nothing can repair it."
+        ));
+    }
+    let passphrase = passphrase::new(global, "New passphrase for the identity: ")?;
+    let sites = args.sites;
+    let request = InitRequest {
+        folder: folder.clone(),
+        identity_out: identity_out.clone(),
+        passphrase,
+        sites,
+        code: args.code,
+        floor_seconds: FLOOR_SECONDS,
+    };
+    let report = init(request, global.settings()).await?;
+    let words = report.paper.words();
+    if paper_out == Path::new("-") {
+        out.record(&json!({ "type": "paper-key", "words": words.as_str() }))?;
+        out.line(format_args!("{}", words.as_str()))?;
+    } else {
+        let text = zeroize::Zeroizing::new(format!("{}\n", words.as_str()));
+        write_durably(&paper_out, 0o600, text.as_bytes())?;
+    }
+    tell(&report, out)?;
+    out.talk(format_args!(
+        "\nThe identity is in {}{}.\nKeep both away from this host: either of them opens everything, and without them nothing is read again.\nThe recovery sheet, which holds no secret, is in {}: keep a copy elsewhere too.\nNext: blockhouse backup PATH",
+        identity_out.display(),
+        match paper_out == Path::new("-") {
+            true => ", the paper key was printed above".to_owned(),
+            false => format!(", the paper key in {}", paper_out.display()),
+        },
+        folder.recovery_sheet().display(),
+    ));
+    Ok(Exit::Success)
+}
+
+/// Where identity and paper key go: as given, or asked for at a terminal.
+fn where_keys_go(identity: Option<PathBuf>, paper: Option<PathBuf>) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let missing = match (&identity, &paper) {
+        (None, None) => "--identity-out and --paper-key-out are",
+        (None, Some(_)) => "--identity-out is",
+        (Some(_), None) => "--paper-key-out is",
+        (Some(_), Some(_)) => "",
+    };
+    if !missing.is_empty() && !passphrase::is_interactive() {
+        let hint = "say where the keys go: --identity-out FILE --paper-key-out FILE, or `-` to print the paper key";
+        return Err(Refusal::usage(format!("{missing} needed without a terminal"), hint).into());
+    }
+    let ask = |prompt: &str, default: &str| -> anyhow::Result<PathBuf> {
+        let line = ask_line(&format!("{prompt} [{default}] "))?;
+        Ok(PathBuf::from(if line.is_empty() { default } else { &line }))
+    };
+    let identity = identity.map_or_else(|| ask("Where shall the identity file go?", "owner.identity"), Ok)?;
+    let paper = paper.map_or_else(|| ask("Where shall the words of the paper key go (- prints them)?", "-"), Ok)?;
+    Ok((identity, paper))
+}
+
+fn tell(report: &InitReport, out: &Output) -> anyhow::Result<()> {
+    let mut probes = Vec::new();
+    for (site, probe) in &report.probes {
+        out.talk(format_args!(
+            "site `{site}` keeps its promises: durable renames, nothing overwritten; {} free",
+            crate::text::bytes(probe.free_bytes)
+        ));
+        probes.push(json!({ "site": site, "free_bytes": probe.free_bytes, "total_bytes": probe.total_bytes }));
+    }
+    let lines = report.survey.lines();
+    for line in &lines {
+        out.line(format_args!("{line}"))?;
+    }
+    out.line(format_args!("vault        {}", report.vault))?;
+    out.line(format_args!("fingerprint  {}", report.fingerprint))?;
+    let durability = report.survey.durability;
+    out.record(&json!({
+        "type": "summary",
+        "vault": report.vault,
+        "fingerprint": report.fingerprint,
+        "code": report.survey.code.to_string(),
+        "w": durability.w,
+        "wd": durability.wd,
+        "survey": lines,
+        "sites": probes,
+    }))?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! `blockhouse recover`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use blockhouse_sites::SiteSpec;
+use blockhouse_vault::recover::{ChainReport, ChainState, RecoverError, RecoverReport, RecoverRequest, recover};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::arguments::{Global, parse_site};
+use crate::exit::{Exit, help};
+use crate::failure::one_line;
+use crate::opening;
+use crate::output::Output;
+
+/// Get a vault back on a new host, from one site and the identity or paper key
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse --vault ~/new-vault recover --site /mnt/a --paper-key words.txt"))]
+pub(crate) struct RecoverArgs {
+    /// A site of the vault; one that can be reached is enough, more are better
+    #[arg(long = "site", value_name = "URL", required = true, value_parser = parse_site)]
+    sites: Vec<SiteSpec>,
+    /// A receipt that the ledger must contain: proof that nothing before it was rewritten
+    #[arg(long, value_name = "RECEIPT")]
+    expect: Option<PathBuf>,
+    /// Rehearse: make a folder that can read, and change nothing at the sites
+    #[arg(long)]
+    read_only: bool,
+    /// The old host is in a stranger's hands: reuse nothing that it wrote
+    #[arg(long)]
+    host_stolen: bool,
+}
+
+pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let expect = match &args.expect {
+        Some(path) => {
+            Some(std::fs::read(path).with_context(|| format!("could not read the receipt {}", path.display()))?)
+        }
+        None => None,
+    };
+    let unlocked = opening::unlock(global, None, "recover")?;
+    if !args.read_only {
+        opening::confirm(global, "Take the vault over? Its old host will not be able to back up any more.")?;
+    }
+    let folder = global.folder()?;
+    let read_only = args.read_only;
+    let request = RecoverRequest { folder, sites: args.sites, expect, read_only, host_stolen: args.host_stolen };
+    match recover(request, &unlocked, global.settings()).await {
+        Ok(report) => tell(&report, read_only, out),
+        Err(error) => {
+            if let RecoverError::Fork { chains, .. } | RecoverError::NoChain { chains } = &error {
+                tell_chains(chains, out);
+            }
+            if let RecoverError::NoSite { down } = &error {
+                for site in down {
+                    out.warn(format_args!("{}", one_line(site)));
+                }
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn tell_chains(chains: &[ChainReport], out: &Output) {
+    for chain in chains {
+        let (site, height) = (&chain.site, chain.height);
+        match &chain.state {
+            ChainState::Same => out.detail(format_args!("site `{site}` serves the ledger up to block {height}")),
+            ChainState::Behind => {
+                out.warn(format_args!("warning: site `{site}` serves an older ledger, up to block {height}"))
+            }
+            ChainState::Fork { height } => {
+                out.warn(format_args!("warning: site `{site}` serves another ledger from block {height} on"));
+            }
+            ChainState::Invalid { why } => {
+                out.warn(format_args!("warning: site `{site}` serves no ledger of this vault: {why}"))
+            }
+        }
+    }
+}
+
+fn chain_json(chain: &ChainReport) -> Value {
+    let state = match &chain.state {
+        ChainState::Same => "same",
+        ChainState::Behind => "behind",
+        ChainState::Fork { .. } => "fork",
+        ChainState::Invalid { .. } => "invalid",
+    };
+    json!({ "site": chain.site, "height": chain.height, "state": state })
+}
+
+fn tell(report: &RecoverReport, read_only: bool, out: &Output) -> anyhow::Result<Exit> {
+    tell_chains(&report.chains, out);
+    for site in &report.down {
+        out.talk(format_args!("site `{site}` is down"));
+    }
+    out.line(format_args!("vault {} is back, with {} snapshots", report.vault, report.snapshots))?;
+    if read_only {
+        out.line(format_args!("fingerprint  {} (read only: this host cannot back up)", report.after))?;
+    } else {
+        out.line(format_args!("fingerprint before  {}\nfingerprint now     {}", report.before, report.after))?;
+        out.talk(format_args!(
+            "Compare the old one with your recovery sheet, and keep the new sheet elsewhere. The old host is refused from now on."
+        ));
+    }
+    out.record(&json!({
+        "type": "summary",
+        "ok": true,
+        "vault": report.vault,
+        "fingerprint_before": report.before,
+        "fingerprint": report.after,
+        "snapshots": report.snapshots,
+        "read_only": read_only,
+        "chains": report.chains.iter().map(chain_json).collect::<Vec<_>>(),
+        "down": report.down,
+    }))?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,117 @@
+//! `blockhouse repair`
+
+use std::time::Instant;
+
+use blockhouse_sites::SiteName;
+use blockhouse_vault::repair::{RepairReport, RepairRequest, recreate_sites, repair};
+use blockhouse_vault::vault::Vault;
+use clap::Args;
+use serde_json::json;
+
+use crate::arguments::Global;
+use crate::exit::{Exit, help};
+use crate::failure::{Refusal, one_line};
+use crate::opening;
+use crate::output::Output;
+
+/// Make again what the sites lost, from what is left of it; needs no key
+///
+/// A site whose folder is there and empty is made again; one whose folder is gone only with --recreate, for it may be a mount
+/// that is missing.
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse repair --read-data --recreate usb-disk"))]
+pub(crate) struct RepairArgs {
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Read every byte of every shard, not only names and sizes
+    #[arg(long)]
+    read_data: bool,
+    /// Make this site again, empty; repeat for more
+    #[arg(long, value_name = "SITE")]
+    recreate: Vec<SiteName>,
+}
+
+pub(crate) async fn run(args: RepairArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let vault = opened(&args, global, out).await?;
+    let request = RepairRequest { dry_run: args.dry_run, read_data: args.read_data };
+    let report = repair(&vault, &request).await?;
+    tell(&report, &request, started.elapsed().as_secs_f64(), out)
+}
+
+/// The vault, with its empty sites made again.
+async fn opened(args: &RepairArgs, global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    let vault = opening::vault(global, out).await?;
+    let names: Vec<&SiteName> = vault.config().sites.iter().map(|site| &site.spec.name).collect();
+    if let Some(stranger) = args.recreate.iter().find(|name| !names.contains(name)) {
+        let known: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let what = format!("the vault has no site `{stranger}`, its sites are {}", known.join(", "));
+        return Err(Refusal::usage(what, "name one of them").into());
+    }
+    if args.dry_run {
+        return Ok(vault);
+    }
+    let made = recreate_sites(&vault, &args.recreate).await;
+    for (site, result) in &made {
+        match result {
+            Ok(()) => out.talk(format_args!("site `{site}` was made again, empty")),
+            Err(error) => out.warn(format_args!("warning: site `{site}` could not be made again: {}", one_line(error))),
+        }
+    }
+    match made.iter().any(|(_, result)| result.is_ok()) {
+        true => Ok(Vault::open(global.folder()?, global.settings()).await?),
+        false => Ok(vault),
+    }
+}
+
+fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
+    for (stripe, error) in &report.lost {
+        out.talk(format_args!("stripe {stripe} cannot be repaired: {}", one_line(error)));
+        out.record(&json!({ "type": "lost", "stripe": stripe, "why": one_line(error) }))?;
+    }
+    for (stripe, error) in &report.failed {
+        out.talk(format_args!("the repair of stripe {stripe} failed: {}", one_line(error)));
+        out.record(&json!({ "type": "failed", "stripe": stripe, "why": one_line(error) }))?;
+    }
+    for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
+        for (site, count) in counts {
+            out.line(format_args!("site `{site}`: {count} shards {what}"))?;
+        }
+    }
+    let would = if request.dry_run { "would be " } else { "" };
+    out.line(format_args!(
+        "{} stripes looked at: {} shards {would}written, {} bad files {would}removed, {} other objects copied, in {seconds:.1} s",
+        report.stripes, report.written, report.removed, report.copied
+    ))?;
+    if let (Some(durability), Some(plan)) = (report.durability, report.plan) {
+        out.line(format_args!(
+            "any {} sites may vanish {}({} by the plan)",
+            durability.w,
+            if request.dry_run { "then " } else { "now " },
+            plan.w
+        ))?;
+    }
+    let is_degraded = report.durability.zip(report.plan).is_some_and(|(now, plan)| now.w < plan.w);
+    out.record(&json!({
+        "type": "summary",
+        "ok": report.is_whole() && !is_degraded,
+        "dry_run": request.dry_run,
+        "stripes": report.stripes,
+        "missing": report.missing,
+        "damaged": report.damaged,
+        "written": report.written,
+        "removed": report.removed,
+        "copied": report.copied,
+        "lost": report.lost.len(),
+        "failed": report.failed.len(),
+        "durability": report.durability,
+        "plan": report.plan,
+        "seconds": seconds,
+    }))?;
+    Ok(match (report.is_whole(), is_degraded) {
+        (false, _) => Exit::CheckFailed,
+        (true, true) => Exit::Degraded,
+        (true, false) => Exit::Success,
+    })
+}

@@ -1,0 +1,64 @@
+//! `blockhouse snapshots`
+
+use blockhouse_vault::select::{self, Known};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::arguments::{Global, Selectors};
+use crate::exit::{Exit, help};
+use crate::output::Output;
+use crate::{opening, text};
+
+/// List the snapshots, the oldest first
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse snapshots --host nas --at 2026-01-31"))]
+pub(crate) struct SnapshotsArgs {
+    #[command(flatten)]
+    selectors: Selectors,
+}
+
+pub(crate) async fn run(args: SnapshotsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let vault = opening::vault(global, out).await?;
+    let found = select::all(&vault, &args.selectors.into()).await?;
+    let mut rows = Vec::with_capacity(found.len());
+    for known in &found {
+        out.record(&as_json(known))?;
+        let record = &known.record;
+        rows.push(vec![
+            text::short(&record.id),
+            text::moment(record.time),
+            record.durability.to_string(),
+            text::bytes(record.commit.storedBytes),
+            tags(known).join(" "),
+            known.source_name(),
+        ]);
+    }
+    out.table(&["id", "time", "survives", "stored", "tags", "source"], &rows)?;
+    Ok(Exit::Success)
+}
+
+fn tags(known: &Known) -> Vec<String> {
+    let tags = known.source.as_ref().and_then(|source| source.tags.get(&known.record.id.to_string()));
+    tags.cloned().unwrap_or_default()
+}
+
+fn as_json(known: &Known) -> Value {
+    let record = &known.record;
+    json!({
+        "type": "snapshot",
+        "id": record.id,
+        "source": record.source,
+        "source_name": known.source_name(),
+        "host": known.source.as_ref().map(|source| &source.host),
+        "roots": known.source.as_ref().map(|source| &source.roots),
+        "tags": tags(known),
+        "time": record.time,
+        "block": record.block,
+        "tx": record.transaction.to_string(),
+        "writer": record.writer,
+        "stored_bytes": record.commit.storedBytes,
+        "d": record.durability.d,
+        "w": record.durability.w,
+        "wd": record.durability.wd,
+    })
+}

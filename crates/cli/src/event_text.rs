@@ -1,0 +1,109 @@
+//! The ledger's events by name and fields.
+
+use blockhouse_ledger::Event;
+use blockhouse_ledger::contracts::Access::AccessEvents;
+use blockhouse_ledger::contracts::Vault::VaultEvents;
+
+/// An event, as `history` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Its name in the contract.
+    pub(crate) name: &'static str,
+    /// Its fields, as text.
+    pub(crate) fields: Vec<(&'static str, String)>,
+}
+
+macro_rules! told {
+    ($name:literal $(, $label:literal = $value:expr)*) => {
+        Told { name: $name, fields: vec![$(($label, plain(&$value))),*] }
+    };
+}
+
+/// Ids without the `0x` that Ethereum puts before them: as all other commands show them.
+fn plain(value: &impl ToString) -> String {
+    let text = value.to_string();
+    match text.strip_prefix("0x") {
+        Some(digits) => digits.to_lowercase(),
+        None => text,
+    }
+}
+
+/// An event in words.
+pub(crate) fn tell(event: &Event) -> Told {
+    match event {
+        Event::Vault(event) => tell_vault(event),
+        Event::Access(event) => tell_access(event),
+    }
+}
+
+fn tell_vault(event: &VaultEvents) -> Told {
+    use VaultEvents as E;
+    match event {
+        E::SessionOpened(e) => {
+            told!("SessionOpened", "session" = e.session, "writer" = e.writer, "epoch" = e.epoch, "expires" = e.expires)
+        }
+        E::SessionRenewed(e) => told!("SessionRenewed", "session" = e.session, "expires" = e.expires),
+        E::SessionEnded(e) => told!("SessionEnded", "session" = e.session),
+        E::SnapshotCommitted(e) => told!(
+            "SnapshotCommitted",
+            "snapshot" = e.snapshot,
+            "source" = e.source,
+            "session" = e.data.session,
+            "writer" = e.writer,
+            "stored_bytes" = e.data.storedBytes,
+            "d" = e.data.d,
+            "w" = e.data.w,
+            "wd" = e.data.wd
+        ),
+        E::HealthRecorded(e) => {
+            told!("HealthRecorded", "snapshot" = e.snapshot, "by" = e.by, "d" = e.d, "w" = e.w, "wd" = e.wd)
+        }
+        E::VerifyRecorded(e) => told!(
+            "VerifyRecorded",
+            "snapshot" = e.snapshot,
+            "source" = e.source,
+            "by" = e.by,
+            "data_basis_points" = e.dataBasisPoints,
+            "missing" = e.missing,
+            "damaged" = e.damaged,
+            "ok" = e.ok
+        ),
+        E::ReaderVerified(e) => told!("ReaderVerified", "list_root" = e.listRoot),
+        E::SnapshotForgotten(e) => told!("SnapshotForgotten", "snapshot" = e.snapshot, "by" = e.by),
+        E::Marked(e) => {
+            told!("Marked", "epoch" = e.epoch, "source" = e.source, "stripes_root" = e.stripesRoot, "count" = e.count)
+        }
+        E::Swept(e) => told!("Swept", "epoch" = e.epoch, "by" = e.by),
+        E::PolicySet(e) => told!("PolicySet", "source" = e.source, "policy" = e.policy),
+        E::DefaultPolicySet(e) => told!("DefaultPolicySet", "policy" = e.policy),
+        E::DefaultRecipientsSet(e) => told!("DefaultRecipientsSet", "set" = e.set),
+        E::RecipientsApproved(e) => {
+            told!("RecipientsApproved", "source" = e.source, "set" = e.set, "approved" = e.approved)
+        }
+        E::BagRecorded(e) => told!("BagRecorded", "version" = e.version, "hash" = e.hash),
+        E::ModuleSet(e) => told!("ModuleSet", "name" = e.name, "module" = e.module),
+    }
+}
+
+fn tell_access(event: &AccessEvents) -> Told {
+    use AccessEvents as E;
+    match event {
+        E::WriterEnrolled(e) => told!(
+            "WriterEnrolled",
+            "who" = e.who,
+            "predecessor" = e.predecessor,
+            "predecessor_last_block" = e.predecessorLastBlock,
+            "host_stolen" = e.hostStolen
+        ),
+        E::WriterRevoked(e) => told!("WriterRevoked", "who" = e.who),
+        E::RecoveryAdded(e) => told!("RecoveryAdded", "who" = e.who),
+        E::RecoveryRemoved(e) => told!("RecoveryRemoved", "who" = e.who),
+        E::HandedOver(e) => told!("HandedOver", "number" = e.number, "next_key" = e.nextKey, "by" = e.by),
+        E::OwnershipTransferStarted(e) => {
+            told!("OwnershipTransferStarted", "previous_owner" = e.previousOwner, "new_owner" = e.newOwner)
+        }
+        E::OwnershipTransferred(e) => {
+            told!("OwnershipTransferred", "previous_owner" = e.previousOwner, "new_owner" = e.newOwner)
+        }
+    }
+}

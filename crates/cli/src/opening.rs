@@ -1,0 +1,77 @@
+//! Opening vaults and keys for a command, and saying what was strange about it.
+
+use anyhow::Context;
+use blockhouse_crypto::identity::OpenIdentityError;
+use blockhouse_sites::Remedy;
+use blockhouse_types::VaultId;
+use blockhouse_vault::unlock::{UnlockError, Unlocked};
+use blockhouse_vault::vault::Vault;
+
+use crate::arguments::Global;
+use crate::failure::{Refusal, one_line};
+use crate::output::Output;
+use crate::passphrase;
+
+/// Opens the vault and tells what was strange.
+pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open(global.folder()?, global.settings()).await?;
+    for warning in vault.warnings() {
+        out.talk(format_args!("warning: {}", one_line(warning)));
+    }
+    for (member, reason) in vault.sites().down() {
+        let remedy = match reason.remedy() {
+            Remedy::BringBack => "mount or connect its storage",
+            Remedy::RecreateOrCorrect => "correct its place, or make it again with `repair --recreate`",
+            Remedy::FreeSpace => "make room",
+            Remedy::Permit => "give this user the right to it",
+            Remedy::Examine => "look at its storage",
+        };
+        out.talk(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
+    }
+    Ok(vault)
+}
+
+/// True if the user named something that opens snapshots.
+pub(crate) const fn has_key(global: &Global) -> bool {
+    global.identity.is_some() || global.paper_key.is_some()
+}
+
+/// Opens the identity or the paper key; `what` needs it.
+pub(crate) fn unlock(global: &Global, vault: Option<VaultId>, what: &'static str) -> anyhow::Result<Unlocked> {
+    if let Some(path) = &global.paper_key {
+        return Ok(Unlocked::paper(path.clone())?);
+    }
+    let Some(path) = &global.identity else { return Err(Refusal::MissingIdentity { what }.into()) };
+    // A file without a passphrase is opened without asking for one.
+    match Unlocked::identity(path.clone(), None, vault) {
+        Err(UnlockError::Identity { source: OpenIdentityError::NeedsPassphrase, path }) => {
+            let prompt = format!("Passphrase of {}: ", path.display());
+            let passphrase = passphrase::existing(global, &prompt)?;
+            let given = passphrase.as_ref().map(|passphrase| passphrase.as_str());
+            Ok(Unlocked::identity(path, given, vault)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Asks before something that cannot be undone; without a terminal the command itself is the word.
+pub(crate) fn confirm(global: &Global, question: &str) -> anyhow::Result<()> {
+    if global.yes || !passphrase::is_interactive() {
+        return Ok(());
+    }
+    match ask_line(&format!("{question} [y/N] "))?.to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Refusal::Declined.into()),
+    }
+}
+
+/// Asks for a line at the terminal.
+pub(crate) fn ask_line(prompt: &str) -> anyhow::Result<String> {
+    use std::io::Write;
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{prompt}").and_then(|()| stderr.flush()).context("could not write to the terminal")?;
+    drop(stderr);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("could not read from the terminal")?;
+    Ok(line.trim().to_owned())
+}
