@@ -302,6 +302,12 @@ pub fn differences(expected: &BTreeMap<Vec<u8>, Entry>, found: &BTreeMap<Vec<u8>
     all
 }
 
+/// Waits until a tree that was just written counts as settled: what changed within the last seconds before a backup is read
+/// again by the next one, and nobody can make a time of change older.
+pub fn settle() {
+    std::thread::sleep(std::time::Duration::from_secs(4));
+}
+
 /// Removes a tree that was restored, whatever its modes.
 pub fn remove(root: &Path) {
     let mut waiting = vec![root.to_owned()];

@@ -43,7 +43,8 @@ fn a_site_with_rotten_shards_is_named_read_round_and_mended() {
     for honest in [1, 2, 4, 5, 6] {
         assert_eq!(count(&summary, "damaged", &format!("site-{honest}")), 0, "{summary}");
     }
-    assert!(verified.says("site-3"), "{}", verified.stderr);
+    let named = |line: &serde_json::Value| line["type"] == "shard" && line["site"] == "site-3";
+    assert_eq!(verified.lines().iter().filter(|line| named(line)).count(), shards.len(), "each is named");
     world.expect_restores(&snapshot, &source);
     // Also with the most sites gone that the code bears beside it: two lost, one of them the liar's neighbour.
     world.take_away(5);

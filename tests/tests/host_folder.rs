@@ -35,6 +35,7 @@ fn a_stolen_host_folder_opens_nothing_that_was_deleted() {
     tree::plain(&source.join("aaa kept"), 1, 1);
     tree::write(&source.join("mmm secret folder/secret file"), &tree::noise(700_000, 2));
     tree::write(&source.join("nnn next folder/plain"), &tree::noise(200_000, 3));
+    tree::settle();
     world.back_up(&source);
     let old = fs::read(cache_of(&world)).unwrap();
     let secret = record(&old, "mmm secret folder", "nnn next folder");
@@ -83,6 +84,7 @@ fn a_killed_run_leaves_no_keys_for_long() {
     let source = world.path("source");
     tree::plain(&source.join("kept"), 1, 1);
     tree::write(&source.join("secret folder/secret file"), &tree::noise(24 << 20, 2));
+    tree::settle();
     for wait in 1..200 {
         let mut running = world.call("backup").arg(&source).spawn();
         std::thread::sleep(Duration::from_millis(5 * wait));
@@ -122,6 +124,7 @@ fn a_lost_index_and_cache_are_made_anew() {
     let world = World::with_sites(6);
     let source = world.path("source");
     tree::plain(&source, 3, 1);
+    tree::settle();
     world.back_up(&source);
     for folder in ["index", "cache"] {
         fs::remove_dir_all(world.vault().join(folder)).unwrap();

@@ -14,6 +14,7 @@ fn a_tree_with_everything_comes_back_bit_for_bit() {
     let source = world.path("source");
     tree::everything(&source);
     let before = tree::read(&source);
+    tree::settle();
 
     let first = world.back_up(&source);
     assert_eq!(first.number("w"), 2, "4+2 over six sites survives two");
@@ -33,15 +34,18 @@ fn a_tree_with_everything_comes_back_bit_for_bit() {
     assert_eq!(second.number("new_bytes"), 0);
     assert_eq!(second.number("stripes"), 0);
     assert_eq!(second.number("stored_bytes"), 0);
+    assert_eq!(second.number("unchanged"), second.number("files"), "unchanged files are recognised without reading");
     let grown = tree::size(&world.path("sites")) - held;
     assert!(grown < 200_000, "a snapshot without news cost {grown} bytes at six sites");
     world.expect_restores("latest", &source);
 
     change(&source);
+    tree::settle();
     let third = world.back_up(&source);
     let fresh = third.number("new_bytes");
     assert!((100_000..2 * MIB as u64).contains(&fresh), "{fresh} new bytes for a change of some 120 kB");
     world.expect_restores(&third.snapshot(), &source);
+    assert!((150..third.number("files")).contains(&third.number("unchanged")), "{}", third.summary());
     assert_eq!(world.snapshots(), [first.snapshot(), second.snapshot(), third.snapshot()]);
 }
 

@@ -75,7 +75,8 @@ fn what_a_killed_run_named_is_synced_before_it_counts() {
     let shards = || (1..=6).flat_map(|number| objects(&world.site(number), "shards")).collect::<BTreeSet<_>>();
     let before = shards();
     // Every sync takes half a second, so that the kill finds names without them.
-    let slow = traced(world.call("backup").arg(&source), &world.path("slow"), &["-e", "inject=fsync:delay_enter=500000"]);
+    let slow =
+        traced(world.call("backup").arg(&source), &world.path("slow"), &["-e", "inject=fsync:delay_enter=500000"]);
     let running = slow.spawn();
     let started = Instant::now();
     while shards().difference(&before).count() < 6 {

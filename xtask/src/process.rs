@@ -11,12 +11,14 @@ pub(crate) fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")
 }
 
-/// Where cargo builds: `CARGO_TARGET_DIR`, else `target` in the repository.
+/// Where cargo builds: `CARGO_TARGET_DIR`, else where it built this program, whatever made it choose that folder.
 pub(crate) fn target() -> Result<PathBuf> {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => std::path::absolute(folder).context("could not find the current folder"),
-        None => Ok(root()?.join("target")),
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
+        return std::path::absolute(folder).context("could not find the current folder");
     }
+    let program = std::env::current_exe().context("could not find the path of xtask")?;
+    // <target>/<profile>/xtask
+    Ok(program.ancestors().nth(2).context("xtask lies in no target folder")?.to_owned())
 }
 
 /// `cargo WORDS`, in the repository, building in the target folder.

@@ -47,6 +47,7 @@ pub(crate) enum Command {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The vault folder [default: ~/.local/share/blockhouse]

@@ -35,6 +35,6 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Status(args) => status::run(args, global, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,
-        Command::Demo(args) => demo::run(args, out),
+        Command::Demo(args) => demo::run(&args, out),
     }
 }

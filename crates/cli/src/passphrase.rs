@@ -5,7 +5,7 @@
 //! - **P2** Commands that this process starts do not get it.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
@@ -84,7 +84,7 @@ fn given(global: &Global) -> anyhow::Result<Option<Zeroizing<String>>> {
 }
 
 /// The first line of a file.
-pub(crate) fn from_file(path: &PathBuf) -> anyhow::Result<Zeroizing<String>> {
+pub(crate) fn from_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     std::fs::File::open(path)
         .and_then(|file| file.take(PASSPHRASE_MAX).read_to_string(&mut text))

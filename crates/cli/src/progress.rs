@@ -24,10 +24,8 @@ pub(crate) type Total = Arc<AtomicU64>;
 
 /// Shows progress on a terminal; elsewhere nothing.
 pub(crate) fn show(out: &Output, progress: &Arc<Progress>, total: &Total) -> Shown {
-    let bar = match out.is_quiet() || !std::io::stderr().is_terminal() {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::no_length(),
-    };
+    let is_hidden = out.is_quiet() || !std::io::stderr().is_terminal();
+    let bar = if is_hidden { ProgressBar::hidden() } else { ProgressBar::no_length() };
     let style = |template: &str| ProgressStyle::with_template(template).expect("the template is well formed");
     let counting = style("{spinner} {msg} files, {bytes}, {bytes_per_sec}, {elapsed}");
     let known = style("{bar:30} {msg} files, {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");

@@ -1,5 +1,6 @@
 //! Values as people read them, and texts as values.
 
+use blockhouse_sources::files::decode_root_name;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -15,6 +16,15 @@ pub(crate) fn path(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(char::is_control) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// A path in a snapshot's tree as text, its root as the path that was backed up.
+pub(crate) fn tree_path(bytes: &[u8]) -> String {
+    let (root, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len()));
+    match decode_root_name(root) {
+        Ok(root) => path(&[&root[..], rest].concat()),
+        Err(_) => path(bytes),
     }
 }
 
@@ -112,5 +122,7 @@ mod tests {
         assert_eq!(path(b"a/\xc3\xa9"), "a/é");
         assert_eq!(path(b"a\nb"), "a\\nb");
         assert_eq!(path(b"\xff"), "\\xff");
+        assert_eq!(tree_path(b"%2Fhome%2Fa/b%2Fc"), "/home/a/b%2Fc");
+        assert_eq!(tree_path(b"plain/b"), "plain/b");
     }
 }

@@ -170,7 +170,7 @@ impl Manifest {
 
     /// Reads the plain bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::with_header("a manifest", MAGIC, bytes)?;
+        let mut decoder = Decoder::with_bare_header("a manifest", MAGIC, bytes)?;
         let source = SourceId::new(decoder.array()?);
         let domain = DomainKind::decode(&mut decoder)?;
         let id_subkey = Secret::new(decoder.array()?);

@@ -18,6 +18,9 @@ pub const VERSION: u8 = 1;
 /// The length of a header.
 pub const HEADER_LEN: usize = 8;
 
+/// Where a header has the flags that a reader may ignore.
+const MAY_AT: usize = 6;
+
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -197,6 +200,15 @@ impl<'a> Decoder<'a> {
             return Err(decoder.not_canonical("the last byte of the header is not zero"));
         }
         Ok(decoder)
+    }
+
+    /// The same for formats whose every byte is committed to: they take no flag at all, also none that could be ignored.
+    pub fn with_bare_header(what: &'static str, magic: Magic, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let decoder = Self::with_header(what, magic, bytes)?;
+        match bytes.get(MAY_AT) {
+            Some(0) => Ok(decoder),
+            _ => Err(decoder.not_canonical("its header has flags, and this format takes none")),
+        }
     }
 
     /// An error of this object: its bytes are not canonical.

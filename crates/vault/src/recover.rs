@@ -154,8 +154,11 @@ pub async fn recover(
     let given = open_given(&request.sites).await?;
     let id = vault_of(&given)?;
     let bag = newest_bag(&given, id, unlocked).await?;
-    let config = config_of(&bag, id, &given)?;
+    let mut config = config_of(&bag, id, &given)?;
     let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
+    for (entry, member) in config.sites.iter_mut().zip(sites.members()) {
+        entry.device = member.readable().and_then(blockhouse_sites::Site::device);
+    }
     let found = chains::choose(&sites, &config).await?;
     if let Some(receipt) = &request.expect {
         chains::expect(&found.objects, receipt)?;

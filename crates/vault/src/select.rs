@@ -95,12 +95,15 @@ impl Known {
         self.source.as_ref().map_or_else(|| self.record.source.to_string(), |entry| entry.name.clone())
     }
 
+    /// Its name or id is exactly this.
+    fn is_called(&self, source: &str) -> bool {
+        self.source.as_ref().is_some_and(|entry| entry.name == source) || self.record.source.to_string() == source
+    }
+
+    /// It holds this path, or its id begins like this.
     fn is_of(&self, source: &str) -> bool {
-        let by_name = self
-            .source
-            .as_ref()
-            .is_some_and(|entry| entry.name == source || entry.roots.iter().any(|root| root == source));
-        by_name || (source.len() >= 8 && self.record.source.to_string().starts_with(source))
+        let holds = self.source.as_ref().is_some_and(|entry| entry.roots.iter().any(|root| root == source));
+        holds || (source.len() >= 8 && self.record.source.to_string().starts_with(source))
     }
 }
 
@@ -109,14 +112,19 @@ pub async fn all(vault: &Vault, narrow: &Narrow) -> Result<Vec<Known>, LedgerErr
     let tags = tag_commitments(vault, &narrow.tags);
     let name = |source: &SourceId| vault.config().sources.get(source).cloned();
     let snapshots = vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten);
-    let known = snapshots.map(|record| Known { source: name(&record.source), record });
-    Ok(known.filter(|known| fits(known, narrow, &tags)).collect())
+    let mut known: Vec<Known> = snapshots.map(|record| Known { source: name(&record.source), record }).collect();
+    if let Some(source) = &narrow.source {
+        // A source that is called so is meant, before others that hold the path.
+        let is_called = known.iter().any(|known| known.is_called(source));
+        known.retain(|known| if is_called { known.is_called(source) } else { known.is_of(source) });
+    }
+    known.retain(|known| fits(known, narrow, &tags));
+    Ok(known)
 }
 
 fn fits(known: &Known, narrow: &Narrow, tags: &[[u8; 32]]) -> bool {
     let on_host = |host: &String| known.source.as_ref().is_some_and(|entry| entry.host == *host);
     narrow.host.as_ref().is_none_or(on_host)
-        && narrow.source.as_ref().is_none_or(|source| known.is_of(source))
         && narrow.at.is_none_or(|at| known.record.time <= at)
         && tags.iter().all(|tag| known.record.commit.tags.iter().any(|other| other.0 == *tag))
 }

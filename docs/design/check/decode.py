@@ -15,7 +15,7 @@ from keys import read_identity
 from ledger import check_certificate, read_block, read_genesis
 from manifests import open_manifest, read_snapshot, stripe_ids
 from packs import open_pack
-from receipts import check_receipt
+from receipts import check_receipt, committed
 from shards import check_claim, read_shard, rebuild, shard_name
 from sites import Sites, chunks_of, read_chain, read_snapshots, read_tree
 
@@ -79,10 +79,11 @@ def show_tree(records):
 
 def vault(given):
     identity, sites = read_identity(given.identity.read_text()), Sites(given.files)
-    chain = read_chain(sites, identity)
-    show(blocks=len(chain), head=chain[-1].header.hash)
+    chain, found = read_chain(sites, identity)
+    show(blocks=len(chain), head=chain[-1].header.hash, fingerprint=found)
     for snapshot, found, records, bad in read_snapshots(sites, identity):
-        show(snapshot=snapshot.id, object_hash=snapshot.object_hash, entries=found.entries, bad_shards=bad)
+        facts = {"source": snapshot.source, "session": snapshot.session, "list_root": snapshot.list_root}
+        show(snapshot=snapshot.id, object_hash=snapshot.object_hash, entries=found.entries, bad_shards=bad, **facts)
         show_tree(records)
 
 
@@ -111,7 +112,13 @@ def block(given):
 
 def receipt(given):
     found, read = check_receipt(given.receipt.read_bytes(), given.fingerprint, given.file and given.file.read_bytes())
-    show(fingerprint=found, snapshot=read["snapshot"], known=bool(given.fingerprint), file=bool(given.file))
+    show(
+        fingerprint=found,
+        known=bool(given.fingerprint),
+        file=bool(given.file),
+        snapshot=read["snapshot"],
+        **committed(read),
+    )
     if not given.fingerprint:
         print(
             "anyone can make such a file: compare the fingerprint with one that you got in another way", file=sys.stderr

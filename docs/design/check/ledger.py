@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from encoding import H, MIB, Reader, Refused, need, u32, u64
 from ethereum import EMPTY_TRIE, keccak256, list_root, number, rlp, rlp_decode
 
+HANDOVER = keccak256(b"handover(bytes32,bytes32)")[:4]
 NO_OMMERS = keccak256(rlp([]))
 SIZES = [32, 32, 20, 32, 32, 32, 256, None, None, None, None, None, None, 32, 8, None, 32]
 
@@ -92,6 +93,16 @@ def read_genesis(data):
     reader.hash()
     reader.end()
     return genesis
+
+
+def handed_to(block, access):
+    """The key that a block hands the ledger over to, if it does: its one transaction calls `Access.handover`."""
+    if len(block.transactions) != 1:
+        return None
+    typed = block.transactions[0][:1] == b"\2"
+    fields = rlp_decode(block.transactions[0][typed:])
+    to, data = (fields[5], fields[7]) if typed else (fields[3], fields[5])
+    return data[4:36] if to == access and data[:4] == HANDOVER and len(data) == 68 else None
 
 
 def check_certificate(certificate, ledger_key, chain_id, header):

@@ -176,6 +176,7 @@ class Manifest:
 def read_manifest(data):
     reader = Reader(data)
     reader.header(b"BHMF")
+    need(data[6] == 0, "a manifest takes no flags")
     head = reader.hash(), reader.u8(), reader.hash(), reader.hash(), reader.option(reader.hash)
     need(head[1] <= 3, "the domain is of no known kind")
     start = reader.at

@@ -42,7 +42,7 @@ def check_receipt(data, wanted=None, file=None):
     chain = [step(1, read_header, each) for each in [receipt["header"]] + receipt["descendants"]]
     step(3, check_certificate, receipt["certificate"], receipt["ledger_key"], receipt["chain_id"], chain[-1])
     step(4, check_chain, chain)
-    logs = step(5, read_logs, receipt, chain[0])
+    logs = step(5, check_proof, receipt, chain[0])
     source = step(6, check_log, receipt, logs)
     if "file" in receipt or file is not None:
         step(7, check_file, receipt, source, file)
@@ -99,12 +99,15 @@ def check_chain(chain):
         need(after.height == before.height + 1, "a descendant is at another height")
 
 
-def read_logs(receipt, header):
-    """The logs of the transaction receipt that the proof shows."""
-    encoded = receipt["transaction_receipt"]
+def check_proof(receipt, header):
     shown = proven(header.receipts_root, rlp(receipt["transaction_index"]), receipt["proof"])
-    need(shown == encoded, "the proof shows another transaction receipt")
-    # EIP-2718: a first byte under 0x80 is the type, an RLP list begins above it.
+    need(shown == receipt["transaction_receipt"], "the proof shows another transaction receipt")
+    return read_logs(receipt)
+
+
+def read_logs(receipt):
+    """The logs of a transaction that succeeded. EIP-2718: a first byte under 0x80 is the type, RLP begins above it."""
+    encoded = receipt["transaction_receipt"]
     fields = rlp_decode(encoded[1:] if encoded[:1] in (b"\1", b"\2") else encoded)
     need(
         isinstance(fields, list) and len(fields) == 4 and isinstance(fields[3], list),
@@ -112,6 +115,13 @@ def read_logs(receipt, header):
     )
     need(fields[0] == b"\1", "the transaction failed")
     return fields[3]
+
+
+def committed(receipt):
+    """What the log says of a receipt that was checked; the event's data are an offset and then the struct."""
+    data = read_logs(receipt)[receipt["log_index"]][2]
+    word = lambda at: data[32 * at + 32 : 32 * at + 64]
+    return {"session": word(0), "source": word(1), "object_hash": word(3), "list_root": word(4), "recipients": word(6)}
 
 
 def check_log(receipt, logs):

@@ -2,7 +2,7 @@
 
 from encoding import KDF, Refused, need, plain_hash
 from keys import manifest_key, open_bag
-from ledger import check_certificate, read_block, read_genesis
+from ledger import check_certificate, fingerprint, handed_to, read_block, read_genesis
 from manifests import FILE, check_tree, extents_of, join, open_manifest, read_snapshot, stripe_ids, walk
 from packs import open_chunk, open_pack
 from shards import check_claim, read_shard, rebuild
@@ -84,7 +84,7 @@ def read_snapshots(sites, identity):
 
 
 def read_chain(sites, identity):
-    """The blocks of the sites from 0 on, linked and certified by the key of genesis: no handover is followed here."""
+    """The blocks of the sites from 0 on, linked and certified by the ledger key in force at each."""
     bag, blocks = open_bag(sites.newest("bags"), identity), {}
     for folder in sorted({path.name for site in sites.folders for path in (site / "blocks").glob("*")}):
         for name, path in sites.names(f"blocks/{folder}").items():
@@ -99,7 +99,9 @@ def read_chain(sites, identity):
     need(blocks and sorted(blocks) == list(range(len(blocks))), "a block is missing")
     need(blocks[0].header.hash == bag.genesis, "block 0 is not the one in the key bag")
     ledger_key = read_genesis(blocks[0].genesis).ledger_key
-    for height, block in blocks.items():
+    for height, block in sorted(blocks.items()):
+        ledger_key = handed_to(block, bag.access_address) or ledger_key
         need(height == 0 or block.header.parent == blocks[height - 1].header.hash, "a block names another parent")
         check_certificate(block.certificate, ledger_key, bag.chain_id, block.header)
-    return [blocks[height] for height in sorted(blocks)]
+    found = fingerprint(bag.chain_id, bag.genesis, bag.vault_address, ledger_key)
+    return [blocks[height] for height in sorted(blocks)], found

@@ -262,6 +262,20 @@ class Blocks(unittest.TestCase):
                 block = ledger.read_block(flipped(data, at, at % 8))
                 ledger.check_certificate(block.certificate, PUBLIC, block.chain_id, block.header)
 
+    def test_a_handover_names_the_next_key_in_a_block_of_its_own(self):
+        call = ledger.HANDOVER + b"\x55" * 32 + b"\x11" * 32
+        typed = b"\2" + rlp([CHAIN, 3, 0, 0, 100_000, ADDRESS, 0, call, [], 0, 1, 1])
+        legacy = [b"\3", b"", b"\1", ADDRESS, b"", call, b"\1", b"\1", b"\1"]
+        for transactions, expected in (
+            ((typed,), b"\x55" * 32),
+            ((legacy,), b"\x55" * 32),
+            ((typed, typed), None),
+            ((), None),
+        ):
+            block = ledger.read_block(self.block(transactions=transactions)[0])
+            self.assertEqual(ledger.handed_to(block, ADDRESS), expected)
+            self.assertIsNone(ledger.handed_to(block, b"\x78" * 20))
+
     def test_block_0_names_the_genesis_object(self):
         tail = u64(1_700_000_000) + u64(1 << 40) + b"\1" + u64(0) + b"\1" + bytes(32)
         genesis = b"BHGN\1\0\0\0" + VAULT_ID + u64(CHAIN) + b"\x31" * 20 + b"\1" + b"\x32" * 20 + PUBLIC + tail
@@ -289,6 +303,8 @@ class Receipts(unittest.TestCase):
         found, _ = receipts.check_receipt(receipt, wanted, FILE)
         self.assertEqual(found, wanted)
         self.assertEqual(receipts.check_receipt(receipt)[0], wanted)
+        said = receipts.committed(receipts.check_receipt(receipt)[1])
+        self.assertEqual([said["source"], said["object_hash"], said["list_root"]], [SOURCE, b"\4" * 32, b"\5" * 32])
 
     def test_no_byte_of_a_receipt_can_be_altered(self):
         receipt, wanted = make()

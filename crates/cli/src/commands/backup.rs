@@ -102,7 +102,7 @@ pub(crate) async fn run(args: BackupArgs, global: &Global, out: &Output) -> anyh
 
 fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
     for flaw in &report.findings.flaws {
-        let path = text::path(&flaw.path);
+        let path = text::tree_path(&flaw.path);
         out.talk(format_args!("not as it should be: {path}: {}", flaw.why));
         out.record(&json!({ "type": "unreadable", "path": path, "why": flaw.why }))?;
     }

@@ -94,7 +94,7 @@ fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<
         checked.height, checked.chain_id, checked.fingerprint
     ))?;
     if let Some(facts) = &checked.file {
-        let path = text::path(&facts.path);
+        let path = text::tree_path(&facts.path);
         out.line(format_args!("it holds `{path}` with {} bytes", facts.length))?;
         match file {
             Some(file) => out.line(format_args!("and {} has its content, byte for byte", file.display()))?,
@@ -114,7 +114,7 @@ fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<
         "d": checked.commit.d,
         "w": checked.commit.w,
         "wd": checked.commit.wd,
-        "path": checked.file.as_ref().map(|facts| text::path(&facts.path)),
+        "path": checked.file.as_ref().map(|facts| text::tree_path(&facts.path)),
         "file_compared": file.is_some(),
     }))?;
     Ok(())

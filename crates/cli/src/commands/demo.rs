@@ -42,7 +42,7 @@ pub(crate) struct DemoArgs {
     keep: bool,
 }
 
-pub(crate) fn run(args: DemoArgs, out: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let own = args.path.as_deref().map(Own::find).transpose()?;
     let stage = Stage::set(args.keep, out)?;
@@ -83,16 +83,25 @@ fn show(stage: &Stage, own: Option<&Own>) -> anyhow::Result<()> {
     stage.step("Back up again: nothing changed, so nothing new is stored")?;
     stage.run(&backup, Exit::Success)?;
 
-    stage.step("Disaster: two sites are destroyed, and a third corrupts every shard it holds")?;
+    stage.step("Disaster: two of the six sites are destroyed")?;
     for site in ["sites/two", "sites/five"] {
         stage.destroy(site)?;
     }
+
+    stage.step("Repair at once, needs no key: what they held is made again at the four sites that are left")?;
+    stage.run(&["repair"], Exit::Degraded)?;
+    stage.say("  Exit code 7 says: done, but not as safe as planned until the two sites are back.")?;
+
+    stage.step("Disaster again: a third site corrupts every shard it holds")?;
     stage.corrupt("sites/three")?;
+    stage.say(
+        "  (All three in the same moment would be more than a 4+2 code survives: that is what the repair was for.)",
+    )?;
 
     stage.step("Verify: it must notice, and say how bad it is")?;
     stage.run(&["verify", "latest", "--read-data"], Exit::CheckFailed)?;
 
-    stage.step("Restore from what is left, and compare byte for byte")?;
+    stage.step("Restore from the three good sites that are left, and compare byte for byte")?;
     stage.run(&["restore", "latest", "--to", "restored"], Exit::Success)?;
     let restored = stage.path("restored");
     let pairs = match own {
@@ -107,9 +116,7 @@ fn show(stage: &Stage, own: Option<&Own>) -> anyhow::Result<()> {
         stage.say(&format!("  the same, byte for byte: {} files, {} bytes", compared.files, compared.bytes))?;
     }
 
-    stage.step(
-        "Repair: the destroyed sites come back as empty folders, the corrupt shards are replaced; no key needed",
-    )?;
+    stage.step("Repair: the destroyed sites come back as empty folders, and the corrupt shards are replaced")?;
     for site in ["sites/two", "sites/five"] {
         stage.make_folder(site)?;
     }

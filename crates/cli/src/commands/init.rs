@@ -74,10 +74,7 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
     out.talk(format_args!(
         "\nThe identity is in {}{}.\nKeep both away from this host: either of them opens everything, and without them nothing is read again.\nThe recovery sheet, which holds no secret, is in {}: keep a copy elsewhere too.\nNext: blockhouse backup PATH",
         identity_out.display(),
-        match paper_out == Path::new("-") {
-            true => ", the paper key was printed above".to_owned(),
-            false => format!(", the paper key in {}", paper_out.display()),
-        },
+        if paper_out == Path::new("-") { ", the paper key was printed above".to_owned() } else { format!(", the paper key in {}", paper_out.display()) },
         folder.recovery_sheet().display(),
     ));
     Ok(Exit::Success)

@@ -1,6 +1,6 @@
 //! `blockhouse key`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::{Recipient, Role};
 use blockhouse_vault::keys;
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: KeyArgs, global: &Global, out: &Output) -> anyhow:
         KeyCommand::Add { public, label } => add(&public, &label, global, out).await,
         KeyCommand::Remove { key } => remove(&key, global, out).await,
         KeyCommand::Passwd { new_passphrase_file, new_no_passphrase } => {
-            passwd(new_passphrase_file, new_no_passphrase, global, out)
+            passwd(new_passphrase_file.as_deref(), new_no_passphrase, global, out)
         }
     }
 }
@@ -112,7 +112,7 @@ async fn remove(key: &str, global: &Global, out: &Output) -> anyhow::Result<Exit
     Ok(Exit::Success)
 }
 
-fn passwd(file: Option<PathBuf>, is_plain: bool, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+fn passwd(file: Option<&Path>, is_plain: bool, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let path = global.identity.clone().ok_or(Refusal::OwnerOnly { what: "key passwd" })?;
     // Opened once before the new passphrase is asked for: whoever mistypes the old one learns it first.
     let old = match blockhouse_vault::unlock::Unlocked::identity(path.clone(), None, None) {
@@ -121,7 +121,7 @@ fn passwd(file: Option<PathBuf>, is_plain: bool, global: &Global, out: &Output) 
     };
     let old = old.as_ref().map(|old| old.as_str());
     blockhouse_vault::unlock::Unlocked::identity(path.clone(), old, None)?;
-    let new = match (is_plain, &file) {
+    let new = match (is_plain, file) {
         (true, _) => None,
         (false, Some(file)) => Some(passphrase::from_file(file)?),
         (false, None) => Some(passphrase::ask_new("New passphrase: ")?),

@@ -66,15 +66,17 @@ fn tell_chains(chains: &[ChainReport], out: &Output) {
     for chain in chains {
         let (site, height) = (&chain.site, chain.height);
         match &chain.state {
-            ChainState::Same => out.detail(format_args!("site `{site}` serves the ledger up to block {height}")),
+            ChainState::Same => {
+                out.detail(format_args!("site `{site}` serves the ledger up to block {height}"));
+            }
             ChainState::Behind => {
-                out.warn(format_args!("warning: site `{site}` serves an older ledger, up to block {height}"))
+                out.warn(format_args!("warning: site `{site}` serves an older ledger, up to block {height}"));
             }
             ChainState::Fork { height } => {
                 out.warn(format_args!("warning: site `{site}` serves another ledger from block {height} on"));
             }
             ChainState::Invalid { why } => {
-                out.warn(format_args!("warning: site `{site}` serves no ledger of this vault: {why}"))
+                out.warn(format_args!("warning: site `{site}` serves no ledger of this vault: {why}"));
             }
         }
     }

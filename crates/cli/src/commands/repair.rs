@@ -59,10 +59,10 @@ async fn opened(args: &RepairArgs, global: &Global, out: &Output) -> anyhow::Res
             Err(error) => out.warn(format_args!("warning: site `{site}` could not be made again: {}", one_line(error))),
         }
     }
-    match made.iter().any(|(_, result)| result.is_ok()) {
-        true => Ok(Vault::open(global.folder()?, global.settings()).await?),
-        false => Ok(vault),
+    if made.iter().any(|(_, result)| result.is_ok()) {
+        return Ok(Vault::open(global.folder()?, global.settings()).await?);
     }
+    Ok(vault)
 }
 
 fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
@@ -76,7 +76,7 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
     }
     for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
         for (site, count) in counts {
-            out.line(format_args!("site `{site}`: {count} shards {what}"))?;
+            out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
         }
     }
     let would = if request.dry_run { "would be " } else { "" };

@@ -107,7 +107,7 @@ fn tell(snapshot: SnapshotId, report: &RestoreReport, seconds: f64, out: &Output
     ))?;
     if !report.damage.is_empty() {
         out.talk(format_args!(
-            "{} shards were missing or damaged and were made up for by others: run `blockhouse repair --read-data`",
+            "shards that were missing or damaged and were made up for by others: {}; run `blockhouse repair --read-data`",
             report.damage.len()
         ));
     }

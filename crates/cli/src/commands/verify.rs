@@ -92,7 +92,7 @@ fn state(state: &ShardState) -> String {
 fn tell(report: &VerifyReport, request: VerifyRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
     for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
         for (site, count) in counts {
-            out.line(format_args!("site `{site}`: {count} shards {what}"))?;
+            out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
         }
     }
     let plain = match (request.data_basis_points.is_some(), report.plaintext_checked) {

@@ -157,6 +157,8 @@ known_facts! {
     started, set_started: i64, i64 => read_time, write_time;
     /// When it ended, in seconds since the Unix epoch.
     finished, set_finished: i64, i64 => read_time, write_time;
+    /// The source's name, if it was given one.
+    source, set_source: String, &str => read_text, write_text;
     /// The program and its version.
     tool, set_tool: String, &str => read_text, write_text;
     /// Tags, each `key=value`.

@@ -172,7 +172,7 @@ impl Run<'_> {
         facts.set_unreadable(findings.flaws.len() as u64);
         facts.set_roots(&done.roots);
         if let Some(name) = &self.request.source {
-            facts.insert("source", name.as_bytes().to_vec())?;
+            facts.set_source(name);
         }
         Ok(Manifest {
             source: self.source,

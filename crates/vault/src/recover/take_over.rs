@@ -139,8 +139,7 @@ pub(super) async fn finish(vault: &mut Vault, unlocked: &Unlocked) -> Result<(),
         let facts = &opened.manifest.facts;
         let roots: Vec<String> =
             facts.roots().unwrap_or_default().iter().map(|root| crate::backup::readable(root)).collect();
-        let name = facts.get("source").map(|name| String::from_utf8_lossy(name).into_owned());
-        let name = name.unwrap_or_else(|| roots.join(" "));
+        let name = facts.source().unwrap_or_else(|| roots.join(" "));
         let entry = SourceEntry { name, host: facts.host().unwrap_or_default(), roots, tags: BTreeMap::new() };
         sources.insert(source, entry);
     }
