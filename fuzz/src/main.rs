@@ -21,6 +21,8 @@ const WORKER_BYTES: u64 = 2 << 30;
 /// No input takes this long; what does hangs.
 const HANG: Duration = Duration::from_mins(1);
 const DEFAULT_SEED: u64 = 1;
+/// Also when a build has put another file in its place.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -112,7 +114,7 @@ impl Options {
     }
 
     fn employ(&self, target: &Target) -> Result<()> {
-        let mut command = Command::new(std::env::current_exe().context("could not find this program")?);
+        let mut command = Command::new(THIS_PROGRAM);
         command.args(["--worker", target.name, "--seed"]).arg(self.seed.to_string());
         match self.budget {
             Budget::Runs(runs) => command.arg("--runs").arg(runs.to_string()),

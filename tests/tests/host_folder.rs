@@ -1,7 +1,7 @@
 //! What lies on the backup host: nothing that opens what is gone, and nothing that cannot be made anew.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,7 +56,6 @@ fn a_stolen_host_folder_opens_nothing_that_was_deleted() {
 
 /// How many words of the record are left in the files of a folder. Words are runs of 32 random bytes that stand apart.
 fn left_on_host(folder: &Path, secret: &[u8]) -> usize {
-    let is_random = |word: &&[u8]| word.iter().collect::<HashSet<_>>().len() > 20;
     let wanted: HashSet<&[u8]> = secret.windows(32).filter(is_random).collect();
     let mut left = HashSet::new();
     for file in files(folder) {
@@ -75,6 +74,71 @@ fn left_on_host(folder: &Path, secret: &[u8]) -> usize {
 /// How many words of 32 bytes the record holds: ids and keys, and the hash of the content.
 fn chunk_words(secret: &[u8]) -> usize {
     secret.len() / 32
+}
+
+/// Small files share chunks. One that was too fresh to be recorded is in the chunk of its neighbours all the same: when it is
+/// deleted, that chunk's key must not stay with them.
+#[test]
+fn a_fresh_file_in_a_shared_chunk_leaves_no_key_behind() {
+    let world = World::with_sites(3);
+    let source = world.path("source");
+    (0..5).for_each(|number| tree::write(&source.join(format!("file {number}")), &tree::noise(3000, number)));
+    tree::settle();
+    let secret = tree::noise(3000, 99);
+    tree::write(&source.join("file 2 secret"), &secret);
+    world.back_up(&source);
+    let old = fs::read(cache_of(&world)).unwrap();
+    fs::remove_file(source.join("file 2 secret")).unwrap();
+    world.back_up(&source);
+    let new = fs::read(cache_of(&world)).unwrap();
+    // All of the folder is one chunk, and what names and opens it is what all records of the first cache have in common.
+    let mut counts: HashMap<&[u8], usize> = HashMap::new();
+    old.windows(32).filter(is_random).for_each(|word| *counts.entry(word).or_default() += 1);
+    let common = counts.iter().filter(|(_, count)| **count >= 5).map(|(word, _)| *word);
+    let left = common.filter(|word| contains(&new, word)).count();
+    assert_eq!(left, 0, "the chunk with the deleted file's bytes can still be opened");
+}
+
+/// Ids, keys and hashes are random; lengths and times are not.
+fn is_random(word: &&[u8]) -> bool {
+    word.iter().collect::<HashSet<_>>().len() > 20
+}
+
+/// Neighbours that share chunks two and two: what one change sets apart must not keep the key of what another deletes.
+#[test]
+fn a_deletion_after_a_change_leaves_no_key_behind() {
+    let world = World::with_sites(3);
+    let source = world.path("source");
+    let name = |folder: u64, file: u64| format!("d{folder}/f{file} of d{folder}");
+    for folder in 0..8 {
+        for file in 0..6 {
+            tree::write(&source.join(name(folder, file)), &tree::noise(100_000, 10 * folder + file));
+        }
+    }
+    tree::settle();
+    world.back_up(&source);
+    let first = fs::read(cache_of(&world)).unwrap();
+    for folder in 0..8 {
+        tree::write(&source.join(name(folder, 3)), &tree::noise(100_000, 1000 + folder));
+    }
+    tree::settle();
+    world.back_up(&source);
+    for folder in 0..8 {
+        fs::remove_file(source.join(name(folder, 2))).unwrap();
+    }
+    world.back_up(&source);
+    let third = fs::read(cache_of(&world)).unwrap();
+    for folder in 0..8 {
+        let (deleted, next) = (format!("f2 of d{folder}"), format!("f3 of d{folder}"));
+        let left = shared_keys(record(&first, &deleted, &next), &third);
+        assert_eq!(left, 0, "folder {folder}: {left} words that open the deleted file's chunks are left");
+    }
+}
+
+/// How many runs of 32 random bytes of a record stand in another cache; whole ids and keys are such.
+fn shared_keys(record: &[u8], cache: &[u8]) -> usize {
+    let here: HashSet<&[u8]> = cache.windows(32).collect();
+    record.windows(32).filter(is_random).filter(|word| here.contains(word)).count()
 }
 
 /// A run that was killed leaves the cache it was writing; the next run does away with it.

@@ -34,7 +34,8 @@ fn a_tree_with_everything_comes_back_bit_for_bit() {
     assert_eq!(second.number("new_bytes"), 0);
     assert_eq!(second.number("stripes"), 0);
     assert_eq!(second.number("stored_bytes"), 0);
-    assert_eq!(second.number("unchanged"), second.number("files"), "unchanged files are recognised without reading");
+    let future = 1; // The file of 2100 counts as changing for a long time yet.
+    assert_eq!(second.number("unchanged") + future, second.number("files"), "unchanged files are not read again");
     let grown = tree::size(&world.path("sites")) - held;
     assert!(grown < 200_000, "a snapshot without news cost {grown} bytes at six sites");
     world.expect_restores("latest", &source);

@@ -28,6 +28,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    keep_contained_panics_quiet();
     let cli = Cli::parse();
     let out = Output::new(&cli.global);
     let runtime = match tokio::runtime::Runtime::new() {
@@ -38,6 +39,18 @@ fn main() -> ExitCode {
     // Reads that were given up may hang on a dead mount; nothing that matters waits for them.
     runtime.shutdown_background();
     end(&out, done)
+}
+
+/// The ledger's store contains the panics of its database over a damaged file and turns them into an error that says what to do:
+/// the panic's own text would only frighten.
+fn keep_contained_panics_quiet() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_contained = panic.location().is_some_and(|place| place.file().contains("/redb-"));
+        if !is_contained {
+            usual(panic);
+        }
+    }));
 }
 
 fn end(out: &Output, done: anyhow::Result<Exit>) -> ExitCode {

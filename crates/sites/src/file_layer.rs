@@ -161,6 +161,25 @@ impl FileLayer {
     }
 
     /// If the name exists: makes equal bytes durable, refuses others.
+    /// Makes an object that is there durable, whoever wrote it; false if it is not there.
+    pub fn settle(&self, path: &str) -> Result<bool, WriteError> {
+        let file = match self.disk.open(path) {
+            Ok(file) => file,
+            Err(error) if is(&error, Errno::NOENT) => return Ok(false),
+            Err(source) => return Err(WriteError::Disk { call: DiskCall::Open, source }),
+        };
+        self.settle_file(path, &file)?;
+        Ok(true)
+    }
+
+    /// Its writer may have died before it synced the folder, or a folder above.
+    fn settle_file(&self, path: &str, file: &File) -> Result<(), WriteError> {
+        let (folder, _) = split(path);
+        self.disk.sync_file(file).at(DiskCall::SyncFile)?;
+        self.ensure_folder(folder)?;
+        self.disk.sync_folder(folder).at(DiskCall::SyncFolder)
+    }
+
     fn settle_existing(&self, path: &str, bytes: &[u8]) -> Result<Option<Put>, WriteError> {
         let file = match self.disk.open(path) {
             Ok(file) => file,
@@ -172,11 +191,7 @@ impl FileLayer {
         if !holds(&file, bytes).at(DiskCall::Read)? {
             return Err(WriteError::Exists);
         }
-        // Its writer may have died before it synced the folder, or a folder above.
-        let (folder, _) = split(path);
-        self.disk.sync_file(&file).at(DiskCall::SyncFile)?;
-        self.ensure_folder(folder)?;
-        self.disk.sync_folder(folder).at(DiskCall::SyncFolder)?;
+        self.settle_file(path, &file)?;
         Ok(Some(Put::AlreadyThere))
     }
 

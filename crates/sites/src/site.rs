@@ -185,6 +185,13 @@ impl Site {
         self.change(work, FileLayer::delete).await
     }
 
+    /// Makes an object durable that another run may have left behind before it synced it; false if it is not there.
+    pub async fn settle(&self, key: &ObjectKey) -> Result<bool, SiteError> {
+        let path = key.path();
+        let work = Work { operation: Operation::Put, object: &path, bytes: 0 };
+        self.change(work, FileLayer::settle).await
+    }
+
     /// Removes temporary files that were last written to `age` or longer before `now`.
     pub async fn sweep(&self, now: SystemTime, age: Duration) -> Result<Swept, SiteError> {
         let work = Work { operation: Operation::Sweep, object: TEMPORARY_FOLDER, bytes: 0 };

@@ -17,6 +17,7 @@ mod store;
 mod stream;
 mod walker;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use blockhouse_pipeline::cut::Cutter;
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::manifest::{FactError, SealManifestError};
 use blockhouse_pipeline::pack::PackKeys;
+use blockhouse_sites::SiteName;
 use blockhouse_sources::files::{CaptureError, FilesSource, OpenSourceError, Options};
 use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
 
@@ -70,6 +72,8 @@ pub struct BackupRequest {
 /// An acknowledged snapshot.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
+    /// Sites that did not take what they were given, with the first reason.
+    pub refusals: BTreeMap<SiteName, String>,
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its source.
@@ -187,6 +191,7 @@ pub async fn back_up(
     let source = source::enrol(vault, request, &files)?;
     let recipients = crate::recipients::of_config(vault.config())?;
     refuse_if_handed_over(vault, secrets).await?;
+    sweep(vault).await;
     let ledger = vault.ledger_as(&secrets.writer);
     if !ledger.is_approved(source, recipients.hash()).await? {
         return Err(BackupError::NotApproved { source_id: source });
@@ -201,6 +206,15 @@ pub async fn back_up(
         let _ = ledger.end_session(session.id).await;
     }
     done
+}
+
+/// How old a temporary file at a site must be to be a killed run's.
+const LEFTOVER: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// Removes what killed runs left at the sites. A site that fails at it shows so at the first write.
+async fn sweep(vault: &Vault) {
+    let now = std::time::SystemTime::now();
+    futures::future::join_all(vault.sites().up().map(async |(_, site)| site.sweep(now, LEFTOVER).await)).await;
 }
 
 /// A host whose ledger was handed over is told so, before the contract refuses its revoked writer for a lesser reason.

@@ -11,9 +11,9 @@
 
 mod guard;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use blockhouse_homes::{Embedded, HomeError};
+use blockhouse_homes::{Embedded, HomeError, Store};
 use blockhouse_ledger::{BlockError, BlockObject};
 use blockhouse_sites::{ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
 use blockhouse_types::BlockHash;
@@ -57,7 +57,8 @@ pub enum BlocksError {
 
 /// Copies the blocks of `home` that `site` lacks; true if it holds all of them up to `height` then.
 async fn copy_to(site: &Site, home: &Embedded, height: u64) -> Result<(), BlocksError> {
-    let mut from = first_missing(site, height).await?;
+    let ours = home.read(move |store| hashes(store, height)).await?;
+    let mut from = first_missing(site, &ours).await?;
     while from <= height {
         let run = home.block_objects(from, COPY_RUN).await?;
         let Some(last) = run.last() else { break };
@@ -71,23 +72,24 @@ async fn copy_to(site: &Site, home: &Embedded, height: u64) -> Result<(), Blocks
     Ok(())
 }
 
-/// The lowest height that the site may lack: folders are looked at from the last one down to the first whole one.
-async fn first_missing(site: &Site, height: u64) -> Result<u64, SiteError> {
-    let mut folder = height / FOLDER;
-    let mut missing = height + 1;
-    loop {
-        let start = folder * FOLDER;
-        let end = height.min(start + FOLDER - 1);
-        let held: BTreeSet<u64> = heights_near(site, start).await?.into_keys().collect();
-        match (start..=end).find(|wanted| !held.contains(wanted)) {
-            None => return Ok(missing),
-            Some(first) => missing = first,
+/// The hashes of this host's chain, by height.
+fn hashes(store: &Store, height: u64) -> Vec<BlockHash> {
+    (0..=height).map_while(|height| store.head().hash_at(height)).map(|hash| BlockHash::new(hash.0)).collect()
+}
+
+/// The lowest height at which the site lacks the block of this chain; another block of that height does not count.
+async fn first_missing(site: &Site, ours: &[BlockHash]) -> Result<u64, SiteError> {
+    let mut height = 0;
+    for run in ours.chunks(usize::try_from(FOLDER).unwrap_or(usize::MAX)) {
+        let held = heights_near(site, height).await?;
+        for wanted in run {
+            if !held.get(&height).is_some_and(|hashes| hashes.contains(wanted)) {
+                return Ok(height);
+            }
+            height += 1;
         }
-        if folder == 0 {
-            return Ok(missing);
-        }
-        folder -= 1;
     }
+    Ok(height)
 }
 
 async fn heights_near(site: &Site, height: u64) -> Result<BTreeMap<u64, Vec<BlockHash>>, SiteError> {

@@ -42,6 +42,8 @@ pub struct InitRequest {
     pub folder: VaultFolder,
     /// Where the identity file goes.
     pub identity_out: PathBuf,
+    /// Where the words of the paper key go, unless the caller shows them.
+    pub paper_out: Option<PathBuf>,
     /// Its passphrase; none if the owner wants none.
     pub passphrase: Option<zeroize::Zeroizing<String>>,
     /// The sites.
@@ -163,7 +165,7 @@ impl Keys {
 
 /// Makes a vault.
 pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport, InitError> {
-    let InitRequest { folder, identity_out, passphrase, sites, code, floor_seconds } = request;
+    let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds } = request;
     if folder.exists() {
         return Err(InitError::Exists { folder: folder.root().to_owned() });
     }
@@ -173,8 +175,16 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
     survey(code, &undeclared(&specs))?;
     let keys = Keys::generate()?;
     let owners_file = OwnersFile::write(&identity_out, &keys.identity.to_file(passphrase.as_deref().map(|it| &**it))?)?;
+    let paper_file = paper_out.map(|path| {
+        let text = zeroize::Zeroizing::new(format!("{}\n", keys.paper.words().as_str()));
+        OwnersFile::write(&path, text.as_bytes())
+    });
+    let paper_file = paper_file.transpose()?;
     let report = build(folder, keys, specs, code, (floor_seconds, settings)).await?;
     owners_file.keep();
+    if let Some(file) = paper_file {
+        file.keep();
+    }
     Ok(report)
 }
 

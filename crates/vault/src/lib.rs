@@ -5,6 +5,7 @@ pub mod backup;
 pub mod blocks;
 pub mod cache;
 mod catalog;
+mod chain;
 pub mod folder;
 pub mod index;
 pub mod init;

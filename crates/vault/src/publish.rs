@@ -66,6 +66,11 @@ impl Publication {
         self.members.remove(&member);
     }
 
+    /// The sites that lack something, and why.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
     /// How many sites hold everything.
     pub fn held(&self) -> usize {
         self.members.len()

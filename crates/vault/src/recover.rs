@@ -153,20 +153,15 @@ pub async fn recover(
     }
     let given = open_given(&request.sites).await?;
     let id = vault_of(&given)?;
-    let bag = newest_bag(&given, id, unlocked).await?;
-    let mut config = config_of(&bag, id, &given)?;
-    let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
-    for (entry, member) in config.sites.iter_mut().zip(sites.members()) {
-        entry.device = member.readable().and_then(blockhouse_sites::Site::device);
-    }
-    let found = chains::choose(&sites, &config).await?;
+    let (sites, config, found) = chain_of_newest_bag(&given, id, unlocked).await?;
     if let Some(receipt) = &request.expect {
         chains::expect(&found.objects, receipt)?;
     }
     take_over::make_folder(request.folder.root())?;
     let mut vault = Vault::assemble(request.folder, config, sites, settings);
     vault.home().rebuild_from(found.objects).await?;
-    let bag = take_over::bag_in_force(&vault, bag, unlocked).await?;
+    let bag = take_over::bag_in_force(&vault, unlocked).await?;
+    vault.set_recipients(recipients::to_entries(&bag.recipients));
     let before = vault.standing().await?.fingerprint;
     if !request.read_only {
         take_over::take_over(&mut vault, &bag, unlocked, request.host_stolen).await?;
@@ -201,8 +196,31 @@ fn vault_of(sites: &Sites) -> Result<VaultId, RecoverError> {
     }
 }
 
-/// The newest key bag that opens; whether it is the one in force, the ledger tells later.
-async fn newest_bag(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<KeyBag, RecoverError> {
+/// The chain that the newest key bag names; a bag that leads to none is passed over for the one before it, for anyone who knows
+/// the recipients can leave one at a site.
+async fn chain_of_newest_bag(
+    given: &Sites,
+    id: VaultId,
+    unlocked: &Unlocked,
+) -> Result<(Arc<Sites>, Config, chains::Found), RecoverError> {
+    let mut refused = None;
+    for bag in bags(given, id, unlocked).await? {
+        let mut config = config_of(&bag, id, given)?;
+        let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
+        for (entry, member) in config.sites.iter_mut().zip(sites.members()) {
+            entry.device = member.readable().and_then(blockhouse_sites::Site::device);
+        }
+        match chains::choose(&sites, &config).await {
+            Ok(found) => return Ok((sites, config, found)),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or(RecoverError::NoBag { tried: 0, source: None }))
+}
+
+/// The key bags that open, the newest first. With the owner's identity only those that hold the owner's account count: nobody
+/// else can make one.
+async fn bags(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<Vec<KeyBag>, RecoverError> {
     let mut named = std::collections::BTreeSet::new();
     for (_, site) in sites.up() {
         for listed in site.list_all(Prefix::Bags).await.unwrap_or_default() {
@@ -211,18 +229,22 @@ async fn newest_bag(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Resul
             }
         }
     }
-    let (tried, mut refused) = (named.len(), None);
+    let (tried, mut refused, mut opened) = (named.len(), None, Vec::new());
+    let is_owners = |bag: &KeyBag| match unlocked {
+        Unlocked::Owner(identity) => identity.owner().account() == bag.owner.account(),
+        Unlocked::Paper(_) | Unlocked::Reader(_) => true,
+    };
     for (version, hash) in named.into_iter().rev() {
         let key = ObjectKey::Bag { version, hash };
         let Ok(fetched) = sites.get_any(&key, |bytes| SealedBag::hash(bytes) == hash).await else { continue };
         let Ok(sealed) = SealedBag::from_bytes(&fetched.bytes) else { continue };
         match sealed.open(&unlocked.age()) {
-            Ok(bag) if sealed.vault() == vault => return Ok(bag),
+            Ok(bag) if sealed.vault() == vault && is_owners(&bag) => opened.push(bag),
             Ok(_) => {}
             Err(error) => refused = Some(BagError::Open(error)),
         }
     }
-    Err(RecoverError::NoBag { tried, source: refused })
+    if opened.is_empty() { Err(RecoverError::NoBag { tried, source: refused }) } else { Ok(opened) }
 }
 
 /// The configuration that the bag describes; a site that was given at another place is used there.

@@ -4,6 +4,7 @@
 //! - **Does not** rebuild shards: [`StripeStore::repair`] does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 
 use blockhouse_sites::{Marker, ObjectKey, Patience, Prefix, Site, SiteName};
 use blockhouse_types::{Durability, ListHash, StripeId};
@@ -37,6 +38,8 @@ pub struct RepairReport {
     pub written: u64,
     /// Bad files removed.
     pub removed: u64,
+    /// Stripe lists that no site gives: what they name could not be looked at.
+    pub lists: Vec<ListError>,
     /// Stripes that cannot be repaired with the sites that are up.
     pub lost: Vec<(StripeId, PlanRepairError)>,
     /// Stripes whose repair failed.
@@ -52,7 +55,7 @@ pub struct RepairReport {
 impl RepairReport {
     /// True if nothing is left to mend.
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && self.failed.is_empty()
+        self.lost.is_empty() && self.failed.is_empty() && self.lists.is_empty()
     }
 }
 
@@ -96,7 +99,10 @@ pub async fn recreate_sites(
     let mut made = Vec::new();
     for (entry, member) in vault.config().sites.iter().zip(vault.sites().members()) {
         let is_named = named.contains(&entry.spec.name);
-        let is_empty = std::fs::read_dir(entry.spec.url.path()).is_ok_and(|mut entries| entries.next().is_none());
+        // On another device than before it is a mount point whose disk is missing, not a site that came back empty.
+        let path = entry.spec.url.path();
+        let is_on_its_device = std::fs::metadata(path).is_ok_and(|found| Some(found.dev()) == entry.device);
+        let is_empty = is_on_its_device && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
         if member.readable().is_some() || !(is_named || is_empty) {
             continue;
         }
@@ -114,7 +120,8 @@ pub async fn repair(vault: &Vault, request: &RepairRequest) -> Result<RepairRepo
         vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten).collect();
     let mut report = RepairReport { plan: Some(stripes.plan_durability()), ..RepairReport::default() };
     let presence = stripes.presence().await;
-    let (needed, _unread) = needed_stripes(vault, &snapshots).await;
+    let (needed, unread) = needed_stripes(vault, &snapshots).await;
+    report.lists = unread.into_iter().map(|(_, error)| error).collect();
     let depth = if request.read_data { Depth::Data } else { Depth::Names };
     for stripe in &needed {
         let findings = stripes.check(&presence, *stripe, depth).await;

@@ -49,6 +49,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Entries that were there already.
     pub kept: u64,
+    /// Files that could not be read from the vault.
+    pub unread: u64,
     /// Entries or aspects that are not as in the snapshot.
     pub flaws: Vec<RestoreFlaw>,
     /// Shards that were not what they should be; other shards made up for them.
@@ -336,7 +338,17 @@ impl Writer<'_> {
             return Ok(());
         }
         match &entry.body {
-            Body::File { content, hash } => self.file(chunks, path, &entry.metadata, (content, hash, placing))?,
+            Body::File { content, hash } => {
+                match self.file(chunks, path, &entry.metadata, (content, hash, placing)) {
+                    // One file that cannot be read is no reason to give up the others.
+                    Err(error @ (RestoreSnapshotError::Read(_) | RestoreSnapshotError::OtherContent { .. })) => {
+                        self.report.unread += 1;
+                        self.flaw(path, crate::chain::chain(&error));
+                        return Ok(());
+                    }
+                    done => done?,
+                }
+            }
             body => self.special(path, entry, body, placing),
         }
         if let Some(link) = entry.metadata.link {

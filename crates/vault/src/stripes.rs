@@ -32,7 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::placement::{PlacementError, SiteDomain, survey};
 use blockhouse_pipeline::shard::{ShardHeader, ShardName, StripeWriter, WriterError};
-use blockhouse_sites::{ObjectKey, Site, SiteName, Sites};
+use blockhouse_sites::{Member, ObjectKey, Site, SiteName, Sites};
 use blockhouse_types::{Account, Code, Durability, ShardIndex, SiteId, StripeId, VaultId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -44,6 +44,7 @@ pub use read::{ReadStripeError, ReadTableError};
 pub use repair::{PlanRepairError, RepairError, RepairPlan, Repaired};
 pub use write::{Refusal, WriteStripeError, Written};
 
+use crate::index::StripeEntry;
 use damage::DamageLog;
 use known::Known;
 use layout::Places;
@@ -134,6 +135,19 @@ impl StripeStore {
     /// What every new stripe would survive if all sites of the configuration were up.
     pub fn plan_durability(&self) -> Durability {
         self.planned
+    }
+
+    /// Makes the shards of a listed stripe durable: a run that was killed may have left them named and not yet synced. True if
+    /// enough of them are then.
+    pub async fn settle(&self, presence: &Presence, entry: &StripeEntry) -> bool {
+        let settle = async |holder: Holder| {
+            let site = self.sites.members().get(holder.member).and_then(Member::writable)?;
+            let key = ObjectKey::Shard { stripe: entry.id, index: holder.index };
+            site.settle(&key).await.ok().filter(|there| *there).map(|_| holder.index)
+        };
+        let settled = futures::future::join_all(presence.holders(entry).into_iter().map(settle)).await;
+        let distinct: BTreeSet<ShardIndex> = settled.into_iter().flatten().collect();
+        distinct.len() >= entry.code.data()
     }
 
     /// Lets reads ask first where these shards were seen. Without it they begin where the plan would put them.

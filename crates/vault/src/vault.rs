@@ -18,7 +18,7 @@ use blockhouse_pipeline::placement::{SiteDomain, plan_degraded, survey};
 use blockhouse_sites::Sites;
 use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
 
-use crate::folder::{Config, SourceEntry, VaultFolder};
+use crate::folder::{Config, RecipientEntry, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms};
 
@@ -72,6 +72,11 @@ impl Vault {
     /// This host is the vault's writer from now on.
     pub(crate) fn set_secrets(&mut self, secrets: HostSecrets) {
         self.secrets = Some(secrets);
+    }
+
+    /// The recipients that the ledger's key bag names.
+    pub(crate) fn set_recipients(&mut self, recipients: Vec<RecipientEntry>) {
+        self.config.recipients = recipients;
     }
 
     /// What the sources are called on this host.

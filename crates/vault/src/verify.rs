@@ -9,10 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blockhouse_crypto::hash::ContentHasher;
+use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::tree::{Body, EntryLeaves};
-use blockhouse_sites::SiteName;
+use blockhouse_sites::{ObjectKey, SiteName};
 use blockhouse_types::{Durability, SnapshotId, StripeId};
 
+use crate::chain::chain;
 use crate::ledger::{LedgerError, VerifyRecord};
 use crate::lists::ListError;
 use crate::reader::{self, ReadTreeError};
@@ -138,6 +140,11 @@ pub async fn verify(
             report.flaws.push(ShardFlaw { stripe: *stripe, index, site: shard.site, state: shard.state });
         }
     }
+    for known in &snapshots {
+        for object in lacking_description(vault, known).await {
+            report.broken.push((known.record.id, format!("no site gives a good copy of {object}")));
+        }
+    }
     if let (Some(unlocked), Some(_)) = (unlocked, request.data_basis_points) {
         for known in &snapshots {
             if let Err(why) = read_all(vault, unlocked, known.clone()).await? {
@@ -148,6 +155,17 @@ pub async fn verify(
     record(vault, &snapshots, &report, request).await?;
     crate::blocks::copy_all(vault).await?;
     Ok(report)
+}
+
+/// What describes a snapshot and is at no site as the ledger names it.
+async fn lacking_description(vault: &Vault, known: &Known) -> Vec<String> {
+    let (id, named) = (known.record.id, known.record.commit.objectHash.0);
+    let object = ObjectKey::Snapshot(id);
+    let wraps = ObjectKey::Wraps { snapshot: id, version: 0 };
+    let described = vault.sites().get_any(&object, |bytes| SnapshotObject::hash(bytes).to_bytes() == named).await;
+    let wrapped = vault.sites().get_any(&wraps, |bytes| crate::objects::is_genuine(&wraps, bytes)).await;
+    let lacking = [(object, described.is_err()), (wraps, wrapped.is_err())];
+    lacking.into_iter().filter(|(_, is_lacking)| *is_lacking).map(|(key, _)| key.path()).collect()
 }
 
 /// Which stripes are read: spread over all of them, so that the share is right whatever their number.
@@ -206,18 +224,6 @@ enum BrokenError {
     File { path: Vec<u8> },
     #[error("the tree is not the one that the snapshot commits to")]
     Entries,
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 async fn record(

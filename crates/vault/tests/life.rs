@@ -49,6 +49,7 @@ impl World {
         let request = InitRequest {
             folder: self.folder(),
             identity_out: self.path("identity"),
+            paper_out: None,
             passphrase: None,
             sites: self.specs(),
             code: None,

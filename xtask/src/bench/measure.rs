@@ -17,6 +17,8 @@ use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+/// Also when a build has put another file in its place.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How often the end of the command is looked for.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -44,8 +46,7 @@ pub(crate) struct Usage {
 
 /// Runs the order in a process of its own, with this environment and no other.
 pub(crate) fn measure(order: &Order, environment: &[(String, String)]) -> Result<Usage> {
-    let program = std::env::current_exe().context("could not find the path of xtask")?;
-    let status = Command::new(&program)
+    let status = Command::new(THIS_PROGRAM)
         .arg("measure")
         .args([&order.stdout, &order.stderr, &order.result])
         .arg(order.limit.as_secs().to_string())
@@ -54,7 +55,7 @@ pub(crate) fn measure(order: &Order, environment: &[(String, String)]) -> Result
         .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("could not start {}", program.display()))?;
+        .with_context(|| format!("could not start {THIS_PROGRAM}"))?;
     ensure!(status.success(), "could not measure `{}`", order.command);
     let result = std::fs::read(&order.result).with_context(|| format!("could not read {}", order.result.display()))?;
     serde_json::from_slice(&result).with_context(|| format!("{} is no measurement", order.result.display()))

@@ -117,6 +117,9 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
         report.recorded.block,
         durability.w,
     ))?;
+    for (site, why) in &report.refusals {
+        out.warn(format_args!("warning: site `{site}` did not take what it was given: {why}"));
+    }
     if report.is_degraded() {
         out.talk(format_args!(
             "degraded: the plan survives the loss of {} sites; bring sites back and run `blockhouse repair`",

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::Code;
-use blockhouse_vault::folder::write_durably;
 use blockhouse_vault::init::{InitError, InitReport, InitRequest, init};
 use clap::Args;
 use serde_json::json;
@@ -56,19 +55,17 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
     let request = InitRequest {
         folder: folder.clone(),
         identity_out: identity_out.clone(),
+        paper_out: (paper_out != Path::new("-")).then(|| paper_out.clone()),
         passphrase,
         sites,
         code: args.code,
         floor_seconds: FLOOR_SECONDS,
     };
     let report = init(request, global.settings()).await?;
-    let words = report.paper.words();
     if paper_out == Path::new("-") {
+        let words = report.paper.words();
         out.record(&json!({ "type": "paper-key", "words": words.as_str() }))?;
         out.line(format_args!("{}", words.as_str()))?;
-    } else {
-        let text = zeroize::Zeroizing::new(format!("{}\n", words.as_str()));
-        write_durably(&paper_out, 0o600, text.as_bytes())?;
     }
     tell(&report, out)?;
     out.talk(format_args!(

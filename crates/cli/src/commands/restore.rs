@@ -123,5 +123,9 @@ fn tell(snapshot: SnapshotId, report: &RestoreReport, seconds: f64, out: &Output
         "damaged": damaged,
         "seconds": seconds,
     }))?;
-    Ok(if report.flaws.is_empty() { Exit::Success } else { Exit::Unreadable })
+    Ok(match (report.unread, report.flaws.is_empty()) {
+        (0, true) => Exit::Success,
+        (0, false) => Exit::Unreadable,
+        _ => Exit::CheckFailed,
+    })
 }

@@ -50,6 +50,11 @@ impl Embedded {
         self.blocking(|home| home.with_store(Access::Write, |store| import_into(store, objects, Store::append))).await
     }
 
+    /// Checks all that the store holds, not only what opening it looks at.
+    pub async fn check(&self) -> Result<(), HomeError> {
+        self.read(check_all).await?.map_err(HomeError::from)
+    }
+
     /// Makes a missing or damaged store anew from all blocks of the ledger, block 0 first. A store that is not damaged
     /// is extended.
     pub async fn rebuild_from<I>(&self, objects: I) -> Result<Rebuilt, HomeError>
@@ -63,11 +68,12 @@ impl Embedded {
         let path = &self.options().path;
         let _alone = lock_folder(path, self.options().wait)?;
         match Store::open(path, Access::Read, self.options().wait, None) {
-            Ok(store) => {
+            Ok(store) if check_all(&store).is_ok() => {
                 drop(store);
                 let imported = self.with_store(Access::Write, |store| import_into(store, objects, Store::append))?;
                 return Ok(Rebuilt { imported, kept: None });
             }
+            Ok(_) => {}
             Err(error) if error.is_healed_by_replay() => {}
             Err(error) => return Err(error.into()),
         }
@@ -77,6 +83,15 @@ impl Embedded {
         let kept = replace(new.path(), path)?;
         Ok(Rebuilt { imported, kept })
     }
+}
+
+/// Reads every block, certificate and transaction receipt once: what opening alone does not look at.
+fn check_all(store: &Store) -> Result<(), StoreError> {
+    for height in 0..=store.height() {
+        store.certificate(height)?;
+        store.receipts(height)?;
+    }
+    Ok(())
 }
 
 /// Writes a new store at `path`; it is durable when this returns.

@@ -18,6 +18,7 @@ use super::store::Stored;
 use super::walker::Tree;
 use super::{BackupError, BackupReport, Run, wall_clock};
 use crate::blocks;
+use crate::chain::chain;
 use crate::folder::Config;
 use crate::index::Index;
 use crate::ledger::{Commit, Recorded};
@@ -62,7 +63,12 @@ impl Run<'_> {
         let recorded = self.ledger.commit(commit).await?;
         self.copy_blocks(&mut published, recorded, copies_needed).await?;
         self.remember_tags(described.sealed.id)?;
+        let mut refusals = done.stored.refusals;
+        for failure in published.failures() {
+            refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
+        }
         Ok(BackupReport {
+            refusals,
             snapshot: described.sealed.id,
             source: self.source,
             recorded,

@@ -53,6 +53,9 @@ pub(super) async fn catch_up(
         if !trusted(&head.entry.writer, &id) {
             continue;
         }
+        if !stripes.settle(presence, &head.entry).await {
+            continue;
+        }
         catalog::admit(&mut index, stripes, &head.entry, &keys).await?;
     }
     let reusable: HashSet<StripeId> = index

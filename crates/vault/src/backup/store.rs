@@ -16,7 +16,7 @@
 mod known;
 mod threads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockhouse_crypto::AccountSecret;
@@ -25,6 +25,7 @@ use blockhouse_pipeline::compress::LevelError;
 use blockhouse_pipeline::domain::DomainKey;
 use blockhouse_pipeline::pack::{BuildPackError, PackKeys};
 use blockhouse_pipeline::shard::ShapeError;
+use blockhouse_sites::SiteName;
 use blockhouse_types::{ChunkId, Code, SessionId, StripeId, VaultId};
 
 use crate::index::IndexError;
@@ -88,6 +89,8 @@ pub(super) struct StoreKeys {
 /// What a session stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
+    /// Sites that did not take a shard, with the first reason.
+    pub(super) refusals: BTreeMap<SiteName, String>,
     /// Every stripe that holds a chunk that was named.
     pub(super) stripes: BTreeSet<StripeId>,
     /// The stripes that were written.
@@ -135,6 +138,7 @@ impl ChunkStore {
         let written = self.threads.finish()?;
         Ok(Stored {
             stripes: self.known.referenced(),
+            refusals: written.refusals,
             written: written.stripes,
             pack_bytes: written.pack_bytes,
             new_bytes: self.new_bytes,

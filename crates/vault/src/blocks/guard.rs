@@ -26,12 +26,20 @@ pub enum GuardError {
         "only {read} sites could be asked whether another host has taken the ledger over, {needed} are needed to be sure"
     )]
     TooFewSites { read: usize, needed: usize },
+    /// A site holds a certified block that this host could not take.
+    #[error(
+        "site {site} holds block {height}, certified by the key of this ledger, which this host does not have: its ledger was set back, or it is forked"
+    )]
+    Ahead { site: SiteName, height: u64 },
     /// Another host has the ledger now.
     #[error(
         "site {site} holds handover {number}, which this host does not know: another host has taken the ledger over"
     )]
     HandedOver { site: SiteName, number: u64 },
 }
+
+/// How many blocks above the head are looked at for one that this host should have.
+const AHEAD: u64 = 1;
 
 /// The guard over `sites`, of which at least `needed` must answer; `ledger` only reads.
 pub fn guard(sites: Arc<Sites>, needed: usize, ledger: Ledger) -> BeforeSeal {
@@ -44,6 +52,13 @@ pub fn guard(sites: Arc<Sites>, needed: usize, ledger: Ledger) -> BeforeSeal {
 async fn check(sites: &Sites, needed: usize, ledger: &Ledger, standing: &Standing) -> Result<(), GuardError> {
     let known = standing.keys.handovers().len() as u64;
     let asked = sites.up().map(async |(_, site)| (site, unknown_handover(site, ledger, known).await));
+    for (_, site) in sites.up() {
+        let next = standing.height + AHEAD;
+        // Another process of this host may have sealed it meanwhile: then it is in the host's own ledger by now.
+        if is_certified_at(site, next, standing).await && ledger.height().await.is_ok_and(|height| height < next) {
+            return Err(GuardError::Ahead { site: site.name().clone(), height: next });
+        }
+    }
     let mut read = 0;
     for (site, answer) in join_all(asked).await {
         match answer {
@@ -53,6 +68,23 @@ async fn check(sites: &Sites, needed: usize, ledger: &Ledger, standing: &Standin
         }
     }
     if read < needed { Err(GuardError::TooFewSites { read, needed }) } else { Ok(()) }
+}
+
+/// True if the site holds a block of that height certified by the key in force.
+async fn is_certified_at(site: &Site, height: u64, standing: &Standing) -> bool {
+    for listed in site.list_all(Prefix::BlocksNear(height)).await.unwrap_or_default() {
+        let ObjectKey::Block { height: found, hash } = listed.key else { continue };
+        if found != height {
+            continue;
+        }
+        let Ok(bytes) = site.get(&listed.key).await else { continue };
+        let Ok(object) = BlockObject::decode(&bytes) else { continue };
+        let place = BlockPlace { chain_id: object.chain_id, height, hash };
+        if object.hash() == hash && object.certificate.verify(&standing.keys.in_force(), &place).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// The number of a genuine handover beyond those that are known; the outer `None` if the site did not answer.

@@ -56,6 +56,8 @@ pub struct ChunkReader {
     packs: VecDeque<(StripeId, Bytes)>,
     asked: BTreeMap<StripeId, u32>,
     runtime: Handle,
+    /// What opens tables again, once, if the index turns out to have holes.
+    keys: Option<PackKeys>,
 }
 
 impl ChunkReader {
@@ -77,6 +79,7 @@ impl ChunkReader {
             }
         }
         Ok(Self {
+            keys,
             store,
             index,
             allowed: stripes.iter().copied().collect(),
@@ -90,6 +93,11 @@ impl ChunkReader {
 
     /// The plain bytes of a chunk.
     pub fn read(&mut self, reference: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
+        if self.locate(&reference.id).is_none()
+            && let Some(keys) = self.keys.take()
+        {
+            self.index_again(&keys);
+        }
         let chunk = reference.id;
         let mut refused = ChunkError::Unknown { chunk };
         for location in self.index.locate(&chunk) {
@@ -102,6 +110,18 @@ impl ChunkReader {
             }
         }
         Err(refused)
+    }
+
+    /// Reads the tables of all stripes again: a block of the index was damaged, and what it named is at the sites all the same.
+    fn index_again(&mut self, keys: &PackKeys) {
+        for stripe in self.allowed.clone() {
+            let admitted = self.runtime.block_on(async {
+                let head = self.store.read_head(&stripe).await.ok()?;
+                catalog::admit(&mut self.index, &self.store, &head.entry, keys).await.ok()
+            });
+            // A stripe that cannot be read now shows so when a chunk of it is asked for.
+            let _ = admitted;
+        }
     }
 
     /// Where a chunk lies, if the index knows one of the snapshot's stripes for it.

@@ -84,7 +84,7 @@ pub async fn open(
     let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
     let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
     let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
-    let manifest_key = manifest_key(vault, unlocked, id).await?;
+    let manifest_key = manifest_key(vault, unlocked, id, &object.sealed_manifest).await?;
     let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
     let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
     let mut index = Index::open(&vault.folder().index())?;
@@ -98,7 +98,18 @@ pub async fn open(
 }
 
 /// Unwraps the manifest key, from the newest wraps that open.
-async fn manifest_key(vault: &Vault, unlocked: &Unlocked, id: SnapshotId) -> Result<Secret, OpenSnapshotError> {
+async fn manifest_key(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    id: SnapshotId,
+    sealed: &[u8],
+) -> Result<Secret, OpenSnapshotError> {
+    let (age, vault_id) = (unlocked.age(), vault.id());
+    // The key that opens the manifest is the one; a copy that gives another is a bad copy.
+    let opens = |bytes: &[u8]| {
+        let key = Wraps::from_bytes(bytes).ok().and_then(|wraps| wraps.open(&age).ok());
+        key.filter(|key| Manifest::open(vault_id, id, key, sealed).is_ok())
+    };
     let mut versions = std::collections::BTreeSet::new();
     for (_, site) in vault.sites().up() {
         for listed in site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default() {
@@ -110,12 +121,16 @@ async fn manifest_key(vault: &Vault, unlocked: &Unlocked, id: SnapshotId) -> Res
     let mut refused = OpenSnapshotError::NoWraps { id };
     for version in versions.into_iter().rev() {
         let key = ObjectKey::Wraps { snapshot: id, version };
+        if let Ok(fetched) = vault.sites().get_any(&key, |bytes| opens(bytes).is_some()).await
+            && let Some(key) = opens(&fetched.bytes)
+        {
+            return Ok(key);
+        }
         let genuine = |bytes: &[u8]| crate::objects::is_genuine(&key, bytes);
         let Ok(fetched) = vault.sites().get_any(&key, genuine).await else { continue };
         let Ok(wraps) = Wraps::from_bytes(&fetched.bytes) else { continue };
-        match wraps.open(&unlocked.age()) {
-            Ok(key) => return Ok(key),
-            Err(error) => refused = error.into(),
+        if let Err(error) = wraps.open(&age) {
+            refused = error.into();
         }
     }
     Err(refused)

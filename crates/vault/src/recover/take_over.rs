@@ -31,7 +31,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), RecoverError> {
 }
 
 /// The bag that the ledger names: the one that was found, or a newer one.
-pub(super) async fn bag_in_force(vault: &Vault, _found: KeyBag, unlocked: &Unlocked) -> Result<KeyBag, RecoverError> {
+pub(super) async fn bag_in_force(vault: &Vault, unlocked: &Unlocked) -> Result<KeyBag, RecoverError> {
     let named = vault.ledger().bag().await?;
     open_bag(vault.sites(), named, unlocked).await.map_err(|source| RecoverError::OldBag { version: named.0, source })
 }

@@ -197,7 +197,8 @@ impl StripeStore {
                     layout.add(holder);
                     continue;
                 }
-                ShardState::Missing | ShardState::SiteDown => continue,
+                // What cannot be read now may be good: it is not for us to remove.
+                ShardState::Missing | ShardState::SiteDown | ShardState::Unreadable(_) => continue,
                 _ => {}
             }
             let Some(site) = self.readable(holder.member) else { continue };

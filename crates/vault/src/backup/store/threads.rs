@@ -1,5 +1,6 @@
 //! The threads behind a chunk store: sealers, one packer, one that codes and writes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -8,6 +9,7 @@ use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::Compressor;
 use blockhouse_pipeline::pack::{Pack, PackBuilder, PackNonces};
 use blockhouse_pipeline::stripe::{StripeSigner, build_stripe};
+use blockhouse_sites::SiteName;
 use blockhouse_types::limits::MIB;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::Rng;
@@ -15,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::{Known, StoreError, StoreKeys};
 use crate::catalog;
+use crate::chain::chain;
 use crate::stripes::StripeStore;
 
 /// How long packs grow. Half of what the format allows: memory holds one that grows and one that is written, with its parity.
@@ -29,8 +32,9 @@ pub(super) struct Fresh {
 }
 
 /// What the threads wrote.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Written {
+    pub(super) refusals: BTreeMap<SiteName, String>,
     pub(super) stripes: u64,
     pub(super) pack_bytes: u64,
 }
@@ -141,6 +145,9 @@ fn write(
         let pack_bytes = bytes.len() as u64;
         let stripe = build_stripe(&coder, signer, bytes)?;
         let written = runtime.block_on(stripes.write(stripe))?;
+        for refusal in written.refused {
+            done.refusals.entry(refusal.site.clone()).or_insert_with(|| chain(&refusal.error));
+        }
         known.arrived(written.entry, catalog::slots(&table))?;
         done.stripes += 1;
         done.pack_bytes += pack_bytes;

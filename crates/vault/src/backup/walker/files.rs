@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - **R1** A file is recognised only if its identity is the recorded one, the record was settled, and every chunk is there.
-//! - **R2** A chunk that several files share is reused unread only if all of them are present and unchanged; so no key of a
-//!   deleted file's bytes stays behind in the next cache.
+//! - **R2** The joined files of a folder are reused unread only if they are the very files of the last backup, each unchanged;
+//!   otherwise all of them are read and cut again. So no chunk with bytes of a file that is gone stays in the next cache.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,15 +45,21 @@ impl Walker<'_> {
         let mut cache = Vec::new();
         let cached = self.cache.folder(key);
         let recognised = Recognised::of(&cached, listing);
+        let is_joined = |found: &Found| found.size < CUT_TARGET as u64;
+        let joined: Vec<ChunkId> = recognised.joined_chunks();
+        // Of the joined files all are reused, or none.
+        let reuses_joined = recognised.has_all_joined && self.store.reuse(&joined);
         let (mut small, mut large) = (Vec::new(), Vec::new());
         for (place, found) in regular_files(listing) {
-            let known = recognised.get(&found.name).filter(|known| self.store.reuse(&known.chunks));
+            let known = recognised.get(&found.name);
+            let known =
+                known.filter(|known| if is_joined(found) { reuses_joined } else { self.store.reuse(&known.chunks) });
             if let Some(known) = known {
                 self.count(found, true);
                 cache.push(known.file.clone());
                 let body = Body::File { content: known.content.clone(), hash: known.file.content_hash };
                 set(&mut entries, place, FileEntry { metadata: found.metadata.clone(), body });
-            } else if found.size < CUT_TARGET as u64 {
+            } else if is_joined(found) {
                 small.push((place, found));
             } else {
                 large.push((place, found));
@@ -293,6 +299,8 @@ impl Slurped {
 /// The files of the last backup that are unchanged, by name.
 struct Recognised {
     files: HashMap<Vec<u8>, Known>,
+    /// Whether the joined files are the very ones of the last backup, each unchanged (R2).
+    has_all_joined: bool,
 }
 
 struct Known {
@@ -305,26 +313,32 @@ impl Recognised {
     fn of(cached: &[CachedFile], listing: &Listing) -> Self {
         let present: HashMap<&[u8], &Found> =
             regular_files(listing).map(|(_, found)| (&found.name[..], found)).collect();
+        let is_joined = |size: u64| size < CUT_TARGET as u64;
         let mut files = HashMap::new();
-        // Whether all files with bytes in a chunk are unchanged (R2).
-        let mut is_whole: HashMap<ChunkId, bool> = HashMap::new();
+        let mut has_all_joined = true;
         for file in cached {
-            let Some((content, chunks)) = decode(file) else { continue };
             let unchanged = present.get(&file.name[..]).is_some_and(|found| found.identity == file.identity);
-            for chunk in &chunks {
-                let whole = is_whole.entry(*chunk).or_insert(true);
-                *whole &= unchanged;
-            }
-            if unchanged {
-                files.insert(file.name.clone(), Known { file: file.clone(), content, chunks });
+            match decode(file).filter(|_| unchanged) {
+                Some((content, chunks)) => {
+                    files.insert(file.name.clone(), Known { file: file.clone(), content, chunks });
+                }
+                None => has_all_joined &= !is_joined(file.identity.size),
             }
         }
-        files.retain(|_, known| known.chunks.iter().all(|chunk| is_whole.get(chunk).copied().unwrap_or(false)));
-        Self { files }
+        // One that was not recorded, for it is new or was too fresh, stands in the same stream.
+        let is_known = |found: &Found| files.contains_key(&found.name);
+        has_all_joined &= regular_files(listing).all(|(_, found)| !is_joined(found.size) || is_known(found));
+        Self { files, has_all_joined }
     }
 
     fn get(&self, name: &[u8]) -> Option<&Known> {
         self.files.get(name)
+    }
+
+    /// Every chunk of the joined files.
+    fn joined_chunks(&self) -> Vec<ChunkId> {
+        let joined = self.files.values().filter(|known| known.file.identity.size < CUT_TARGET as u64);
+        joined.flat_map(|known| known.chunks.iter().copied()).collect()
     }
 }
 
