@@ -148,8 +148,7 @@ impl SystemCall {
 /// `name(arguments) = result …`
 fn call(text: &str, begin: usize, end: usize) -> Option<SystemCall> {
     let (name, rest) = text.split_once('(')?;
-    let (arguments, result) =
-        rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(')').map(|(head, tail)| (head, tail)))?;
+    let (arguments, result) = rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(')'))?;
     let result = result.trim_start_matches([' ', '=']).split([' ', '<']).next()?.parse().ok()?;
     Some(SystemCall { name: name.to_owned(), arguments: split(arguments), result, begin, end })
 }

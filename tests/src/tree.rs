@@ -54,7 +54,10 @@ pub fn plain(root: &Path, mib: usize, seed: u64) {
     write(&root.join("noise.bin"), &noise(mib * MIB, seed));
     write(&root.join("prose.txt"), &prose(300_000, seed + 1));
     for number in 0..20 {
-        write(&root.join(format!("small/{number}.txt")), &prose(500 + 37 * number as usize, seed + 2 + number));
+        write(
+            &root.join(format!("small/{number}.txt")),
+            &prose(500 + 37 * usize::try_from(number).unwrap(), seed + 2 + number),
+        );
     }
 }
 
@@ -173,10 +176,10 @@ fn specials(root: &Path) {
     let attributes: [(&str, &[u8]); 3] =
         [("user.colour", b"green"), ("user.empty", b""), ("user.bytes", &[0, 255, 10])];
     for (name, value) in attributes {
-        rustix::fs::setxattr(&folder.join("attributes"), name, value, XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(folder.join("attributes"), name, value, XattrFlags::empty()).unwrap();
     }
-    rustix::fs::setxattr(&folder.join("private"), "user.folder", b"too", XattrFlags::empty()).unwrap();
-    rustix::fs::mknodat(CWD, &folder.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+    rustix::fs::setxattr(folder.join("private"), "user.folder", b"too", XattrFlags::empty()).unwrap();
+    rustix::fs::mknodat(CWD, folder.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
     if is_root() {
         write(&folder.join("given away"), b"theirs");
         chown(folder.join("given away"), Some(1234), Some(4321)).unwrap();
@@ -184,7 +187,7 @@ fn specials(root: &Path) {
         let null = rustix::fs::makedev(1, 3);
         // A container may forbid devices to its root.
         let _ =
-            rustix::fs::mknodat(CWD, &folder.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), null);
+            rustix::fs::mknodat(CWD, folder.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), null);
     }
 }
 

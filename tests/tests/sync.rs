@@ -20,7 +20,7 @@ const SUMMARY: &str = r#"\"type\":\"summary\""#;
 fn can_trace() -> bool {
     let works = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
     if !works {
-        println!("skipped: strace is not installed or may not trace here");
+        eprintln!("skipped: strace is not installed or may not trace here");
     }
     works
 }

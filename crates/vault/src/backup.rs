@@ -25,7 +25,7 @@ use blockhouse_crypto::{LedgerKey, Secret};
 use blockhouse_homes::HomeError;
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_pipeline::domain::DomainKind;
-use blockhouse_pipeline::manifest::{FactError, SealManifestError};
+use blockhouse_pipeline::manifest::SealManifestError;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_sites::SiteName;
 use blockhouse_sources::files::{CaptureError, FilesSource, OpenSourceError, Options};
@@ -148,9 +148,6 @@ pub enum BackupError {
         #[source]
         source: std::io::Error,
     },
-    /// A fact.
-    #[error("a fact of the snapshot cannot be recorded")]
-    Fact(#[from] FactError),
     /// The manifest.
     #[error("the manifest could not be sealed")]
     Manifest(#[from] SealManifestError),

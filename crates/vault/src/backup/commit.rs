@@ -51,7 +51,7 @@ impl Run<'_> {
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
         let durability = self.durability(stripes, &needed).await?;
         let parent = self.parent().await?;
-        let manifest = self.manifest(&done, parent)?;
+        let manifest = self.manifest(&done, parent);
         let sealed = manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?;
         let list = StripeList::build(&needed).expect("a sorted set is ascending");
         let described = Described { manifest, sealed, list, parent };
@@ -164,7 +164,7 @@ impl Run<'_> {
         Ok(mine.map(|record| record.id))
     }
 
-    fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Result<Manifest, BackupError> {
+    fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Manifest {
         let findings = &done.tree.findings;
         let mut facts = Facts::new();
         facts.set_host(&self.request.host);
@@ -180,7 +180,7 @@ impl Run<'_> {
         if let Some(name) = &self.request.source {
             facts.set_source(name);
         }
-        Ok(Manifest {
+        Manifest {
             source: self.source,
             domain: done.domain.kind(),
             id_subkey: done.domain.id_subkey().clone(),
@@ -190,7 +190,7 @@ impl Run<'_> {
             entries: done.tree.entries.entries,
             entries_root: done.tree.entries.root,
             facts,
-        })
+        }
     }
 
     /// A commitment to a tag that those with the index key can recognise.

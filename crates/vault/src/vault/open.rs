@@ -134,7 +134,7 @@ impl Vault {
     /// Makes a missing or damaged ledger anew from the first site whose blocks give one.
     async fn heal(&mut self) -> Result<(), OpenError> {
         let damage = match self.home.check().await {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(error) if error.is_healed_by_replay() => error,
             Err(error) => return Err(error.into()),
         };

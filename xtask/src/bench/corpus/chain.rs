@@ -112,11 +112,15 @@ impl Chain {
     }
 
     /// A busy address more than half of the time, and some of them far more often than others.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number from 0 to below 1500"
+    )]
     fn script(&mut self) -> Vec<u8> {
         if self.entropy.chance(55) {
-            let end = self.entropy.index(BUSY_ADDRESSES) + 1;
-            let end = self.entropy.index(end) + 1;
-            let choice = self.entropy.index(end);
+            let choice = (self.entropy.unit().powi(3) * BUSY_ADDRESSES as f64) as usize;
             self.busy.get(choice).cloned().unwrap_or_default()
         } else {
             pay_to(&self.entropy.bytes(20))

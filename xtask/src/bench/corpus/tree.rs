@@ -1,40 +1,45 @@
-//! Many small files, seven of ten text, with sizes as they occur: many tiny, few large. One symbolic and one hard link.
+//! Many small files as people have them: the sources of Blockhouse's own dependencies, which are at hand wherever it is
+//! built and the same everywhere, since `Cargo.lock` pins them.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use super::{Entropy, create, text};
+use super::{Entropy, create};
+use crate::process;
 
-const FOLDERS: u64 = 97;
+/// Larger files are left out.
+const FILE_MAX: u64 = 256 << 10;
+/// The time of every file.
+const MODIFIED: Duration = Duration::from_secs(1_700_000_000);
 
-pub(crate) fn generate(folder: &Path, total: u64, count: u64) -> Result<()> {
-    let mut entropy = Entropy::new(11);
-    for number in 0..count {
-        let path = path_of(folder, number);
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
-        let content = content(total / count.max(1), &mut entropy);
-        let mut file = create(&path)?;
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number);
-        file.write_all(&content)
-            .and_then(|()| file.set_modified(modified))
-            .with_context(|| format!("could not write {}", path.display()))?;
+/// Copies package after package until there are `total` bytes, or no more packages.
+pub(crate) fn generate(folder: &Path, total: u64) -> Result<()> {
+    let mut copied = 0;
+    for package in packages()? {
+        if copied >= total {
+            break;
+        }
+        let name = package.file_name().context("a package has no name")?;
+        for file in files_below(&package)? {
+            copied += copy(&package.join(&file), &folder.join(name).join(&file))?;
+        }
     }
-    fs::hard_link(path_of(folder, 0), folder.join("hard-link"))
-        .and_then(|()| std::os::unix::fs::symlink("000", folder.join("symbolic-link")))
-        .with_context(|| format!("could not make links in {}", folder.display()))
+    ensure!(copied > 0, "the sources of the dependencies were not found");
+    Ok(())
 }
 
 /// One file of a hundred gets 40 bytes in its middle; every twentieth is copied with another beginning.
 pub(crate) fn change(folder: &Path) -> Result<()> {
     let mut entropy = Entropy::new(12);
-    let files = (0..1_000_000).take_while(|number| path_of(folder, *number).exists()).count();
-    for _ in 0..(files / 100).max(1) {
-        let path = path_of(folder, entropy.below(files as u64));
+    let files = files_below(folder)?;
+    let any = |entropy: &mut Entropy| files.get(entropy.index(files.len())).context("the folder holds no file");
+    for _ in 0..(files.len() / 100).max(1) {
+        let path = folder.join(any(&mut entropy)?);
         let mut content = read(&path)?;
         let at = entropy.index(content.len() + 1);
         content.splice(at..at, entropy.bytes(40));
@@ -42,8 +47,8 @@ pub(crate) fn change(folder: &Path) -> Result<()> {
     }
     let new = folder.join("new");
     fs::create_dir_all(&new).with_context(|| format!("could not make {}", new.display()))?;
-    for number in 0..(files / 20).max(1) {
-        let old = read(&path_of(folder, entropy.below(files as u64)))?;
+    for number in 0..(files.len() / 20).max(1) {
+        let old = read(&folder.join(any(&mut entropy)?))?;
         let path = new.join(format!("{number:05}"));
         let content = [entropy.bytes(old.len() / 2), old].concat();
         create(&path)?.write_all(&content).with_context(|| format!("could not write {}", path.display()))?;
@@ -51,22 +56,55 @@ pub(crate) fn change(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn path_of(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{:03}/{number:06}", number % FOLDERS))
+/// The folders of all dependencies that come from a registry, by name and version.
+fn packages() -> Result<Vec<PathBuf>> {
+    let output = process::cargo("metadata --format-version 1 --locked")?.output().context("could not start cargo")?;
+    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
+    let outside = packages.iter().filter(|package| package.get("source").is_some_and(Value::is_string));
+    let folders = outside.filter_map(|package| Path::new(package.get("manifest_path")?.as_str()?).parent());
+    let mut folders: Vec<_> = folders.map(Path::to_owned).collect();
+    folders.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Ok(folders)
+}
+
+/// All regular files below a folder, relative to it, in the order of their paths.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut waiting, mut files) = (vec![PathBuf::new()], Vec::new());
+    while let Some(below) = waiting.pop() {
+        let listed = folder.join(&below);
+        let entries = fs::read_dir(&listed).with_context(|| format!("could not list {}", listed.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("could not list {}", listed.display()))?;
+            let kind = entry.file_type().with_context(|| format!("could not list {}", listed.display()))?;
+            let path = below.join(entry.file_name());
+            if kind.is_dir() {
+                waiting.push(path);
+            } else if kind.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Copies content and nothing else, so that the copy is the same everywhere; returns its length.
+fn copy(from: &Path, to: &Path) -> Result<u64> {
+    let content = read(from)?;
+    if content.len() as u64 > FILE_MAX {
+        return Ok(0);
+    }
+    let parent = to.parent().context("a file has no folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
+    let mut file = create(to)?;
+    file.write_all(&content)
+        .and_then(|()| file.set_modified(SystemTime::UNIX_EPOCH + MODIFIED))
+        .with_context(|| format!("could not write {}", to.display()))?;
+    Ok(content.len() as u64)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("could not read {}", path.display()))
-}
-
-/// A length with an exponential distribution around the mean.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a length that is right to a few bytes"
-)]
-fn content(mean: u64, entropy: &mut Entropy) -> Vec<u8> {
-    let length = (-(1.0 - entropy.unit()).ln() * mean as f64) as usize + 16;
-    if entropy.chance(70) { text(length / 5, entropy) } else { entropy.bytes(length) }
 }

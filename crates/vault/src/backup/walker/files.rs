@@ -11,7 +11,7 @@ use std::sync::Arc;
 use blockhouse_crypto::hash::ContentHasher;
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::tree::Body;
-use blockhouse_sources::files::{Entry as Listed, FileReader, Folder, Found, Listing, ReadError, Unreadable};
+use blockhouse_sources::files::{Entry as Listed, FileReader, Folder, Found, Identity, Listing, ReadError, Unreadable};
 use blockhouse_types::limits::{CUT_TARGET, MIB};
 use blockhouse_types::{ChunkId, Decoder, Encoder, EntryKind};
 
@@ -216,20 +216,27 @@ impl Walker<'_> {
         let Read { found, hash, sink } = read;
         let (content, chunks) = sink.finish(self.cutter, self.store)?;
         self.count(&found, false);
-        // A file that changed a moment ago can change again unseen: it is read again next time.
-        if found.identity.is_settled(self.started) {
-            let mut encoder = Encoder::new();
-            content.encode(&mut encoder);
-            cache.push(CachedFile {
-                name: found.name.clone(),
-                identity: found.identity,
-                content: encoder.finish(),
-                deep_chunks: if content.depth() > 0 { chunks } else { Vec::new() },
-                content_hash: hash,
-            });
-        }
+        let mut encoder = Encoder::new();
+        content.encode(&mut encoder);
+        cache.push(CachedFile {
+            name: found.name.clone(),
+            identity: self.recorded(&found),
+            content: encoder.finish(),
+            deep_chunks: if content.depth() > 0 { chunks } else { Vec::new() },
+            content_hash: hash,
+        });
         set(entries, place, FileEntry { metadata: found.metadata, body: Body::File { content, hash } });
         Ok(())
+    }
+
+    /// The identity to recognise a file by. One that changed a moment ago can change again unseen: it gets an identity that no
+    /// file has, and is read again next time. It is recorded all the same, for its neighbours share its chunks (R2).
+    fn recorded(&self, found: &Found) -> Identity {
+        let mut identity = found.identity;
+        if !identity.is_settled(self.started) {
+            identity.ctime.seconds = i64::MIN;
+        }
+        identity
     }
 
     fn fail(&mut self, place: Place, unreadable: &Unreadable, entries: &mut [Option<FileEntry>]) {
