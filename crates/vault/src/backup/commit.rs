@@ -1,4 +1,4 @@
-//! From a stored tree to an acknowledged snapshot: steps 4 to 9 of the write order.
+//! From a stored tree to an acknowledged snapshot: steps 4 to 8 of the write order.
 
 use std::sync::Arc;
 

@@ -121,7 +121,7 @@ impl Vault {
     pub(crate) fn embedded(&self, key: Option<Arc<LedgerKey>>) -> Embedded {
         let reader = Embedded::new(Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock)));
         let ledger = Ledger::new(blockhouse_homes::provider::reader(reader), &self.config.ledger);
-        // With the operator's word for it, one site less than promised is enough to go on.
+        // With the operator's word for it no site has to answer: he says that no other host has taken the ledger over.
         let needed = if self.settings.accept_risk { 0 } else { usize::from(self.plan().w) + 1 };
         Embedded::new(Options {
             key,
