@@ -13,4 +13,5 @@ pub mod targets;
 
 pub use drive::{Budget, Count, Failure, drive, input};
 pub use mutate::mutate;
+pub use seeds::package;
 pub use target::{Target, Verdict};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use blockhouse_fuzz::{Budget, Target, drive, input, targets};
+use blockhouse_fuzz::{Budget, Target, drive, input, package, targets};
 use nix::sys::resource::{Resource, setrlimit};
 
 /// Address space of a worker. Inputs have a mebibyte at most: who needs more than this believed a length.
@@ -163,7 +163,7 @@ fn watch(target: &'static Target, seed: u64, current: &AtomicU64) {
 }
 
 fn keep(target: &Target, seed: u64, run: u64, input: &[u8]) -> Result<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("failures");
+    let folder = package().join("failures");
     std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let path = folder.join(format!("{}-{seed}-{run}", target.name));
     std::fs::write(&path, input).with_context(|| format!("could not write {}", path.display()))?;

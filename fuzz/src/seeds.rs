@@ -1,13 +1,19 @@
 //! Where seeds come from: the golden files of every format, as they are checked in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+/// The folder of this package in the checkout that cargo was called in, which need not be the one this was built in.
+#[must_use]
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
+
 /// `crates/<name>`.
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(name)
+    package().join("../crates").join(name)
 }
 
 /// A golden file of version 1.

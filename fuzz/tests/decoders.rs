@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use blockhouse_fuzz::{Verdict, targets};
+use blockhouse_fuzz::{Verdict, package, targets};
 
 /// The crates that see outside bytes before anything has checked them.
 const CRATES: [&str; 6] = ["types", "crypto", "pipeline", "ledger", "sites", "sources"];
@@ -29,7 +29,7 @@ const NOT_DECODERS: [(&str, &str); 5] = [
 
 /// `crate/file.rs::function` of everything that looks like a decoder.
 fn decoders() -> BTreeSet<String> {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let crates = package().join("../crates");
     let mut found = BTreeSet::new();
     for name in CRATES {
         let source = crates.join(name).join("src");
@@ -81,7 +81,7 @@ fn every_decoder_is_fed_by_a_target() {
 
 #[test]
 fn what_a_target_names_exists() {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let crates = package().join("../crates");
     for name in targets::ALL.iter().flat_map(|target| target.decoders).chain(NOT_DECODERS.iter().map(|(name, _)| name))
     {
         let (file, function) = name.split_once("::").unwrap();

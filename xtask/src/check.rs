@@ -46,12 +46,12 @@ fn dependencies(advisories: &mut Advisories) -> Result<()> {
         command
     };
     let root = process::root()?;
-    process::call(check(&["bans", "licenses", "sources"]).current_dir(root))?;
+    process::call(check(&["bans", "licenses", "sources"]).current_dir(&root))?;
     // cargo-deny has one exit code for "found" and "not fetched": fetching alone tells them apart.
-    let fetched = Command::new(&deny).args(["fetch", "db"]).current_dir(root).status();
+    let fetched = Command::new(&deny).args(["fetch", "db"]).current_dir(&root).status();
     if fetched.context("could not start cargo-deny")?.success() {
         *advisories = Advisories::Checked;
-        process::call(check(&["--disable-fetch", "advisories"]).current_dir(root))?;
+        process::call(check(&["--disable-fetch", "advisories"]).current_dir(&root))?;
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::process;
+
 /// File name to content, of one folder of built contracts.
 type Built = BTreeMap<String, Vec<u8>>;
 
@@ -37,8 +39,7 @@ pub(crate) fn test() -> Result<()> {
 }
 
 fn folder() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
-    Ok(root.join("contracts"))
+    Ok(process::root()?.join("contracts"))
 }
 
 /// Installs the pinned packages, unless they are what the lock file asks for already: then no network is needed.

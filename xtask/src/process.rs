@@ -6,9 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// The root of the repository.
-pub(crate) fn root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")
+/// The root of the repository this was started from. Asked at run time: two checkouts may share one target folder, and
+/// cargo then runs the program that the other one built.
+pub(crate) fn root() -> Result<PathBuf> {
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Ok(Path::new(&xtask).parent().context("xtask has no parent folder")?.to_owned())
 }
 
 /// Where cargo builds: `CARGO_TARGET_DIR`, else where it built this program, whatever made it choose that folder.
