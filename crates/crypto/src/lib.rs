@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod account;
+pub mod commitment;
+pub mod file_proof;
 pub mod hash;
 pub mod identity;
 pub mod ledger_key;
@@ -12,6 +14,8 @@ pub mod seal;
 mod secret;
 
 pub use account::{AccountSecret, SignatureError};
+pub use commitment::{Commitment, PlainRoot, manifest_key_hash};
+pub use file_proof::{FileProof, FileProofError};
 pub use hash::{Context, keccak256};
 pub use identity::Identity;
 pub use ledger_key::LedgerKey;

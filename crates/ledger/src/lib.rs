@@ -32,7 +32,7 @@ pub use evm::ViewError;
 pub use execute::{BuildError, Executed, ImportError, build, import};
 pub use fingerprint::TrustRoot;
 pub use genesis::{Fork, Genesis};
-pub use receipt::{CheckError, Checked, FileProof, ParseError, Receipt, ReceiptParts};
+pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
 pub use state::{AccountRecord, MemoryState, StateChanges, StateView};

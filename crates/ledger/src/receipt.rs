@@ -18,11 +18,13 @@ use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolEvent;
+use blockhouse_crypto::FileProof;
 use blockhouse_types::{BlockHash, Fingerprint, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 pub use check::{CheckError, Checked};
-pub use file::{FileError, FileFacts, FileProof};
+use file::WrittenProof;
+pub use file::{FileError, FileFacts};
 
 use crate::certificate::Certificate;
 use crate::contracts::Vault;
@@ -58,7 +60,7 @@ pub struct Receipt {
     log_index: u64,
     snapshot: B256,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    file: Option<FileProof>,
+    file: Option<WrittenProof>,
 }
 
 /// What a receipt is made from.
@@ -127,7 +129,7 @@ impl Receipt {
             proof: prove_receipt(parts.receipts, transaction as u64),
             log_index: log as u64,
             snapshot: B256::new(parts.snapshot.to_bytes()),
-            file: parts.file.clone(),
+            file: parts.file.clone().map(WrittenProof::from),
         })
     }
 

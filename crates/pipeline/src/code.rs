@@ -18,6 +18,16 @@ const COLUMN_BYTES: usize = 256 * 1024;
 /// The least width of a column, so that narrow ones do not cost more in calls than they save.
 const COLUMN_MIN: usize = 1024;
 
+/// True if this processor has the instructions that the code's vectors are compiled for: on x86-64 those of Haswell (2013).
+///
+/// Without them the first stripe would end the process by a signal; ask before.
+pub fn processor_suffices() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    true
+}
+
 /// One run as reconstruction sees it.
 #[derive(Debug)]
 pub enum Run<'a> {

@@ -7,7 +7,6 @@ pub mod compress;
 pub mod content;
 pub mod cut;
 pub mod domain;
-pub mod file_proof;
 pub mod host_secrets;
 pub mod key_bag;
 pub mod manifest;

@@ -1,6 +1,6 @@
 //! The manifest: what a snapshot is made of, and what its id commits to.
 //!
-//! - **Owns** the manifest's bytes, its facts, its seal, the plain root and the snapshot id.
+//! - **Owns** the manifest's bytes, its facts, its seal, and what of it the snapshot id commits to.
 //! - **Does not** make trees or wrap manifest keys.
 //!
 //! # Invariants
@@ -12,22 +12,21 @@
 //!
 //! Format: `docs/design/manifests.md`, section *Manifest*.
 
-mod commitment;
 mod facts;
 #[cfg(test)]
 mod tests;
 
 use blockhouse_crypto::hash::{derive, hash};
 use blockhouse_crypto::seal::{self, NONCE_LEN};
-use blockhouse_crypto::{OpenError, Secret};
+use blockhouse_crypto::{Commitment, FileProof, FileProofError, OpenError, PlainRoot, Secret, manifest_key_hash};
 use blockhouse_types::limits::MANIFEST_MAX;
 use blockhouse_types::{DecodeError, Decoder, Encoder, EntriesRoot, SnapshotId, SourceId, VaultId};
 
-pub use commitment::{Commitment, PlainRoot, manifest_key_hash};
 pub use facts::{FactError, Facts};
 
 use crate::content::Content;
 use crate::domain::DomainKind;
+use crate::tree::WatchedLeaf;
 
 const MAGIC: [u8; 4] = *b"BHMF";
 
@@ -123,6 +122,14 @@ impl Manifest {
     /// The snapshot id.
     pub fn snapshot_id(&self, vault: VaultId, manifest_key: &Secret) -> SnapshotId {
         self.commitment(vault, manifest_key).snapshot_id()
+    }
+
+    /// The proof of a leaf that was watched while the tree was read again.
+    pub fn prove(&self, vault: VaultId, manifest_key: &Secret, leaf: WatchedLeaf) -> Result<FileProof, FileProofError> {
+        let WatchedLeaf { path, facts, salt, index, siblings } = leaf;
+        let commitment = self.commitment(vault, manifest_key);
+        let proof = FileProof { path, facts: facts.to_bytes(), salt, leaf: index, siblings, commitment };
+        proof.snapshot_id().map(|_| proof)
     }
 
     /// Seals the manifest. The nonce must be fresh and random.

@@ -1,7 +1,7 @@
 //! The tree of a snapshot: entries of listings, and one committed leaf per entry.
 //!
-//! - **Owns** the bytes of an entry ([`Entry`]) and of a listing ([`ListingWriter`], [`ListingReader`]), the facts
-//!   that a leaf commits to ([`EntryFacts`]) and the Merkle tree over them ([`EntryLeaves`]).
+//! - **Owns** the bytes of an entry ([`Entry`]) and of a listing ([`ListingWriter`], [`ListingReader`]), and the Merkle
+//!   tree over their leaves ([`EntryLeaves`]).
 //! - **Does not** read file systems, nor store the content that entries point at.
 //!
 //! # Invariants
@@ -12,14 +12,11 @@
 //! Format: `docs/design/manifests.md`, sections *Tree* and *Leaves*.
 
 mod entry;
-mod facts;
 mod leaves;
 mod listing;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{Body, Device, Entry, EntryError, is_name};
-pub use facts::EntryFacts;
-pub(crate) use leaves::leaf_hash;
-pub use leaves::{EntriesCommitment, EntryLeaves, WatchedLeaf, entry_tree};
+pub use leaves::{EntriesCommitment, EntryLeaves, WatchedLeaf};
 pub use listing::{ListingReader, ListingWriter};

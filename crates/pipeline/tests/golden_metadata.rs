@@ -13,15 +13,16 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use blockhouse_crypto::hash::content;
-use blockhouse_crypto::{AccountSecret, AgeIdentity, Identity, PaperKey, RecipientSet, Role, Secret};
+use blockhouse_crypto::{
+    AccountSecret, AgeIdentity, Commitment, FileProof, Identity, PaperKey, PlainRoot, RecipientSet, Role, Secret,
+};
 use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::compress::Codec;
 use blockhouse_pipeline::content::{Closing, Content, ContentBuilder, Extent};
 use blockhouse_pipeline::domain::{DomainKind, VaultSecret};
-use blockhouse_pipeline::file_proof::FileProof;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::{BagSite, KeyBag, SealedBag};
-use blockhouse_pipeline::manifest::{Commitment, Facts, Manifest, PlainRoot, SealedManifest};
+use blockhouse_pipeline::manifest::{Facts, Manifest, SealedManifest};
 use blockhouse_pipeline::readers_map::{MappedChunk, MappedStripe, ReadersMap};
 use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::stripe_list::{StripeList, read_list};
@@ -231,7 +232,7 @@ fn host_secrets() -> HostSecrets {
 }
 
 fn file_proof() -> FileProof {
-    FileProof::build(&manifest(), VAULT, &MANIFEST_KEY, commitment().watched.unwrap()).unwrap()
+    manifest().prove(VAULT, &MANIFEST_KEY, commitment().watched.unwrap()).unwrap()
 }
 
 fn hex0(bytes: impl AsRef<[u8]>) -> String {

@@ -2,6 +2,13 @@
 //!
 //! Format: `docs/design/manifests.md`, section *Tree*.
 
+mod facts;
+
+use crate::encoding::{DecodeError, Decoder, Encoder};
+use crate::limits::NANOSECONDS_MAX;
+
+pub use facts::{EntryFacts, decode_mode_and_owner};
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -62,6 +69,20 @@ pub struct Timestamp {
     pub seconds: i64,
     /// Nanoseconds after `seconds`, below 1,000,000,000.
     pub nanoseconds: u32,
+}
+
+impl Timestamp {
+    /// Appends the twelve bytes of the formats.
+    pub fn encode(self, encoder: &mut Encoder) {
+        encoder.i64(self.seconds).u32(self.nanoseconds);
+    }
+
+    /// Reads what [`Timestamp::encode`] wrote.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let (seconds, nanoseconds) = (decoder.i64()?, decoder.u32()?);
+        decoder.limit("nanoseconds", nanoseconds.into(), NANOSECONDS_MAX.into())?;
+        Ok(Self { seconds, nanoseconds })
+    }
 }
 
 /// The identity of a file that has several names.

@@ -9,7 +9,7 @@ pub mod limits;
 
 pub use code::{Code, CodeError, Durability, ShardIndex};
 pub use encoding::{DecodeError, Decoder, Encoder, Magic};
-pub use entry::{Attribute, EntryKind, Link, Metadata, Timestamp};
+pub use entry::{Attribute, EntryFacts, EntryKind, Link, Metadata, Timestamp, decode_mode_and_owner};
 pub use ids::{
     Account, BagHash, BlockHash, ChunkId, EntriesRoot, Fingerprint, IdError, ListHash, ObjectHash, RecipientId,
     RecipientSetHash, SessionId, ShardRoot, SiteId, SnapshotId, SourceId, StripeId, VaultId,

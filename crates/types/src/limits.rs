@@ -30,6 +30,10 @@ pub const SHARDS_MAX: usize = 255;
 pub const EXTENTS_INLINE_MAX: usize = 4096;
 /// How often a list of extents may itself be stored as content.
 pub const EXTENTS_DEPTH_MAX: u8 = 4;
+/// The greatest mode of an entry: permission bits with set-id and sticky.
+pub const MODE_MAX: u32 = 0o7777;
+/// The greatest number of nanoseconds after a whole second.
+pub const NANOSECONDS_MAX: u32 = 999_999_999;
 /// The greatest length of a name in a tree.
 pub const NAME_MAX: usize = 4095;
 /// The greatest length of one entry of a listing.

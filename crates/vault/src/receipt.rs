@@ -2,10 +2,9 @@
 //!
 //! Format: `docs/design/receipts.md`.
 
-use alloy_primitives::B256;
+use blockhouse_crypto::{FileProof, FileProofError};
 use blockhouse_homes::HomeError;
 use blockhouse_ledger::receipt::{NoCommit, Receipt};
-use blockhouse_pipeline::file_proof::{FileProof, FileProofError};
 use blockhouse_pipeline::tree::{Entry, EntryLeaves};
 use blockhouse_sources::files::decode_root_name;
 
@@ -66,7 +65,7 @@ pub async fn of_file(
             Ok::<bool, ReadTreeError>(true)
         })?;
         let watched = leaves.finish().watched.ok_or(MakeReceiptError::NoEntry { path: wanted })?;
-        Ok(FileProof::build(&opened.manifest, id, &opened.manifest_key, watched)?)
+        Ok(opened.manifest.prove(id, &opened.manifest_key, watched)?)
     };
     let proof = tokio::task::spawn_blocking(work).await.map_err(MakeReceiptError::Stopped)??;
     make(vault, known, Some(proof)).await
@@ -92,27 +91,5 @@ pub fn full_path(roots: &[Entry], wanted: &[u8]) -> Vec<u8> {
 
 async fn make(vault: &Vault, known: &Known, file: Option<FileProof>) -> Result<Receipt, MakeReceiptError> {
     let evidence = vault.home().evidence(known.record.transaction).await?;
-    let file = file.map(on_paper);
     Ok(Receipt::from_parts(&evidence.receipt_parts(known.record.id, file))?)
-}
-
-/// The proof as the receipt writes it.
-fn on_paper(proof: FileProof) -> blockhouse_ledger::FileProof {
-    let FileProof { path, facts, salt, leaf, siblings, commitment } = proof;
-    blockhouse_ledger::FileProof {
-        path: path.into(),
-        facts: facts.into(),
-        salt: B256::new(salt),
-        leaf,
-        siblings: siblings.into_iter().map(B256::new).collect(),
-        entries: commitment.plain.entries,
-        entries_root: B256::new(commitment.plain.entries_root.to_bytes()),
-        tree_root: B256::new(commitment.plain.tree_root),
-        fact_count: commitment.plain.fact_count,
-        facts_root: B256::new(commitment.plain.facts_root),
-        source: B256::new(commitment.source.to_bytes()),
-        snapshot_salt: B256::new(commitment.snapshot_salt),
-        manifest_key_hash: B256::new(commitment.manifest_key_hash),
-        vault_id: B256::new(commitment.vault.to_bytes()),
-    }
 }

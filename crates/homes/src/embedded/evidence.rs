@@ -2,9 +2,10 @@
 
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::B256;
+use blockhouse_crypto::FileProof;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::genesis::Genesis;
-use blockhouse_ledger::receipt::{FileProof, ReceiptParts};
+use blockhouse_ledger::receipt::ReceiptParts;
 use blockhouse_types::{BlockHash, SnapshotId};
 
 use super::error::HomeError;

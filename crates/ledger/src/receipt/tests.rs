@@ -5,9 +5,10 @@ use alloy_primitives::{Address, B256, Bytes, TxKind};
 use alloy_sol_types::{SolCall, SolConstructor};
 use blockhouse_crypto::hash::{content, hash, hash_parts};
 use blockhouse_crypto::merkle::Tree;
-use blockhouse_types::{Encoder, EntryKind, SnapshotId};
+use blockhouse_crypto::{Commitment, FileProof, PlainRoot};
+use blockhouse_types::{Encoder, EntriesRoot, EntryKind, SnapshotId, SourceId, VaultId};
 
-use super::{CheckError, FileError, FileProof, Receipt, ReceiptParts};
+use super::{CheckError, FileError, Receipt, ReceiptParts};
 use crate::certificate::{BlockPlace, Certificate};
 use crate::contracts::Vault;
 use crate::execute::Executed;
@@ -320,20 +321,18 @@ fn file_proof(leaf: usize) -> (B256, FileProof) {
     let snapshot =
         hash_parts("blockhouse v1 snapshot", [&vault_id[..], SOURCE.as_slice(), &salt_of_snapshot, &plain, &key_hash]);
     let proof = FileProof {
-        path: Bytes::copy_from_slice(names[leaf]),
-        facts: facts(names[leaf]).into(),
-        salt: B256::new(salt(leaf)),
+        path: names[leaf].to_vec(),
+        facts: facts(names[leaf]),
+        salt: salt(leaf),
         leaf: leaf as u64,
-        siblings: tree.path(&leaves, leaf).unwrap().into_iter().map(B256::new).collect(),
-        entries: 5,
-        entries_root: B256::new(root),
-        tree_root: B256::new(tree_root),
-        fact_count: 2,
-        facts_root: B256::new(facts_root),
-        source: SOURCE,
-        snapshot_salt: B256::new(salt_of_snapshot),
-        manifest_key_hash: B256::new(key_hash),
-        vault_id: B256::new(vault_id),
+        siblings: tree.path(&leaves, leaf).unwrap(),
+        commitment: Commitment {
+            vault: VaultId::new(vault_id),
+            source: SourceId::new(SOURCE.0),
+            snapshot_salt: salt_of_snapshot,
+            plain: PlainRoot { tree_root, entries: 5, entries_root: EntriesRoot::new(root), fact_count: 2, facts_root },
+            manifest_key_hash: key_hash,
+        },
     };
     (B256::new(snapshot), proof)
 }
@@ -349,7 +348,7 @@ fn a_file_is_proved_by_its_content_alone() {
         let bytes = receipt(&world, &made, snapshot, Some(proof)).to_bytes();
         let checked = Receipt::parse(&bytes).unwrap().check(Some(fingerprint)).unwrap();
         let file = checked.file.unwrap();
-        assert_eq!((file.path.as_slice(), file.kind, file.mode), (name, EntryKind::File, 0o644));
+        assert_eq!((file.path.as_slice(), file.entry.kind, file.entry.mode), (name, EntryKind::File, 0o644));
         file.check_file(name.len() as u64, &content(name)).unwrap();
         assert_eq!(file.check_file(name.len() as u64, &content(b"other")), Err(FileError::Content));
         assert!(matches!(file.check_file(1, &content(name)), Err(FileError::Length { .. })));

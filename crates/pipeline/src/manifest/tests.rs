@@ -1,9 +1,8 @@
-use blockhouse_types::EntryKind;
-use blockhouse_types::Timestamp;
+use blockhouse_crypto::file_proof::entry_tree;
+use blockhouse_types::{EntryFacts, EntryKind, Timestamp};
 
 use super::*;
-use crate::file_proof::FileProof;
-use crate::tree::{EntryFacts, EntryLeaves};
+use crate::tree::EntryLeaves;
 
 const VAULT: VaultId = VaultId::new([9; 32]);
 
@@ -125,9 +124,9 @@ fn equal_trees_share_no_leaf_root_or_id() {
 #[test]
 fn a_proof_shows_one_file_and_the_number_of_entries() {
     let manifest = manifest(&key(1), 1);
-    let proof = FileProof::build(&manifest, VAULT, &key(1), leaves(&key(1), "a/c").watched.unwrap()).unwrap();
+    let proof = manifest.prove(VAULT, &key(1), leaves(&key(1), "a/c").watched.unwrap()).unwrap();
     assert_eq!(proof.snapshot_id().unwrap(), manifest.snapshot_id(VAULT, &key(1)));
-    let tree = crate::tree::entry_tree();
+    let tree = entry_tree();
     for salt in [[0; 32], proof.salt] {
         let mut guess = Encoder::new();
         guess.raw(&salt).bytes(b"d").bytes(&facts_of(3).to_bytes());

@@ -1,14 +1,11 @@
 //! One entry of a listing and its record.
 
-use blockhouse_types::limits::{NAME_MAX, RECORD_MAX};
-use blockhouse_types::{Attribute, DecodeError, Decoder, Encoder, EntryKind, Link, Metadata, Timestamp};
+use blockhouse_types::limits::{MODE_MAX, NAME_MAX, NANOSECONDS_MAX, RECORD_MAX};
+use blockhouse_types::{
+    Attribute, DecodeError, Decoder, Encoder, EntryFacts, EntryKind, Link, Metadata, Timestamp, decode_mode_and_owner,
+};
 
-use super::EntryFacts;
 use crate::content::Content;
-
-/// The bits that a mode may have.
-const MODE_MAX: u32 = 0o7777;
-const NANOSECONDS_MAX: u32 = 999_999_999;
 
 /// The number of a device file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +208,7 @@ fn decode_device(decoder: &mut Decoder<'_>) -> Result<Device, DecodeError> {
 fn encode_metadata(encoder: &mut Encoder, metadata: &Metadata) {
     let Metadata { mode, uid, gid, user, group, mtime, link, attributes } = metadata;
     encoder.varint((*mode).into()).varint((*uid).into()).varint((*gid).into()).bytes(user).bytes(group);
-    encoder.i64(mtime.seconds).u32(mtime.nanoseconds);
+    mtime.encode(encoder);
     encoder.option(*link, |encoder, link| {
         encoder.varint(link.device).varint(link.inode);
     });
@@ -224,7 +221,7 @@ fn decode_metadata(decoder: &mut Decoder<'_>) -> Result<Metadata, DecodeError> {
     let (mode, uid, gid) = decode_mode_and_owner(decoder)?;
     let user = decoder.bytes("user name", NAME_MAX)?.to_vec();
     let group = decoder.bytes("group name", NAME_MAX)?.to_vec();
-    let mtime = decode_time(decoder)?;
+    let mtime = Timestamp::decode(decoder)?;
     let link = decoder.option(|decoder| Ok(Link { device: decoder.varint()?, inode: decoder.varint()? }))?;
     let attributes = decoder.list("attributes", RECORD_MAX, |decoder| {
         let name = decoder.bytes("attribute's name", RECORD_MAX)?.to_vec();
@@ -234,21 +231,4 @@ fn decode_metadata(decoder: &mut Decoder<'_>) -> Result<Metadata, DecodeError> {
         return Err(decoder.not_canonical("attributes are not in ascending order of distinct names"));
     }
     Ok(Metadata { mode, uid, gid, user, group, mtime, link, attributes })
-}
-
-pub(super) fn decode_time(decoder: &mut Decoder<'_>) -> Result<Timestamp, DecodeError> {
-    let (seconds, nanoseconds) = (decoder.i64()?, decoder.u32()?);
-    decoder.limit("nanoseconds", nanoseconds.into(), NANOSECONDS_MAX.into())?;
-    Ok(Timestamp { seconds, nanoseconds })
-}
-
-/// A varint of at most `limit`.
-fn number(decoder: &mut Decoder<'_>, field: &'static str, limit: u32) -> Result<u32, DecodeError> {
-    let value = decoder.varint()?;
-    decoder.limit(field, value, limit.into())?;
-    u32::try_from(value).map_err(|_| decoder.not_canonical("a number does not fit 32 bits"))
-}
-
-pub(super) fn decode_mode_and_owner(decoder: &mut Decoder<'_>) -> Result<(u32, u32, u32), DecodeError> {
-    Ok((number(decoder, "mode", MODE_MAX)?, number(decoder, "uid", u32::MAX)?, number(decoder, "gid", u32::MAX)?))
 }

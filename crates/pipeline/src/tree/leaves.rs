@@ -3,23 +3,10 @@
 //! The tree is built as leaves come: memory grows with the logarithm of their number.
 
 use blockhouse_crypto::Secret;
+use blockhouse_crypto::file_proof::{entry_tree, leaf_hash};
 use blockhouse_crypto::hash::{derive, keyed};
 use blockhouse_crypto::merkle::Tree;
-use blockhouse_types::{Encoder, EntriesRoot};
-
-use super::EntryFacts;
-
-/// The kind of tree that commits to entries.
-pub fn entry_tree() -> Tree {
-    Tree::new("blockhouse v1 entry leaf", "blockhouse v1 entry node")
-}
-
-/// The hash of one leaf.
-pub(crate) fn leaf_hash(tree: &Tree, salt: &[u8; 32], path: &[u8], facts: &[u8]) -> [u8; 32] {
-    let mut encoder = Encoder::new();
-    encoder.raw(salt).bytes(path).bytes(facts);
-    tree.leaf([encoder.as_slice()])
-}
+use blockhouse_types::{EntriesRoot, EntryFacts};
 
 /// A leaf with its place in the tree: what a proof of it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 use blockhouse_crypto::Secret;
+use blockhouse_crypto::file_proof::{entry_tree, leaf_hash};
 use blockhouse_types::limits::NAME_MAX;
-use blockhouse_types::{Attribute, DecodeError, EntryKind, Link, Metadata, Timestamp};
+use blockhouse_types::{Attribute, DecodeError, EntryFacts, EntryKind, Link, Metadata, Timestamp};
 
-use super::leaves::leaf_hash;
 use super::*;
 use crate::content::Content;
 

@@ -1,6 +1,6 @@
 //! The proof that one file stands in a snapshot, as a receipt shows it.
 //!
-//! - **Owns** the parts of the proof and the way from them to the snapshot id.
+//! - **Owns** the leaf of an entry, the parts of the proof and the way from them to the snapshot id.
 //! - **Does not** know receipts: that the snapshot id is on the ledger is theirs to show.
 //!
 //! # Invariants
@@ -9,11 +9,22 @@
 //!
 //! Format: `docs/design/receipts.md`, part `file`; `docs/design/manifests.md`, section *Leaves*.
 
-use blockhouse_crypto::Secret;
-use blockhouse_types::{DecodeError, EntriesRoot, SnapshotId, SourceId, VaultId};
+use blockhouse_types::{DecodeError, Encoder, EntriesRoot, EntryFacts, SnapshotId};
 
-use crate::manifest::{Commitment, Manifest, PlainRoot};
-use crate::tree::{EntryFacts, WatchedLeaf, entry_tree};
+use crate::commitment::Commitment;
+use crate::merkle::Tree;
+
+/// The kind of tree that commits to entries.
+pub fn entry_tree() -> Tree {
+    Tree::new("blockhouse v1 entry leaf", "blockhouse v1 entry node")
+}
+
+/// The hash of one of its leaves.
+pub fn leaf_hash(tree: &Tree, salt: &[u8; 32], path: &[u8], facts: &[u8]) -> [u8; 32] {
+    let mut encoder = Encoder::new();
+    encoder.raw(salt).bytes(path).bytes(facts);
+    tree.leaf([encoder.as_slice()])
+}
 
 /// Why a proof could not be made or does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,19 +56,6 @@ pub struct FileProof {
 }
 
 impl FileProof {
-    /// The proof of a leaf that was watched while the tree was read again.
-    pub fn build(
-        manifest: &Manifest,
-        vault: VaultId,
-        manifest_key: &Secret,
-        leaf: WatchedLeaf,
-    ) -> Result<Self, FileProofError> {
-        let WatchedLeaf { path, facts, salt, index, siblings } = leaf;
-        let commitment = manifest.commitment(vault, manifest_key);
-        let proof = Self { path, facts: facts.to_bytes(), salt, leaf: index, siblings, commitment };
-        proof.snapshot_id().map(|_| proof)
-    }
-
     /// What the proof says of the file.
     pub fn entry_facts(&self) -> Result<EntryFacts, FileProofError> {
         EntryFacts::from_bytes(&self.facts).map_err(FileProofError::Facts)
@@ -68,22 +66,12 @@ impl FileProof {
         self.entry_facts()?;
         let tree = entry_tree();
         let entries = self.commitment.plain.entries;
-        let leaf = crate::tree::leaf_hash(&tree, &self.salt, &self.path, &self.facts);
+        let leaf = leaf_hash(&tree, &self.salt, &self.path, &self.facts);
         let shape = FileProofError::Shape { leaf: self.leaf, entries, siblings: self.siblings.len() };
         let root = tree.root_of_path(leaf, self.leaf, entries, &self.siblings).ok_or(shape)?;
         if EntriesRoot::new(root) != self.commitment.plain.entries_root {
             return Err(FileProofError::Root);
         }
         Ok(self.commitment.snapshot_id())
-    }
-
-    /// The source that the file was backed up with.
-    pub const fn source(&self) -> SourceId {
-        self.commitment.source
-    }
-
-    /// What the plain root commits to.
-    pub const fn plain_root(&self) -> &PlainRoot {
-        &self.commitment.plain
     }
 }

@@ -1,8 +1,11 @@
-//! From the roots of tree and facts to the snapshot id.
+//! What a snapshot id commits to: from the roots of tree and facts to the id.
+//!
+//! Format: `docs/design/manifests.md`, section *Manifest*.
 
-use blockhouse_crypto::Secret;
-use blockhouse_crypto::hash;
 use blockhouse_types::{Encoder, EntriesRoot, SnapshotId, SourceId, VaultId};
+
+use crate::Secret;
+use crate::hash;
 
 /// The hash of a manifest key that a snapshot id commits to. Tells nothing of the key.
 pub fn manifest_key_hash(manifest_key: &Secret) -> [u8; 32] {

@@ -1,8 +1,8 @@
 //! The facts of an entry that its leaf commits to.
 
-use blockhouse_types::{DecodeError, Decoder, Encoder, EntryKind, Timestamp};
-
-use super::entry::{decode_mode_and_owner, decode_time};
+use super::{EntryKind, Timestamp};
+use crate::encoding::{DecodeError, Decoder, Encoder};
+use crate::limits::MODE_MAX;
 
 /// What a file proof shows of an entry, beside its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl EntryFacts {
         let mut encoder = Encoder::new();
         encoder.u8(self.kind.tag());
         encoder.varint(self.mode.into()).varint(self.uid.into()).varint(self.gid.into());
-        encoder.i64(self.mtime.seconds).u32(self.mtime.nanoseconds).varint(self.length).raw(&self.content_hash);
+        self.mtime.encode(&mut encoder);
+        encoder.varint(self.length).raw(&self.content_hash);
         encoder.finish()
     }
 
@@ -39,7 +40,7 @@ impl EntryFacts {
         let tag = decoder.u8()?;
         let kind = EntryKind::from_tag(tag).ok_or_else(|| decoder.unknown("kind", tag.into()))?;
         let (mode, uid, gid) = decode_mode_and_owner(&mut decoder)?;
-        let mtime = decode_time(&mut decoder)?;
+        let mtime = Timestamp::decode(&mut decoder)?;
         let (length, content_hash) = (decoder.varint()?, decoder.array()?);
         if kind != EntryKind::File && length != 0 {
             return Err(decoder.not_canonical("something that is not a file has a length"));
@@ -50,4 +51,16 @@ impl EntryFacts {
         decoder.finish()?;
         Ok(Self { kind, mode, uid, gid, mtime, length, content_hash })
     }
+}
+
+/// Mode, owner and group, as every format writes them.
+pub fn decode_mode_and_owner(decoder: &mut Decoder<'_>) -> Result<(u32, u32, u32), DecodeError> {
+    Ok((number(decoder, "mode", MODE_MAX)?, number(decoder, "uid", u32::MAX)?, number(decoder, "gid", u32::MAX)?))
+}
+
+/// A varint of at most `limit`.
+fn number(decoder: &mut Decoder<'_>, field: &'static str, limit: u32) -> Result<u32, DecodeError> {
+    let value = decoder.varint()?;
+    decoder.limit(field, value, limit.into())?;
+    u32::try_from(value).map_err(|_| decoder.not_canonical("a number does not fit 32 bits"))
 }
