@@ -78,12 +78,13 @@ fn shards_that_are_something_else_are_not_believed() {
     tree::plain(&others_source, 2, 10);
     other.back_up(&others_source);
     let foreign = fs::read(&objects(&other.site(1), "shards")[0]).unwrap();
-    let kinds: [(&str, Box<dyn Fn(&[PathBuf])>); 5] = [
-        ("truncated", Box::new(|shards| shards.iter().for_each(|shard| cut(shard, 1000)))),
-        ("zero length", Box::new(|shards| shards.iter().for_each(|shard| cut(shard, 0)))),
-        ("swapped", Box::new(swap)),
-        ("foreign", Box::new(move |shards| shards.iter().for_each(|shard| fs::write(shard, &foreign).unwrap()))),
-        ("longer", Box::new(|shards| shards.iter().for_each(|shard| longer(shard)))),
+    type Change<'a> = &'a dyn Fn(&[PathBuf]);
+    let kinds: [(&str, Change<'_>); 5] = [
+        ("truncated", &|shards| shards.iter().for_each(|shard| cut(shard, 1000))),
+        ("zero length", &|shards| shards.iter().for_each(|shard| cut(shard, 0))),
+        ("swapped", &swap),
+        ("foreign", &|shards| shards.iter().for_each(|shard| fs::write(shard, &foreign).unwrap())),
+        ("longer", &|shards| shards.iter().for_each(|shard| longer(shard))),
     ];
     for (kind, change) in kinds {
         let shards = objects(&world.site(2), "shards");
@@ -124,7 +125,9 @@ fn altered_plain_objects_at_one_site_do_no_harm() {
     for folder in ["blocks", "snapshots", "lists", "wraps", "bags"] {
         let altered = objects(&world.site(1), folder);
         assert!(!altered.is_empty(), "{folder}");
-        altered.iter().for_each(|object| flip(object, &mut random));
+        for object in &altered {
+            flip(object, &mut random);
+        }
         world.expect_restores(&snapshot, &source);
         world.call("snapshots --json").run().expect(exit::DONE);
     }
@@ -135,6 +138,45 @@ fn altered_plain_objects_at_one_site_do_no_harm() {
     let next = world.call("backup --json").arg(&source).run();
     assert!([exit::DONE, exit::DEGRADED].contains(&next.code()), "{}", next.stderr);
     world.expect_restores(&next.snapshot(), &source);
+}
+
+/// Plain objects altered at one site and missing at another: `verify` says where and how many, `repair` puts them right.
+#[test]
+fn altered_and_missing_plain_objects_are_told_by_site_and_mended() {
+    let (world, source, snapshot) = world();
+    let mut random = tree::random(3);
+    let of_kind = |folder: &str, number: usize, change: &mut dyn FnMut(&PathBuf)| {
+        let found = objects(&world.site(number), folder);
+        assert!(!found.is_empty(), "{folder}");
+        found.iter().for_each(change);
+        found.len() as u64
+    };
+    let folders = ["blocks", "snapshots", "lists", "wraps", "bags"];
+    let altered: u64 = folders.map(|folder| of_kind(folder, 2, &mut |object| flip(object, &mut random))).iter().sum();
+    let removed: u64 = ["snapshots", "lists", "wraps", "bags"]
+        .map(|folder| of_kind(folder, 5, &mut |object| fs::remove_file(object).unwrap()))
+        .iter()
+        .sum();
+    let verified = world.call("verify --read-data --json").run().expect(exit::CHECK);
+    let summary = verified.summary();
+    assert_eq!((&summary["ok"], &summary["readable"]), (&false.into(), &true.into()), "{summary}");
+    assert_eq!(summary["plain"]["damaged"], serde_json::json!({ "site-2": altered }), "{summary}");
+    assert_eq!(summary["plain"]["missing"], serde_json::json!({ "site-5": removed }), "{summary}");
+    assert_eq!((&summary["missing"], &summary["damaged"]), (&serde_json::json!({}), &serde_json::json!({})));
+    let named = verified.lines().iter().filter(|line| line["type"] == "plain").count() as u64;
+    assert_eq!(named, altered + removed, "each is named");
+
+    let repaired = world.call("repair --read-data --json").run().expect(exit::DONE).summary();
+    assert_eq!((&repaired["copied"], &repaired["plain"]["removed"]), (&(altered + removed).into(), &altered.into()));
+    mend(&world);
+    // Sites 2 and 5 are worth what they hold: each alone with three others describes and gives everything.
+    for pair in [(1, 3), (4, 6)] {
+        world.take_away(pair.0);
+        world.take_away(pair.1);
+        world.expect_restores(&snapshot, &source);
+        world.bring_back(pair.0);
+        world.bring_back(pair.1);
+    }
 }
 
 /// The marker of a site: altered, the site is down; a site of another vault is not read.

@@ -22,7 +22,7 @@ fn every_pair_of_six_sites_may_vanish() {
     let old = world.back_up(&source).snapshot();
     let kept = world.path("kept");
     tree::plain(&kept, 2, 10);
-    let kept = copy_of_first(&world, &old, kept);
+    let kept = copy_of_first(&world, &old, &kept);
     tree::write(&source.join("noise.bin"), &tree::noise(tree::MIB, 99));
     let new = world.back_up(&source).snapshot();
     let mut pairs = 0;
@@ -45,10 +45,10 @@ fn every_pair_of_six_sites_may_vanish() {
 }
 
 /// The first state of the source, as the first snapshot gave it back with all sites up.
-fn copy_of_first(world: &World, snapshot: &str, expected: PathBuf) -> PathBuf {
+fn copy_of_first(world: &World, snapshot: &str, expected: &Path) -> PathBuf {
     let restored = world.restore(snapshot, "first-state");
-    for file in tree::files(&expected) {
-        let name = file.strip_prefix(&expected).unwrap();
+    for file in tree::files(expected) {
+        let name = file.strip_prefix(expected).unwrap();
         assert_eq!(fs::read(&file).unwrap(), fs::read(restored.join(name)).unwrap());
     }
     restored
@@ -146,6 +146,24 @@ fn durability(lines: &[Value]) -> (u64, u64) {
     let source = lines.iter().find_map(|line| line["sources"].get(0).or_else(|| line.get("w").map(|_| line)));
     let source = source.unwrap_or_else(|| panic!("no source in {lines:?}"));
     (source["d"].as_u64().unwrap(), source["w"].as_u64().unwrap())
+}
+
+/// A site that was away while others were written to lacks what describes the snapshot: that is told, and repaired.
+#[test]
+fn a_site_that_was_away_is_told_apart_until_repair() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    world.take_away(4);
+    let degraded = world.call("backup --json").arg(&source).run().expect(exit::DEGRADED);
+    world.bring_back(4);
+    let verified = world.call("verify --json").run().expect(exit::CHECK).summary();
+    assert_eq!((&verified["ok"], &verified["readable"]), (&false.into(), &true.into()), "{verified}");
+    assert!(verified["plain"]["missing"]["site-4"].as_u64().unwrap() >= 3, "list, snapshot object, wraps: {verified}");
+    assert_eq!(verified["plain"]["missing"].as_object().unwrap().len(), 1, "{verified}");
+    assert_eq!(world.call("repair --json").run().expect(exit::DONE).summary()["ok"], true);
+    assert_eq!(world.call("verify --read-data --json").run().expect(exit::DONE).summary()["ok"], true);
+    assert_eq!(durability(&world.call("status --json").run().lines()), (6, 2));
+    expect_whole_again(&world, &degraded.snapshot(), &source);
 }
 
 /// A site whose folder is there and is not the vault's is never written: an unmounted disk must not look like a loss.

@@ -1,19 +1,21 @@
-//! Repair: what the sites lost of the stripes is made again from what is left, without any key.
+//! Repair: what the sites lost is made again from what is left, without any key.
 //!
-//! - **Owns** which stripes are repaired and what is recorded of it.
-//! - **Does not** rebuild shards: [`StripeStore::repair`] does.
+//! - **Owns** which stripes are repaired, in which order stripes and plain objects are, and what is recorded of it.
+//! - **Does not** rebuild shards ([`StripeStore::repair`] does) or judge plain objects (`plain` does).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
-use blockhouse_sites::{Marker, ObjectKey, Patience, Prefix, Site, SiteName};
-use blockhouse_types::{Durability, ListHash, StripeId};
+use blockhouse_sites::{Marker, Patience, Site, SiteName};
+use blockhouse_types::{Durability, StripeId};
 
 use crate::blocks;
+use crate::health;
 use crate::ledger::{LedgerError, SnapshotRecord};
 use crate::lists::{self, ListError};
-use crate::publish::Publication;
-use crate::stripes::{Depth, PlanRepairError, RepairError, ShardState, StripeStore};
+use crate::plain::{self, Act, PlainError, PlainReport};
+use crate::progress::Progress;
+use crate::stripes::{Depth, PlanRepairError, Presence, RepairError, ShardState, StripeFindings, StripeStore};
 use crate::vault::Vault;
 
 /// What to repair.
@@ -44,8 +46,8 @@ pub struct RepairReport {
     pub lost: Vec<(StripeId, PlanRepairError)>,
     /// Stripes whose repair failed.
     pub failed: Vec<(StripeId, RepairError)>,
-    /// Plain objects copied to sites that lacked them.
-    pub copied: u64,
+    /// The plain objects: what was wrong with them and what was done.
+    pub plain: PlainReport,
     /// What the worst stripe survives now.
     pub durability: Option<Durability>,
     /// What it would survive with every site up.
@@ -55,7 +57,7 @@ pub struct RepairReport {
 impl RepairReport {
     /// True if nothing is left to mend.
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && self.failed.is_empty() && self.lists.is_empty()
+        self.lost.is_empty() && self.failed.is_empty() && self.lists.is_empty() && self.plain.is_whole()
     }
 }
 
@@ -69,11 +71,20 @@ pub enum RepairVaultError {
     /// The embedded ledger.
     #[error("the embedded ledger could not be read")]
     Home(#[from] blockhouse_homes::HomeError),
+    /// The user stopped it. What was mended stays mended.
+    #[error("the repair was interrupted")]
+    Interrupted,
 }
 
-/// The folders of plain objects that are the same at every site; blocks are copied by height.
-const PLAIN: [Prefix; 6] =
-    [Prefix::Lists, Prefix::Snapshots, Prefix::Maps, Prefix::Wraps, Prefix::Bags, Prefix::Handovers];
+impl From<PlainError> for RepairVaultError {
+    fn from(error: PlainError) -> Self {
+        match error {
+            PlainError::Ledger(error) => Self::Ledger(error),
+            PlainError::Home(error) => Self::Home(error),
+            PlainError::Interrupted => Self::Interrupted,
+        }
+    }
+}
 
 /// Repairs stripes as far as the sites that are up allow; failures are for the next listing to show.
 pub(crate) async fn mend(stripes: &StripeStore, needed: &[StripeId]) {
@@ -113,129 +124,77 @@ pub async fn recreate_sites(
     made
 }
 
-/// Repairs every stripe that a snapshot needs, and copies plain objects to the sites that lack them.
-pub async fn repair(vault: &Vault, request: &RepairRequest) -> Result<RepairReport, RepairVaultError> {
+/// Repairs every stripe that a snapshot needs, then every plain object that the ledger needs.
+pub async fn repair(
+    vault: &Vault,
+    request: &RepairRequest,
+    progress: &Progress,
+) -> Result<RepairReport, RepairVaultError> {
     let stripes = vault.stripes().await?;
     let snapshots: Vec<SnapshotRecord> =
         vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten).collect();
     let mut report = RepairReport { plan: Some(stripes.plan_durability()), ..RepairReport::default() };
     let presence = stripes.presence().await;
-    let (needed, unread) = needed_stripes(vault, &snapshots).await;
-    report.lists = unread.into_iter().map(|(_, error)| error).collect();
-    let depth = if request.read_data { Depth::Data } else { Depth::Names };
-    for stripe in &needed {
-        let findings = stripes.check(&presence, *stripe, depth).await;
-        report.stripes += 1;
-        for shard in findings.shards.iter().filter(|shard| shard.state.is_in_the_way()) {
-            *report.damaged.entry(shard.site.clone()).or_default() += 1;
+    let needed = lists::read_union(vault.sites(), &snapshots).await;
+    let height = vault.standing().await?.height;
+    progress.expect_steps(needed.stripes.len() as u64 + plain::expected_steps(&snapshots, &needed.nodes, height));
+    for stripe in &needed.stripes {
+        if progress.is_interrupted() {
+            return Err(RepairVaultError::Interrupted);
         }
-        let is_missing = |state: &ShardState| matches!(state, ShardState::Missing | ShardState::SiteDown);
-        for shard in findings.shards.iter().filter(|shard| is_missing(&shard.state)) {
-            *report.missing.entry(shard.site.clone()).or_default() += 1;
-        }
-        match stripes.plan_repair(&findings) {
-            Err(error) => report.lost.push((*stripe, error)),
-            Ok(plan) if plan.is_empty() => report.note(findings.durability),
-            Ok(plan) if request.dry_run => {
-                report.written += (plan.write.len() + plan.copy.len()) as u64;
-                report.removed += plan.remove.len() as u64;
-                report.note(plan.after);
-            }
-            Ok(plan) => match stripes.repair(&plan).await {
-                Ok(done) => {
-                    report.written += done.written.len() as u64;
-                    report.removed += done.removed.len() as u64;
-                    report.note(done.durability);
-                }
-                Err(error) => report.failed.push((*stripe, error)),
-            },
-        }
+        report.stripe(&stripes, &presence, *stripe, request).await;
+        progress.add_step();
     }
+    report.lists = needed.unread;
+    let act = if request.dry_run { Act::Plan } else { Act::Mend };
+    let looking = plain::Request { data_basis_points: request.read_data.then_some(10_000), act };
+    report.plain = plain::survey(vault, &snapshots, &needed.nodes, looking, progress).await?;
     if !request.dry_run {
-        report.copied = copy_plain(vault).await;
-        record_health(vault, &stripes, &snapshots).await?;
+        health::record(vault, &stripes, &snapshots, &report.plain.whereabouts).await?;
         blocks::copy_all(vault).await?;
     }
     Ok(report)
 }
 
 impl RepairReport {
+    /// Looks at a stripe and repairs it.
+    async fn stripe(&mut self, stripes: &StripeStore, presence: &Presence, stripe: StripeId, request: &RepairRequest) {
+        let depth = if request.read_data { Depth::Data } else { Depth::Names };
+        let findings = stripes.check(presence, stripe, depth).await;
+        self.count(&findings);
+        match stripes.plan_repair(&findings) {
+            Err(error) => self.lost.push((stripe, error)),
+            Ok(plan) if plan.is_empty() => self.note(findings.durability),
+            Ok(plan) if request.dry_run => {
+                self.written += (plan.write.len() + plan.copy.len()) as u64;
+                self.removed += plan.remove.len() as u64;
+                self.note(plan.after);
+            }
+            Ok(plan) => match stripes.repair(&plan).await {
+                Ok(done) => {
+                    self.written += done.written.len() as u64;
+                    self.removed += done.removed.len() as u64;
+                    self.note(done.durability);
+                }
+                Err(error) => self.failed.push((stripe, error)),
+            },
+        }
+    }
+
+    /// Counts what was found, before anything is done about it.
+    fn count(&mut self, findings: &StripeFindings) {
+        self.stripes += 1;
+        for shard in &findings.shards {
+            let counts = match &shard.state {
+                ShardState::Missing | ShardState::SiteDown => &mut self.missing,
+                state if state.is_in_the_way() => &mut self.damaged,
+                _ => continue,
+            };
+            *counts.entry(shard.site.clone()).or_default() += 1;
+        }
+    }
+
     fn note(&mut self, now: Durability) {
         self.durability = Some(self.durability.map_or(now, |least| least.least(now)));
     }
-}
-
-/// The stripes in the lists of these snapshots, and the lists that could not be read.
-pub(crate) async fn needed_stripes(
-    vault: &Vault,
-    snapshots: &[SnapshotRecord],
-) -> (BTreeSet<StripeId>, Vec<(ListHash, ListError)>) {
-    let (mut needed, mut unread, mut seen) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-    for snapshot in snapshots {
-        let root = ListHash::new(snapshot.commit.listRoot.0);
-        if !seen.insert(root) {
-            continue;
-        }
-        match lists::read(vault.sites(), root).await {
-            Ok(ids) => needed.extend(ids),
-            Err(error) => unread.push((root, error)),
-        }
-    }
-    (needed, unread)
-}
-
-/// Copies lists, snapshot objects, maps, wraps, key bags and handovers to the sites that lack them; how many objects were copied.
-async fn copy_plain(vault: &Vault) -> u64 {
-    let mut copied = 0;
-    for prefix in PLAIN {
-        copied += copy_prefix(vault, prefix).await;
-    }
-    copied
-}
-
-async fn copy_prefix(vault: &Vault, prefix: Prefix) -> u64 {
-    let mut held: BTreeMap<ObjectKey, BTreeSet<usize>> = BTreeMap::new();
-    let mut listed = BTreeSet::new();
-    for (member, site) in vault.sites().up() {
-        if let Ok(objects) = site.list_all(prefix).await {
-            listed.insert(member);
-            for object in objects {
-                held.entry(object.key).or_default().insert(member);
-            }
-        }
-    }
-    let mut copied = 0;
-    for (key, holders) in held {
-        let lacking = listed.difference(&holders).count();
-        if lacking == 0 {
-            continue;
-        }
-        // An object that is not what its name says is not spread.
-        if let Ok(fetched) = vault.sites().get_any(&key, |bytes| crate::objects::is_genuine(&key, bytes)).await {
-            let mut publication = Publication::begin(vault.sites());
-            publication.put(vault.sites(), &key, fetched.bytes).await;
-            copied += lacking as u64;
-        }
-    }
-    copied
-}
-
-/// Records the durability of every snapshot whose recorded one is no longer true.
-async fn record_health(
-    vault: &Vault,
-    stripes: &StripeStore,
-    snapshots: &[SnapshotRecord],
-) -> Result<(), RepairVaultError> {
-    let Some(secrets) = vault.secrets() else { return Ok(()) };
-    let ledger = vault.ledger_as(&secrets.writer);
-    let presence = stripes.presence().await;
-    for snapshot in snapshots {
-        let root = ListHash::new(snapshot.commit.listRoot.0);
-        let Ok(ids) = lists::read(vault.sites(), root).await else { continue };
-        let now = presence.least(ids.iter()).durability.unwrap_or(stripes.plan_durability());
-        if now != snapshot.durability {
-            ledger.record_health(snapshot.id, now).await?;
-        }
-    }
-    Ok(())
 }

@@ -137,6 +137,11 @@ impl StripeStore {
         self.planned
     }
 
+    /// Where the sites are, in the order of the members.
+    pub fn domains(&self) -> &[SiteDomain] {
+        self.places.domains()
+    }
+
     /// Makes the shards of a listed stripe durable: a run that was killed may have left them named and not yet synced. True if
     /// enough of them are then.
     pub async fn settle(&self, presence: &Presence, entry: &StripeEntry) -> bool {

@@ -7,20 +7,22 @@
 //! chunk of the manifest (L1), and that every file opens to its hash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use blockhouse_crypto::hash::ContentHasher;
-use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::tree::{Body, EntryLeaves};
 use blockhouse_sites::{ObjectKey, SiteName};
 use blockhouse_types::{Durability, SnapshotId, StripeId};
+use futures::stream::{self, StreamExt};
 
 use crate::chain::chain;
-use crate::ledger::{LedgerError, VerifyRecord};
-use crate::lists::ListError;
+use crate::ledger::{LedgerError, SnapshotRecord, VerifyRecord};
+use crate::lists::{self, ListError};
+use crate::plain::{self, Act, PlainError, PlainReport};
+use crate::progress::Progress;
 use crate::reader::{self, ReadTreeError};
-use crate::repair::needed_stripes;
 use crate::select::Known;
-use crate::stripes::{Depth, ShardState};
+use crate::stripes::{Depth, PACKS_IN_FLIGHT, ShardState, StripeFindings, StripeStore};
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
@@ -61,6 +63,8 @@ pub struct VerifyReport {
     pub flaws: Vec<ShardFlaw>,
     /// Stripes with too few good shards to be read.
     pub unreadable: Vec<StripeId>,
+    /// The plain objects: lists, snapshot objects, wraps, maps, the key bag, blocks and handovers.
+    pub plain: PlainReport,
     /// Stripe lists that could not be read.
     pub lists: Vec<ListError>,
     /// Snapshots whose tree or files are not what they should be, with what is wrong.
@@ -76,12 +80,33 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// True if nothing is missing, damaged or broken.
     pub fn is_clean(&self) -> bool {
-        self.flaws.is_empty() && self.is_readable()
+        self.flaws.is_empty() && self.plain.is_clean() && self.is_readable()
     }
 
     /// True if every snapshot can be read, whatever has to be repaired.
     pub fn is_readable(&self) -> bool {
         self.unreadable.is_empty() && self.lists.is_empty() && self.broken.is_empty()
+    }
+
+    /// Takes in what was found of a stripe.
+    fn take(&mut self, findings: StripeFindings) {
+        self.stripes += 1;
+        self.stripes_read += u64::from(findings.depth == Depth::Data);
+        let so_far = self.durability.unwrap_or(findings.durability);
+        self.durability = Some(so_far.least(findings.durability));
+        if !findings.is_readable() {
+            self.unreadable.push(findings.stripe);
+        }
+        for shard in findings.shards {
+            let counts = match shard.state {
+                ShardState::Good => continue,
+                ShardState::Missing | ShardState::SiteDown => &mut self.missing,
+                _ => &mut self.damaged,
+            };
+            *counts.entry(shard.site.clone()).or_default() += 1;
+            let (stripe, index) = (findings.stripe, shard.holder.index.0);
+            self.flaws.push(ShardFlaw { stripe, index, site: shard.site, state: shard.state });
+        }
     }
 }
 
@@ -98,56 +123,54 @@ pub enum VerifyError {
     /// A task ended early.
     #[error("a task of the verification was stopped")]
     Stopped(#[source] tokio::task::JoinError),
+    /// The user stopped it. Nothing is recorded.
+    #[error("the verification was interrupted")]
+    Interrupted,
+}
+
+impl From<PlainError> for VerifyError {
+    fn from(error: PlainError) -> Self {
+        match error {
+            PlainError::Ledger(error) => Self::Ledger(error),
+            PlainError::Home(error) => Self::Home(error),
+            PlainError::Interrupted => Self::Interrupted,
+        }
+    }
 }
 
 /// Verifies snapshots, and records the outcome if this host is a writer.
+///
+/// Looks at [`PACKS_IN_FLIGHT`] stripes at a time, so that what is read holds two packs at most.
 pub async fn verify(
     vault: &Vault,
     snapshots: Vec<Known>,
     unlocked: Option<&Unlocked>,
     request: VerifyRequest,
+    progress: &Arc<Progress>,
 ) -> Result<VerifyReport, VerifyError> {
     let stripes = vault.stripes().await?;
-    let presence = stripes.presence().await;
-    let records: Vec<_> = snapshots.iter().map(|known| known.record.clone()).collect();
-    let (needed, unread) = needed_stripes(vault, &records).await;
+    let records: Vec<SnapshotRecord> = snapshots.iter().map(|known| known.record.clone()).collect();
+    let needed = lists::read_union(vault.sites(), &records).await;
+    let height = vault.standing().await?.height;
+    progress.expect_steps(needed.stripes.len() as u64 + plain::expected_steps(&records, &needed.nodes, height));
     let mut report = VerifyReport {
         snapshots: records.len() as u64,
-        lists: unread.into_iter().map(|(_, error)| error).collect(),
         plan: Some(stripes.plan_durability()),
         plaintext_checked: unlocked.is_some() && request.data_basis_points.is_some(),
         ..VerifyReport::default()
     };
-    let sample = sample(&needed, request.data_basis_points);
-    for stripe in &needed {
-        let depth = if sample.contains(stripe) { Depth::Data } else { Depth::Names };
-        let findings = stripes.check(&presence, *stripe, depth).await;
-        report.stripes += 1;
-        report.stripes_read += u64::from(depth == Depth::Data);
-        report.durability =
-            Some(report.durability.map_or(findings.durability, |least| least.least(findings.durability)));
-        if !findings.is_readable() {
-            report.unreadable.push(*stripe);
-        }
-        for shard in findings.shards {
-            let counts = match shard.state {
-                ShardState::Good => continue,
-                ShardState::Missing | ShardState::SiteDown => &mut report.missing,
-                _ => &mut report.damaged,
-            };
-            *counts.entry(shard.site.clone()).or_default() += 1;
-            let index = shard.holder.index.0;
-            report.flaws.push(ShardFlaw { stripe: *stripe, index, site: shard.site, state: shard.state });
-        }
-    }
+    check_stripes(&stripes, &needed.stripes, request, progress, &mut report).await?;
+    report.lists = needed.unread;
+    let looking = plain::Request { data_basis_points: request.data_basis_points, act: Act::Look };
+    report.plain = plain::survey(vault, &records, &needed.nodes, looking, progress).await?;
     for known in &snapshots {
-        for object in lacking_description(vault, known).await {
-            report.broken.push((known.record.id, format!("no site gives a good copy of {object}")));
-        }
+        let lacking = report.plain.gone.iter().filter(|object| describes(object, known.record.id));
+        let broken = lacking.map(|object| (known.record.id, format!("no site gives a good copy of {object}")));
+        report.broken.extend(broken.collect::<Vec<_>>());
     }
     if let (Some(unlocked), Some(_)) = (unlocked, request.data_basis_points) {
         for known in &snapshots {
-            if let Err(why) = read_all(vault, unlocked, known.clone()).await? {
+            if let Err(why) = read_all(vault, unlocked, known.clone(), progress).await? {
                 report.broken.push((known.record.id, why));
             }
         }
@@ -157,44 +180,62 @@ pub async fn verify(
     Ok(report)
 }
 
-/// What describes a snapshot and is at no site as the ledger names it.
-async fn lacking_description(vault: &Vault, known: &Known) -> Vec<String> {
-    let (id, named) = (known.record.id, known.record.commit.objectHash.0);
-    let object = ObjectKey::Snapshot(id);
-    let wraps = ObjectKey::Wraps { snapshot: id, version: 0 };
-    let described = vault.sites().get_any(&object, |bytes| SnapshotObject::hash(bytes).to_bytes() == named).await;
-    let wrapped = vault.sites().get_any(&wraps, |bytes| crate::objects::is_genuine(&wraps, bytes)).await;
-    let lacking = [(object, described.is_err()), (wraps, wrapped.is_err())];
-    lacking.into_iter().filter(|(_, is_lacking)| *is_lacking).map(|(key, _)| key.path()).collect()
+/// Looks at every stripe, several at a time.
+async fn check_stripes(
+    stripes: &StripeStore,
+    needed: &BTreeSet<StripeId>,
+    request: VerifyRequest,
+    progress: &Progress,
+    report: &mut VerifyReport,
+) -> Result<(), VerifyError> {
+    let presence = stripes.presence().await;
+    let drawn = plain::draw(needed.len(), request.data_basis_points);
+    let depths = drawn.into_iter().map(|is_drawn| if is_drawn { Depth::Data } else { Depth::Names });
+    let checks = needed.iter().zip(depths).map(|(stripe, depth)| stripes.check(&presence, *stripe, depth));
+    let mut checks = stream::iter(checks).buffered(PACKS_IN_FLIGHT);
+    while let Some(findings) = checks.next().await {
+        if progress.is_interrupted() {
+            return Err(VerifyError::Interrupted);
+        }
+        report.take(findings);
+        progress.add_step();
+    }
+    Ok(())
 }
 
-/// Which stripes are read: spread over all of them, so that the share is right whatever their number.
-fn sample(needed: &BTreeSet<StripeId>, basis_points: Option<u16>) -> BTreeSet<StripeId> {
-    let share = usize::from(basis_points.unwrap_or(0));
-    let wanted = (needed.len() * share).div_ceil(10_000);
-    let mut ids: Vec<StripeId> = needed.iter().copied().collect();
-    // Another part each time: what is read is drawn by chance.
-    let salt: [u8; 32] = rand::random();
-    ids.sort_by_key(|id| {
-        blockhouse_crypto::hash::hash_parts("blockhouse v1 verify sample", [&salt[..], id.as_bytes()])
-    });
-    ids.into_iter().take(wanted).collect()
+/// True for what a snapshot cannot be opened without.
+fn describes(object: &ObjectKey, id: SnapshotId) -> bool {
+    match object {
+        ObjectKey::Snapshot(snapshot) | ObjectKey::Wraps { snapshot, .. } => *snapshot == id,
+        _ => false,
+    }
 }
 
 /// Opens a whole snapshot: the outer error stops everything, the inner one is what is wrong with the snapshot.
-async fn read_all(vault: &Vault, unlocked: &Unlocked, known: Known) -> Result<Result<(), String>, VerifyError> {
+async fn read_all(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    known: Known,
+    progress: &Arc<Progress>,
+) -> Result<Result<(), String>, VerifyError> {
     let opened = match reader::open(vault, unlocked, known.record).await {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(chain(&error))),
     };
+    let progress = Arc::clone(progress);
+    progress.expect_steps(opened.manifest.entries);
     let work = move || -> Result<(), BrokenError> {
         let mut chunks = opened.chunks;
         let mut leaves = EntryLeaves::new(&opened.manifest_key);
         reader::walk(&mut chunks, &opened.manifest.root, &mut |chunks, path, entry| {
+            progress.add_step();
             leaves.push(path, &entry.facts());
             if let Body::File { content, hash } = &entry.body {
                 let mut hasher = ContentHasher::new();
-                reader::pieces(chunks, content, |piece| -> Result<(), ReadTreeError> {
+                reader::pieces(chunks, content, |piece| -> Result<(), BrokenError> {
+                    if progress.is_interrupted() {
+                        return Err(BrokenError::Interrupted);
+                    }
                     match piece {
                         reader::Piece::Bytes(bytes) => hasher.update(bytes),
                         reader::Piece::Hole(length) => hasher.update_zeros(length),
@@ -212,7 +253,10 @@ async fn read_all(vault: &Vault, unlocked: &Unlocked, known: Known) -> Result<Re
         if is_committed { Ok(()) } else { Err(BrokenError::Entries) }
     };
     let done = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
-    Ok(done.map_err(|error| chain(&error)))
+    match done {
+        Err(BrokenError::Interrupted) => Err(VerifyError::Interrupted),
+        done => Ok(done.map_err(|error| chain(&error))),
+    }
 }
 
 /// What is wrong inside a snapshot.
@@ -224,6 +268,8 @@ enum BrokenError {
     File { path: Vec<u8> },
     #[error("the tree is not the one that the snapshot commits to")]
     Entries,
+    #[error("it was interrupted")]
+    Interrupted,
 }
 
 async fn record(
@@ -234,11 +280,13 @@ async fn record(
 ) -> Result<(), LedgerError> {
     let Some(secrets) = vault.secrets() else { return Ok(()) };
     let ledger = vault.ledger_as(&secrets.writer);
-    let count = |counts: &BTreeMap<SiteName, u64>| u32::try_from(counts.values().sum::<u64>()).unwrap_or(u32::MAX);
+    let count = |shards: &BTreeMap<SiteName, u64>, plain: &BTreeMap<SiteName, u64>| {
+        u32::try_from(shards.values().chain(plain.values()).sum::<u64>()).unwrap_or(u32::MAX)
+    };
     let outcome = VerifyRecord {
         data_basis_points: request.data_basis_points.unwrap_or(0),
-        missing: count(&report.missing),
-        damaged: count(&report.damaged),
+        missing: count(&report.missing, &report.plain.missing),
+        damaged: count(&report.damaged, &report.plain.damaged),
         ok: report.is_clean(),
     };
     // The newest snapshot of each source stands for the run.

@@ -1,8 +1,10 @@
 //! `blockhouse repair`
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use blockhouse_sites::SiteName;
+use blockhouse_vault::progress::Progress;
 use blockhouse_vault::repair::{RepairReport, RepairRequest, recreate_sites, repair};
 use blockhouse_vault::vault::Vault;
 use clap::Args;
@@ -11,8 +13,8 @@ use serde_json::json;
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
-use crate::opening;
 use crate::output::Output;
+use crate::{opening, plain, progress, text};
 
 /// Make again what the sites lost, from what is left of it; needs no key
 ///
@@ -36,7 +38,12 @@ pub(crate) async fn run(args: RepairArgs, global: &Global, out: &Output) -> anyh
     let started = Instant::now();
     let vault = opened(&args, global, out).await?;
     let request = RepairRequest { dry_run: args.dry_run, read_data: args.read_data };
-    let report = repair(&vault, &request).await?;
+    let progress = Arc::new(Progress::new());
+    progress::stop_on_interrupt(out, &progress);
+    let shown = progress::show(out, &progress);
+    let done = repair(&vault, &request, &progress).await;
+    drop(shown);
+    let report = done?;
     tell(&report, &request, started.elapsed().as_secs_f64(), out)
 }
 
@@ -74,20 +81,32 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
         out.talk(format_args!("the repair of stripe {stripe} failed: {}", one_line(error)));
         out.record(&json!({ "type": "failed", "stripe": stripe, "why": one_line(error) }))?;
     }
+    for error in &report.lists {
+        out.talk(format_args!("{}", one_line(error)));
+        out.record(&json!({ "type": "list", "why": one_line(error) }))?;
+    }
+    plain::tell_flaws(&report.plain, out)?;
     for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
         for (site, count) in counts {
             out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
         }
     }
+    plain::tell_counts(&report.plain, out)?;
     let would = if request.dry_run { "would be " } else { "" };
     out.line(format_args!(
-        "{} stripes looked at: {} shards {would}written, {} bad files {would}removed, {} other objects copied, in {seconds:.1} s",
-        report.stripes, report.written, report.removed, report.copied
+        "{} looked at: {} {would}written, {} {would}removed",
+        text::count(report.stripes, "stripe"),
+        text::count(report.written, "shard"),
+        text::count(report.removed, "bad file")
+    ))?;
+    out.line(format_args!(
+        "{} other objects looked at: {} {would}copied, {} bad ones {would}removed, all in {seconds:.1} s",
+        report.plain.objects, report.plain.written, report.plain.removed
     ))?;
     if let (Some(durability), Some(plan)) = (report.durability, report.plan) {
         out.line(format_args!(
-            "any {} sites may vanish {}({} by the plan)",
-            durability.w,
+            "{} may vanish {}({} by the plan)",
+            text::any_sites(durability.w),
             if request.dry_run { "then " } else { "now " },
             plan.w
         ))?;
@@ -102,7 +121,8 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
         "damaged": report.damaged,
         "written": report.written,
         "removed": report.removed,
-        "copied": report.copied,
+        "copied": report.plain.written,
+        "plain": plain::as_json(&report.plain),
         "lost": report.lost.len(),
         "failed": report.failed.len(),
         "durability": report.durability,

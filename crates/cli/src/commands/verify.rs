@@ -1,7 +1,9 @@
 //! `blockhouse verify`
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use blockhouse_vault::progress::Progress;
 use blockhouse_vault::select::{self, Narrow, SnapshotRef};
 use blockhouse_vault::stripes::ShardState;
 use blockhouse_vault::verify::{VerifyReport, VerifyRequest, verify};
@@ -13,7 +15,7 @@ use crate::exit::{Exit, help};
 use crate::failure::one_line;
 use crate::output::Output;
 use crate::text::parse_percent;
-use crate::{opening, text};
+use crate::{opening, plain, progress, text};
 
 /// Check that the sites hold what snapshots need
 ///
@@ -43,7 +45,12 @@ pub(crate) async fn run(args: VerifyArgs, global: &Global, out: &Output) -> anyh
     let is_opened = args.read_data.is_some() && opening::has_key(global);
     let unlocked = is_opened.then(|| opening::unlock(global, Some(vault.id()), "verify")).transpose()?;
     let request = VerifyRequest { data_basis_points: args.read_data };
-    let report = verify(&vault, snapshots, unlocked.as_ref(), request).await?;
+    let progress = Arc::new(Progress::new());
+    progress::stop_on_interrupt(out, &progress);
+    let shown = progress::show(out, &progress);
+    let done = verify(&vault, snapshots, unlocked.as_ref(), request, &progress).await;
+    drop(shown);
+    let report = done?;
     tell_flaws(&report, out)?;
     tell(&report, request, started.elapsed().as_secs_f64(), out)
 }
@@ -61,6 +68,7 @@ fn tell_flaws(report: &VerifyReport, out: &Output) -> anyhow::Result<()> {
             "type": "shard", "stripe": flaw.stripe, "index": flaw.index, "site": flaw.site, "state": state,
         }))?;
     }
+    plain::tell_flaws(&report.plain, out)?;
     for stripe in &report.unreadable {
         out.talk(format_args!("stripe {stripe} has too few good shards to be read"));
         out.record(&json!({ "type": "unreadable", "stripe": stripe }))?;
@@ -95,19 +103,26 @@ fn tell(report: &VerifyReport, request: VerifyRequest, seconds: f64, out: &Outpu
             out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
         }
     }
+    plain::tell_counts(&report.plain, out)?;
     let plain = match (request.data_basis_points.is_some(), report.plaintext_checked) {
         (false, _) => "names and sizes were looked at; --read-data reads",
-        (true, false) => "shards were read; plain text was not opened without the identity",
-        (true, true) => "shards were read and every file was opened",
+        (true, false) => "shards and objects were read; plain text was not opened without the identity",
+        (true, true) => "shards and objects were read and every file was opened",
     };
     let verdict = match (report.is_clean(), report.is_readable()) {
         (true, _) => "clean",
         (false, true) => "everything can be restored, and should be repaired: `blockhouse repair --read-data`",
         (false, false) => "DATA IS MISSING: bring back sites, then `blockhouse repair`",
     };
-    out.line(format_args!("{} snapshots, {} stripes in {seconds:.1} s: {plain}", report.snapshots, report.stripes))?;
+    out.line(format_args!(
+        "{}, {}, {} in {seconds:.1} s: {plain}",
+        text::count(report.snapshots, "snapshot"),
+        text::count(report.stripes, "stripe"),
+        text::count(report.plain.objects, "other object")
+    ))?;
     if let (Some(durability), Some(plan)) = (report.durability, report.plan) {
-        out.line(format_args!("any {} more sites may vanish; {} when everything is in place", durability.w, plan.w))?;
+        let now = text::any_sites(durability.w);
+        out.line(format_args!("{now} may vanish; {} when everything is in place", text::any_sites(plan.w)))?;
     }
     out.line(format_args!("{verdict}"))?;
     out.record(&json!({
@@ -119,6 +134,7 @@ fn tell(report: &VerifyReport, request: VerifyRequest, seconds: f64, out: &Outpu
         "stripes_read": report.stripes_read,
         "missing": report.missing,
         "damaged": report.damaged,
+        "plain": plain::as_json(&report.plain),
         "unreadable": report.unreadable.len(),
         "broken": report.broken.len() + report.lists.len(),
         "plaintext_checked": report.plaintext_checked,

@@ -17,13 +17,12 @@ use bytes::Bytes;
 use super::store::Stored;
 use super::walker::Tree;
 use super::{BackupError, BackupReport, Run, wall_clock};
-use crate::blocks;
 use crate::chain::chain;
 use crate::folder::Config;
 use crate::index::Index;
-use crate::ledger::{Commit, Recorded};
+use crate::ledger::Commit;
 use crate::maps;
-use crate::publish::Publication;
+use crate::publish::{Publication, capped};
 use crate::reader::ChunkReader;
 use crate::stripes::StripeStore;
 
@@ -49,19 +48,24 @@ struct Described {
 impl Run<'_> {
     pub(super) async fn commit(&self, done: Prepared, stripes: &Arc<StripeStore>) -> Result<BackupReport, BackupError> {
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
-        let durability = self.durability(stripes, &needed).await?;
+        let survived = self.durability(stripes, &needed).await?;
         let parent = self.parent().await?;
         let manifest = self.manifest(&done, parent);
         let sealed = manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?;
         let list = StripeList::build(&needed).expect("a sorted set is ascending");
         let described = Described { manifest, sealed, list, parent };
-        let copies_needed = usize::from(durability.w) + 1;
-        let mut published = Publication::begin(self.vault.sites());
+        let (sites, home) = (self.vault.sites(), self.vault.home());
+        let mut published = Publication::begin(sites);
         let object_hash = self.publish(&done, &described, stripes, &mut published).await?;
-        published.require("the snapshot's description", copies_needed)?;
+        // Who cannot take the blocks so far will not take the commit's: what is promised must be true after it.
+        published.copy_blocks(sites, home, self.vault.standing().await?.height).await;
+        published.require("the snapshot's description", 1)?;
+        let durability = capped(survived, published.survives(stripes.domains()));
+        self.refuse_at_risk(durability, stripes)?;
         let commit = self.statement(&done, &described, object_hash, durability);
         let recorded = self.ledger.commit(commit).await?;
-        self.copy_blocks(&mut published, recorded, copies_needed).await?;
+        published.copy_blocks(sites, home, recorded.block).await;
+        published.require_for("the snapshot's description with its block", durability, stripes.domains())?;
         self.remember_tags(described.sealed.id)?;
         let mut refusals = done.stored.refusals;
         for failure in published.failures() {
@@ -150,11 +154,18 @@ impl Run<'_> {
             return Err(BackupError::StripeGone { stripe: *stripe });
         }
         let least = least.durability.unwrap_or(plan);
-        // A source without any content has no stripe; its description is at every site that takes writes.
-        if plan.w > 0 && least.w == 0 && !self.vault.settings().accept_risk {
-            return Err(BackupError::AtRisk { durability: least, planned: plan.w });
-        }
+        // A source without any content has no stripe; what it survives its description decides.
+        self.refuse_at_risk(least, stripes)?;
         Ok(least)
+    }
+
+    /// Where the plan survives the loss of a site, a snapshot that does not is recorded only if the operator says so.
+    fn refuse_at_risk(&self, durability: Durability, stripes: &StripeStore) -> Result<(), BackupError> {
+        let planned = stripes.plan_durability().w;
+        if planned > 0 && durability.w == 0 && !self.vault.settings().accept_risk {
+            return Err(BackupError::AtRisk { durability, planned });
+        }
+        Ok(())
     }
 
     /// The last snapshot of this source that is not forgotten.
@@ -197,20 +208,6 @@ impl Run<'_> {
     fn tag(&self, tag: &str) -> B256 {
         let key = crate::select::tag_key(&self.secrets.write.index_key);
         word(hash::keyed(&key, tag.as_bytes()))
-    }
-
-    /// Step 8: the commit's block is durable where its objects are.
-    async fn copy_blocks(
-        &self,
-        published: &mut Publication,
-        recorded: Recorded,
-        needed: usize,
-    ) -> Result<(), BackupError> {
-        let copied = blocks::copy_everywhere(self.vault.sites(), self.vault.home(), recorded.block).await;
-        for copied in copied.iter().filter(|copied| copied.result.is_err()) {
-            published.exclude(copied.member);
-        }
-        Ok(published.require("the ledger's block", needed)?)
     }
 
     /// Tags by name stay on this host: the ledger has commitments of them only.

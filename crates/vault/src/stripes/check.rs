@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockhouse_pipeline::shard::{ShardFault, ShardHeader, ShardName, StripeShape, UncheckedShard};
 use blockhouse_sites::{SiteError, SiteName};
 use blockhouse_types::{Code, Durability, StripeId};
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 
 use super::layout::Layout;
 use super::presence::{Presence, Sought};
@@ -102,8 +102,8 @@ impl StripeFindings {
 }
 
 impl StripeStore {
-    /// Looks at all shards of a stripe that a listing found. With [`Depth::Data`] it reads them at the same time: it
-    /// holds n/k packs and takes one of the [`super::PACKS_IN_FLIGHT`] places.
+    /// Looks at all shards of a stripe that a listing found. With [`Depth::Data`] it reads them, k at the same time: it
+    /// holds one pack and takes one of the [`super::PACKS_IN_FLIGHT`] places.
     pub async fn check(&self, presence: &Presence, stripe: impl Into<Sought>, depth: Depth) -> StripeFindings {
         let sought: Sought = stripe.into();
         let (stripe, mut code, mut shape) = (sought.id, presence.code_of(sought), sought.shape);
@@ -114,7 +114,8 @@ impl StripeStore {
         if depth == Depth::Data {
             let _room = self.room_for_pack().await;
             let looks: Vec<_> = states.into_iter().map(|(holder, listed)| self.look(stripe, holder, listed)).collect();
-            let looked = join_all(looks).await;
+            // As many as make up a pack, whatever the code: the other shards wait.
+            let looked: Vec<_> = stream::iter(looks).buffered(code.data()).collect().await;
             let header = looked.iter().find_map(|(_, _, header)| header.as_ref());
             shape = header.map(|header| header.shape).or(shape);
             code = shape.map_or(code, StripeShape::code);

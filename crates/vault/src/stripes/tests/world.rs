@@ -157,7 +157,8 @@ impl Mounted {
         if done.is_ok_and(|status| status.success()) {
             return Some(Self(path.to_owned()));
         }
-        eprintln!("skipped: this user may not mount a tmpfs");
+        // Past the test harness, which swallows the words of tests that pass.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\nNOT RUN: a test that needs to mount a tmpfs\n");
         None
     }
 }
