@@ -25,6 +25,7 @@ use blockhouse_crypto::LedgerKey;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::genesis::Genesis;
+use blockhouse_ledger::replay::Replay;
 use blockhouse_ledger::time::Clock;
 use blockhouse_types::{BlockHash, Fingerprint};
 use futures::future::BoxFuture;
@@ -134,6 +135,16 @@ impl Embedded {
         self.read(move |store| {
             let keys = LedgerKeys::of(store.head())?;
             (from..=store.height()).take(at_most).map(|height| block_object(store, &keys, height)).collect()
+        })
+        .await?
+    }
+
+    /// The chain up to the head: what elsewhere is said to follow it can be verified on this, with the store closed.
+    pub async fn replay(&self) -> Result<Replay, HomeError> {
+        self.read(|store| {
+            let head = store.head();
+            let authority = LedgerKeys::of(head)?.authority(head);
+            Ok(Replay::resume(head.genesis().clone(), head.header().clone(), head.state().clone(), authority))
         })
         .await?
     }

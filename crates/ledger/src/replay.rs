@@ -60,6 +60,11 @@ impl Replay {
         Ok(Self { genesis, head, state, authority })
     }
 
+    /// Takes up a chain that was verified before, as a store keeps it: the caller vouches for it.
+    pub const fn resume(genesis: Genesis, head: Header, state: MemoryState, authority: Authority) -> Self {
+        Self { genesis, head, state, authority }
+    }
+
     /// Verifies the next block and takes it.
     pub fn extend(&mut self, object: &BlockObject) -> Result<Executed, ReplayError> {
         let height = object.block.header.number;

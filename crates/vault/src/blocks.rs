@@ -1,26 +1,29 @@
 //! The ledger's blocks at the sites: copied there inside the write order, read back to heal or to follow.
 //!
-//! - **Owns** which blocks a site lacks, and the question whether the sites know a handover that this host does not.
-//! - **Does not** judge blocks: importing them does.
+//! - **Owns** which blocks a site lacks, which chains its files form, and whether the sites know what this host does not.
+//! - **Does not** judge a block: the ledger's replay does.
 //!
 //! # Invariants
 //! - **B1** A block counts as copied when the site holds every block up to it under its own name.
-//! - **B2** A handover that this host does not know stops sealing only if it is genuine: anyone may leave a file at a site.
+//! - **B2** What a site holds stops sealing only if it is genuine: anyone may leave a file at a site.
 //!
 //! Format: `docs/design/ledger.md`.
 
 mod guard;
+mod read;
 
 use std::collections::BTreeMap;
 
 use blockhouse_homes::{Embedded, HomeError, Store};
-use blockhouse_ledger::{BlockError, BlockObject};
+use blockhouse_ledger::{BlockError, ReplayError};
 use blockhouse_sites::{ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use bytes::Bytes;
 use futures::future::join_all;
 
-pub use guard::{GuardError, guard};
+pub use guard::GuardError;
+pub(crate) use guard::{Guard, Purpose};
+pub(crate) use read::{Chain, chains_of, continuations, first_difference, strongest};
 
 use crate::vault::Vault;
 
@@ -50,12 +53,28 @@ pub enum BlocksError {
         #[source]
         source: BlockError,
     },
-    /// The site lacks a block in the middle.
-    #[error("site {site} lacks block {height}")]
-    Gap { site: SiteName, height: u64 },
+    /// The site holds the beginning of another ledger.
+    #[error("site {site} holds the ledger of another vault")]
+    OtherLedger { site: SiteName },
+    /// Block 0 at a site is not certified.
+    #[error("block 0 at site {site} begins no ledger")]
+    Beginning {
+        site: SiteName,
+        #[source]
+        source: ReplayError,
+    },
+    /// A site serves more chains than are followed.
+    #[error("site {site} serves too many chains that differ at or below block {height}")]
+    ManyChains { site: SiteName, height: u64 },
+    /// A site holds blocks above the head that do not follow it.
+    #[error("site {site} holds blocks above block {height}, none of which follows it on this ledger")]
+    NoneFollows { site: SiteName, height: u64 },
+    /// A site serves several continuations.
+    #[error("site {site} serves several chains of equal standing above block {height}: the ledger is forked")]
+    Forked { site: SiteName, height: u64 },
 }
 
-/// Copies the blocks of `home` that `site` lacks; true if it holds all of them up to `height` then.
+/// Copies the blocks of `home` that `site` lacks, so that it holds all of them up to `height`.
 async fn copy_to(site: &Site, home: &Embedded, height: u64) -> Result<(), BlocksError> {
     let ours = home.read(move |store| hashes(store, height)).await?;
     let mut from = first_missing(site, &ours).await?;
@@ -132,62 +151,16 @@ pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
     Ok(())
 }
 
-/// The blocks that `site` holds from a height on, in order, up to its first gap.
-pub async fn fetch_from(site: &Site, from: u64) -> Result<Vec<BlockObject>, BlocksError> {
-    let mut objects = Vec::new();
-    let mut folder = from / FOLDER;
-    loop {
-        let held = heights_near(site, folder * FOLDER).await?;
-        if held.is_empty() {
-            return Ok(objects);
-        }
-        for height in from.max(folder * FOLDER)..(folder + 1) * FOLDER {
-            let Some(hashes) = held.get(&height) else { return Ok(objects) };
-            let parent = objects.last().map(BlockObject::hash);
-            match fetch_one(site, height, hashes, parent).await? {
-                Some(object) => objects.push(object),
-                None => return Ok(objects),
-            }
-        }
-        folder += 1;
-    }
-}
-
-/// The block of that height that continues what was read before it; strangers beside it are passed over.
-async fn fetch_one(
-    site: &Site,
-    height: u64,
-    hashes: &[BlockHash],
-    parent: Option<BlockHash>,
-) -> Result<Option<BlockObject>, BlocksError> {
-    let mut failed = None;
-    for hash in hashes {
-        match read(site, height, *hash).await {
-            Ok(object) if parent.is_none_or(|parent| object.block.header.parent_hash.0 == parent.to_bytes()) => {
-                return Ok(Some(object));
-            }
-            Ok(_) => {}
-            Err(error) => failed = Some(error),
-        }
-    }
-    failed.map_or(Ok(None), Err)
-}
-
-async fn read(site: &Site, height: u64, hash: BlockHash) -> Result<BlockObject, BlocksError> {
-    let bytes = site.get(&ObjectKey::Block { height, hash }).await?;
-    let object = BlockObject::decode(&bytes).map_err(|source| BlocksError::Form {
-        site: site.name().clone(),
-        height,
-        source,
-    })?;
-    if object.hash() != hash || object.block.header.number != height {
-        return Err(BlocksError::Misnamed { site: site.name().clone(), height, hash });
-    }
-    Ok(object)
-}
-
-/// True if the site holds blocks above `height`.
-pub async fn is_ahead(site: &Site, height: u64) -> Result<bool, SiteError> {
+/// What the site holds above the head of `home`, in order; empty if nothing is there.
+pub(crate) async fn ahead(site: &Site, home: &Embedded, height: u64) -> Result<Option<Chain>, BlocksError> {
     let above = |held: BTreeMap<u64, Vec<BlockHash>>| held.into_keys().any(|other| other > height);
-    Ok(above(heights_near(site, height).await?) || above(heights_near(site, height + FOLDER).await?))
+    if !above(heights_near(site, height).await?) && !above(heights_near(site, height + FOLDER).await?) {
+        return Ok(None);
+    }
+    let chains = continuations(site, Chain::above(home.replay().await?)).await?;
+    match strongest(&chains).as_slice() {
+        [one] if !one.blocks().is_empty() => Ok(Some((*one).clone())),
+        [_, _, ..] => Err(BlocksError::Forked { site: site.name().clone(), height }),
+        _ => Err(BlocksError::NoneFollows { site: site.name().clone(), height }),
+    }
 }

@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - **N1** There is a vault once `config.toml` is there, and then everything else is.
-//! - **N2** What fails half-way takes back the files it made for the owner; sites that were marked are named, to be emptied.
+//! - **N2** What fails half-way takes back the files it made for the owner and in the vault folder; the folders of sites that were
+//!   marked are named, to be emptied. Nothing at a site is deleted.
 
 mod genesis;
 
@@ -28,8 +29,7 @@ use blockhouse_sites::{
 use blockhouse_types::{Code, Fingerprint, SiteId, VaultId};
 use bytes::Bytes;
 
-use crate::blocks;
-use crate::folder::{SiteEntry, VaultFolder, WriteError, write_durably};
+use crate::folder::{SiteEntry, Unfinished, VaultFolder, WriteError, leftovers, write_durably};
 use crate::ledger::LedgerError;
 use crate::publish::{Publication, TooFewCopies};
 use crate::sheet;
@@ -76,6 +76,16 @@ pub enum InitError {
     /// There is one already.
     #[error("there is a vault in {} already", folder.display())]
     Exists { folder: PathBuf },
+    /// A vault was begun there, or its configuration is lost.
+    #[error("{} is there already, and no vault around it", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and "))]
+    Leftovers { files: Vec<PathBuf> },
+    /// It failed when sites were marked already.
+    #[error("no vault was made; empty these folders before the next try, for they are marked as its sites: {}", folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "))]
+    Marked {
+        folders: Vec<PathBuf>,
+        #[source]
+        source: Box<InitError>,
+    },
     /// No sites.
     #[error("a vault needs at least one site")]
     NoSites,
@@ -169,6 +179,10 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
     if folder.exists() {
         return Err(InitError::Exists { folder: folder.root().to_owned() });
     }
+    let files = leftovers(&folder);
+    if !files.is_empty() {
+        return Err(InitError::Leftovers { files });
+    }
     let code = code.unwrap_or_else(|| Code::default_for(sites.len()));
     let specs = distinct(sites)?;
     // Asked before anything is written, of the sites as they are named; again, with their devices, for the report.
@@ -180,7 +194,17 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
         OwnersFile::write(&path, text.as_bytes())
     });
     let paper_file = paper_file.transpose()?;
-    let report = build(folder, keys, specs, code, (floor_seconds, settings)).await?;
+    let failed = |source| InitError::Folder { folder: folder.root().to_owned(), source };
+    let unfinished = Unfinished::begin(&folder).map_err(failed)?;
+    let mut marked = Vec::new();
+    let report = match make_sites(keys.vault, specs, &mut marked).await {
+        Ok(made) => build(folder, keys, made, code, (floor_seconds, settings)).await,
+        Err(error) => Err(error),
+    };
+    let report = report.map_err(|error| {
+        if marked.is_empty() { error } else { InitError::Marked { folders: marked, source: Box::new(error) } }
+    })?;
+    unfinished.keep();
     owners_file.keep();
     if let Some(file) = paper_file {
         file.keep();
@@ -191,12 +215,11 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
 async fn build(
     folder: VaultFolder,
     keys: Keys,
-    specs: Vec<SiteSpec>,
+    made: MadeSites,
     code: Code,
     (floor_seconds, settings): (u64, Settings),
 ) -> Result<InitReport, InitError> {
-    make_folder(folder.root())?;
-    let (sites, entries, probes) = make_sites(keys.vault, specs).await?;
+    let MadeSites { sites, entries, probes } = made;
     let sites = Arc::new(sites);
     let key = Arc::new(LedgerKey::from_seed(&keys.host.ledger_seed));
     let genesis = genesis::genesis(&keys, &key, (settings.clock)());
@@ -213,11 +236,7 @@ async fn build(
     let bag_key = ObjectKey::Bag { version: 1, hash: SealedBag::hash(&bag) };
     published.put(&sites, &bag_key, Bytes::from(bag)).await;
     let height = vault.standing().await?.height;
-    for copied in blocks::copy_everywhere(&sites, vault.home(), height).await {
-        if copied.result.is_err() {
-            published.exclude(copied.member);
-        }
-    }
+    published.copy_blocks(&sites, vault.home(), height).await;
     published.require("the beginning of the vault", vault.config().sites.len())?;
     let survey = survey(code, &vault.domains())?;
     let fingerprint = vault.standing().await?.fingerprint;
@@ -226,27 +245,24 @@ async fn build(
     Ok(InitReport { vault: vault.id(), fingerprint, paper: keys.paper, survey, probes })
 }
 
-fn make_folder(folder: &Path) -> Result<(), InitError> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| InitError::Folder { folder: folder.to_owned(), source })
+/// The sites of a new vault.
+struct MadeSites {
+    sites: Sites,
+    entries: Vec<SiteEntry>,
+    probes: Vec<(SiteName, ProbeReport)>,
 }
 
-/// Marks the sites and asks each what it promises.
-async fn make_sites(
-    vault: VaultId,
-    specs: Vec<SiteSpec>,
-) -> Result<(Sites, Vec<SiteEntry>, Vec<(SiteName, ProbeReport)>), InitError> {
+/// Marks the sites and asks each what it promises. `touched` are the folders that may have a marker by then.
+async fn make_sites(vault: VaultId, specs: Vec<SiteSpec>, touched: &mut Vec<PathBuf>) -> Result<MadeSites, InitError> {
     let (mut sites, mut entries, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs {
         let id = SiteId::new(rand::random());
         let marker = Marker { vault, site: id, name: spec.name.clone() };
-        let site = Site::create(&spec, &marker, Patience::default())
-            .await
-            .map_err(|source| InitError::Site { site: spec.name.clone(), source: Box::new(source) })?;
+        let created = Site::create(&spec, &marker, Patience::default()).await;
+        if matches!(created, Ok(_) | Err(CreateError::Marker(_) | CreateError::Down(_))) {
+            touched.push(spec.url.path().to_owned());
+        }
+        let site = created.map_err(|source| InitError::Site { site: spec.name.clone(), source: Box::new(source) })?;
         let report = site.probe().await.map_err(|source| InitError::Probe { site: spec.name.clone(), source })?;
         if !report.keeps_promises() {
             return Err(InitError::Promises { site: spec.name, report });
@@ -255,7 +271,7 @@ async fn make_sites(
         entries.push(SiteEntry { id, device: site.device(), spec });
         sites.push(site);
     }
-    Ok((Sites::of(sites), entries, probes))
+    Ok(MadeSites { sites: Sites::of(sites), entries, probes })
 }
 
 /// Refuses two sites in one place and numbers equal names.

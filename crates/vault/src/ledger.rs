@@ -13,6 +13,8 @@ use alloy_primitives::{Address, B256};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_types_eth::{BlockNumberOrTag, Filter, Log, TransactionReceipt, TransactionRequest};
 use alloy_sol_types::SolCall;
+use blockhouse_ledger::Event;
+use blockhouse_ledger::contracts::Access::AccessEvents;
 use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_types::{Account, BagHash, Durability, RecipientSetHash, SessionId, SnapshotId, SourceId};
 
@@ -180,9 +182,15 @@ impl Ledger {
         self.call(self.vault, &call).await
     }
 
-    /// True if that account may hand the ledger over.
-    pub async fn is_recovery(&self, who: Account) -> Result<bool, LedgerError> {
-        self.call(self.access, &Access::isRecoveryCall(address(who))).await
+    /// When that account became one that may hand the ledger over, or ceased to be one: the block, and which of the two.
+    pub async fn recovery_changes(&self, who: Account) -> Result<Vec<(u64, bool)>, LedgerError> {
+        let who = address(who);
+        let change = |entry: &HistoryEntry| match &entry.event {
+            Event::Access(AccessEvents::RecoveryAdded(added)) if added.who == who => Some((entry.block, true)),
+            Event::Access(AccessEvents::RecoveryRemoved(removed)) if removed.who == who => Some((entry.block, false)),
+            _ => None,
+        };
+        Ok(self.history().await?.entries.iter().filter_map(change).collect())
     }
 
     /// The removal epoch.

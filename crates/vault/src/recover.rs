@@ -4,34 +4,35 @@
 //! - **Does not** trust a site for anything but bytes: the key bag's hash, the chain's certificates and handovers decide.
 //!
 //! # Invariants
-//! - **R1** Of certified chains the one with more valid handovers is taken, then the higher; others are reported.
-//! - **R2** A handover is durable at S−W sites before the new host counts as the ledger's home.
+//! - **R1** Of certified chains the one with more valid handovers is taken, then the higher; others are reported. With a
+//!   fingerprint only those count that the vault had it on.
+//! - **R2** A handover is durable at S−W sites before the new host counts as the ledger's home, and stands alone there.
+//! - **R3** Sites and code come from the key bag that the ledger names: whoever knows the recipients can make another.
 //!
 //! Format: `docs/design/ledger.md`, section *Handover*.
 
+mod bags;
 mod chains;
 mod take_over;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use blockhouse_homes::HomeError;
 use blockhouse_ledger::receipt::{CheckError, ParseError};
-use blockhouse_pipeline::key_bag::{KeyBag, SealedBag};
-use blockhouse_sites::{
-    Enrolled, Expected, Labels, ObjectKey, Patience, Prefix, SiteDown, SiteName, SiteSpec, SiteUrl, Sites,
-};
+use blockhouse_sites::{Expected, Patience, Site, SiteDown, SiteName, SiteSpec, Sites};
 use blockhouse_types::{BlockHash, Fingerprint, VaultId};
 
-use crate::blocks::BlocksError;
-use crate::folder::{Config, LedgerEntry, SiteEntry, VaultFolder, WriteError};
+use crate::blocks::{BlocksError, GuardError};
+use crate::folder::{VaultFolder, WriteError};
 use crate::ledger::LedgerError;
 use crate::publish::TooFewCopies;
-use crate::recipients;
 use crate::unlock::{BagError, Unlocked};
 use crate::vault::{Settings, Vault};
 
+use bags::Found;
+use chains::Trust;
 pub use chains::{ChainReport, ChainState};
+use take_over::Terms;
 
 /// What to recover from, and how.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct RecoverRequest {
     pub folder: VaultFolder,
     /// The sites that are known; one is enough.
     pub sites: Vec<SiteSpec>,
+    /// A fingerprint that the vault had: the anchor of trust, from the recovery sheet.
+    pub fingerprint: Option<Fingerprint>,
     /// A receipt that must be in the chain.
     pub expect: Option<Vec<u8>>,
     /// Only rehearse: a folder that can read, no handover.
@@ -92,8 +95,19 @@ pub enum RecoverError {
     #[error("no site serves the ledger of this vault from its beginning")]
     NoChain { chains: Vec<ChainReport> },
     /// Two chains are equally good.
-    #[error("the ledger is forked: sites serve two chains of equal standing, which differ at or below block {height}")]
+    #[error("the ledger is forked: sites serve two chains of equal standing, which differ from block {height} on")]
     Fork { height: u64, chains: Vec<ChainReport> },
+    /// No chain ever had the fingerprint asked for.
+    #[error(
+        "no ledger that the sites serve ever had the fingerprint {asked}: what they serve is of another vault, or forged"
+    )]
+    OtherFingerprint { asked: Fingerprint, chains: Vec<ChainReport> },
+    /// The ledger names no key bag.
+    #[error("the ledger that the sites serve ends before its first key bag")]
+    BagNotNamed,
+    /// Another host did the same.
+    #[error("the handover was made, but another one may stand beside it")]
+    NotAlone(#[source] GuardError),
     /// The bag is not the one on the ledger.
     #[error("the ledger names version {version} of the key bag, which no site gave")]
     OldBag {
@@ -142,6 +156,13 @@ pub enum RecoverError {
     Write(#[from] WriteError),
 }
 
+impl RecoverError {
+    /// True if the sites serve what no honest host has made.
+    pub const fn is_evidence(&self) -> bool {
+        matches!(self, Self::Fork { .. } | Self::OtherFingerprint { .. } | Self::NotInChain { .. })
+    }
+}
+
 /// Recovers a vault.
 pub async fn recover(
     request: RecoverRequest,
@@ -151,35 +172,32 @@ pub async fn recover(
     if request.folder.exists() {
         return Err(RecoverError::Exists { folder: request.folder.root().to_owned() });
     }
+    let trust = Trust::of(&request)?;
     let given = open_given(&request.sites).await?;
     let id = vault_of(&given)?;
-    let (sites, config, found) = chain_of_newest_bag(&given, id, unlocked).await?;
-    if let Some(receipt) = &request.expect {
-        chains::expect(&found.objects, receipt)?;
-    }
-    take_over::make_folder(request.folder.root())?;
+    let Found { sites, config, bag, chain, reports } = bags::find(&given, id, unlocked, &trust).await?;
+    trust.expect_in(&chain)?;
+    let unfinished = take_over::begin_folder(&request.folder)?;
     let mut vault = Vault::assemble(request.folder, config, sites, settings);
-    vault.home().rebuild_from(found.objects).await?;
-    let bag = take_over::bag_in_force(&vault, unlocked).await?;
-    vault.set_recipients(recipients::to_entries(&bag.recipients));
+    vault.home().rebuild_from(chain.into_objects()).await?;
     let before = vault.standing().await?.fingerprint;
     if !request.read_only {
-        take_over::take_over(&mut vault, &bag, unlocked, request.host_stolen).await?;
+        let terms = Terms { host_stolen: request.host_stolen, is_chosen: request.fingerprint.is_some() };
+        take_over::take_over(&mut vault, &bag, unlocked, terms).await?;
     }
     take_over::finish(&mut vault, unlocked).await?;
     let after = vault.standing().await?.fingerprint;
     let snapshots = vault.ledger().snapshots().await?.iter().filter(|record| !record.forgotten).count() as u64;
+    unfinished.keep();
     let down = vault.sites().down().map(|(member, _)| member.name().clone()).collect();
-    Ok(RecoverReport { vault: vault.id(), before, after, chains: found.reports, down, snapshots })
+    Ok(RecoverReport { vault: vault.id(), before, after, chains: reports, down, snapshots })
 }
 
 async fn open_given(specs: &[SiteSpec]) -> Result<Sites, RecoverError> {
-    let any = |spec: &SiteSpec| Enrolled { spec: spec.clone(), expected: Expected::Any };
-    let enrolled: Vec<Enrolled> = specs.iter().map(any).collect();
     let mut open = Vec::new();
     let mut down = Vec::new();
-    for one in &enrolled {
-        match blockhouse_sites::Site::open(&one.spec, one.expected, Patience::default()).await {
+    for spec in specs {
+        match Site::open(spec, Expected::Any, Patience::default()).await {
             Ok(site) => open.push(site),
             Err(error) => down.push(error),
         }
@@ -194,90 +212,4 @@ fn vault_of(sites: &Sites) -> Result<VaultId, RecoverError> {
         Some(other) => Err(RecoverError::SeveralVaults { one, other }),
         None => Ok(one),
     }
-}
-
-/// The chain that the newest key bag names; a bag that leads to none is passed over for the one before it, for anyone who knows
-/// the recipients can leave one at a site.
-async fn chain_of_newest_bag(
-    given: &Sites,
-    id: VaultId,
-    unlocked: &Unlocked,
-) -> Result<(Arc<Sites>, Config, chains::Found), RecoverError> {
-    let mut refused = None;
-    for bag in bags(given, id, unlocked).await? {
-        let mut config = config_of(&bag, id, given)?;
-        let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
-        for (entry, member) in config.sites.iter_mut().zip(sites.members()) {
-            entry.device = member.readable().and_then(blockhouse_sites::Site::device);
-        }
-        match chains::choose(&sites, &config).await {
-            Ok(found) => return Ok((sites, config, found)),
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    Err(refused.unwrap_or(RecoverError::NoBag { tried: 0, source: None }))
-}
-
-/// The key bags that open, the newest first. With the owner's identity only those that hold the owner's account count: nobody
-/// else can make one.
-async fn bags(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<Vec<KeyBag>, RecoverError> {
-    let mut named = std::collections::BTreeSet::new();
-    for (_, site) in sites.up() {
-        for listed in site.list_all(Prefix::Bags).await.unwrap_or_default() {
-            if let ObjectKey::Bag { version, hash } = listed.key {
-                named.insert((version, hash));
-            }
-        }
-    }
-    let (tried, mut refused, mut opened) = (named.len(), None, Vec::new());
-    let is_owners = |bag: &KeyBag| match unlocked {
-        Unlocked::Owner(identity) => identity.owner().account() == bag.owner.account(),
-        Unlocked::Paper(_) | Unlocked::Reader(_) => true,
-    };
-    for (version, hash) in named.into_iter().rev() {
-        let key = ObjectKey::Bag { version, hash };
-        let Ok(fetched) = sites.get_any(&key, |bytes| SealedBag::hash(bytes) == hash).await else { continue };
-        let Ok(sealed) = SealedBag::from_bytes(&fetched.bytes) else { continue };
-        match sealed.open(&unlocked.age()) {
-            Ok(bag) if sealed.vault() == vault && is_owners(&bag) => opened.push(bag),
-            Ok(_) => {}
-            Err(error) => refused = Some(BagError::Open(error)),
-        }
-    }
-    if opened.is_empty() { Err(RecoverError::NoBag { tried, source: refused }) } else { Ok(opened) }
-}
-
-/// The configuration that the bag describes; a site that was given at another place is used there.
-fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, RecoverError> {
-    let mut sites = Vec::new();
-    for site in &bag.sites {
-        let url = SiteUrl::parse_absolute(&site.url).map_err(|_| RecoverError::BagSite { url: site.url.clone() })?;
-        let name = SiteName::parse(&site.name).map_err(|_| RecoverError::BagSite { url: site.url.clone() })?;
-        let label = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let labels = Labels { region: label(&site.region), provider: label(&site.provider) };
-        let here = given.up().find(|(_, open)| open.id() == site.id);
-        let url = here.map_or(url, |(_, open)| open.url().clone());
-        let device = here.and_then(|(_, open)| open.device());
-        sites.push(SiteEntry { id: site.id, spec: SiteSpec { url, name, labels }, device });
-    }
-    Ok(Config {
-        version: 1,
-        vault,
-        code: bag.code,
-        ledger: LedgerEntry {
-            home: "embedded".to_owned(),
-            chain_id: bag.chain_id,
-            genesis: bag.genesis,
-            vault: bag.vault_contract,
-            access: bag.access_contract,
-        },
-        recipients: recipients::to_entries(&bag.recipients),
-        sites,
-        sources: std::collections::BTreeMap::new(),
-    })
-}
-
-fn enrolled(config: &Config) -> Vec<Enrolled> {
-    let expected = |site| Expected::This { vault: config.vault, site };
-    config.sites.iter().map(|entry| Enrolled { spec: entry.spec.clone(), expected: expected(entry.id) }).collect()
 }

@@ -38,9 +38,10 @@ pub fn text(config: &Config, fingerprint: Fingerprint) -> String {
     let _ = write!(
         text,
         "\nTo get the vault back on a new host, with the identity file:\n\n  \
-         blockhouse --vault NEW_FOLDER recover {urls} --identity FILE\n\n\
+         blockhouse --vault NEW_FOLDER recover {urls} --fingerprint {fingerprint} --identity FILE\n\n\
          or with the words of the paper key in a file:\n\n  \
-         blockhouse --vault NEW_FOLDER recover {urls} --paper-key FILE\n\n\
+         blockhouse --vault NEW_FOLDER recover {urls} --fingerprint {fingerprint} --paper-key FILE\n\n\
+         The fingerprint is what tells this vault from a forged one: never leave it out with the paper key alone.\n\
          One site that can be reached is enough to begin. Add --read-only to rehearse without changing anything.\n\
          Afterwards compare: the fingerprint changes with the recovery, and the new sheet shows the new one.\n",
         urls = urls.join(" "),

@@ -18,11 +18,12 @@ use blockhouse_pipeline::placement::{SiteDomain, plan_degraded, survey};
 use blockhouse_sites::Sites;
 use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
 
-use crate::folder::{Config, RecipientEntry, SourceEntry, VaultFolder};
+use crate::folder::{Config, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms};
 
-pub use open::{OpenError, OpenWarning, Settings};
+pub(crate) use open::enrolled;
+pub use open::{OpenError, OpenWarning, Settings, local_standing};
 
 /// A vault that is open on this host.
 #[derive(Debug)]
@@ -72,11 +73,6 @@ impl Vault {
     /// This host is the vault's writer from now on.
     pub(crate) fn set_secrets(&mut self, secrets: HostSecrets) {
         self.secrets = Some(secrets);
-    }
-
-    /// The recipients that the ledger's key bag names.
-    pub(crate) fn set_recipients(&mut self, recipients: Vec<RecipientEntry>) {
-        self.config.recipients = recipients;
     }
 
     /// What the sources are called on this host.

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
     if paper_out == Path::new("-") {
         let words = report.paper.words();
         out.record(&json!({ "type": "paper-key", "words": words.as_str() }))?;
-        out.line(format_args!("{}", words.as_str()))?;
+        out.data(format_args!("{}", words.as_str()))?;
     }
     tell(&report, out)?;
     out.talk(format_args!(
@@ -108,8 +108,12 @@ fn tell(report: &InitReport, out: &Output) -> anyhow::Result<()> {
         probes.push(json!({ "site": site, "free_bytes": probe.free_bytes, "total_bytes": probe.total_bytes }));
     }
     let lines = report.survey.lines();
-    for line in &lines {
-        out.line(format_args!("{line}"))?;
+    if let Some((plan, cautions)) = lines.split_first() {
+        out.line(format_args!("{plan}"))?;
+        // What looks safer than it is, is said whatever else is not.
+        for caution in cautions {
+            out.warn(format_args!("warning: {caution}"));
+        }
     }
     out.line(format_args!("vault        {}", report.vault))?;
     out.line(format_args!("fingerprint  {}", report.fingerprint))?;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use blockhouse_sites::SiteSpec;
+use blockhouse_types::Fingerprint;
 use blockhouse_vault::recover::{ChainReport, ChainState, RecoverError, RecoverReport, RecoverRequest, recover};
+use blockhouse_vault::unlock::Unlocked;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -16,11 +18,16 @@ use crate::output::Output;
 
 /// Get a vault back on a new host, from one site and the identity or paper key
 #[derive(Debug, Args)]
-#[command(after_help = help!("blockhouse --vault ~/new-vault recover --site /mnt/a --paper-key words.txt"))]
+#[command(after_help = help!(
+    "blockhouse --vault ~/new-vault recover --site /mnt/a --fingerprint 6e0b…f1 --paper-key words.txt"
+))]
 pub(crate) struct RecoverArgs {
     /// A site of the vault; one that can be reached is enough, more are better
     #[arg(long = "site", value_name = "URL", required = true, value_parser = parse_site)]
     sites: Vec<SiteSpec>,
+    /// A fingerprint of the vault, from the recovery sheet: what never had it is another vault, or forged
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<Fingerprint>,
     /// A receipt that the ledger must contain: proof that nothing before it was rewritten
     #[arg(long, value_name = "RECEIPT")]
     expect: Option<PathBuf>,
@@ -40,16 +47,26 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
         None => None,
     };
     let unlocked = opening::unlock(global, None, "recover")?;
+    if args.fingerprint.is_none() && matches!(unlocked, Unlocked::Paper(_)) {
+        out.warn(format_args!(
+            "warning: with the paper key alone nothing tells this vault from a forged one. Give --fingerprint with the one on the recovery sheet, or begin with --read-only and compare."
+        ));
+    }
     if !args.read_only {
         opening::confirm(global, "Take the vault over? Its old host will not be able to back up any more.")?;
     }
     let folder = global.folder()?;
     let read_only = args.read_only;
-    let request = RecoverRequest { folder, sites: args.sites, expect, read_only, host_stolen: args.host_stolen };
+    let RecoverArgs { sites, fingerprint, host_stolen, .. } = args;
+    let is_anchored = fingerprint.is_some();
+    let request = RecoverRequest { folder, sites, fingerprint, expect, read_only, host_stolen };
     match recover(request, &unlocked, global.settings()).await {
-        Ok(report) => tell(&report, read_only, out),
+        Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {
-            if let RecoverError::Fork { chains, .. } | RecoverError::NoChain { chains } = &error {
+            if let RecoverError::Fork { chains, .. }
+            | RecoverError::OtherFingerprint { chains, .. }
+            | RecoverError::NoChain { chains } = &error
+            {
                 tell_chains(chains, out);
             }
             if let RecoverError::NoSite { down } = &error {
@@ -65,15 +82,25 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
 fn tell_chains(chains: &[ChainReport], out: &Output) {
     for chain in chains {
         let (site, height) = (&chain.site, chain.height);
+        let fingerprint = chain.fingerprint.map(|it| it.to_string()).unwrap_or_default();
         match &chain.state {
             ChainState::Same => {
-                out.detail(format_args!("site `{site}` serves the ledger up to block {height}"));
+                out.detail(format_args!(
+                    "site `{site}` serves the ledger up to block {height}, fingerprint {fingerprint}"
+                ));
             }
             ChainState::Behind => {
                 out.warn(format_args!("warning: site `{site}` serves an older ledger, up to block {height}"));
             }
-            ChainState::Fork { height } => {
-                out.warn(format_args!("warning: site `{site}` serves another ledger from block {height} on"));
+            ChainState::Fork { height: from } => {
+                out.warn(format_args!(
+                    "warning: site `{site}` serves another ledger from block {from} on, up to block {height}, fingerprint {fingerprint}"
+                ));
+            }
+            ChainState::Other => {
+                out.warn(format_args!(
+                    "warning: site `{site}` serves another ledger, or a forged one: it never had the fingerprint asked for, it has {fingerprint}"
+                ));
             }
             ChainState::Invalid { why } => {
                 out.warn(format_args!("warning: site `{site}` serves no ledger of this vault: {why}"));
@@ -87,12 +114,13 @@ fn chain_json(chain: &ChainReport) -> Value {
         ChainState::Same => "same",
         ChainState::Behind => "behind",
         ChainState::Fork { .. } => "fork",
+        ChainState::Other => "other",
         ChainState::Invalid { .. } => "invalid",
     };
-    json!({ "site": chain.site, "height": chain.height, "state": state })
+    json!({ "site": chain.site, "height": chain.height, "fingerprint": chain.fingerprint, "state": state })
 }
 
-fn tell(report: &RecoverReport, read_only: bool, out: &Output) -> anyhow::Result<Exit> {
+fn tell(report: &RecoverReport, (read_only, is_anchored): (bool, bool), out: &Output) -> anyhow::Result<Exit> {
     tell_chains(&report.chains, out);
     for site in &report.down {
         out.talk(format_args!("site `{site}` is down"));
@@ -102,9 +130,11 @@ fn tell(report: &RecoverReport, read_only: bool, out: &Output) -> anyhow::Result
         out.line(format_args!("fingerprint  {} (read only: this host cannot back up)", report.after))?;
     } else {
         out.line(format_args!("fingerprint before  {}\nfingerprint now     {}", report.before, report.after))?;
-        out.talk(format_args!(
-            "Compare the old one with your recovery sheet, and keep the new sheet elsewhere. The old host is refused from now on."
-        ));
+        out.talk(format_args!("Keep the new recovery sheet elsewhere. The old host is refused from now on."));
+    }
+    if !is_anchored {
+        let before = report.before;
+        out.talk(format_args!("Compare {before} with the fingerprint on the recovery sheet: it must be the same."));
     }
     out.record(&json!({
         "type": "summary",

@@ -1,21 +1,31 @@
-//! Asked before each sealing: do the sites know a handover that this host does not?
+//! Asked before each sealing: do the sites know a handover, or a block of this host's own key, that this host does not?
 //!
-//! A handover is durable at S−W sites before the new host seals; W+1 sites are read here. The two sets meet, so an old host that
-//! comes back finds it and stops.
+//! - **Owns** what counts as genuine among the files of strangers, and which of it stops sealing.
+//! - **Does not** follow what it finds: opening does, and `recover` decides a fork.
+//!
+//! # Invariants
+//! - **G1** A handover is durable at S−W sites before the new host seals; W+1 sites are read here. The two sets meet, so an old
+//!   host that comes back finds it and stops, and of two hosts that recover at the same time at least one finds the other's.
+//! - **G2** A handover that this host's chain has outdone by another one stops nothing: that is how a fork ends.
+//!
+//! Format: `docs/design/ledger.md`, section *Handover*.
 
 use std::sync::Arc;
 
 use alloy_consensus::Transaction as _;
 use alloy_consensus::transaction::SignerRecoverable;
+use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolCall;
-use blockhouse_homes::{BeforeSeal, Standing};
+use blockhouse_homes::{BeforeSeal, Embedded, HomeError, LedgerKeys};
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::contracts::Access::handoverCall;
-use blockhouse_sites::{ObjectKey, Prefix, Site, SiteName, Sites};
+use blockhouse_sites::{Listed, ObjectKey, Prefix, Site, SiteName, Sites};
+use blockhouse_types::BlockHash;
 use futures::future::join_all;
 
-use crate::ledger::{Ledger, account};
+use super::FOLDER;
+use crate::ledger::{Ledger, LedgerError, account};
 
 /// Why nothing may be sealed now.
 #[derive(Debug, thiserror::Error)]
@@ -31,89 +41,231 @@ pub enum GuardError {
         "site {site} holds block {height}, certified by the key of this ledger, which this host does not have: its ledger was set back, or it is forked"
     )]
     Ahead { site: SiteName, height: u64 },
+    /// The key of this host certified two blocks of one height.
+    #[error("site {site} holds another block {height}, certified by the key of this ledger: the ledger is forked")]
+    Forked { site: SiteName, height: u64 },
     /// Another host has the ledger now.
     #[error(
         "site {site} holds handover {number}, which this host does not know: another host has taken the ledger over"
     )]
     HandedOver { site: SiteName, number: u64 },
+    /// Two hosts made the same handover.
+    #[error(
+        "site {site} holds another handover {number} than the one of this host: the vault was recovered twice at the same time"
+    )]
+    Rival { site: SiteName, number: u64 },
+    /// This host's own ledger could not be read.
+    #[error("the ledger of this host could not be compared with the sites")]
+    Own(#[source] HomeError),
+    /// This host's own ledger could not be asked.
+    #[error("the ledger of this host could not be asked for its recovery accounts")]
+    Ledger(#[source] Box<LedgerError>),
 }
 
-/// How many blocks above the head are looked at for one that this host should have.
-const AHEAD: u64 = 1;
-
-/// The guard over `sites`, of which at least `needed` must answer; `ledger` only reads.
-pub fn guard(sites: Arc<Sites>, needed: usize, ledger: Ledger) -> BeforeSeal {
-    Arc::new(move |standing| {
-        let (sites, ledger) = (Arc::clone(&sites), ledger.clone());
-        Box::pin(async move { check(&sites, needed, &ledger, &standing).await.map_err(Into::into) })
-    })
+/// What is about to be sealed: a handover outdoes others of its chain's standing, and so ends a fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A block like any other.
+    Block,
+    /// A handover of the best chain that the sites serve.
+    Handover,
+    /// A handover of the chain that the owner named by its fingerprint.
+    Chosen,
 }
 
-async fn check(sites: &Sites, needed: usize, ledger: &Ledger, standing: &Standing) -> Result<(), GuardError> {
-    let known = standing.keys.handovers().len() as u64;
-    let asked = sites.up().map(async |(_, site)| (site, unknown_handover(site, ledger, known).await));
-    for (_, site) in sites.up() {
-        let next = standing.height + AHEAD;
-        // Another process of this host may have sealed it meanwhile: then it is in the host's own ledger by now.
-        if is_certified_at(site, next, standing).await && ledger.height().await.is_ok_and(|height| height < next) {
-            return Err(GuardError::Ahead { site: site.name().clone(), height: next });
-        }
+/// Who asks the sites, and about which ledger.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    /// The sites.
+    pub(crate) sites: Arc<Sites>,
+    /// How many of them must answer.
+    pub(crate) needed: usize,
+    /// This host's ledger, to be read.
+    pub(crate) home: Embedded,
+    /// The same, as Ethereum shows it.
+    pub(crate) ledger: Ledger,
+    /// The contract that handovers call.
+    pub(crate) access: Address,
+    /// What for.
+    pub(crate) purpose: Purpose,
+}
+
+/// What a site says it holds.
+struct Answer<'s> {
+    site: &'s Site,
+    handovers: Vec<Listed>,
+    blocks: Vec<Listed>,
+}
+
+/// What the handovers at a site say.
+struct Handovers {
+    /// Whether all that might matter could be read.
+    all_read: bool,
+    /// One that stands against this chain's own.
+    rival: Option<GuardError>,
+}
+
+/// This host's chain.
+struct Own {
+    chain_id: u64,
+    hashes: Vec<B256>,
+    keys: LedgerKeys,
+}
+
+impl Own {
+    fn height(&self) -> u64 {
+        (self.hashes.len() as u64).saturating_sub(1)
     }
-    let mut read = 0;
-    for (site, answer) in join_all(asked).await {
-        match answer {
-            Some(Some(number)) => return Err(GuardError::HandedOver { site: site.name().clone(), number }),
-            Some(None) => read += 1,
-            None => {}
-        }
+
+    fn has(&self, height: u64, hash: BlockHash) -> bool {
+        usize::try_from(height).ok().and_then(|at| self.hashes.get(at)).is_some_and(|own| own.0 == hash.to_bytes())
     }
-    if read < needed { Err(GuardError::TooFewSites { read, needed }) } else { Ok(()) }
+
+    /// The height of the parent, if it is on this chain.
+    fn parent_of(&self, object: &BlockObject) -> Option<u64> {
+        let height = object.block.header.number.checked_sub(1)?;
+        self.has(height, BlockHash::new(object.block.header.parent_hash.0)).then_some(height)
+    }
+
+    fn handovers_until(&self, height: u64) -> u64 {
+        self.keys.handovers().iter().filter(|handover| handover.height <= height).count() as u64
+    }
 }
 
-/// True if the site holds a block of that height certified by the key in force.
-async fn is_certified_at(site: &Site, height: u64, standing: &Standing) -> bool {
-    for listed in site.list_all(Prefix::BlocksNear(height)).await.unwrap_or_default() {
-        let ObjectKey::Block { height: found, hash } = listed.key else { continue };
-        if found != height {
+impl Guard {
+    /// As the embedded ledger asks it.
+    pub(crate) fn before_seal(self) -> BeforeSeal {
+        Arc::new(move |standing| {
+            let guard = self.clone();
+            Box::pin(async move { guard.check(standing.height).await.map_err(Into::into) })
+        })
+    }
+
+    /// Fails unless enough sites answer and none holds what stops sealing above block `height`.
+    pub(crate) async fn check(&self, height: u64) -> Result<(), GuardError> {
+        let answers: Vec<_> = join_all(self.sites.up().map(|(_, site)| ask(site, height))).await;
+        // Read after the sites were asked: what another process of this host sealed meanwhile is in it.
+        let own = self.own().await.map_err(GuardError::Own)?;
+        let answers: Vec<Answer<'_>> = answers.into_iter().flatten().collect();
+        let (mut read, mut rival) = (0, None);
+        for answer in &answers {
+            let found = self.check_handovers(answer, &own).await?;
+            read += usize::from(found.all_read);
+            rival = rival.or(found.rival);
+        }
+        if let Some(rival) = rival {
+            return Err(rival);
+        }
+        if self.purpose == Purpose::Block {
+            for answer in &answers {
+                check_blocks(answer, &own).await?;
+            }
+        }
+        if read < self.needed { Err(GuardError::TooFewSites { read, needed: self.needed }) } else { Ok(()) }
+    }
+
+    async fn own(&self) -> Result<Own, HomeError> {
+        self.home
+            .read(|store| {
+                let head = store.head();
+                let hashes = (0..=head.height()).map_while(|height| head.hash_at(height)).collect();
+                Ok(Own { chain_id: head.genesis().chain_id, hashes, keys: LedgerKeys::of(head)? })
+            })
+            .await?
+    }
+
+    /// Fails at a genuine handover beyond this chain's. One that stands against this chain's own is told apart: where another
+    /// host has gone further since, that is what its operator needs to hear.
+    async fn check_handovers(&self, answer: &Answer<'_>, own: &Own) -> Result<Handovers, GuardError> {
+        let known = own.keys.handovers().len() as u64;
+        // The first number that is not outdone.
+        let first = match self.purpose {
+            Purpose::Block => known,
+            Purpose::Handover => known + 1,
+            Purpose::Chosen => u64::MAX,
+        };
+        let mut found = Handovers { all_read: true, rival: None };
+        for listed in &answer.handovers {
+            let ObjectKey::Handover { number, hash } = listed.key else { continue };
+            let is_own = || own.keys.handovers().iter().any(|handover| own.has(handover.height, hash));
+            // A longer file than the format allows is a stranger's. A lower number than the true one hides nothing: the
+            // host that made the handover has left it under its own.
+            if number < first || listed.length > listed.key.max_len() || is_own() {
+                continue;
+            }
+            let Ok(bytes) = answer.site.get(&listed.key).await else {
+                found.all_read = false;
+                continue;
+            };
+            let Ok(object) = BlockObject::decode(&bytes) else { continue };
+            let parent = own.parent_of(&object);
+            if object.hash() != hash || !self.is_genuine(&object, own.chain_id, parent).await? {
+                continue;
+            }
+            // The number in the name is anybody's word; on a parent that is known here it can be counted.
+            let number = parent.map_or(number, |height| own.handovers_until(height) + 1);
+            let site = answer.site.name().clone();
+            match number {
+                outdone if outdone < first => {}
+                equal if equal == known => found.rival = Some(GuardError::Rival { site, number }),
+                _ => return Err(GuardError::HandedOver { site, number }),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A handover stands alone in its block, is bound to its parent, certified by the key that it names, and sent by a recovery
+    /// account. So a copy of its transaction in another block fails at the parent or at the certificate.
+    async fn is_genuine(&self, object: &BlockObject, chain_id: u64, parent: Option<u64>) -> Result<bool, GuardError> {
+        let [transaction] = object.block.body.transactions.as_slice() else { return Ok(false) };
+        let Ok(call) = handoverCall::abi_decode(transaction.input()) else { return Ok(false) };
+        let header = &object.block.header;
+        let place = BlockPlace { chain_id, height: header.number, hash: object.hash() };
+        let is_bound = transaction.to() == Some(self.access)
+            && transaction.chain_id() == Some(chain_id)
+            && call.parentHash == header.parent_hash
+            && object.certificate.verify(&call.nextKey.0, &place).is_ok();
+        let Ok(sender) = transaction.recover_signer() else { return Ok(false) };
+        Ok(is_bound && self.was_recovery(sender, parent).await?)
+    }
+
+    /// True if the account could hand the ledger over at that parent; at a parent that is not on this chain, whether it ever could.
+    async fn was_recovery(&self, sender: Address, parent: Option<u64>) -> Result<bool, GuardError> {
+        let changes = self.ledger.recovery_changes(account(sender)).await;
+        let changes = changes.map_err(|error| GuardError::Ledger(Box::new(error)))?;
+        Ok(match parent {
+            Some(height) => changes.iter().rev().find(|(block, _)| *block <= height).is_some_and(|(_, added)| *added),
+            None => changes.iter().any(|(_, added)| *added),
+        })
+    }
+}
+
+/// Lists handovers, and the blocks near the head; none if the site does not answer.
+async fn ask(site: &Site, height: u64) -> Option<Answer<'_>> {
+    let handovers = site.list_all(Prefix::Handovers).await.ok()?;
+    let mut blocks = site.list_all(Prefix::BlocksNear(height)).await.ok()?;
+    blocks.extend(site.list_all(Prefix::BlocksNear(height + FOLDER)).await.ok()?);
+    Some(Answer { site, handovers, blocks })
+}
+
+/// Fails at a block that the key in force has certified and that is not on this chain. What lies below the last handover was
+/// decided by it.
+async fn check_blocks(answer: &Answer<'_>, own: &Own) -> Result<(), GuardError> {
+    let decided = own.keys.handovers().last().map_or(0, |last| last.height);
+    for listed in &answer.blocks {
+        let ObjectKey::Block { height, hash } = listed.key else { continue };
+        if height < decided || own.has(height, hash) || listed.length > listed.key.max_len() {
             continue;
         }
-        let Ok(bytes) = site.get(&listed.key).await else { continue };
+        let Ok(bytes) = answer.site.get(&listed.key).await else { continue };
         let Ok(object) = BlockObject::decode(&bytes) else { continue };
-        let place = BlockPlace { chain_id: object.chain_id, height, hash };
-        if object.hash() == hash && object.certificate.verify(&standing.keys.in_force(), &place).is_ok() {
-            return true;
-        }
-    }
-    false
-}
-
-/// The number of a genuine handover beyond those that are known; the outer `None` if the site did not answer.
-async fn unknown_handover(site: &Site, ledger: &Ledger, known: u64) -> Option<Option<u64>> {
-    for listed in site.list_all(Prefix::Handovers).await.ok()? {
-        let ObjectKey::Handover { number, hash } = listed.key else { continue };
-        if number <= known {
+        let place = BlockPlace { chain_id: own.chain_id, height, hash };
+        if object.hash() != hash || object.certificate.verify(&own.keys.in_force(), &place).is_err() {
             continue;
         }
-        let bytes = site.get(&listed.key).await.ok()?;
-        let object = BlockObject::decode(&bytes).ok().filter(|object| object.hash() == hash);
-        if let Some(object) = object
-            && is_genuine(&object, ledger).await?
-        {
-            return Some(Some(number));
-        }
+        let site = answer.site.name().clone();
+        let is_ahead = height > own.height();
+        return Err(if is_ahead { GuardError::Ahead { site, height } } else { GuardError::Forked { site, height } });
     }
-    Some(None)
-}
-
-/// A handover is sent by a recovery account and certified by the key that it names; anything else is a stranger's file.
-async fn is_genuine(object: &BlockObject, ledger: &Ledger) -> Option<bool> {
-    let [transaction] = object.block.body.transactions.as_slice() else { return Some(false) };
-    let Ok(call) = handoverCall::abi_decode(transaction.input()) else { return Some(false) };
-    let Ok(sender) = transaction.recover_signer() else { return Some(false) };
-    let header = &object.block.header;
-    let place = BlockPlace { chain_id: object.chain_id, height: header.number, hash: object.hash() };
-    if object.certificate.verify(&call.nextKey.0, &place).is_err() {
-        return Some(false);
-    }
-    ledger.is_recovery(account(sender)).await.ok()
+    Ok(())
 }

@@ -12,6 +12,7 @@ use blockhouse_pipeline::key_bag::{BagSite, KeyBag, SealedBag};
 use blockhouse_types::Code;
 
 use super::{InitError, Keys};
+use crate::blocks::Purpose;
 use crate::folder::{Config, LedgerEntry, SiteEntry};
 use crate::ledger::{Ledger, LedgerError, WriterRecord, account};
 use crate::recipients;
@@ -93,7 +94,7 @@ impl Vault {
         let (path, genesis, maker) = (self.folder().ledger(), genesis.clone(), Arc::clone(&key));
         let made = tokio::task::spawn_blocking(move || Embedded::create(&path, &genesis, &maker)).await;
         made.map_err(HomeError::Stopped)??;
-        self.set_home(self.embedded(Some(key)));
+        self.set_home(self.embedded(Some(key), Purpose::Block));
         Ok(())
     }
 }

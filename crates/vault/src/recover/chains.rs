@@ -1,23 +1,22 @@
 //! The chains that the sites serve: verified each by itself, compared, the best one taken.
 
-use std::cmp::Ordering;
+use blockhouse_ledger::receipt::{Checked, Receipt};
+use blockhouse_sites::{SiteName, Sites};
+use blockhouse_types::Fingerprint;
 
-use blockhouse_ledger::receipt::Receipt;
-use blockhouse_ledger::{BlockObject, Replay, compare};
-use blockhouse_sites::{Site, SiteName, Sites};
-use blockhouse_types::BlockHash;
-
-use super::RecoverError;
-use crate::blocks;
+use super::{RecoverError, RecoverRequest};
+use crate::blocks::{self, BlocksError, Chain, first_difference, strongest};
 use crate::folder::Config;
 
-/// What a site serves, compared with the chain that was taken.
+/// A chain that a site serves, compared with the one that was taken. A site may serve several.
 #[derive(Debug, Clone)]
 pub struct ChainReport {
     /// The site.
     pub site: SiteName,
     /// The height that it reaches with valid blocks.
     pub height: u64,
+    /// The vault's fingerprint there; none if it serves no chain.
+    pub fingerprint: Option<Fingerprint>,
     /// How it stands to the chain taken.
     pub state: ChainState,
 }
@@ -34,6 +33,8 @@ pub enum ChainState {
         /// The first block that differs.
         height: u64,
     },
+    /// A chain of this ledger's beginning that never had the fingerprint asked for.
+    Other,
     /// No valid chain of this vault.
     Invalid {
         /// Why.
@@ -41,94 +42,104 @@ pub enum ChainState {
     },
 }
 
-/// The chain taken.
-pub(super) struct Found {
-    pub(super) objects: Vec<BlockObject>,
-    pub(super) reports: Vec<ChainReport>,
+/// What the operator knows from elsewhere.
+pub(super) struct Trust {
+    fingerprint: Option<Fingerprint>,
+    expected: Option<Box<Checked>>,
+}
+
+impl Trust {
+    pub(super) fn of(request: &RecoverRequest) -> Result<Self, RecoverError> {
+        let expected = request.expect.as_deref().map(|receipt| {
+            let receipt = Receipt::parse(receipt)?;
+            let checked = receipt.check(Some(receipt.fingerprint()));
+            checked.map(Box::new).map_err(|error| RecoverError::ExpectCheck(Box::new(error)))
+        });
+        Ok(Self { fingerprint: request.fingerprint, expected: expected.transpose()? })
+    }
+
+    /// True if the vault had the fingerprint asked for on that chain.
+    fn counts(&self, chain: &Chain) -> bool {
+        self.fingerprint.is_none_or(|asked| chain.has_had(asked))
+    }
+
+    /// Fails if the block of the expected receipt is not in the chain.
+    pub(super) fn expect_in(&self, chain: &Chain) -> Result<(), RecoverError> {
+        let Some(expected) = &self.expected else { return Ok(()) };
+        let at = usize::try_from(expected.height).ok().and_then(|place| chain.blocks().get(place));
+        if at.is_some_and(|object| object.hash() == expected.block) {
+            return Ok(());
+        }
+        Err(RecoverError::NotInChain { height: expected.height, block: expected.block })
+    }
 }
 
 struct Served {
     site: SiteName,
-    objects: Vec<BlockObject>,
-    replay: Option<Replay>,
-    why: String,
+    chains: Result<Vec<Chain>, BlocksError>,
 }
 
 /// Verifies what every site serves and takes the best chain (R1).
-pub(super) async fn choose(sites: &Sites, config: &Config) -> Result<Found, RecoverError> {
+pub(super) async fn choose(
+    sites: &Sites,
+    config: &Config,
+    trust: &Trust,
+) -> Result<(Chain, Vec<ChainReport>), RecoverError> {
     let mut served = Vec::new();
     for (_, site) in sites.up() {
-        served.push(read(site, config).await);
+        served.push(Served { site: site.name().clone(), chains: blocks::chains_of(site, config).await });
     }
-    let best = served.iter().enumerate().filter_map(|(place, chain)| Some((place, chain.replay.as_ref()?)));
-    let best = best.max_by(|(_, one), (_, other)| compare(one.authority(), other.authority()));
-    let best = best.map(|(place, replay)| (place, replay.clone()));
-    let reports = |taken: &[BlockObject]| served.iter().map(|chain| report(chain, taken)).collect::<Vec<_>>();
-    let Some((place, replay)) = best else { return Err(RecoverError::NoChain { chains: reports(&[]) }) };
-    let taken: Vec<BlockObject> = served.get(place).map(|chain| chain.objects.clone()).unwrap_or_default();
-    let reports = reports(&taken);
-    for chain in &served {
-        let Some(other) = &chain.replay else { continue };
-        let is_equal = compare(replay.authority(), other.authority()) == Ordering::Equal;
-        if is_equal && other.authority().hash() != replay.authority().hash() {
-            let height = first_difference(&taken, &chain.objects);
-            return Err(RecoverError::Fork { height, chains: reports });
+    let all: Vec<&Chain> = served.iter().filter_map(|site| site.chains.as_ref().ok()).flatten().collect();
+    let mut counting: Vec<&Chain> = all.iter().copied().filter(|chain| trust.counts(chain)).collect();
+    let most = counting.iter().map(|chain| chain.authority().handovers()).max();
+    // A thief of the sealing key makes any height, never a handover: what holds the expected receipt goes before what is higher.
+    let holds = |chain: &&Chain| Some(chain.authority().handovers()) == most && trust.expect_in(chain).is_ok();
+    if counting.iter().any(holds) {
+        counting.retain(holds);
+    }
+    let best = strongest(counting);
+    let reports = |taken: Option<&Chain>| reports(&served, taken, trust);
+    match (best.as_slice(), trust.fingerprint) {
+        ([chain], _) => Ok(((*chain).clone(), reports(Some(chain)))),
+        ([one, other, ..], _) => {
+            let height = first_difference(one.blocks(), other.blocks());
+            Err(RecoverError::Fork { height, chains: reports(Some(one)) })
+        }
+        ([], Some(asked)) if !all.is_empty() => Err(RecoverError::OtherFingerprint { asked, chains: reports(None) }),
+        ([], _) => Err(RecoverError::NoChain { chains: reports(None) }),
+    }
+}
+
+fn reports(served: &[Served], taken: Option<&Chain>, trust: &Trust) -> Vec<ChainReport> {
+    let mut reports = Vec::new();
+    for Served { site, chains } in served {
+        match chains {
+            Ok(chains) => reports.extend(chains.iter().map(|chain| ChainReport {
+                site: site.clone(),
+                height: chain.authority().height(),
+                fingerprint: Some(chain.fingerprint()),
+                state: state(chain, taken, trust),
+            })),
+            Err(error) => reports.push(ChainReport {
+                site: site.clone(),
+                height: 0,
+                fingerprint: None,
+                state: ChainState::Invalid { why: error.to_string() },
+            }),
         }
     }
-    Ok(Found { objects: taken, reports })
+    reports
 }
 
-/// Reads a site's blocks and verifies them up to the first that is not valid.
-async fn read(site: &Site, config: &Config) -> Served {
-    let name = site.name().clone();
-    let invalid = |why: String| Served { site: name.clone(), objects: Vec::new(), replay: None, why };
-    let mut objects = match blocks::fetch_from(site, 0).await {
-        Ok(objects) => objects,
-        Err(error) => return invalid(error.to_string()),
-    };
-    let Some(first) = objects.first() else { return invalid("it holds no blocks".to_owned()) };
-    if first.hash() != config.ledger.genesis || first.chain_id != config.ledger.chain_id {
-        return invalid(format!("its block 0 is {}, the key bag names {}", first.hash(), config.ledger.genesis));
+fn state(chain: &Chain, taken: Option<&Chain>, trust: &Trust) -> ChainState {
+    if !trust.counts(chain) {
+        return ChainState::Other;
     }
-    let mut replay = match Replay::begin(first) {
-        Ok(replay) => replay,
-        Err(error) => return invalid(error.to_string()),
-    };
-    let mut good = 1;
-    for object in objects.iter().skip(1) {
-        if replay.extend(object).is_err() {
-            break;
-        }
-        good += 1;
+    let taken = taken.map_or(&[][..], Chain::blocks);
+    let height = first_difference(taken, chain.blocks());
+    match chain.blocks().len() {
+        length if height < length as u64 => ChainState::Fork { height },
+        length if length < taken.len() => ChainState::Behind,
+        _ => ChainState::Same,
     }
-    objects.truncate(good);
-    Served { site: name, objects, replay: Some(replay), why: String::new() }
-}
-
-fn report(chain: &Served, taken: &[BlockObject]) -> ChainReport {
-    let height = chain.objects.last().map_or(0, |object| object.block.header.number);
-    let difference = first_difference(taken, &chain.objects);
-    let state = match &chain.replay {
-        None => ChainState::Invalid { why: chain.why.clone() },
-        Some(_) if difference < chain.objects.len() as u64 => ChainState::Fork { height: difference },
-        Some(_) if chain.objects.len() < taken.len() => ChainState::Behind,
-        Some(_) => ChainState::Same,
-    };
-    ChainReport { site: chain.site.clone(), height, state }
-}
-
-/// The height of the first block that two chains do not share.
-fn first_difference(one: &[BlockObject], other: &[BlockObject]) -> u64 {
-    one.iter().zip(other).take_while(|(one, other)| one.hash() == other.hash()).count() as u64
-}
-
-/// Fails if the block of a receipt is not in the chain.
-pub(super) fn expect(objects: &[BlockObject], receipt: &[u8]) -> Result<(), RecoverError> {
-    let receipt = Receipt::parse(receipt)?;
-    let checked =
-        receipt.check(Some(receipt.fingerprint())).map_err(|error| RecoverError::ExpectCheck(Box::new(error)))?;
-    let height = checked.height;
-    let at = usize::try_from(height).ok().and_then(|place| objects.get(place)).map(BlockObject::hash);
-    let block: BlockHash = checked.block;
-    if at == Some(block) { Ok(()) } else { Err(RecoverError::NotInChain { height, block }) }
 }

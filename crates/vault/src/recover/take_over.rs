@@ -1,8 +1,6 @@
 //! Making a new host the home of the ledger: handover, new writer, new folder.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
@@ -13,27 +11,37 @@ use blockhouse_types::{Account, BlockHash};
 use bytes::Bytes;
 
 use super::RecoverError;
-use crate::blocks;
-use crate::folder::{SourceEntry, write_durably};
+use crate::blocks::Purpose;
+use crate::folder::{SourceEntry, Unfinished, VaultFolder, leftovers, set_aside, write_durably};
 use crate::ledger::WriterRecord;
 use crate::publish::Publication;
 use crate::reader;
 use crate::sheet;
-use crate::unlock::{Unlocked, open_bag};
+use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
-pub(super) fn make_folder(folder: &Path) -> Result<(), RecoverError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| RecoverError::Folder { folder: folder.to_owned(), source })
+/// How the vault is taken over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// What the old host wrote is not reused.
+    pub(super) host_stolen: bool,
+    /// The owner named the chain by its fingerprint.
+    pub(super) is_chosen: bool,
 }
 
-/// The bag that the ledger names: the one that was found, or a newer one.
-pub(super) async fn bag_in_force(vault: &Vault, unlocked: &Unlocked) -> Result<KeyBag, RecoverError> {
-    let named = vault.ledger().bag().await?;
-    open_bag(vault.sites(), named, unlocked).await.map_err(|source| RecoverError::OldBag { version: named.0, source })
+impl Terms {
+    const fn purpose(self) -> Purpose {
+        if self.is_chosen { Purpose::Chosen } else { Purpose::Handover }
+    }
+}
+
+/// Makes the new host's folder. What an earlier vault left there without its configuration is moved aside, not removed: `secrets`
+/// cannot be made anew as it was.
+pub(super) fn begin_folder(folder: &VaultFolder) -> Result<Unfinished, RecoverError> {
+    let begun = leftovers(folder).into_iter().try_for_each(|file| set_aside(&file).map(drop));
+    begun
+        .and_then(|()| Unfinished::begin(folder))
+        .map_err(|source| RecoverError::Folder { folder: folder.root().to_owned(), source })
 }
 
 /// Hands the ledger over to this host and makes it the vault's writer.
@@ -41,7 +49,7 @@ pub(super) async fn take_over(
     vault: &mut Vault,
     bag: &KeyBag,
     unlocked: &Unlocked,
-    host_stolen: bool,
+    terms: Terms,
 ) -> Result<(), RecoverError> {
     let sites = vault.config().sites.len();
     let needed = sites.saturating_sub(usize::from(vault.plan().w)).max(1);
@@ -51,15 +59,19 @@ pub(super) async fn take_over(
     }
     let seed = Secret::random(&mut rand::rng());
     let key = Arc::new(LedgerKey::from_seed(&seed));
-    vault.set_home(vault.embedded(Some(Arc::clone(&key))));
+    let next_key = key.public();
+    vault.set_home(vault.embedded(Some(Arc::clone(&key)), terms.purpose()));
     let parent = vault.standing().await?;
     let account = unlocked.recovery_account().ok_or(RecoverError::ReaderOnly)?;
-    vault.ledger_as(&account).hand_over(key.public(), parent.hash).await?;
+    vault.ledger_as(&account).hand_over(next_key, parent.hash).await?;
+    vault.set_home(vault.embedded(Some(key), Purpose::Block));
     let mut published = Publication::begin(vault.sites());
     publish_handover(vault, &mut published).await?;
     published.require("the handover", needed)?;
+    // Another host may have done the same at the same moment. Both wrote before they ask: at least one finds the other's.
+    vault.guard(Purpose::Block).check(vault.standing().await?.height).await.map_err(RecoverError::NotAlone)?;
     let writer = AccountSecret::random(&mut rand::rng());
-    let first = enrol(vault, bag, &writer, parent.height, host_stolen).await?;
+    let first = enrol(vault, bag, &writer, parent.height, terms.host_stolen).await?;
     let secrets = HostSecrets {
         vault: vault.id(),
         write: bag.vault_secret.write_secrets(first.unwrap_or_else(|| writer.account())),
@@ -69,22 +81,14 @@ pub(super) async fn take_over(
     write_durably(&vault.folder().secrets(), 0o600, &secrets.to_bytes())?;
     vault.set_secrets(secrets);
     let height = vault.standing().await?.height;
-    for copied in blocks::copy_everywhere(vault.sites(), vault.home(), height).await {
-        if copied.result.is_err() {
-            published.exclude(copied.member);
-        }
-    }
+    published.copy_blocks(vault.sites(), vault.home(), height).await;
     Ok(published.require("the recovery's blocks", needed)?)
 }
 
 /// Copies the chain up to the handover, and its marker.
 async fn publish_handover(vault: &Vault, published: &mut Publication) -> Result<(), RecoverError> {
     let standing = vault.standing().await?;
-    for copied in blocks::copy_everywhere(vault.sites(), vault.home(), standing.height).await {
-        if copied.result.is_err() {
-            published.exclude(copied.member);
-        }
-    }
+    published.copy_blocks(vault.sites(), vault.home(), standing.height).await;
     for object in vault.home().block_objects(standing.height, 1).await? {
         let number = standing.keys.handovers().len() as u64;
         let key = ObjectKey::Handover { number, hash: BlockHash::new(object.hash().to_bytes()) };

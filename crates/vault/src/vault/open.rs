@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::LedgerKey;
-use blockhouse_homes::{Embedded, HomeError, HostClock, Options};
+use blockhouse_homes::{Embedded, HomeError, HostClock, Options, Standing};
 use blockhouse_ledger::Clock;
 use blockhouse_pipeline::host_secrets::HostSecrets;
-use blockhouse_sites::{Enrolled, Expected, Patience, SiteName, Sites};
+use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites};
 use blockhouse_types::DecodeError;
 
 use super::Vault;
-use crate::blocks::{self, BlocksError};
+use crate::blocks::{self, BlocksError, Chain, Guard, Purpose};
 use crate::folder::{Config, ConfigError, VaultFolder};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, address};
 
 /// How a vault is opened.
 #[derive(Clone)]
@@ -75,6 +75,11 @@ pub enum OpenError {
     /// The ledger is damaged here and no site gave blocks to make it anew from.
     #[error("the ledger on this host is missing or damaged, and none of the sites gave blocks to make it anew from")]
     NotHealed(#[source] HomeError),
+    /// The ledger is damaged here, and the sites do not agree which one it is.
+    #[error(
+        "the ledger on this host is missing or damaged, and the sites serve two of equal standing from block {height} on"
+    )]
+    Forked { height: u64 },
 }
 
 /// Something strange that opening found and that did not stop it.
@@ -89,7 +94,7 @@ pub enum OpenWarning {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The ledger was made anew.
-    #[error("the ledger on this host was {}; it was made anew from site {site}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
+    #[error("the ledger on this host could not be used and was made anew from site {site}: {}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
     Rebuilt { site: SiteName, why: String, kept: Option<PathBuf> },
     /// The ledger was behind.
     #[error("the ledger on this host was {blocks} blocks behind site {site} and was brought up to it")]
@@ -103,10 +108,11 @@ impl Vault {
         let secrets = load_secrets(&folder)?;
         let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
         let key = secrets.as_ref().map(|secrets| Arc::new(LedgerKey::from_seed(&secrets.ledger_seed)));
+        let own = key.as_ref().map(|key| key.public());
         let mut vault = Self::assemble(folder, config, sites, settings);
         vault.secrets = secrets;
-        vault.home = vault.embedded(key);
-        vault.heal().await?;
+        vault.home = vault.embedded(key, Purpose::Block);
+        vault.heal(own).await?;
         vault.follow().await;
         Ok(vault)
     }
@@ -117,76 +123,104 @@ impl Vault {
         Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new() }
     }
 
+    /// Asks the sites whether this host may seal.
+    pub(crate) fn guard(&self, purpose: Purpose) -> Guard {
+        let home = Embedded::new(Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock)));
+        let ledger = Ledger::new(blockhouse_homes::provider::reader(home.clone()), &self.config.ledger);
+        // With the operator's word for it fewer sites may answer than meet those of every handover; one always must.
+        let needed = if self.settings.accept_risk { 1 } else { usize::from(self.plan().w) + 1 };
+        let (sites, access) = (Arc::clone(&self.sites), address(self.config.ledger.access));
+        Guard { sites, needed, home, ledger, access, purpose }
+    }
+
     /// The embedded ledger, sealing with `key` after asking the sites.
-    pub(crate) fn embedded(&self, key: Option<Arc<LedgerKey>>) -> Embedded {
-        let reader = Embedded::new(Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock)));
-        let ledger = Ledger::new(blockhouse_homes::provider::reader(reader), &self.config.ledger);
-        // With the operator's word for it no site has to answer: he says that no other host has taken the ledger over.
-        let needed = if self.settings.accept_risk { 0 } else { usize::from(self.plan().w) + 1 };
+    pub(crate) fn embedded(&self, key: Option<Arc<LedgerKey>>, purpose: Purpose) -> Embedded {
         Embedded::new(Options {
             key,
             clock_rule: if self.settings.accept_clock { Clock::Accepted } else { Clock::Checked },
-            before_seal: Some(blocks::guard(Arc::clone(&self.sites), needed, ledger)),
+            before_seal: Some(self.guard(purpose).before_seal()),
             ..Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock))
         })
     }
 
-    /// Makes a missing or damaged ledger anew from the first site whose blocks give one.
-    async fn heal(&mut self) -> Result<(), OpenError> {
+    /// Makes a missing or damaged ledger anew from the best chain that the sites serve.
+    async fn heal(&mut self, own: Option<[u8; 32]>) -> Result<(), OpenError> {
         let damage = match self.home.check().await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_healed_by_replay() => error,
             Err(error) => return Err(error.into()),
         };
+        let mut served = Vec::new();
         for (_, site) in self.sites.up() {
-            let rebuilt = match blocks::fetch_from(site, 0).await {
-                Ok(objects) => self.home.rebuild_from(objects).await.map_err(BlocksError::from),
-                Err(error) => Err(error),
-            };
-            match rebuilt {
-                Ok(rebuilt) => {
-                    let (site, why) = (site.name().clone(), damage.to_string());
-                    self.warnings.push(OpenWarning::Rebuilt { site, why, kept: rebuilt.kept });
-                    return Ok(());
-                }
+            match blocks::chains_of(site, &self.config).await {
+                Ok(chains) => served.extend(chains.into_iter().map(|chain| (site.name().clone(), chain))),
                 Err(error) => {
                     self.warnings.push(OpenWarning::Blocks { site: site.name().clone(), source: error.into() });
                 }
             }
         }
-        Err(OpenError::NotHealed(damage))
+        let Some((site, chain)) = best(&served, own)? else { return Err(OpenError::NotHealed(damage)) };
+        let rebuilt = self.home.rebuild_from(chain.into_objects()).await?;
+        self.warnings.push(OpenWarning::Rebuilt { site, why: damage.to_string(), kept: rebuilt.kept });
+        Ok(())
     }
 
     /// Takes the blocks that sites hold above the host's head. What cannot be taken is told, and sealing decides for itself.
     async fn follow(&mut self) {
-        let Ok(standing) = self.home.standing().await else { return };
-        let mut height = standing.height;
         for (_, site) in self.sites.up() {
             let name = site.name().clone();
-            match follow_site(&self.home, site, height).await {
+            match follow_site(&self.home, site).await {
                 Ok(0) => {}
-                Ok(blocks) => {
-                    height += blocks;
-                    self.warnings.push(OpenWarning::Followed { site: name, blocks });
-                }
+                Ok(blocks) => self.warnings.push(OpenWarning::Followed { site: name, blocks }),
                 Err(error) => self.warnings.push(OpenWarning::Blocks { site: name, source: error.into() }),
             }
         }
     }
 }
 
-/// Imports what the site holds above `height`; how many blocks were new.
-async fn follow_site(home: &Embedded, site: &blockhouse_sites::Site, height: u64) -> Result<u64, BlocksError> {
-    if !blocks::is_ahead(site, height).await? {
-        return Ok(0);
+/// Imports what the site holds above the head; how many blocks were new.
+async fn follow_site(home: &Embedded, site: &Site) -> Result<u64, BlocksError> {
+    let height = home.standing().await?.height;
+    match blocks::ahead(site, home, height).await? {
+        Some(chain) => Ok(home.import(chain.into_objects()).await?.added),
+        None => Ok(0),
     }
-    let objects = blocks::fetch_from(site, height + 1).await?;
-    Ok(home.import(objects).await?.added)
 }
 
-fn enrolled(config: &Config) -> Vec<Enrolled> {
+/// The best chain and a site that serves it. Of a fork the side on which this host's key is in force is taken: it only says what
+/// this host did, and whether it may go on is asked before each sealing.
+fn best(served: &[(SiteName, Chain)], own: Option<[u8; 32]>) -> Result<Option<(SiteName, Chain)>, OpenError> {
+    let mut strongest = blocks::strongest(served.iter().map(|(_, chain)| chain));
+    if strongest.len() > 1 {
+        strongest.retain(|chain| Some(chain.authority().ledger_key()) == own);
+    }
+    match *strongest.as_slice() {
+        [best] => {
+            let hash = best.authority().hash();
+            Ok(served.iter().find(|(_, chain)| chain.authority().hash() == hash).cloned())
+        }
+        [] if served.is_empty() => Ok(None),
+        _ => Err(OpenError::Forked { height: fork_height(served) }),
+    }
+}
+
+fn fork_height(served: &[(SiteName, Chain)]) -> u64 {
+    match *blocks::strongest(served.iter().map(|(_, chain)| chain)).as_slice() {
+        [one, other, ..] => blocks::first_difference(one.blocks(), other.blocks()),
+        _ => 0,
+    }
+}
+
+/// The sites as they are opened: each must hold its own marker of this vault.
+pub(crate) fn enrolled(config: &Config) -> Vec<Enrolled> {
     let expected = |site| Expected::This { vault: config.vault, site };
     config.sites.iter().map(|entry| Enrolled { spec: entry.spec.clone(), expected: expected(entry.id) }).collect()
+}
+
+/// Where the ledger of the vault in `folder` stands by its own store alone: no site is opened.
+pub async fn local_standing(folder: &VaultFolder) -> Result<Standing, OpenError> {
+    Config::load(folder)?;
+    Ok(Embedded::new(Options::reader(folder.ledger(), Arc::new(now))).standing().await?)
 }
 
 fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> {

@@ -1,0 +1,320 @@
+//! A vault over three sites, a thief of its host, and what either may leave at the sites.
+#![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use alloy_consensus::proofs::calculate_transaction_root;
+use alloy_consensus::{BlockBody, Header};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{B256, Bytes, TxKind};
+use alloy_sol_types::SolCall;
+use blockhouse_crypto::{AccountSecret, LedgerKey, Role, Secret};
+use blockhouse_homes::{Embedded, Options};
+use blockhouse_ledger::contracts::{Access, Vault as VaultContract};
+use blockhouse_ledger::state::StateView as _;
+use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, Request};
+use blockhouse_pipeline::domain::DomainKind;
+use blockhouse_pipeline::key_bag::KeyBag;
+use blockhouse_sites::{ObjectKey, SiteSpec};
+use blockhouse_vault::backup::{BackupRequest, back_up};
+use blockhouse_vault::folder::VaultFolder;
+use blockhouse_vault::init::{InitRequest, init};
+use blockhouse_vault::ledger::address;
+use blockhouse_vault::progress::Progress;
+use blockhouse_vault::recover::{RecoverError, RecoverReport, RecoverRequest, recover};
+use blockhouse_vault::select::{Narrow, SnapshotRef, one};
+use blockhouse_vault::unlock::{Unlocked, open_bag};
+use blockhouse_vault::vault::{Settings, Vault};
+
+const SITES: [&str; 3] = ["s1", "s2", "s3"];
+
+pub struct World {
+    base: tempfile::TempDir,
+}
+
+impl World {
+    /// Folders alone.
+    pub fn empty() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("sites")).unwrap();
+        fs::create_dir(base.path().join("data")).unwrap();
+        Self { base }
+    }
+
+    /// A vault with one snapshot.
+    pub async fn with_backup() -> Self {
+        let world = Self::empty();
+        init(world.init_request(), Settings::default()).await.unwrap();
+        world.try_back_up("vault").await.unwrap();
+        world
+    }
+
+    pub fn init_request(&self) -> InitRequest {
+        InitRequest {
+            folder: self.folder("vault"),
+            identity_out: self.path("identity"),
+            paper_out: Some(self.path("paper")),
+            passphrase: None,
+            sites: self.specs(),
+            code: None,
+            floor_seconds: 0,
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    pub fn folder(&self, name: &str) -> VaultFolder {
+        VaultFolder::new(self.path(name))
+    }
+
+    pub fn specs(&self) -> Vec<SiteSpec> {
+        self.specs_in("sites")
+    }
+
+    pub fn specs_in(&self, folder: &str) -> Vec<SiteSpec> {
+        let path = |name: &str| self.path(folder).join(name);
+        SITES.iter().map(|name| SiteSpec::parse(path(name).to_str().unwrap(), Path::new("/")).unwrap()).collect()
+    }
+
+    pub async fn open(&self) -> Vault {
+        self.open_at("vault").await
+    }
+
+    pub async fn open_at(&self, host: &str) -> Vault {
+        Vault::open(self.folder(host), Settings::default()).await.unwrap()
+    }
+
+    pub fn unlocked(&self) -> Unlocked {
+        Unlocked::identity(self.path("identity"), None, None).unwrap()
+    }
+
+    pub fn owner(&self) -> AccountSecret {
+        self.unlocked().recovery_account().unwrap()
+    }
+
+    pub fn request(&self, host: &str, sites: &[SiteSpec]) -> RecoverRequest {
+        RecoverRequest {
+            folder: self.folder(host),
+            sites: sites.to_vec(),
+            fingerprint: None,
+            expect: None,
+            read_only: false,
+            host_stolen: false,
+        }
+    }
+
+    pub async fn recover(&self, request: RecoverRequest) -> Result<RecoverReport, RecoverError> {
+        recover(request, &self.unlocked(), Settings::default()).await
+    }
+
+    /// Backs up something new on that host; the error in full.
+    pub async fn try_back_up(&self, host: &str) -> Result<(), String> {
+        self.try_back_up_with(host, Settings::default()).await
+    }
+
+    pub async fn try_back_up_with(&self, host: &str, settings: Settings) -> Result<(), String> {
+        fs::write(self.path("data/file"), rand::random::<u64>().to_string()).unwrap();
+        let vault = Vault::open(self.folder(host), settings).await.map_err(|error| format!("{error:?}"))?;
+        let request = BackupRequest {
+            paths: vec![self.path("data")],
+            source: None,
+            host: "here".to_owned(),
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            level: 3,
+            dedup: DomainKind::Writer,
+            allow_live: false,
+        };
+        let done = back_up(&vault, &request, &Arc::new(Progress::new())).await;
+        done.map(drop).map_err(|error| format!("{error:?}"))
+    }
+
+    /// A receipt of the latest snapshot, by the ledger of that host.
+    pub async fn receipt(&self, host: &str) -> Vec<u8> {
+        let vault = self.open_at(host).await;
+        let known = one(&vault, &SnapshotRef::Latest(None), &Narrow::default()).await.unwrap();
+        blockhouse_vault::receipt::of_snapshot(&vault, &known).await.unwrap().to_bytes()
+    }
+
+    /// The key bag that the ledger names.
+    pub async fn bag(&self) -> KeyBag {
+        let vault = self.open().await;
+        open_bag(vault.sites(), vault.ledger().bag().await.unwrap(), &self.unlocked()).await.unwrap()
+    }
+
+    /// The second version of the bag, sealed so that the paper key of `victim` opens it: its public half is on no secret.
+    pub async fn seal_for(&self, mut bag: KeyBag, victim: &Self) -> Vec<u8> {
+        let Unlocked::Paper(paper) = Unlocked::paper(victim.path("paper")).unwrap() else { panic!("a paper key") };
+        let recipient = paper.age_identity().recipient(Role::Paper, "another paper").unwrap();
+        let mut members: Vec<_> = bag.recipients.members().to_vec();
+        members.retain(|member| member.label() != "paper key");
+        members.push(recipient);
+        bag.recipients = blockhouse_crypto::RecipientSet::try_new(members).unwrap();
+        bag.seal(self.open().await.id(), 2).unwrap().to_bytes()
+    }
+
+    /// Leaves an object at every site, as anybody can who may write there.
+    pub fn plant(&self, key: &ObjectKey, bytes: &[u8]) {
+        for site in SITES {
+            let path = self.path("sites").join(site).join(key.path());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if !path.exists() {
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+
+    /// Copies the folder of all sites.
+    pub fn copy_sites(&self, name: &str) {
+        merge(&self.path("sites"), &self.path(name));
+    }
+
+    /// The names of all blocks at the sites.
+    pub fn blocks(&self) -> BTreeSet<PathBuf> {
+        SITES.iter().flat_map(|site| files(&self.path("sites").join(site).join("blocks"))).collect()
+    }
+
+    /// Takes the blocks of these heights away from all sites.
+    pub fn take_blocks(&self, wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
+        self.take_blocks_of(&SITES, wanted)
+    }
+
+    pub fn take_blocks_of(&self, sites: &[&str], wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut taken = Vec::new();
+        for path in sites.iter().flat_map(|site| files(&self.path("sites").join(site).join("blocks"))) {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if wanted(name.split_once('-').unwrap().0.parse().unwrap()) {
+                taken.push((path.clone(), fs::read(&path).unwrap()));
+                fs::remove_file(path).unwrap();
+            }
+        }
+        taken
+    }
+}
+
+/// Puts back what was taken.
+pub fn give_back(taken: Vec<(PathBuf, Vec<u8>)>) {
+    for (path, bytes) in taken {
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// Copies what `to` lacks.
+pub fn merge(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        if !target.exists() {
+            fs::copy(&file, target).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+pub fn key_number(number: u8) -> Arc<LedgerKey> {
+    Arc::new(LedgerKey::from_seed(&Secret::new([number; 32])))
+}
+
+/// The object of a block, certified by that key.
+pub fn certified(chain_id: u64, block: Block, key: &LedgerKey) -> BlockObject {
+    let hash = blockhouse_ledger::block_hash(&block.header);
+    let place = BlockPlace { chain_id, height: block.header.number, hash };
+    BlockObject { chain_id, certificate: Certificate::solo(key, &place), block, genesis: None }
+}
+
+/// Who took everything that was on the host: sealing key, writer account, ledger.
+pub struct Thief {
+    pub key: Arc<LedgerKey>,
+    writer: AccountSecret,
+    home: Embedded,
+    chain_id: u64,
+    access: TxKind,
+    vault: TxKind,
+}
+
+impl Thief {
+    pub async fn of(world: &World) -> Self {
+        let vault = world.open().await;
+        let secrets = vault.secrets().unwrap();
+        let key = Arc::new(LedgerKey::from_seed(&secrets.ledger_seed));
+        let path = world.path(&format!("stolen-{}.redb", rand::random::<u64>()));
+        fs::copy(vault.folder().ledger(), &path).unwrap();
+        // His clock does what he wants.
+        let clock = AtomicU64::new(vault.standing().await.unwrap().time);
+        let clock = Arc::new(move || clock.fetch_add(5, Ordering::SeqCst));
+        let ledger = &vault.config().ledger;
+        Self {
+            home: Embedded::new(Options::sealer(path, clock, Arc::clone(&key))),
+            key,
+            writer: secrets.writer.clone(),
+            chain_id: ledger.chain_id,
+            access: TxKind::Call(address(ledger.access)),
+            vault: TxKind::Call(address(ledger.vault)),
+        }
+    }
+
+    /// Valid blocks, certified by the stolen key.
+    pub async fn chain(&self, blocks: u64) -> Vec<BlockObject> {
+        let who = address(self.writer.account());
+        let nonce = self.home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
+        let first = nonce.await.unwrap();
+        let mut sealed = Vec::new();
+        for nonce in first..first + blocks {
+            let call = VaultContract::openSessionCall { leaseSeconds: 600 };
+            sealed.push(self.home.seal(vec![self.sign(nonce, self.vault, &call)]).await.unwrap().object);
+        }
+        sealed
+    }
+
+    fn sign(&self, nonce: u64, to: TxKind, call: &impl SolCall) -> Bytes {
+        self.request(nonce, to, call).sign(&self.writer).encoded_2718().into()
+    }
+
+    fn request(&self, nonce: u64, to: TxKind, call: &impl SolCall) -> Request {
+        Request { chain_id: self.chain_id, nonce, to, input: call.abi_encode().into(), gas: 1_000_000 }
+    }
+
+    /// A handover above `parent`, signed by the writer, since he has no recovery account, and certified by the key that it names.
+    pub fn handover(&self, parent: &Header, key: &LedgerKey) -> BlockObject {
+        let parent_hash = parent.hash_slow();
+        let call = Access::handoverCall { nextKey: B256::new(key.public()), parentHash: parent_hash };
+        let transactions = vec![self.request(0, self.access, &call).sign(&self.writer)];
+        let header = Header {
+            number: parent.number + 1,
+            timestamp: parent.timestamp + 1,
+            parent_hash,
+            transactions_root: calculate_transaction_root(&transactions),
+            extra_data: Bytes::new(),
+            ..parent.clone()
+        };
+        let withdrawals = Some(alloy_eips::eip4895::Withdrawals::default());
+        let body = BlockBody { transactions, withdrawals, ..BlockBody::default() };
+        certified(self.chain_id, Block { header, body }, key)
+    }
+
+    /// The genuine handover's transaction in a block of his own, above `parent`, certified by `key`.
+    pub fn copied(&self, genuine: &BlockObject, parent: &[u8; 32], key: &LedgerKey) -> BlockObject {
+        let mut block = genuine.block.clone();
+        block.header.parent_hash = B256::new(*parent);
+        block.header.timestamp += 1;
+        certified(self.chain_id, block, key)
+    }
+
+    /// The same block at another time, certified by `key`.
+    pub fn sibling(&self, object: &BlockObject, later: u64, key: &LedgerKey) -> BlockObject {
+        let mut block = object.block.clone();
+        block.header.timestamp += later;
+        certified(self.chain_id, block, key)
+    }
+}
