@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use blockhouse_tests::need;
 use blockhouse_tests::tree::{self, MIB};
 use blockhouse_tests::world::{Call, World, exit};
 
@@ -149,7 +150,9 @@ fn unreadable_files_are_listed_and_the_rest_is_kept() {
     let names = ["unreadable\nname", "unreadable folder"].map(|name| source.join(name));
     tree::write(&names[0], b"secret");
     fs::create_dir(&names[1]).unwrap();
-    names.iter().for_each(|name| fs::set_permissions(name, fs::Permissions::from_mode(0o000)).unwrap());
+    for name in &names {
+        fs::set_permissions(name, fs::Permissions::from_mode(0o000)).unwrap();
+    }
     let call = world.call("backup --json").arg(&source);
     // Root may read every file unless it gives that up.
     let give_up = [OsStr::new("--bounding-set=-dac_override,-dac_read_search")];
@@ -162,8 +165,10 @@ fn unreadable_files_are_listed_and_the_rest_is_kept() {
     let to = world.path("to");
     let restored = world.unlocked("restore latest --json --to").arg(&to).run().expect(exit::UNREADABLE);
     assert_eq!(restored.summary()["ok"], false);
-    names.iter().for_each(|name| fs::set_permissions(name, fs::Permissions::from_mode(0o700)).unwrap());
-    names.iter().for_each(|name| assert!(!to.join(name.file_name().unwrap()).is_file()));
+    for name in &names {
+        fs::set_permissions(name, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!to.join(name.file_name().unwrap()).is_file());
+    }
     assert_eq!(fs::read(to.join("noise.bin")).unwrap(), fs::read(source.join("noise.bin")).unwrap());
     world.back_up(&source);
 }
@@ -219,10 +224,7 @@ fn a_read_only_site_is_left_out() {
     let (world, source, _) = with_backup(6);
     let site = world.site(2);
     // Also root may not write below a folder that is mounted read-only.
-    let Some(_mount) = Mount::new(&["--bind", "-o", "ro"], &site, &site) else {
-        println!("skipped: this test may not mount");
-        return;
-    };
+    let Some(_mount) = Mount::new(&["--bind", "-o", "ro"], &site, &site) else { return };
     tree::write(&source.join("more"), &tree::noise(300_000, 3));
     let done = world.call("backup --json").arg(&source).run();
     assert!([exit::DONE, exit::DEGRADED].contains(&done.code()), "{}", done.stderr);
@@ -236,7 +238,6 @@ fn a_full_site_is_left_out() {
     let world = World::empty();
     fs::create_dir(world.site(5)).unwrap();
     let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", "size=3m"], Path::new("tmpfs"), &world.site(5)) else {
-        println!("skipped: this test may not mount");
         return;
     };
     world.init(6).run().expect(exit::DONE);
@@ -258,7 +259,8 @@ impl Mount {
     fn new(words: &[&str], what: &Path, at: &Path) -> Option<Self> {
         let mut command = Command::new("mount");
         let done = command.args(words).arg(what).arg(at).stderr(std::process::Stdio::null()).status();
-        done.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+        let is_mounted = need::right(done.is_ok_and(|status| status.success()), "this user may not mount");
+        is_mounted.then(|| Self(at.to_owned()))
     }
 }
 
@@ -286,10 +288,7 @@ fn a_target_that_cannot_be_written() {
 /// A clock that went back, and one ten years ahead, are not sealed with unless the operator says so.
 #[test]
 fn a_strange_clock_stops_sealing() {
-    let Some(library) = faketime() else {
-        println!("skipped: libfaketime is not installed");
-        return;
-    };
+    let Some(library) = faketime() else { return };
     let (world, source, _) = with_backup(1);
     let at = |call: Call, offset: &str| {
         call.env("LD_PRELOAD", &library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1").run()
@@ -305,7 +304,8 @@ fn a_strange_clock_stops_sealing() {
 
 fn faketime() -> Option<PathBuf> {
     let places = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
-    places.iter().map(|place| Path::new(place).join("libfaketime.so.1")).find(|path| path.is_file())
+    let found = places.iter().map(|place| Path::new(place).join("libfaketime.so.1")).find(|path| path.is_file());
+    need::program("libfaketime", "libfaketime", found.is_some()).then_some(found).flatten()
 }
 
 /// Much more than this disk would hold as zeros.
@@ -321,7 +321,11 @@ fn a_huge_sparse_file_costs_little() {
     let done = world.back_up(&source);
     assert_eq!(done.number("bytes"), HUGE);
     assert!(done.number("stored_bytes") < MIB as u64);
-    let to = world.restore("latest", "to");
+    let to = world.path("to");
+    let told = world.unlocked("restore latest --json --to").arg(&to).run().expect(exit::DONE).lines();
+    let told: Vec<_> = told.into_iter().filter(|line| line["type"] == "progress").collect();
+    assert!(told.iter().all(|line| line["total_bytes"] == HUGE), "{told:?}");
+    assert_eq!(told.last().unwrap()["bytes"], HUGE, "holes count as they are hashed");
     let restored = fs::metadata(to.join("huge")).unwrap();
     assert_eq!(restored.len(), HUGE);
     assert!(std::os::unix::fs::MetadataExt::blocks(&restored) < 1000, "a hole comes back as a hole");

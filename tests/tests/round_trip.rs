@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use blockhouse_tests::World;
 use blockhouse_tests::tree::{self, MIB};
@@ -17,6 +18,8 @@ fn a_tree_with_everything_comes_back_bit_for_bit() {
     tree::settle();
 
     let first = world.back_up(&source);
+    let told = first.lines().into_iter().rfind(|line| line["type"] == "progress").unwrap();
+    assert_eq!(told["bytes"], first.number("bytes"), "holes and small files count too");
     assert_eq!(first.number("w"), 2, "4+2 over six sites survives two");
     assert_eq!(first.number("wd"), 0, "all sites are on one device");
     assert_eq!(first.number("d"), 6);
@@ -78,8 +81,12 @@ fn several_sources_paths_and_globs() {
     tree::assert_equal(&right, &restored.join("right"));
 
     let to = world.path("some");
-    let call = world.unlocked("restore latest --include left/small/1*.txt --include prose.txt --to").arg(&to);
-    call.run().expect(exit::DONE);
+    let call = world.unlocked("restore latest --json --include left/small/1*.txt --include prose.txt --to").arg(&to);
+    let done = call.run().expect(exit::DONE);
+    let told = done.lines().into_iter().rfind(|line| line["type"] == "progress").unwrap();
+    assert_eq!(told["bytes"], done.summary()["bytes"]);
+    assert_eq!(told["total_bytes"], done.summary()["bytes"], "what is left out is taken off the total");
+    assert_eq!(told["seconds_left"], 0);
     let found: Vec<_> = tree::files(&to).iter().map(|file| file.strip_prefix(&to).unwrap().to_owned()).collect();
     assert_eq!(found.len(), 1 + 10 + 2, "{found:?}");
     assert_eq!(fs::read(to.join("left/small/17.txt")).unwrap(), fs::read(left.join("small/17.txt")).unwrap());
@@ -109,6 +116,107 @@ fn a_restore_onto_an_existing_folder_does_as_it_is_told() {
     fs::remove_file(to.join("mine")).unwrap();
     again("if-changed").expect(exit::DONE);
     tree::assert_equal(&source, &to);
+}
+
+/// Names of one file in the snapshot are names of one file in the target, whatever stood there and stays; and none of them is
+/// linked to a file with other content.
+#[test]
+fn names_of_one_file_come_back_as_one_whatever_stands_in_the_target() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a"), b"the content");
+    tree::write(&source.join("apart"), b"the content");
+    fs::create_dir(source.join("sub")).unwrap();
+    for name in ["b", "sub/c"] {
+        fs::hard_link(source.join("a"), source.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("a", source.join("link 1")).unwrap();
+    fs::hard_link(source.join("link 1"), source.join("link 2")).unwrap();
+    world.back_up(&source);
+    for overwrite in ["never", "if-changed", "always"] {
+        for (number, before) in targets().into_iter().enumerate() {
+            let to = world.path(&format!("{overwrite}-{number}"));
+            fs::create_dir_all(to.join("sub")).unwrap();
+            before(&to);
+            let edited: Vec<&str> = NAMES
+                .into_iter()
+                .filter(|name| fs::read(to.join(name)).is_ok_and(|bytes| bytes == b"edited"))
+                .collect();
+            let call = world.unlocked("restore latest --overwrite").arg(overwrite).arg("--to").arg(&to);
+            call.run().expect(exit::DONE);
+            let stays = |name: &&str| overwrite == "never" && edited.contains(name);
+            for name in NAMES.into_iter().chain(["apart"]) {
+                let expected: &[u8] = if stays(&name) { b"edited" } else { b"the content" };
+                assert_eq!(fs::read(to.join(name)).unwrap(), expected, "{overwrite} {number} {name}");
+            }
+            let inode = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().ino();
+            let mut inodes: Vec<u64> = NAMES.iter().filter(|name| !stays(name)).map(|name| inode(name)).collect();
+            inodes.dedup();
+            assert_eq!(inodes.len(), 1, "{overwrite} {number}: one file");
+            assert_eq!(inode("link 1"), inode("link 2"), "{overwrite} {number}");
+            if overwrite != "never" {
+                assert!(!inodes.contains(&inode("apart")), "{overwrite} {number}: a file apart stays apart");
+                tree::assert_equal(&source, &to);
+            }
+        }
+    }
+}
+
+const NAMES: [&str; 3] = ["a", "b", "sub/c"];
+
+/// What may stand in a target. Two names that are there and two files cannot both stay and become one, so `never` is not asked to.
+fn targets() -> Vec<fn(&std::path::Path)> {
+    fn write(path: std::path::PathBuf, bytes: &[u8]) {
+        fs::write(path, bytes).unwrap();
+    }
+    vec![
+        |_| (),
+        |to| write(to.join("a"), b"the content"),
+        |to| write(to.join("b"), b"the content"),
+        |to| write(to.join("sub/c"), b"the content"),
+        |to| write(to.join("a"), b"edited"),
+        |to| write(to.join("b"), b"edited"),
+        |to| {
+            write(to.join("a"), b"edited");
+            write(to.join("b"), b"the content");
+        },
+        |to| {
+            write(to.join("b"), b"the content");
+            fs::hard_link(to.join("b"), to.join("sub/c")).unwrap();
+        },
+        // A file apart that is one with the others in the target.
+        |to| {
+            write(to.join("a"), b"the content");
+            fs::hard_link(to.join("a"), to.join("apart")).unwrap();
+        },
+        |to| std::os::unix::fs::symlink("a", to.join("link 2")).unwrap(),
+    ]
+}
+
+/// A device that may not be made is told, for each of its names, and the rest is restored.
+#[test]
+fn a_device_that_cannot_be_made_costs_only_itself() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    let device = source.join("device");
+    let null = rustix::fs::makedev(1, 3);
+    let bits = rustix::fs::Mode::from_raw_mode(0o600);
+    let made = rustix::fs::mknodat(rustix::fs::CWD, &device, rustix::fs::FileType::CharacterDevice, bits, null);
+    if !blockhouse_tests::need::right(made.is_ok(), "this user may not make devices") {
+        return;
+    }
+    fs::hard_link(&device, source.join("other name")).unwrap();
+    world.back_up(&source);
+    let to = world.path("to");
+    let give_up = [std::ffi::OsStr::new("--bounding-set=-mknod")];
+    let call = world.unlocked("restore latest --json --to").arg(&to).under("setpriv", &give_up);
+    let done = call.run().expect(exit::UNREADABLE);
+    let flaws: Vec<_> = done.lines().into_iter().filter(|line| line["type"] == "flaw").collect();
+    let paths: Vec<_> = flaws.iter().map(|flaw| flaw["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["device", "other name"]);
+    assert_eq!(fs::read(to.join("noise.bin")).unwrap(), fs::read(source.join("noise.bin")).unwrap());
+    assert_eq!(fs::read(to.join("prose.txt")).unwrap(), fs::read(source.join("prose.txt")).unwrap());
 }
 
 /// With a passphrase: the right one opens, a wrong one ends with its own code, none is asked for without a terminal.

@@ -71,7 +71,7 @@ pub(crate) struct Global {
     /// Data as JSON, one object on each line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say nothing but data and errors
+    /// Say nothing if all goes well, but the data that was asked for
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Say more

@@ -2,6 +2,9 @@
 //!
 //! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 
 use blockhouse_crypto::identity::OpenIdentityError;
@@ -11,20 +14,23 @@ use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
 use blockhouse_sites::CreateError;
-use blockhouse_sources::files::OpenSourceError;
+use blockhouse_sources::files::{OpenSourceError, RestoreError};
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::blocks::GuardError;
 use blockhouse_vault::folder::ConfigError;
 use blockhouse_vault::init::InitError;
+use blockhouse_vault::keys::KeysError;
 use blockhouse_vault::ledger::LedgerError;
 use blockhouse_vault::publish::TooFewCopies;
 use blockhouse_vault::reader::OpenSnapshotError;
 use blockhouse_vault::receipt::MakeReceiptError;
 use blockhouse_vault::recover::RecoverError;
+use blockhouse_vault::repair::RepairVaultError;
 use blockhouse_vault::restore::RestoreSnapshotError;
 use blockhouse_vault::select::SelectError;
-use blockhouse_vault::unlock::UnlockError;
+use blockhouse_vault::unlock::{BagError, UnlockError};
 use blockhouse_vault::vault::OpenError;
+use blockhouse_vault::verify::VerifyError;
 
 use crate::failure::Refusal;
 
@@ -125,12 +131,15 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_init))
         .or_else(|| cause.downcast_ref().and_then(of_backup))
         .or_else(|| cause.downcast_ref().and_then(of_restore))
+        .or_else(|| cause.downcast_ref().and_then(of_verify))
+        .or_else(|| cause.downcast_ref().and_then(of_repair))
         .or_else(|| cause.downcast_ref().and_then(of_open_snapshot))
         .or_else(|| cause.downcast_ref().and_then(of_unwrap))
         .or_else(|| cause.downcast_ref().and_then(of_receipt))
         .or_else(|| cause.downcast_ref().and_then(of_recover))
         .or_else(|| cause.downcast_ref().and_then(of_select))
         .or_else(|| cause.downcast_ref().and_then(of_unlock))
+        .or_else(|| cause.downcast_ref().and_then(of_keys))
         .or_else(|| cause.downcast_ref().and_then(of_ledger))
         .or_else(|| cause.downcast_ref().and_then(of_home))
         .or_else(|| cause.downcast_ref().and_then(of_store))
@@ -147,7 +156,12 @@ const BRING_BACK: &str = "bring sites back, or look at `blockhouse status`";
 const CLOCK: &str = "set the clock of this host; if it is right as it is, run again with --accept-clock";
 const HANDED_OVER: &str =
     "the vault lives on at another host; to take it back, run `blockhouse recover` here into a new vault folder";
-const OTHER_KEY: &str = "give the identity of this vault, or a key that its owner added";
+const AHEAD: &str = "bring back the sites that hold the blocks before it; if they are lost for good, `blockhouse recover` into a new vault folder goes on from the longest ledger there is";
+const FORKED: &str = "the fingerprint tells the two apart: `blockhouse recover --fingerprint FINGERPRINT` into a new vault folder takes the one that had it, and goes on from there for good";
+const SAME_KEY: &str = "`blockhouse recover` into a new vault folder takes the longer of the two, or with --expect RECEIPT the one that holds that receipt, and goes on from there for good";
+const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
+const OTHER_KEY: &str =
+    "give the owner's identity, the paper key, or a key that was added before the snapshot was made";
 
 fn of_refusal(refusal: &Refusal) -> Verdict {
     match refusal {
@@ -164,6 +178,7 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::TargetNotEmpty { .. } => {
             Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
         }
+        Refusal::NoEntry { .. } => Verdict::hinted(Exit::Failed, LISTED),
         Refusal::Declined => Verdict::plain(Exit::Failed),
     }
 }
@@ -171,6 +186,7 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
 fn of_open(error: &OpenError) -> Option<Verdict> {
     match error {
         OpenError::Config(error) => of_config(error),
+        OpenError::Forked { .. } => Some(Verdict::hinted(Exit::CheckFailed, FORKED)),
         OpenError::NotHealed(_) => Some(Verdict::hinted(
             Exit::LedgerUnreachable,
             "bring back a site of the vault: each holds the blocks of the ledger",
@@ -192,6 +208,11 @@ fn of_init(error: &InitError) -> Option<Verdict> {
         InitError::Placement(PlacementError::NoSites | PlacementError::TooFewSites { .. }) => {
             Some(Verdict::hinted(Exit::Usage, "give more sites with --site, or a smaller code with --code"))
         }
+        InitError::Marked { source, .. } => of_init(source),
+        InitError::Leftovers { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "an init that was stopped left them: remove them. If a vault lived here whose config.toml is lost, keep them and run `blockhouse recover`",
+        )),
         InitError::Exists { .. } => Some(Verdict::hinted(Exit::Failed, "give another folder with --vault DIR")),
         InitError::FileExists { .. } => Some(Verdict::hinted(Exit::Failed, "give another path, or move the file away")),
         InitError::Site { source, .. } => match source.as_ref() {
@@ -216,7 +237,7 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
         )),
         BackupError::NotApproved { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
-            "the owner approves readers with `blockhouse key add`; look at `blockhouse key list`",
+            "a change of keys was interrupted, or config.toml was edited: `blockhouse key list --identity FILE` brings ledger and host back to the key bag, then run this again",
         )),
         BackupError::Source(OpenSourceError::Missing { .. }) => None,
         BackupError::Source(_) => Some(Verdict::plain(Exit::Usage)),
@@ -250,11 +271,24 @@ fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
             Some(Verdict::hinted(Exit::Interrupted, "go on with the same command and --overwrite if-changed"))
         }
         RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
+        RestoreSnapshotError::Write(RestoreError::NoFolder { .. }) => {
+            Some(Verdict::hinted(Exit::Usage, "give a folder with --to DIR; it is made if it is not there"))
+        }
         RestoreSnapshotError::NothingMatches => {
             Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths as --include takes them"))
         }
         _ => None,
     }
+}
+
+fn of_verify(error: &VerifyError) -> Option<Verdict> {
+    let hint = "nothing was recorded; run it again";
+    matches!(error, VerifyError::Interrupted).then_some(Verdict::hinted(Exit::Interrupted, hint))
+}
+
+fn of_repair(error: &RepairVaultError) -> Option<Verdict> {
+    let hint = "run it again: what was mended stays mended";
+    matches!(error, RepairVaultError::Interrupted).then_some(Verdict::hinted(Exit::Interrupted, hint))
 }
 
 fn of_open_snapshot(error: &OpenSnapshotError) -> Option<Verdict> {
@@ -270,9 +304,7 @@ fn of_unwrap(error: &UnwrapError) -> Option<Verdict> {
 fn of_receipt(error: &MakeReceiptError) -> Option<Verdict> {
     match error {
         MakeReceiptError::Open(error) => of_open_snapshot(error),
-        MakeReceiptError::NoEntry { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths of a snapshot"))
-        }
+        MakeReceiptError::NoEntry { .. } => Some(Verdict::hinted(Exit::Failed, LISTED)),
         _ => None,
     }
 }
@@ -283,7 +315,15 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
             Some(Verdict::hinted(Exit::Failed, "recover into another folder: --vault NEW_FOLDER"))
         }
         RecoverError::SeveralVaults { .. } => Some(Verdict::hinted(Exit::Usage, "give the sites of one vault")),
-        RecoverError::Fork { .. } | RecoverError::NotInChain { .. } => Some(Verdict::hinted(
+        RecoverError::Fork { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "say which is yours: --fingerprint with one that only yours has had, or --expect with a receipt that only yours holds",
+        )),
+        RecoverError::OtherFingerprint { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "compare the fingerprint with the recovery sheet; if it is right, give other sites of the vault",
+        )),
+        RecoverError::NotInChain { .. } => Some(Verdict::hinted(
             Exit::CheckFailed,
             "somebody rewrote the ledger, or sites are behind: give more sites, and compare with receipts you hold",
         )),
@@ -301,7 +341,7 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
 
 fn of_select(error: &SelectError) -> Option<Verdict> {
     match error {
-        SelectError::None => Some(Verdict::hinted(Exit::Failed, "`blockhouse snapshots` lists them")),
+        SelectError::None { .. } => Some(Verdict::hinted(Exit::Failed, "`blockhouse snapshots` lists them")),
         SelectError::Ambiguous { .. } => Some(Verdict::hinted(Exit::Usage, "give more digits of the id")),
         SelectError::SeveralSources { .. } => {
             Some(Verdict::hinted(Exit::Usage, "name one as latest:SOURCE, or narrow with --host, --source, --tag"))
@@ -313,6 +353,24 @@ fn of_select(error: &SelectError) -> Option<Verdict> {
 fn of_unlock(error: &UnlockError) -> Option<Verdict> {
     match error {
         UnlockError::OtherVault { .. } => Some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY)),
+        _ => None,
+    }
+}
+
+fn of_keys(error: &KeysError) -> Option<Verdict> {
+    match error {
+        KeysError::NoRecipient { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "`blockhouse key list` shows ids, labels and public keys"))
+        }
+        KeysError::SeveralRecipients { .. } => Some(Verdict::hinted(Exit::Usage, "give more digits of the id")),
+        KeysError::LabelTaken { .. } => Some(Verdict::hinted(Exit::Usage, "give another one with --label")),
+        KeysError::OpensBag { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "old copies of the key bag stay open to it; whoever must lock it out makes a new vault",
+        )),
+        KeysError::Bag(BagError::Open(_)) => {
+            Some(Verdict::hinted(Exit::NotAllowed, "give the owner's identity with --identity FILE, or the paper key"))
+        }
         _ => None,
     }
 }
@@ -361,10 +419,14 @@ fn of_store(error: &StoreError) -> Option<Verdict> {
 
 fn of_guard(error: &GuardError) -> Verdict {
     match error {
+        GuardError::TooFewSites { needed: 1, .. } => Verdict::hinted(Exit::LedgerUnreachable, BRING_BACK),
         GuardError::TooFewSites { .. } => Verdict::hinted(
             Exit::LedgerUnreachable,
             "bring sites back; if you know that no other host has recovered this vault, run again with --accept-risk",
         ),
+        GuardError::Rival { .. } => Verdict::hinted(Exit::NotAllowed, FORKED),
+        GuardError::Forked { .. } => Verdict::hinted(Exit::NotAllowed, SAME_KEY),
+        GuardError::Ahead { .. } => Verdict::hinted(Exit::NotAllowed, AHEAD),
         _ => Verdict::hinted(Exit::NotAllowed, HANDED_OVER),
     }
 }
@@ -376,81 +438,4 @@ fn of_copies(_: &TooFewCopies) -> Verdict {
 fn of_proof(cause: &(dyn Error + 'static)) -> Option<Verdict> {
     let is_no_proof = cause.is::<ParseError>() || cause.is::<CheckError>() || cause.is::<FileError>();
     is_no_proof.then_some(Verdict::plain(Exit::CheckFailed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use blockhouse_ledger::ClockError;
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    fn exit_of(error: impl Into<anyhow::Error>) -> Exit {
-        verdict(&error.into()).exit
-    }
-
-    fn no_vault() -> ConfigError {
-        ConfigError::NoVault { folder: PathBuf::from("/v") }
-    }
-
-    #[test]
-    fn no_vault_is_10_behind_a_transparent_error_too() {
-        assert_eq!(exit_of(no_vault()), Exit::NoVault);
-        assert_eq!(exit_of(OpenError::Config(no_vault())), Exit::NoVault);
-        assert_eq!(exit_of(anyhow::Error::from(OpenError::Config(no_vault())).context("outer")), Exit::NoVault);
-    }
-
-    #[test]
-    fn the_home_of_the_ledger_decides_through_every_wrapping() {
-        let busy = || StoreError::Busy { path: PathBuf::from("/l"), waited: Duration::from_secs(1) };
-        let through_ledger = |home: HomeError| BackupError::Ledger(LedgerError::Home(Box::new(home)));
-        assert_eq!(exit_of(OpenError::Ledger(HomeError::Store(busy()))), Exit::Busy);
-        assert_eq!(exit_of(through_ledger(HomeError::Store(busy()))), Exit::Busy);
-        let handed_over = || HomeError::HandedOver { in_force: [1; 32], own: [2; 32] };
-        assert_eq!(exit_of(through_ledger(handed_over())), Exit::NotAllowed);
-        let guard = |source: GuardError| HomeError::Guard { height: 1, source: Box::new(source) };
-        let few = GuardError::TooFewSites { read: 1, needed: 3 };
-        assert_eq!(exit_of(through_ledger(guard(few))), Exit::LedgerUnreachable);
-        let other = GuardError::HandedOver { site: "s".parse().unwrap(), number: 1 };
-        assert_eq!(exit_of(through_ledger(guard(other))), Exit::NotAllowed);
-        let clock = HomeError::Clock(ClockError::Behind { now: 1, parent: 9, behind: 8 });
-        let judged = verdict(&through_ledger(clock).into());
-        assert_eq!((judged.exit, judged.hint), (Exit::Failed, Some(CLOCK)));
-    }
-
-    #[test]
-    fn passphrases_proofs_and_interruptions_have_codes_of_their_own() {
-        let unlock = |source| UnlockError::Identity { path: PathBuf::from("i"), source };
-        assert_eq!(exit_of(unlock(OpenIdentityError::WrongPassphrase)), Exit::WrongPassphrase);
-        assert_eq!(exit_of(unlock(OpenIdentityError::NeedsPassphrase)), Exit::WrongPassphrase);
-        assert_eq!(exit_of(ParseError::NotCanonical), Exit::CheckFailed);
-        assert_eq!(exit_of(CheckError::Failed), Exit::CheckFailed);
-        assert_eq!(exit_of(BackupError::Walk(WalkError::Interrupted)), Exit::Interrupted);
-        assert_eq!(exit_of(RestoreSnapshotError::Interrupted), Exit::Interrupted);
-        assert_eq!(exit_of(std::io::Error::other("x")), Exit::Failed);
-    }
-
-    /// The page of exit codes has one row for each code.
-    #[test]
-    fn the_page_lists_every_code() {
-        let page = include_str!("../../../docs/reference/exit-codes.md");
-        let all = [
-            Exit::Success,
-            Exit::Failed,
-            Exit::Usage,
-            Exit::Unreadable,
-            Exit::CheckFailed,
-            Exit::NotAllowed,
-            Exit::LedgerUnreachable,
-            Exit::Degraded,
-            Exit::NoVault,
-            Exit::Busy,
-            Exit::WrongPassphrase,
-            Exit::Interrupted,
-        ];
-        for exit in all {
-            assert_eq!(page.matches(&format!("\n| {} |", exit.code())).count(), 1, "{exit:?}");
-        }
-        assert_eq!(page.lines().filter(|line| line.starts_with("| ") && line.contains("| ")).count(), all.len() + 1);
-    }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Refusal {
     NoFingerprint { found: Fingerprint },
     #[error("the target `{}` is not empty", path.display())]
     TargetNotEmpty { path: PathBuf },
+    #[error("the snapshot has no entry `{path}`")]
+    NoEntry { path: String },
     #[error("not confirmed, nothing was done")]
     Declined,
 }

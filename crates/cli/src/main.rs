@@ -16,6 +16,7 @@ mod failure;
 mod opening;
 mod output;
 mod passphrase;
+mod plain;
 mod progress;
 mod text;
 
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = Cli::parse();
     let out = Output::new(&cli.global);
+    if !blockhouse_pipeline::code::processor_suffices() {
+        return end(&out, Err(anyhow::anyhow!("this processor lacks AVX2, BMI2 or FMA, which this build needs")));
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return end(&out, Err(error.into())),
@@ -54,7 +58,9 @@ fn keep_contained_panics_quiet() {
 }
 
 fn end(out: &Output, done: anyhow::Result<Exit>) -> ExitCode {
-    let exit = match done {
+    let is_well = matches!(done, Ok(Exit::Success));
+    let released = if is_well { Ok(()) } else { out.release() };
+    let exit = match done.and_then(|exit| Ok(released.map(|()| exit)?)) {
         Ok(exit) => exit,
         Err(error) => failure::report(out, &error),
     };

@@ -16,7 +16,7 @@ use crate::passphrase;
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
     let vault = Vault::open(global.folder()?, global.settings()).await?;
     for warning in vault.warnings() {
-        out.talk(format_args!("warning: {}", one_line(warning)));
+        out.warn(format_args!("warning: {}", one_line(warning)));
     }
     for (member, reason) in vault.sites().down() {
         let remedy = match reason.remedy() {
@@ -26,7 +26,7 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
             Remedy::Permit => "give this user the right to it",
             Remedy::Examine => "look at its storage",
         };
-        out.talk(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
+        out.warn(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
     }
     Ok(vault)
 }

@@ -1,7 +1,12 @@
-//! Where words go: data to stdout, talk to stderr.
+//! Where words go: data to stdout, talk to stderr; with `--quiet` only if something is wrong.
+//!
+//! # Invariants
+//! - **Q1** With `--quiet`, a command that ends with exit code 0 has written nothing but data and warnings; any other has written
+//!   all that it would have written without.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -25,12 +30,49 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     verbose: bool,
+    /// What `--quiet` holds back until it is known whether all went well.
+    held: Arc<Mutex<Vec<Held>>>,
+}
+
+/// A line that is held back.
+#[derive(Debug)]
+enum Held {
+    /// For stdout.
+    Line(String),
+    /// For stderr.
+    Talk(String),
 }
 
 impl Output {
     /// As the user asked for it.
-    pub(crate) const fn new(global: &Global) -> Self {
-        Self { json: global.json, quiet: global.quiet, verbose: global.verbose }
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { json: global.json, quiet: global.quiet, verbose: global.verbose, held: Arc::default() }
+    }
+
+    /// Not all went well: what was held back is said after all.
+    pub(crate) fn release(&self) -> Result<(), OutputError> {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for words in held {
+            match words {
+                Held::Line(line) => print(format_args!("{line}"))?,
+                Held::Talk(words) => self.warn(format_args!("{words}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&self, words: Held) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(words);
+    }
+
+    /// True if data is wanted as JSON.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// True if everything is wanted.
+    pub(crate) const fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// True if only errors are wanted besides data.
@@ -54,12 +96,21 @@ impl Output {
         stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(OutputError)
     }
 
-    /// A line of data for people, without `--json`.
-    pub(crate) fn line(&self, line: fmt::Arguments<'_>) -> Result<(), OutputError> {
+    /// A line of what was asked for, for people: not with `--json`, but with `--quiet` too.
+    pub(crate) fn data(&self, line: fmt::Arguments<'_>) -> Result<(), OutputError> {
         if self.json { Ok(()) } else { print(line) }
     }
 
-    /// Data as columns for people, without `--json`.
+    /// A line about what was done, for people: not with `--json`, and with `--quiet` only if something is wrong.
+    pub(crate) fn line(&self, line: fmt::Arguments<'_>) -> Result<(), OutputError> {
+        if self.quiet && !self.json {
+            self.hold(Held::Line(line.to_string()));
+            return Ok(());
+        }
+        self.data(line)
+    }
+
+    /// What was asked for as columns, for people: not with `--json`.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<(), OutputError> {
         let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
         for row in rows {
@@ -71,16 +122,18 @@ impl Output {
             let padded: Vec<String> = row.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             padded.join("  ").trim_end().to_owned()
         };
-        self.line(format_args!("{}", cells(&mut head.iter().copied())))?;
+        self.data(format_args!("{}", cells(&mut head.iter().copied())))?;
         for row in rows {
-            self.line(format_args!("{}", cells(&mut row.iter().map(String::as_str))))?;
+            self.data(format_args!("{}", cells(&mut row.iter().map(String::as_str))))?;
         }
         Ok(())
     }
 
-    /// Something said beside the data.
+    /// Something said beside the data; with `--quiet` only if something is wrong.
     pub(crate) fn talk(&self, words: fmt::Arguments<'_>) {
-        if !self.quiet {
+        if self.quiet {
+            self.hold(Held::Talk(words.to_string()));
+        } else {
             self.warn(words);
         }
     }
@@ -103,4 +156,31 @@ impl Output {
 fn print(line: fmt::Arguments<'_>) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(OutputError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> Output {
+        Output { json: false, quiet: true, verbose: false, held: Arc::default() }
+    }
+
+    #[test]
+    fn quiet_holds_back_what_was_done_and_what_was_said() {
+        let out = quiet();
+        out.line(format_args!("done")).unwrap();
+        out.talk(format_args!("by the way"));
+        out.clone().line(format_args!("from a thread")).unwrap();
+        let held = out.held.lock().unwrap();
+        assert!(matches!(&held[..], [Held::Line(_), Held::Talk(_), Held::Line(_)]), "{held:?}");
+    }
+
+    #[test]
+    fn what_was_held_back_is_released_once() {
+        let out = quiet();
+        out.talk(format_args!("said by a test of --quiet"));
+        out.release().unwrap();
+        assert!(out.held.lock().unwrap().is_empty());
+    }
 }

@@ -33,6 +33,19 @@ pub(crate) fn short(id: &impl ToString) -> String {
     id.to_string().chars().take(12).collect()
 }
 
+/// A number of things: `1 file`, `2 files`.
+pub(crate) fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+/// How many sites may vanish, as the beginning of a sentence about it: `any 2 sites`, `no site`.
+pub(crate) fn any_sites(number: u16) -> String {
+    if number == 0 { "no site".to_owned() } else { format!("any {}", count(number, "site")) }
+}
+
 /// Bytes in the unit that suits.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
@@ -86,6 +99,12 @@ pub(crate) fn parse_percent(text: &str) -> Result<u16, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(["0 files", "1 file", "2 files"], [0_u64, 1, 2].map(|number| count(number, "file")));
+        assert_eq!(["no site", "any 1 site", "any 2 sites"], [0, 1, 2].map(any_sites));
+    }
 
     #[test]
     fn times_are_read() {

@@ -10,6 +10,7 @@
 //! Format: `docs/design/sites.md`, section *Write order of a backup*.
 
 mod commit;
+mod preview;
 mod session;
 mod sink;
 mod source;
@@ -41,6 +42,7 @@ use crate::publish::TooFewCopies;
 use crate::recipients::RecipientsError;
 use crate::vault::{HostSecrets, Vault};
 
+pub use preview::{Change, Changed, Preview, Tally, preview};
 pub use session::CatchUpError;
 pub(crate) use source::readable;
 pub use store::StoreError;

@@ -159,17 +159,37 @@ impl CacheReader {
         Self { input: fits.then_some(input), ahead: None }
     }
 
+    /// True if the source was backed up from this host before, and the cache of that can be read.
+    pub const fn is_there(&self) -> bool {
+        self.input.is_some()
+    }
+
     /// The files of a folder; folders are asked for in the order of the walk.
     pub fn folder(&mut self, key: &FolderKey) -> Vec<CachedFile> {
+        self.pass(key, &mut |_, _| ())
+    }
+
+    /// The same; what the walk has passed by, for it is not there any more, is handed out.
+    pub fn pass(&mut self, key: &FolderKey, passed: &mut impl FnMut(FolderKey, Vec<CachedFile>)) -> Vec<CachedFile> {
         loop {
             if self.ahead.is_none() {
                 self.ahead = self.next_record();
             }
-            match self.ahead.as_ref().map(|(ahead, _)| ahead.walk_order(key)) {
-                None | Some(Ordering::Greater) => return Vec::new(),
-                Some(Ordering::Less) => self.ahead = None,
-                Some(Ordering::Equal) => return self.ahead.take().map(|(_, files)| files).unwrap_or_default(),
+            match (self.ahead.as_ref().map(|(ahead, _)| ahead.walk_order(key)), self.ahead.take()) {
+                (Some(Ordering::Less), Some((ahead, files))) => passed(ahead, files),
+                (Some(Ordering::Equal), Some((_, files))) => return files,
+                (_, ahead) => {
+                    self.ahead = ahead;
+                    return Vec::new();
+                }
             }
+        }
+    }
+
+    /// Hands out what is left when the walk has ended.
+    pub fn pass_rest(&mut self, passed: &mut impl FnMut(FolderKey, Vec<CachedFile>)) {
+        while let Some((key, files)) = self.ahead.take().or_else(|| self.next_record()) {
+            passed(key, files);
         }
     }
 

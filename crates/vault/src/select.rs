@@ -74,14 +74,23 @@ pub enum SelectError {
     #[error("the ledger could not be read")]
     Ledger(#[from] LedgerError),
     /// There is none.
-    #[error("no snapshot matches")]
-    None,
+    #[error("{}", none(wanted, *is_narrowed))]
+    None { wanted: SnapshotRef, is_narrowed: bool },
     /// The prefix fits several.
     #[error("`{prefix}` is the beginning of {} snapshots: {}", found.len(), ids(found))]
     Ambiguous { prefix: String, found: Vec<SnapshotId> },
     /// Several sources have a latest one.
     #[error("the vault has several sources, say which: {}", candidates.iter().map(|name| format!("latest:{name}")).collect::<Vec<_>>().join(", "))]
     SeveralSources { candidates: Vec<String> },
+}
+
+fn none(wanted: &SnapshotRef, is_narrowed: bool) -> String {
+    let narrowed = if is_narrowed { " among those that --host, --source, --tag and --at leave" } else { "" };
+    match wanted {
+        SnapshotRef::Latest(None) => format!("there is no snapshot{narrowed}"),
+        SnapshotRef::Latest(Some(source)) => format!("there is no snapshot of a source `{source}`{narrowed}"),
+        SnapshotRef::Prefix(prefix) => format!("there is no snapshot `{prefix}`{narrowed}"),
+    }
 }
 
 fn ids(found: &[SnapshotId]) -> String {
@@ -143,6 +152,7 @@ pub(crate) fn tag_key(index_key: &blockhouse_crypto::Secret) -> blockhouse_crypt
 
 /// The one snapshot that is meant.
 pub async fn one(vault: &Vault, wanted: &SnapshotRef, narrow: &Narrow) -> Result<Known, SelectError> {
+    let is_narrowed = *narrow != Narrow::default();
     let mut narrow = narrow.clone();
     if let SnapshotRef::Latest(Some(source)) = wanted {
         narrow.source = Some(source.clone());
@@ -161,5 +171,5 @@ pub async fn one(vault: &Vault, wanted: &SnapshotRef, narrow: &Narrow) -> Result
     if sources.len() > 1 {
         return Err(SelectError::SeveralSources { candidates: sources });
     }
-    fitting.pop().ok_or(SelectError::None)
+    fitting.pop().ok_or_else(|| SelectError::None { wanted: wanted.clone(), is_narrowed })
 }

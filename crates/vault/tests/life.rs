@@ -151,13 +151,14 @@ async fn lost_sites_are_survived_and_repaired() {
     assert_eq!(made.len(), 2);
     assert!(made.iter().all(|(_, result): &(SiteName, _)| result.is_ok()));
     let vault = world.open().await;
-    let report = repair(&vault, &RepairRequest { dry_run: false, read_data: true }).await.unwrap();
+    let report = repair(&vault, &RepairRequest { dry_run: false, read_data: true }, &Progress::new()).await.unwrap();
     assert!(report.is_whole());
     assert_eq!(report.durability.unwrap().w, 2);
     let vault = world.open().await;
     let known = one(&vault, &SnapshotRef::Latest(None), &Narrow::default()).await.unwrap();
     let request = VerifyRequest { data_basis_points: Some(10_000) };
-    let verified = verify(&vault, vec![known], Some(&world.unlocked()), request).await.unwrap();
+    let progress = Arc::new(Progress::new());
+    let verified = verify(&vault, vec![known], Some(&world.unlocked()), request, &progress).await.unwrap();
     assert!(verified.is_clean(), "{verified:?}");
 }
 
@@ -175,6 +176,7 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
     let request = RecoverRequest {
         folder: world.folder(),
         sites: vec![spec],
+        fingerprint: None,
         expect: None,
         read_only: false,
         host_stolen: false,

@@ -16,6 +16,7 @@ from test_decode import flipped, golden, unhex
 LEDGER_KEY = Ed25519PrivateKey.from_private_bytes(b"\x51" * 32)
 PUBLIC = LEDGER_KEY.public_key().public_bytes_raw()
 VECTORS = Path(__file__).resolve().parent / "vectors"
+LEDGER = Path(__file__).resolve().parents[3] / "crates/ledger/tests/fixtures/v1"
 CHAIN, VAULT_ID, SOURCE, ADDRESS = (1 << 40) + 7, b"\xa1" * 32, b"\xc3" * 32, b"\x77" * 20
 
 
@@ -378,6 +379,26 @@ class Receipts(unittest.TestCase):
         with self.assertRaises(receipts.Step) as caught:
             receipts.check_receipt(receipt, wanted, file)
         self.assertEqual(caught.exception.step, count, str(caught.exception))
+
+
+class Golden(unittest.TestCase):
+    """What the program wrote, beside the crate that writes it."""
+
+    def test_the_receipt_is_good_and_of_its_vault_alone(self):
+        receipt, wanted = (LEDGER / "receipt.json").read_bytes(), bytes.fromhex((LEDGER / "fingerprint.txt").read_text())
+        said = receipts.committed(receipts.check_receipt(receipt, wanted)[1])
+        self.assertEqual([said["source"], said["object_hash"]], [b"\x52" * 32, b"\x11" * 32])
+        with self.assertRaises(receipts.Step):
+            receipts.check_receipt(receipt, flipped(wanted, 0))
+
+    def test_every_block_is_certified_and_follows_the_one_before(self):
+        blocks = [ledger.read_block((LEDGER / f"block-{height}.bin").read_bytes()) for height in range(5)]
+        key, chain = ledger.read_genesis(blocks[0].genesis).ledger_key, blocks[0].chain_id
+        for height, block in enumerate(blocks):
+            self.assertEqual(block.header.height, height)
+            ledger.check_certificate(block.certificate, key, chain, block.header)
+            if height:
+                self.assertEqual(block.header.parent, blocks[height - 1].header.hash)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 //! `blockhouse backup`
 
+mod dry_run;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Context;
 use blockhouse_pipeline::compress::{DEFAULT_LEVEL, LEVELS};
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_sources::files::{Event, FilesSource, Options};
-use blockhouse_vault::backup::{BackupError, BackupReport, BackupRequest, back_up};
+use blockhouse_types::EntryKind;
+use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::progress::Progress;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::output::Output;
-use crate::progress::{self, Total};
+use crate::progress;
 use crate::text::{self, parse_tag};
 use crate::{opening, passphrase};
 
@@ -35,22 +36,27 @@ pub(crate) enum Dedup {
 }
 
 /// Back up folders and files
+///
+/// All paths of one command become one snapshot of one source. The source is known again by this host and the paths, or by
+/// --source. What did not change since is not read again, and what the sites have already is not stored again. Needs neither
+/// identity nor passphrase.
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse backup ~/documents --exclude '*.tmp' --tag kind=daily"))]
 pub(crate) struct BackupArgs {
     /// What to back up; several paths make one source
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Leave out what matches; repeat for more
+    /// Leave out what matches; repeat for more. Without a slash a pattern matches names at any depth, with one a path from
+    /// PATH or from the root folder; one that ends in a slash matches folders only. `*` and `?` stop at slashes, `**` does not
     #[arg(long = "exclude", value_name = "GLOB")]
     excludes: Vec<String>,
-    /// Mark the snapshot; repeat for more
+    /// Mark the snapshot, to choose it by later; repeat for more
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
     tags: Vec<String>,
-    /// Only look: say what would be read
+    /// Write nothing: say which files are new, changed or gone since the last backup, without reading them
     #[arg(long, short = 'n')]
     dry_run: bool,
-    /// How hard to compress
+    /// How hard to compress: more is slower and smaller
     #[arg(long, value_name = "LEVEL", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(i64::from(*LEVELS.start())..=i64::from(*LEVELS.end())))]
     level: i32,
     /// Call the source so; else it is known by this host and the paths
@@ -69,17 +75,25 @@ pub(crate) struct BackupArgs {
 
 pub(crate) async fn run(args: BackupArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let options = Options { excludes: args.excludes.clone(), allow_live: args.allow_live };
     let vault = opening::vault(global, out).await?;
-    if args.dry_run {
-        return look(args.paths, options, out).await;
+    let is_dry_run = args.dry_run;
+    let request = request_of(args);
+    if is_dry_run {
+        return dry_run::run(&vault, &request, out);
     }
-    let (progress, total) = (Arc::new(Progress::new()), Total::default());
+    let progress = Arc::new(Progress::new());
     progress::stop_on_interrupt(out, &progress);
-    if passphrase::is_interactive() && !out.is_quiet() {
-        count_ahead(args.paths.clone(), options, &total);
+    if !out.is_quiet() && (out.is_json() || passphrase::is_interactive()) {
+        count_ahead(&request, &progress);
     }
-    let request = BackupRequest {
+    let shown = progress::show(out, &progress);
+    let done = back_up(&vault, &request, &progress).await;
+    drop(shown);
+    tell(&done?, started.elapsed().as_secs_f64(), out)
+}
+
+fn request_of(args: BackupArgs) -> BackupRequest {
+    BackupRequest {
         paths: args.paths,
         source: args.source,
         host: args.host.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()),
@@ -93,11 +107,7 @@ pub(crate) async fn run(args: BackupArgs, global: &Global, out: &Output) -> anyh
             Dedup::Chain => DomainKind::Chain,
         },
         allow_live: args.allow_live,
-    };
-    let shown = progress::show(out, &progress, &total);
-    let done = back_up(&vault, &request, &progress).await;
-    drop(shown);
-    tell(&done?, started.elapsed().as_secs_f64(), out)
+    }
 }
 
 fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
@@ -108,22 +118,22 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
     }
     let (findings, durability) = (&report.findings, report.durability);
     out.line(format_args!(
-        "snapshot {}\n{} files, {} ({} new, {} stored before coding) in {seconds:.1} s\nblock {}; any {} sites may vanish ({durability})",
+        "snapshot {}\n{}, {} ({} new, {} stored before coding) in {seconds:.1} s\nblock {}; {} may vanish ({durability})",
         report.snapshot,
-        findings.files,
+        text::count(findings.files, "file"),
         text::bytes(findings.bytes),
         text::bytes(report.new_bytes),
         text::bytes(report.stored_bytes),
         report.recorded.block,
-        durability.w,
+        text::any_sites(durability.w),
     ))?;
     for (site, why) in &report.refusals {
         out.warn(format_args!("warning: site `{site}` did not take what it was given: {why}"));
     }
     if report.is_degraded() {
         out.talk(format_args!(
-            "degraded: the plan survives the loss of {} sites; bring sites back and run `blockhouse repair`",
-            report.plan.w
+            "degraded: the plan survives the loss of {}; bring sites back and run `blockhouse repair`",
+            text::count(report.plan.w, "site")
         ));
     }
     out.record(&json!({
@@ -153,53 +163,18 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
     })
 }
 
-/// What a walk would read.
-#[derive(Debug, Default)]
-struct Count {
-    files: u64,
-    bytes: u64,
-    unreadable: Vec<String>,
-}
-
-fn count(paths: &[PathBuf], options: &Options) -> Result<Count, BackupError> {
-    let source = FilesSource::try_new(paths, options)?;
-    let mut counted = Count::default();
-    for event in source.capture()?.walk() {
-        match event {
-            Event::Entry { found, .. } if found.kind == blockhouse_types::EntryKind::File => {
-                counted.files += 1;
-                counted.bytes += found.size;
-            }
-            Event::Unreadable { unreadable, .. } => counted.unreadable.push(text::path(&unreadable.path)),
-            Event::Entry { .. } | Event::Enter { .. } | Event::Leave => {}
-        }
-    }
-    Ok(counted)
-}
-
 /// Counts beside the backup, so that the time left can be told. What fails here fails there too, and is told there.
-fn count_ahead(paths: Vec<PathBuf>, options: Options, total: &Total) {
-    let total = Arc::clone(total);
+fn count_ahead(request: &BackupRequest, progress: &Arc<Progress>) {
+    // The backup itself refuses what is live.
+    let options = Options { excludes: request.excludes.clone(), allow_live: true };
+    let (paths, progress) = (request.paths.clone(), Arc::clone(progress));
     std::thread::spawn(move || {
-        if let Ok(counted) = count(&paths, &options) {
-            total.store(counted.bytes, Ordering::Relaxed);
-        }
+        let Ok(source) = FilesSource::try_new(&paths, &options) else { return };
+        let Ok(capture) = source.capture() else { return };
+        let is_file = |event: &Event| match event {
+            Event::Entry { found, .. } if found.kind == EntryKind::File => Some(found.size),
+            _ => None,
+        };
+        progress.set_total(capture.walk().filter_map(|event| is_file(&event)).sum());
     });
-}
-
-async fn look(paths: Vec<PathBuf>, options: Options, out: &Output) -> anyhow::Result<Exit> {
-    let counting = tokio::task::spawn_blocking(move || count(&paths, &options));
-    let counted = counting.await.context("the walk was stopped")??;
-    for path in &counted.unreadable {
-        out.talk(format_args!("unreadable: {path}"));
-    }
-    out.line(format_args!("would read {} files, {}; nothing was stored", counted.files, text::bytes(counted.bytes)))?;
-    out.record(&json!({
-        "type": "summary",
-        "dry_run": true,
-        "files": counted.files,
-        "bytes": counted.bytes,
-        "unreadable": counted.unreadable.len(),
-    }))?;
-    Ok(if counted.unreadable.is_empty() { Exit::Success } else { Exit::Unreadable })
 }

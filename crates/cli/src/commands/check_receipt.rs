@@ -7,7 +7,7 @@ use anyhow::Context;
 use blockhouse_crypto::hash::ContentHasher;
 use blockhouse_ledger::receipt::{Checked, FileFacts, RECEIPT_MAX, Receipt};
 use blockhouse_types::Fingerprint;
-use blockhouse_vault::vault::Vault;
+use blockhouse_vault::vault::local_standing;
 use clap::Args;
 use serde_json::json;
 
@@ -59,14 +59,13 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The fingerprint of the vault in the vault folder, if there is one.
+/// The fingerprint of the vault in the vault folder, if there is one, by the ledger on this host: no site is opened.
 async fn of_vault_here(global: &Global) -> anyhow::Result<Option<Fingerprint>> {
     let Ok(folder) = global.folder() else { return Ok(None) };
     if !folder.exists() {
         return Ok(None);
     }
-    let vault = Vault::open(folder, global.settings()).await?;
-    Ok(Some(vault.standing().await?.fingerprint))
+    Ok(Some(local_standing(&folder).await?.fingerprint))
 }
 
 fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {
@@ -95,7 +94,7 @@ fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<
     ))?;
     if let Some(facts) = &checked.file {
         let path = text::tree_path(&facts.path);
-        out.line(format_args!("it holds `{path}` with {} bytes", facts.length))?;
+        out.line(format_args!("it holds `{path}` with {} bytes", facts.entry.length))?;
         match file {
             Some(file) => out.line(format_args!("and {} has its content, byte for byte", file.display()))?,
             None => out.talk(format_args!("to compare a file with it, give --file FILE")),

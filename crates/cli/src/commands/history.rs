@@ -29,7 +29,7 @@ pub(crate) async fn run(args: HistoryArgs, global: &Global, out: &Output) -> any
         }
         found += 1;
         let fields: Vec<String> = told.fields.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
-        out.line(format_args!(
+        out.data(format_args!(
             "{:>6}  {}  {:22} {}",
             entry.block,
             text::moment(entry.time),

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use blockhouse_crypto::{Recipient, Role};
-use blockhouse_vault::keys;
+use blockhouse_crypto::{Recipient, RecipientSet, Role};
+use blockhouse_vault::keys::{self, Added};
 use blockhouse_vault::recipients;
+use blockhouse_vault::unlock::Unlocked;
+use blockhouse_vault::vault::Vault;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -26,21 +29,26 @@ pub(crate) struct KeyArgs {
 enum KeyCommand {
     /// List the keys that open the next snapshots
     #[command(after_help = help!("blockhouse key list"))]
+    ///
+    /// Without the identity, what this host's config.toml names, and whether the owner approved it. With it, what the key bag
+    /// says, which is in force; a change of keys that was interrupted is finished.
     List,
     /// Let another age key open the snapshots that follow
+    ///
+    /// It opens none before, and has no other right. Run again after an interruption, it finishes what was begun.
     #[command(after_help = help!("blockhouse key add age1… --label auditor --identity ~/owner.identity"))]
     Add {
         /// The public key, `age1…`
         #[arg(value_name = "PUBLIC_KEY")]
         public: String,
-        /// What to call it
-        #[arg(long, value_name = "LABEL")]
+        /// What to call it; no two keys are called the same
+        #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
         label: String,
     },
     /// Lock a key out of the snapshots that follow; what it could open, it still can
     #[command(after_help = help!("blockhouse key remove auditor --identity ~/owner.identity"))]
     Remove {
-        /// Its id, public key or label
+        /// Its label, public key, or id as `key list` shows it
         #[arg(value_name = "KEY")]
         key: String,
     },
@@ -69,35 +77,90 @@ pub(crate) async fn run(args: KeyArgs, global: &Global, out: &Output) -> anyhow:
 
 async fn list(global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
+    let unlocked =
+        if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "key list")?) } else { None };
+    match unlocked.filter(|unlocked| !matches!(unlocked, Unlocked::Reader(_))) {
+        Some(unlocked) => list_bag(&vault, &unlocked, out).await,
+        None => list_host(&vault, out).await,
+    }
+}
+
+/// What the key bag says: that is in force, whatever ledger and host said before.
+async fn list_bag(vault: &Vault, unlocked: &Unlocked, out: &Output) -> anyhow::Result<Exit> {
+    let found = keys::in_force(vault, unlocked).await?;
+    tell_keys(&found.recipients, out)?;
+    let is_host = vault.secrets().is_some();
+    let lags = [
+        (found.ledger_lagged, "the ledger approved other keys"),
+        (found.host_lagged, "this host's config.toml named other keys"),
+    ];
+    for (_, what) in lags.iter().filter(|(lags, _)| *lags) {
+        let now =
+            if is_host { "it was brought to the key bag now" } else { "the vault's own host brings it to the key bag" };
+        out.warn(format_args!("warning: {what}: a change was interrupted, or the file was edited; {now}"));
+    }
+    out.data(format_args!("these keys open the next snapshots: version {} of the key bag is in force", found.version))?;
+    let is_settled = is_host || !found.lagged();
+    out.record(&json!({
+        "type": "summary",
+        "ok": is_settled,
+        "bag_version": found.version,
+        "ledger_lagged": found.ledger_lagged,
+        "host_lagged": found.host_lagged,
+    }))?;
+    Ok(if is_settled { Exit::Success } else { Exit::CheckFailed })
+}
+
+/// What this host's configuration says, and whether that is what the owner approved.
+async fn list_host(vault: &Vault, out: &Output) -> anyhow::Result<Exit> {
     let set = recipients::of_config(vault.config())?;
     let is_approved = vault.ledger().default_recipients().await? == set.hash();
+    tell_keys(&set, out)?;
+    out.record(&json!({ "type": "summary", "ok": is_approved, "host_lagged": !is_approved }))?;
+    if is_approved {
+        out.data(format_args!(
+            "these keys open the next snapshots: this host's config.toml names them, and the owner approved them"
+        ))?;
+        return Ok(Exit::Success);
+    }
+    out.warn(format_args!(
+        "warning: this host's config.toml lags behind: the owner approved other keys on the ledger, and backups for these are refused\nhint: `blockhouse key list --identity FILE` shows the keys in force and brings this host to them"
+    ));
+    Ok(Exit::CheckFailed)
+}
+
+fn tell_keys(set: &RecipientSet, out: &Output) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for member in set.members() {
+    let mut members: Vec<&Recipient> = set.members().iter().collect();
+    members.sort_by(|one, other| (one.role(), one.label()).cmp(&(other.role(), other.label())));
+    for member in members {
         let (id, role) = (member.id(), member.role().to_string());
         out.record(&json!({
             "type": "key", "id": id, "role": role, "label": member.label(), "public": member.public(),
         }))?;
         rows.push(vec![text::short(&id), role, member.label().to_owned(), member.public().to_owned()]);
     }
-    out.table(&["id", "role", "label", "public key"], &rows)?;
-    if is_approved {
-        return Ok(Exit::Success);
-    }
-    out.warn(format_args!(
-        "warning: the owner has not approved these keys on the ledger: backups for them are refused"
-    ));
-    Ok(Exit::CheckFailed)
+    Ok(out.table(&["id", "role", "label", "public key"], &rows)?)
 }
 
 async fn add(public: &str, label: &str, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let recipient = Recipient::parse(public, Role::Reader, label)
-        .map_err(|error| Refusal::usage(error.to_string(), "a public key begins with age1"))?;
+    let recipient = Recipient::parse(public, Role::Reader, label).map_err(|error| {
+        Refusal::usage(error.to_string(), "`age-keygen` makes a pair of keys and prints the public one")
+    })?;
     let vault = opening::vault(global, out).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "key add")?;
     let id = recipient.id();
-    keys::add(&vault, &unlocked, recipient).await?;
-    out.line(format_args!("key {} ({label}) opens the snapshots that follow", text::short(&id)))?;
-    out.record(&json!({ "type": "summary", "ok": true, "added": id, "label": label }))?;
+    let (is_new, label) = match keys::add(&vault, &unlocked, recipient).await? {
+        Added::New => (true, label.to_owned()),
+        Added::Already { label } => (false, label),
+    };
+    let id_text = text::short(&id);
+    if is_new {
+        out.line(format_args!("key {id_text} ({label}) opens the snapshots that follow, and none before"))?;
+    } else {
+        out.line(format_args!("key {id_text} was there already, as `{label}`: it opens the snapshots that follow"))?;
+    }
+    out.record(&json!({ "type": "summary", "ok": true, "added": id, "label": label, "already": !is_new }))?;
     Ok(Exit::Success)
 }
 
@@ -115,15 +178,19 @@ async fn remove(key: &str, global: &Global, out: &Output) -> anyhow::Result<Exit
 fn passwd(file: Option<&Path>, is_plain: bool, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let path = global.identity.clone().ok_or(Refusal::OwnerOnly { what: "key passwd" })?;
     // Opened once before the new passphrase is asked for: whoever mistypes the old one learns it first.
-    let old = match blockhouse_vault::unlock::Unlocked::identity(path.clone(), None, None) {
+    let old = match Unlocked::identity(path.clone(), None, None) {
         Ok(_) => None,
         Err(_) => passphrase::existing(global, &format!("Old passphrase of {}: ", path.display()))?,
     };
     let old = old.as_ref().map(|old| old.as_str());
-    blockhouse_vault::unlock::Unlocked::identity(path.clone(), old, None)?;
+    Unlocked::identity(path.clone(), old, None)?;
     let new = match (is_plain, file) {
         (true, _) => None,
         (false, Some(file)) => Some(passphrase::from_file(file)?),
+        (false, None) if !passphrase::is_interactive() => {
+            let hint = "give it with --new-passphrase-file FILE, or want none with --new-no-passphrase";
+            return Err(Refusal::usage("there is no terminal to ask for the new passphrase at", hint).into());
+        }
         (false, None) => Some(passphrase::ask_new("New passphrase: ")?),
     };
     keys::change_passphrase(&path, old, new.as_ref().map(|new| new.as_str()))?;

@@ -14,10 +14,14 @@ use serde_json::json;
 
 use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
+use crate::failure::Refusal;
 use crate::output::Output;
 use crate::{opening, text};
 
 /// List what is in a snapshot, with the paths as `restore` writes them
+///
+/// Each line shows kind and mode, user, group, length, time of the last change and path. Kinds: d folder, - file, l link, p pipe,
+/// c and b devices, s socket, ? could not be read.
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse ls latest letters --identity ~/owner.identity"))]
 pub(crate) struct LsArgs {
@@ -37,9 +41,10 @@ pub(crate) async fn run(args: LsArgs, global: &Global, out: &Output) -> anyhow::
     let unlocked = opening::unlock(global, Some(vault.id()), "ls")?;
     let opened = reader::open(&vault, &unlocked, known.record).await?;
     let (out, below) = (out.clone(), args.path.map(OsStringExt::into_vec));
+    let asked = below.clone().unwrap_or_default();
     let found =
         tokio::task::spawn_blocking(move || list(opened, below, &out)).await.context("the listing was stopped")??;
-    if found { Ok(Exit::Success) } else { anyhow::bail!("the snapshot has no such entry") }
+    if found { Ok(Exit::Success) } else { Err(Refusal::NoEntry { path: text::path(&asked) }.into()) }
 }
 
 /// Why a listing ended early.
@@ -137,7 +142,7 @@ fn print(path: &[u8], entry: &Entry, out: &Output) -> Result<(), crate::output::
     };
     let arrow = target.map(|target| format!(" -> {target}")).unwrap_or_default();
     let time = text::moment(u64::try_from(metadata.mtime.seconds).unwrap_or(0));
-    out.line(format_args!(
+    out.data(format_args!(
         "{letter}{:04o} {:>5} {:>5} {size:>12} {time} {name}{arrow}",
         metadata.mode, metadata.uid, metadata.gid
     ))

@@ -8,6 +8,7 @@ use blockhouse_vault::folder::write_durably;
 use blockhouse_vault::receipt::{of_file, of_snapshot};
 use blockhouse_vault::select::{self, SnapshotRef};
 use clap::Args;
+use serde_json::json;
 
 use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
@@ -52,6 +53,14 @@ pub(crate) async fn run(args: ReceiptArgs, global: &Global, out: &Output) -> any
                 path.display(),
                 receipt.fingerprint()
             ));
+            out.record(&json!({
+                "type": "summary",
+                "ok": true,
+                "snapshot": known.record.id,
+                "fingerprint": receipt.fingerprint(),
+                "file": path,
+                "bytes": bytes.len(),
+            }))?;
         }
         None => out.raw(&bytes)?,
     }

@@ -19,21 +19,25 @@ use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
 use crate::output::Output;
-use crate::progress::{self, Total};
+use crate::progress;
 use crate::{opening, text};
 
 /// What happens to what is in the target
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum OverwriteChoice {
-    /// It stays as it is
+    /// It stays as it is; only what is missing is written
     Never,
-    /// A file is replaced if it differs
+    /// A file is replaced if its content differs, and gets its metadata; something of another kind stays and is told
     IfChanged,
-    /// It is replaced
+    /// It is replaced, whatever it is; a folder with something in it is not
     Always,
 }
 
 /// Restore a snapshot, or a part of it, bit for bit
+///
+/// A snapshot of one folder comes back as what is in that folder, one of several paths as each path under its last name.
+/// Nothing in the target that is not in the snapshot is touched. Every file is compared with its hash before it gets its name.
+/// What could not be restored as it was is listed, and the exit code is 3.
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse restore latest --to /tmp/restored --identity ~/owner.identity"))]
 pub(crate) struct RestoreArgs {
@@ -43,7 +47,8 @@ pub(crate) struct RestoreArgs {
     /// Where to; made if it is not there
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Only what matches; repeat for more. A pattern with a slash matches paths as `ls` shows them, else names
+    /// Only what matches, and all that is in it; repeat for more. A pattern with a slash matches paths as `ls` shows them, else
+    /// names. `*` and `?` stop at slashes, `**` does not
     #[arg(long = "include", value_name = "GLOB")]
     include: Vec<String>,
     /// What happens to what is in the target; needed if it is not empty
@@ -60,10 +65,10 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
     let started = Instant::now();
     let vault = opening::vault(global, out).await?;
     let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
-    let unlocked = opening::unlock(global, Some(vault.id()), "restore")?;
     if args.overwrite.is_none() && !is_empty(&args.to) {
         return Err(Refusal::TargetNotEmpty { path: args.to }.into());
     }
+    let unlocked = opening::unlock(global, Some(vault.id()), "restore")?;
     let request = RestoreRequest {
         to: args.to,
         include: args.include,
@@ -76,7 +81,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
     };
     let (progress, id) = (Arc::new(Progress::new()), known.record.id);
     progress::stop_on_interrupt(out, &progress);
-    let shown = progress::show(out, &progress, &Total::default());
+    let shown = progress::show(out, &progress);
     let done = restore(&vault, &unlocked, known, &request, &progress).await;
     drop(shown);
     tell(id, &done?, started.elapsed().as_secs_f64(), out)
@@ -100,14 +105,14 @@ fn tell(snapshot: SnapshotId, report: &RestoreReport, seconds: f64, out: &Output
         *counts.entry(&damage.site).or_default() += 1;
     }
     out.line(format_args!(
-        "restored {} files, {}, each checked against its hash, in {seconds:.1} s; {} were there already",
-        report.files,
+        "restored {}, {}, each checked against its hash, in {seconds:.1} s; {} there already",
+        text::count(report.files, "file"),
         text::bytes(report.bytes),
-        report.kept
+        if report.kept == 1 { "1 was".to_owned() } else { format!("{} were", report.kept) }
     ))?;
     if !report.damage.is_empty() {
-        out.talk(format_args!(
-            "shards that were missing or damaged and were made up for by others: {}; run `blockhouse repair --read-data`",
+        out.warn(format_args!(
+            "warning: shards that were missing or damaged and were made up for by others: {}; run `blockhouse repair --read-data`",
             report.damage.len()
         ));
     }

@@ -33,6 +33,10 @@ pub(crate) async fn run(args: SnapshotsArgs, global: &Global, out: &Output) -> a
             known.source_name(),
         ]);
     }
+    if found.is_empty() {
+        out.talk(format_args!("there is no snapshot, or none that fits"));
+        return Ok(Exit::Success);
+    }
     out.table(&["id", "time", "survives", "stored", "tags", "source"], &rows)?;
     Ok(Exit::Success)
 }

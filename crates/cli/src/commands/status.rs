@@ -35,9 +35,9 @@ pub(crate) async fn run(_: StatusArgs, global: &Global, out: &Output) -> anyhow:
     let standing = vault.standing().await?;
     let (plan, sources) = (vault.plan(), sources(&vault).await?);
     let (sites, down) = sites(&vault, out)?;
-    out.line(format_args!("fingerprint  {}", standing.fingerprint))?;
-    out.line(format_args!("ledger       block {} of {}", standing.height, text::moment(standing.time)))?;
-    out.line(format_args!("plan         {}: any {} sites may vanish ({plan})", vault.config().code, plan.w))?;
+    out.data(format_args!("fingerprint  {}", standing.fingerprint))?;
+    out.data(format_args!("ledger       block {} of {}", standing.height, text::moment(standing.time)))?;
+    out.data(format_args!("plan         {}: {} may vanish ({plan})", vault.config().code, text::any_sites(plan.w)))?;
     tell_sources(&sources, out)?;
     let is_bad = |source: &SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
     let exit = match () {
@@ -45,7 +45,7 @@ pub(crate) async fn run(_: StatusArgs, global: &Global, out: &Output) -> anyhow:
         () if sources.iter().any(|source| source.least.w < plan.w) => Exit::Degraded,
         () => Exit::Success,
     };
-    out.line(format_args!(
+    out.data(format_args!(
         "{}",
         match exit {
             Exit::Success => "everything that was recorded is safe as planned",
@@ -90,7 +90,7 @@ fn sites(vault: &Vault, out: &Output) -> anyhow::Result<(Vec<Value>, usize)> {
         rows.push(vec![spec.name.to_string(), state.to_owned(), spec.url.to_string()]);
     }
     out.table(&["site", "state", "place"], &rows)?;
-    out.line(format_args!(""))?;
+    out.data(format_args!(""))?;
     Ok((sites, down))
 }
 
@@ -129,10 +129,10 @@ fn tell_sources(sources: &[SourceStatus], out: &Output) -> anyhow::Result<()> {
             source.latest.source_name(),
         ]
     };
-    out.line(format_args!(""))?;
+    out.data(format_args!(""))?;
     let rows: Vec<Vec<String>> = sources.iter().map(row).collect();
     out.table(&["snapshots", "latest", "time", "survives", "verified", "source"], &rows)?;
-    Ok(out.line(format_args!(""))?)
+    Ok(out.data(format_args!(""))?)
 }
 
 fn as_json(source: &SourceStatus) -> Value {

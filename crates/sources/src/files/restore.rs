@@ -24,11 +24,11 @@ use std::{
     sync::Arc,
 };
 
-use blockhouse_types::{EntryKind, Metadata};
+use blockhouse_types::{EntryKind, Link, Metadata};
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, RenameFlags, fstat, linkat, makedev, mkdirat, mknodat, openat, renameat,
-        renameat_with, statat, symlinkat, syncfs, unlinkat,
+        AtFlags, FileType, Mode, OFlags, RenameFlags, fstat, linkat, makedev, mkdirat, mknodat, openat, readlinkat,
+        renameat, renameat_with, statat, symlinkat, syncfs, unlinkat,
     },
     io::Errno,
 };
@@ -58,6 +58,8 @@ pub enum RestoreError {
         #[source]
         source: std::io::Error,
     },
+    #[error("the target `{}` is no folder", path.display())]
+    NoFolder { path: PathBuf },
     #[error("could not {what} `{path}`")]
     System {
         what: &'static str,
@@ -122,6 +124,9 @@ impl RestoreTarget {
     /// Opens the target, which is created, with what lies above it, if it is missing.
     pub fn open(path: &Path, ownership: Ownership) -> Result<Self, RestoreError> {
         let fail = |source| RestoreError::Target { path: path.to_owned(), source };
+        if path.exists() && !path.is_dir() {
+            return Err(RestoreError::NoFolder { path: path.to_owned() });
+        }
         fs::create_dir_all(path).map_err(fail)?;
         let canonical = path.canonicalize().map_err(fail)?;
         let base = Open::absolute(&canonical).map_err(|error| fail(error.into()))?;
@@ -139,8 +144,15 @@ impl RestoreTarget {
         };
         match stat {
             Ok(stat) => {
-                let Identity { size, mtime, .. } = Identity::of(&stat);
-                Ok(Some(Existing { kind: kind_of(FileType::from_raw_mode(stat.st_mode)), size, mtime }))
+                let Identity { size, mtime, device, inode, .. } = Identity::of(&stat);
+                let kind = kind_of(FileType::from_raw_mode(stat.st_mode));
+                Ok(Some(Existing {
+                    kind,
+                    size,
+                    mtime,
+                    inode: Link { device, inode },
+                    has_other_names: stat.st_nlink > 1,
+                }))
             }
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(failed("look at", path)(error)),
@@ -157,6 +169,14 @@ impl RestoreTarget {
             FileType::RegularFile => Ok(file.into()),
             _ => Err(RestoreError::InTheWay { path: path.clone() }),
         }
+    }
+
+    /// Where an existing symbolic link points.
+    pub fn read_link(&mut self, path: &RestorePath) -> Result<Vec<u8>, RestoreError> {
+        let spot = self.spot(path)?;
+        let target =
+            readlinkat(&spot.folder, spot.name.as_slice(), Vec::new()).map_err(failed("read the link", path))?;
+        Ok(target.into_bytes())
     }
 
     /// Creates a folder, for its owner alone until [`RestoreTarget::set_metadata`]. An existing folder is used as it is.

@@ -10,26 +10,27 @@ use std::{
 use blockhouse_sources::files::{CaptureError, FilesSource, LiveRemedy, LiveSource, Options, Seen};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::scratch::{Scratch, as_nobody, is_root, skip, source, source_with};
+use crate::scratch::{Scratch, as_nobody, is_root, is_there, skip, source, source_with};
 
 /// A process that does something to files and then waits; it ends when this is dropped.
 struct Holder(Child);
 
 impl Holder {
-    /// Runs Python: `paths` are `sys.argv[1:]`. None if there is no Python, or it lacks a module.
+    /// Runs Python: `paths` are `sys.argv[1:]`. None if there is no Python, and that is waived.
+    #[track_caller]
     fn start(program: &str, paths: &[&Path]) -> Option<Self> {
+        if !is_there("python3", "python3") {
+            return None;
+        }
         let program = format!("import sys\n{program}\nprint('ready', flush=True)\nsys.stdin.read()");
         let mut command = Command::new("python3");
         command.arg("-c").arg(program).args(paths).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().ok()?;
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let holder = Self(child);
-        if line == "ready\n" {
-            return Some(holder);
-        }
-        skip("python3 with its fcntl and sqlite3 modules is missing");
-        None
+        assert_eq!(line, "ready\n", "python3 with its modules fcntl and sqlite3 holds the file");
+        Some(holder)
     }
 
     fn id(&self) -> i32 {

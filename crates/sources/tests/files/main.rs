@@ -1,6 +1,5 @@
-//! Captures and restores of real folders. Parts that need root, or a program that is missing, say so and are skipped.
+//! Captures and restores of real folders. Parts that need root say so when they are not run; programs are demanded.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
-#![allow(clippy::print_stderr, reason = "a skipped part says why")]
 
 mod copy;
 mod live;

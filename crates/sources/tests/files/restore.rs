@@ -88,15 +88,15 @@ fn attributes_and_lists_of_rights_come_back() {
     set("file", "user.large", &[7; 2000]).unwrap();
     let folder = scratch.folder("from/folder");
     let file = from.join("file");
-    let has_acl = run("setfacl", &["-m", "u:12345:rwx,m::r", file.to_str().unwrap()])
-        && run("setfacl", &["-d", "-m", "g:54321:rx", folder.to_str().unwrap()]);
+    let has_acl = run("setfacl", "acl", &["-m", "u:12345:rwx,m::r", file.to_str().unwrap()])
+        && run("setfacl", "acl", &["-d", "-m", "g:54321:rx", folder.to_str().unwrap()]);
     fs::write(from.join("folder/inherits"), "").unwrap();
     let plain = from.join("folder/plain");
     fs::write(&plain, "").unwrap();
     if has_acl {
-        assert!(run("setfacl", &["-b", plain.to_str().unwrap()]));
+        assert!(run("setfacl", "acl", &["-b", plain.to_str().unwrap()]));
     } else {
-        skip("setfacl is missing, or the file system has no lists of rights");
+        skip("the file system has no lists of rights, or setfacl is waived");
     }
     let (before, after) = round_trip(&scratch);
     let names = |copy: &Copy, path: &[u8]| -> Vec<_> {
@@ -112,8 +112,8 @@ fn attributes_and_lists_of_rights_come_back() {
 fn rights_that_the_target_hands_down_are_taken_off() {
     let scratch = Scratch::new();
     let to = scratch.folder("to");
-    if !run("setfacl", &["-d", "-m", "u:12345:rwx", to.to_str().unwrap()]) {
-        return skip("setfacl is missing, or the file system has no lists of rights");
+    if !run("setfacl", "acl", &["-d", "-m", "u:12345:rwx", to.to_str().unwrap()]) {
+        return skip("the file system has no lists of rights, or setfacl is waived");
     }
     fs::write(scratch.folder("from").join("file"), "").unwrap();
     round_trip(&scratch);
@@ -254,6 +254,15 @@ fn nothing_is_replaced_that_may_not_be() {
 }
 
 #[test]
+fn a_target_that_is_a_file_is_named_as_one() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    assert!(matches!(RestoreTarget::open(&file, Ownership::ByName), Err(RestoreError::NoFolder { .. })));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
 fn an_unfinished_file_has_no_name_and_leaves_nothing() {
     let scratch = Scratch::new();
     let to = scratch.folder("to");
@@ -278,6 +287,13 @@ fn existing_entries_are_described_without_following() {
     let existing = target.existing(&path("file")).unwrap().unwrap();
     assert_eq!((existing.kind, existing.size), (EntryKind::File, 5));
     assert_eq!(target.existing(&path("link")).unwrap().unwrap().kind, EntryKind::Symlink);
+    assert_eq!(target.read_link(&path("link")).unwrap(), b"file");
+    assert!(target.read_link(&path("file")).is_err());
+    fs::hard_link(to.join("file"), to.join("same")).unwrap();
+    let (file, same) =
+        (target.existing(&path("file")).unwrap().unwrap(), target.existing(&path("same")).unwrap().unwrap());
+    assert_eq!((file.inode, file.has_other_names), (same.inode, true));
+    assert_ne!(file.inode, target.existing(&path("link")).unwrap().unwrap().inode);
     assert_eq!(target.existing(&path("missing")).unwrap(), None);
     assert_eq!(target.existing(&RestorePath::target()).unwrap().unwrap().kind, EntryKind::Directory);
 }

@@ -1,6 +1,12 @@
 //! Folders to try things in, and users to try them as.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use blockhouse_sources::files::{FilesSource, Options};
 use rustix::{
@@ -33,7 +39,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let path = self.0.take().unwrap().keep();
         // Folders without the right to write keep everyone but root from emptying them.
-        let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(&path).stderr(std::process::Stdio::null()).status();
+        let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(&path).stderr(Stdio::null()).status();
         let _ = Command::new("rm").arg("-rf").arg(path).status();
     }
 }
@@ -71,11 +77,30 @@ pub(crate) fn as_nobody<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Prints why a part is not run.
+/// Says what is not run, past the test harness, which swallows the words of tests that pass.
 pub(crate) fn skip(why: &str) {
-    eprintln!("skipped: {why}");
+    let thread = std::thread::current();
+    // Who closed stderr does not want to know.
+    let _ = writeln!(std::io::stderr(), "\nNOT RUN: {}, or a part of it: {why}", thread.name().unwrap_or("a test"));
 }
 
-pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
+/// A program that anyone can install is demanded, unless `BLOCKHOUSE_WAIVE` names it.
+#[track_caller]
+pub(crate) fn is_there(program: &str, package: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let waived = std::env::var("BLOCKHOUSE_WAIVE").unwrap_or_default();
+    let is_waived = waived.split(',').any(|word| word.trim() == program);
+    assert!(
+        found || is_waived,
+        "this test needs {program}: apt-get install {package}; or set BLOCKHOUSE_WAIVE={program} to go without"
+    );
+    if !found {
+        skip(&format!("{program} is waived"));
+    }
+    found
+}
+
+#[track_caller]
+pub(crate) fn run(program: &str, package: &str, arguments: &[&str]) -> bool {
+    is_there(program, package) && Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
 }

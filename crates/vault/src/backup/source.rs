@@ -12,17 +12,30 @@ use crate::vault::Vault;
 
 /// The source's id; a new source is entered in the host's configuration.
 pub(super) fn enrol(vault: &Vault, request: &BackupRequest, files: &FilesSource) -> Result<SourceId, BackupError> {
-    let roots: Vec<String> = files.roots().iter().map(|root| readable(root.path.as_os_str().as_bytes())).collect();
-    let (_, id) = Config::update(vault.folder(), |config| find(config, request, &roots))?;
+    let roots = roots(files);
+    let (_, id) = Config::update(vault.folder(), |config| find_or_enter(config, request, &roots))?;
     Ok(id)
 }
 
-fn find(config: &mut Config, request: &BackupRequest, roots: &[String]) -> SourceId {
-    let is_it = |entry: &SourceEntry| match &request.source {
+/// The source's id, if this host knows it.
+pub(super) fn find(config: &Config, request: &BackupRequest, files: &FilesSource) -> Option<SourceId> {
+    let roots = roots(files);
+    config.sources.iter().find(|(_, entry)| is_it(entry, request, &roots)).map(|(id, _)| *id)
+}
+
+fn roots(files: &FilesSource) -> Vec<String> {
+    files.roots().iter().map(|root| readable(root.path.as_os_str().as_bytes())).collect()
+}
+
+fn is_it(entry: &SourceEntry, request: &BackupRequest, roots: &[String]) -> bool {
+    match &request.source {
         Some(name) => entry.name == *name,
         None => entry.host == request.host && entry.roots == roots,
-    };
-    if let Some((id, entry)) = config.sources.iter_mut().find(|(_, entry)| is_it(entry)) {
+    }
+}
+
+fn find_or_enter(config: &mut Config, request: &BackupRequest, roots: &[String]) -> SourceId {
+    if let Some((id, entry)) = config.sources.iter_mut().find(|(_, entry)| is_it(entry, request, roots)) {
         entry.roots = roots.to_vec();
         return *id;
     }

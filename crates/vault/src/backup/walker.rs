@@ -5,16 +5,16 @@
 
 mod files;
 
+pub(super) use files::{FRESH, regular_files};
+
 use std::sync::Arc;
 
 use blockhouse_crypto::Secret;
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::cut::Cutter;
-use blockhouse_pipeline::tree::{
-    Body, Device, EntriesCommitment, Entry, EntryError, EntryFacts, EntryLeaves, ListingWriter,
-};
+use blockhouse_pipeline::tree::{Body, Device, EntriesCommitment, Entry, EntryError, EntryLeaves, ListingWriter};
 use blockhouse_sources::files::{Capture, Event, Found, Listing, Reason, Unreadable};
-use blockhouse_types::{EntryKind, Metadata, Timestamp};
+use blockhouse_types::{EntryFacts, EntryKind, Metadata, Timestamp};
 
 use super::sink::{ContentSink, SinkError};
 use super::store::{ChunkStore, StoreError};
@@ -272,7 +272,7 @@ fn tree_path<'n>(names: impl Iterator<Item = &'n [u8]>, name: &[u8]) -> Vec<u8> 
 }
 
 /// The listing of roots is number 0, the roots follow.
-fn folder_key(entry: Option<&Found>) -> FolderKey {
+pub(super) fn folder_key(entry: Option<&Found>) -> FolderKey {
     let Some(found) = entry else { return FolderKey { root: 0, path: Vec::new() } };
     let root = u32::try_from(found.root).unwrap_or(u32::MAX).saturating_add(1);
     FolderKey { root, path: found.path.clone() }

@@ -1,6 +1,6 @@
 //! What to do with what already stands in the target: a pure decision.
 
-use blockhouse_types::{EntryKind, Timestamp};
+use blockhouse_types::{EntryKind, Link, Timestamp};
 
 /// What the user allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub struct Existing {
     pub size: u64,
     /// When its content changed last.
     pub mtime: Timestamp,
+    /// Which file of the file system it is a name of.
+    pub inode: Link,
+    /// Whether that file has other names.
+    pub has_other_names: bool,
 }
 
 /// What the snapshot holds.
@@ -104,6 +108,7 @@ mod tests {
 
     use super::*;
 
+    const INODE: Link = Link { device: 1, inode: 2 };
     const THEN: Timestamp = Timestamp { seconds: 5, nanoseconds: 7 };
     const LATER: Timestamp = Timestamp { seconds: 6, nanoseconds: 7 };
 
@@ -114,7 +119,10 @@ mod tests {
     }
 
     fn file(size: u64, mtime: Timestamp) -> (Wanted, Existing) {
-        (Wanted { kind: EntryKind::File, size, mtime }, Existing { kind: EntryKind::File, size, mtime })
+        (
+            Wanted { kind: EntryKind::File, size, mtime },
+            Existing { kind: EntryKind::File, size, mtime, inode: INODE, has_other_names: false },
+        )
     }
 
     #[test]
@@ -141,7 +149,8 @@ mod tests {
     #[test]
     fn another_kind_gives_way_to_always_only() {
         let (wanted, _) = file(1, THEN);
-        let folder = Existing { kind: EntryKind::Directory, size: 0, mtime: THEN };
+        let folder =
+            Existing { kind: EntryKind::Directory, size: 0, mtime: THEN, inode: INODE, has_other_names: false };
         let refused = Decision::Refuse(Conflict::OtherKind(EntryKind::Directory));
         assert_eq!(decided(Overwrite::Never, wanted, Some(folder), None), refused);
         assert_eq!(decided(Overwrite::IfChanged, wanted, Some(folder), None), refused);
@@ -151,7 +160,8 @@ mod tests {
     #[test]
     fn folders_are_merged() {
         let wanted = Wanted { kind: EntryKind::Directory, size: 0, mtime: THEN };
-        let existing = Existing { kind: EntryKind::Directory, size: 4096, mtime: LATER };
+        let existing =
+            Existing { kind: EntryKind::Directory, size: 4096, mtime: LATER, inode: INODE, has_other_names: false };
         assert_eq!(decided(Overwrite::Always, wanted, Some(existing), None), Decision::SetMetadata);
         assert_eq!(decided(Overwrite::Never, wanted, Some(existing), None), Decision::Keep);
     }

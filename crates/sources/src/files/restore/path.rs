@@ -54,7 +54,7 @@ impl RestorePath {
     }
 
     /// The folder and the name in it; none for the target itself.
-    pub(crate) fn split_last(&self) -> Option<(Self, &[u8])> {
+    pub fn split_last(&self) -> Option<(Self, &[u8])> {
         let name = self.names().last()?;
         let folder = self.0.get(..self.0.len().saturating_sub(name.len() + 1)).unwrap_or_default();
         Some((Self(folder.to_vec()), name))

@@ -22,9 +22,14 @@ use crate::cache::{CachedFile, FolderKey};
 
 /// How much of a file is read at once.
 const READ: usize = MIB;
+/// How many zeros of a hole are hashed at once: progress is seen, and whoever asks to stop is heard.
+const HOLE_STEP: u64 = 64 * MIB as u64;
+
+/// The second of the last change of a file that was recorded too soon after it: no file has it.
+pub(in crate::backup) const FRESH: i64 = i64::MIN;
 
 /// A file of the folder, by its place in the listing.
-type Place = usize;
+pub(in crate::backup) type Place = usize;
 
 /// What reading a file gave, before its content is known.
 struct Read {
@@ -172,9 +177,11 @@ impl Walker<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             if extent.is_hole {
-                hasher.update_zeros(extent.length);
-                stream.hole((), extent.length);
-                offset += extent.length;
+                let length = extent.length.min(HOLE_STEP);
+                hasher.update_zeros(length);
+                stream.hole((), length);
+                offset += length;
+                self.progress.add_bytes(length);
             } else {
                 let length = usize::try_from(extent.length).unwrap_or(READ).min(READ);
                 if let Err(error) = stream.append((), length, |room| reader.read_at(offset, room)) {
@@ -234,7 +241,7 @@ impl Walker<'_> {
     fn recorded(&self, found: &Found) -> Identity {
         let mut identity = found.identity;
         if !identity.is_settled(self.started) {
-            identity.ctime.seconds = i64::MIN;
+            identity.ctime.seconds = FRESH;
         }
         identity
     }
@@ -359,7 +366,8 @@ fn decode(file: &CachedFile) -> Option<(Content, Vec<ChunkId>)> {
     Some((content, chunks))
 }
 
-fn regular_files(listing: &Listing) -> impl Iterator<Item = (Place, &Found)> {
+/// The regular files of a listing, each with its place.
+pub(in crate::backup) fn regular_files(listing: &Listing) -> impl Iterator<Item = (Place, &Found)> {
     listing.entries.iter().enumerate().filter_map(|(place, entry)| match entry {
         Listed::Found(found) if found.kind == EntryKind::File => Some((place, &**found)),
         _ => None,
