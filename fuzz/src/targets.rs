@@ -1,6 +1,7 @@
 //! All targets.
 
 mod crypto;
+mod homes;
 mod ledger;
 mod objects;
 mod pack;
@@ -8,6 +9,7 @@ mod shard;
 mod sites;
 mod sources;
 mod types;
+mod vault;
 
 use crate::Target;
 
@@ -62,4 +64,10 @@ pub const ALL: &[Target] = &[
     sources::RESTORE_PATH,
     sources::ROOT_NAME,
     sources::ACCOUNTS,
+    homes::LEDGER_STORE,
+    vault::INDEX,
+    vault::FILE_CACHE,
+    vault::CONFIG,
+    vault::KEY_FILES,
+    vault::SNAPSHOT_REF,
 ];

@@ -1,7 +1,7 @@
 //! End-to-end tests: the real binary, real folders, real kills.
 //!
 //! What the tests in `tests/` share. Nothing here knows a format or links a crate of the product: all that is seen is
-//! what a user sees, the files included.
+//! what a user sees, the files included. (One test forges receipts, and links what a forger would have.)
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,6 +9,8 @@
 )]
 
 pub mod damage;
+pub mod guide;
+pub mod need;
 pub mod trace;
 pub mod tree;
 pub mod world;

@@ -14,6 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
+use crate::need;
+
 /// One MiB.
 pub const MIB: usize = 1 << 20;
 
@@ -180,14 +182,13 @@ fn specials(root: &Path) {
     }
     rustix::fs::setxattr(folder.join("private"), "user.folder", b"too", XattrFlags::empty()).unwrap();
     rustix::fs::mknodat(CWD, folder.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
-    if is_root() {
+    if need::right(is_root(), "files of other owners and devices need root") {
         write(&folder.join("given away"), b"theirs");
         chown(folder.join("given away"), Some(1234), Some(4321)).unwrap();
         lchown(root.join("links/to a file"), Some(1234), None).unwrap();
-        let null = rustix::fs::makedev(1, 3);
-        // A container may forbid devices to its root.
-        let _ =
-            rustix::fs::mknodat(CWD, folder.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), null);
+        let (null, bits) = (rustix::fs::makedev(1, 3), Mode::from_raw_mode(0o600));
+        let made = rustix::fs::mknodat(CWD, folder.join("null"), FileType::CharacterDevice, bits, null);
+        need::right(made.is_ok(), "this container forbids devices to its root");
     }
 }
 

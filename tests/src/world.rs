@@ -210,6 +210,13 @@ impl Call {
         self
     }
 
+    /// More arguments, split at spaces.
+    #[must_use]
+    pub fn args(mut self, words: &str) -> Self {
+        self.command.args(words.split_whitespace());
+        self
+    }
+
     /// A variable of its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {

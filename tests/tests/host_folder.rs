@@ -213,12 +213,12 @@ fn a_damaged_ledger_file_is_healed_from_the_sites() {
     let first = world.back_up(&source).snapshot();
     let (fingerprint, ledger) = (world.fingerprint(), world.vault().join("ledger.redb"));
     let half = fs::metadata(&ledger).unwrap().len() / 2;
-    let damages: [(&str, Box<dyn Fn()>); 5] = [
-        ("gone", Box::new(|| fs::remove_file(&ledger).unwrap())),
-        ("cut", Box::new(|| fs::OpenOptions::new().write(true).open(&ledger).unwrap().set_len(half).unwrap())),
-        ("empty", Box::new(|| fs::write(&ledger, b"").unwrap())),
-        ("no ledger", Box::new(|| fs::write(&ledger, tree::prose(100_000, 1)).unwrap())),
-        ("altered", Box::new(|| alter_all_over(&ledger))),
+    let damages: [(&str, &dyn Fn()); 5] = [
+        ("gone", &|| fs::remove_file(&ledger).unwrap()),
+        ("cut", &|| fs::OpenOptions::new().write(true).open(&ledger).unwrap().set_len(half).unwrap()),
+        ("empty", &|| fs::write(&ledger, b"").unwrap()),
+        ("no ledger", &|| fs::write(&ledger, tree::prose(100_000, 1)).unwrap()),
+        ("altered", &|| alter_all_over(&ledger)),
     ];
     for (number, (what, damage)) in damages.into_iter().enumerate() {
         damage();
@@ -252,7 +252,7 @@ fn single_bits_of_the_ledger_file() {
     let mut random = tree::random(5);
     for number in 0..25 {
         flip(&ledger, &mut random);
-        assert_eq!(world.snapshots(), [snapshot.clone()], "bit {number}");
+        assert_eq!(world.snapshots(), std::slice::from_ref(&snapshot), "bit {number}");
         fs::write(&ledger, &good).unwrap();
     }
     world.expect_restores(&snapshot, &source);

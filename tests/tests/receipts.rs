@@ -112,6 +112,25 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// In a vault the ledger on the host is enough: no site is opened, so what they know more is not fetched either.
+#[test]
+fn a_receipt_is_checked_in_a_vault_without_its_sites() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    world.back_up(&source);
+    let receipt = world.path("r.json");
+    world.call("receipt latest -o").arg(&receipt).run().expect(exit::DONE);
+    let ledger = world.vault().join("ledger.redb");
+    let before = fs::read(&ledger).unwrap();
+    tree::write(&source.join("more"), b"more");
+    world.back_up(&source);
+    fs::write(&ledger, &before).unwrap();
+    let checked = world.call("check-receipt").arg(&receipt).run().expect(exit::DONE);
+    assert_eq!(checked.stderr.matches("warning").count(), 0, "{}", checked.stderr);
+    assert_eq!(fs::read(&ledger).unwrap(), before, "the ledger was brought up to a site");
+}
+
 /// A receipt of another vault is genuine, and not of this one.
 #[test]
 fn a_receipt_of_another_vault_is_refused() {

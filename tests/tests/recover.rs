@@ -98,6 +98,32 @@ fn a_rehearsal_reads_and_changes_nothing() {
     world.back_up(&source);
 }
 
+/// The fingerprint on the sheet anchors it: another one stops it with exit code 4, and without one the paper key is not enough to
+/// be sure.
+#[test]
+fn the_fingerprint_of_the_sheet_tells_the_vault() {
+    let (world, source, _) = world();
+    let fingerprint = world.fingerprint();
+    let sheet = fs::read_to_string(world.vault().join("recovery-sheet.txt")).unwrap();
+    let command = sheet.lines().find(|line| line.contains("--paper-key")).unwrap();
+    assert!(command.contains(&format!("--fingerprint {fingerprint}")), "{command}");
+    fs::rename(world.vault(), world.path("lost")).unwrap();
+    let held = tree::files(&world.path("sites"));
+    let other = fingerprint.chars().rev().collect::<String>();
+    let with_paper = || recover(&world, 1).arg("--paper-key").arg(world.paper_key());
+    with_paper().arg("--fingerprint").arg(&other).run().refuses(exit::CHECK, &other);
+    assert_eq!(tree::files(&world.path("sites")), held);
+    assert!(!world.vault().exists());
+
+    let rehearsal = with_paper().arg("--read-only").env("BLOCKHOUSE_VAULT", world.path("rehearsal")).run();
+    let rehearsal = rehearsal.expect(exit::DONE);
+    assert!(rehearsal.says("nothing tells this vault from a forged one"), "{}", rehearsal.stderr);
+    assert!(rehearsal.says(&fingerprint), "what to compare is printed: {}", rehearsal.stderr);
+    let anchored = with_paper().arg("--fingerprint").arg(&fingerprint).run().expect(exit::DONE);
+    assert!(!anchored.says("forged"), "{}", anchored.stderr);
+    world.back_up(&source);
+}
+
 /// What is not as expected stops it before anything is changed.
 #[test]
 fn recover_refuses_what_is_not_the_vault_expected() {

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use blockhouse_tests::damage::objects;
+use blockhouse_tests::need;
 use blockhouse_tests::trace::{CALLS, Trace};
 use blockhouse_tests::tree::{self, files};
 use blockhouse_tests::world::{Call, World, exit};
@@ -17,12 +18,10 @@ use blockhouse_tests::world::{Call, World, exit};
 const SUMMARY: &str = r#"\"type\":\"summary\""#;
 
 /// Tracing needs the tool, and a kernel that lets it trace.
+#[track_caller]
 fn can_trace() -> bool {
     let works = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !works {
-        eprintln!("skipped: strace is not installed or may not trace here");
-    }
-    works
+    need::program("strace", "strace", works)
 }
 
 fn traced(call: Call, trace: &Path, more: &[&str]) -> Call {

@@ -13,6 +13,7 @@
 mod compare;
 mod corpus;
 mod entropy;
+mod floor;
 pub(crate) mod measure;
 mod peers;
 mod report;
@@ -63,9 +64,9 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         clear(&work)?;
     }
     if options.part != BenchPart::Stages {
-        let rows = peers::run(options.size, &work, &out)?;
+        let measured = peers::run(options.size, &work, &out)?;
         clear(&work)?;
-        report::print(&rows);
+        report::print(&measured);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod check;
 mod contracts;
 mod demo;
 mod fuzz;
+mod long;
 mod process;
 mod python;
 mod steps;
@@ -45,6 +46,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo { path } => demo::run(path.as_deref()),
         Task::Test => test::run(),
         Task::Check => check::run(),
+        Task::Long { seed } => long::run(seed),
         Task::Contracts { check } => contracts::run(check),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -12,6 +12,7 @@ usage: ./x COMMAND
   demo [PATH]          back up real blocks (and PATH) over six sites, lose two, damage a third, restore, prove
   test                 everything that must pass on every change: Rust, format pages, contracts, fuzz smoke
   check                test, and format, lints, documents, licences and advisories of dependencies
+  long [--seed N]      in full what test runs short: 200 kills, every byte flipped, a million fuzz runs a target
   contracts [--check]  rebuild the contracts' ABI and bytecode; with --check, fail if they differ
   bench [--full]       seconds, memory and stored bytes beside borg, restic and tar|zstd|openssl
         [--out FILE]   where the results go, one JSON object per line
@@ -28,6 +29,9 @@ pub(crate) enum Task {
     },
     Test,
     Check,
+    Long {
+        seed: Option<u64>,
+    },
     Contracts {
         check: bool,
     },
@@ -69,6 +73,7 @@ impl Task {
             "demo" => Self::Demo { path: words.0.next().map(PathBuf::from) },
             "test" => Self::Test,
             "check" => Self::Check,
+            "long" => Self::Long { seed: seed(&mut words)? },
             "contracts" => Self::Contracts { check: words.flag("--check")? },
             "bench" => Self::Bench(bench(&mut words)?),
             "fuzz" => Self::Fuzz(fuzz(&mut words)?),
@@ -100,7 +105,7 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| format!("`{of}` needs a whole number, not `{word}`"))
     }
 
-    /// Whether the only word left is this flag.
+    /// Whether the next word is this flag; none other may be.
     fn flag(&mut self, name: &str) -> Result<bool, String> {
         match self.next_text()? {
             None => Ok(false),
@@ -112,6 +117,10 @@ impl<'a> Words<'a> {
 
 fn text(word: &OsStr) -> Result<&str, String> {
     word.to_str().ok_or_else(|| format!("`{}` is not UTF-8", word.display()))
+}
+
+fn seed(words: &mut Words<'_>) -> Result<Option<u64>, String> {
+    if words.flag("--seed")? { words.number("--seed").map(Some) } else { Ok(None) }
 }
 
 fn bench(words: &mut Words<'_>) -> Result<BenchOptions, String> {
@@ -159,7 +168,7 @@ fn measure(words: &mut Words<'_>) -> Result<Order, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BenchOptions, BenchPart, FuzzOptions, Task};
+    use super::{BenchOptions, BenchPart, FuzzOptions, Task, USAGE};
     use crate::bench::Size;
     use crate::fuzz::Budget;
     use std::ffi::OsString;
@@ -173,6 +182,8 @@ mod tests {
     fn every_command_is_understood() {
         assert_eq!(parse("test"), Ok(Task::Test));
         assert_eq!(parse("check"), Ok(Task::Check));
+        assert_eq!(parse("long"), Ok(Task::Long { seed: None }));
+        assert_eq!(parse("long --seed 7"), Ok(Task::Long { seed: Some(7) }));
         assert_eq!(parse("demo"), Ok(Task::Demo { path: None }));
         assert_eq!(parse("demo a/b"), Ok(Task::Demo { path: Some("a/b".into()) }));
         assert_eq!(parse("contracts"), Ok(Task::Contracts { check: false }));
@@ -183,12 +194,30 @@ mod tests {
         assert_eq!(parse("fuzz shard --runs 9 --seed 7"), Ok(Task::Fuzz(fuzz)));
     }
 
+    /// The entry and the page for contributors name every command.
+    #[test]
+    fn every_command_is_named_where_people_look() {
+        let (entry, page) = (include_str!("../../x"), include_str!("../../CONTRIBUTING.md"));
+        let head = entry.lines().find(|line| line.starts_with("#   ./x ")).unwrap();
+        let commands = USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let commands: Vec<_> = commands.filter(|name| !name.is_empty()).collect();
+        assert_eq!(commands.len(), 8, "{commands:?}");
+        for name in commands {
+            assert!(parse(name).is_ok(), "{name} is in the usage and is no command");
+            assert!(head.split([' ', '|']).any(|word| word == name), "the head of x does not name {name}");
+            assert!(name == "help" || page.contains(&format!("`./x {name}")), "CONTRIBUTING.md does not name {name}");
+        }
+        assert!(entry.lines().count() < 60, "the entry stays short");
+    }
+
     #[test]
     fn wrong_usage_names_the_word() {
         for (line, expected) in [
             ("", "no command"),
             ("tset", "`tset` is no command"),
             ("test now", "`now` is not expected"),
+            ("long --seed", "`--seed` needs a value"),
+            ("long 7", "`7` is not expected"),
             ("demo a b", "`b` is not expected"),
             ("contracts --chekc", "`--chekc` is not expected"),
             ("bench --out", "`--out` needs a value"),

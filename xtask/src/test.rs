@@ -18,10 +18,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Runs every step; without a build the others would only repeat its failure.
 pub(crate) fn all(steps: &mut Steps) {
-    let built = steps.run("build", || {
-        process::build_blockhouse("ci")?;
-        process::call(&mut process::cargo("test --profile ci --workspace --no-run")?)
-    });
+    let built = steps.run("build", build);
     if built {
         steps.run("python environment", || python::install().map(drop));
         steps.run("tests", tests);
@@ -34,6 +31,12 @@ pub(crate) fn all(steps: &mut Steps) {
             fuzz::run(&FuzzOptions { budget: Budget::Seconds(FUZZ_SECONDS), ..FuzzOptions::default() })
         });
     }
+}
+
+/// The binary and all tests.
+pub(crate) fn build() -> Result<()> {
+    process::build_blockhouse("ci")?;
+    process::call(&mut process::cargo("test --profile ci --workspace --no-run")?)
 }
 
 /// All tests in Rust; those that call the Python decoder find it through the environment.

@@ -59,6 +59,11 @@ fn genesis() -> Genesis {
     }
 }
 
+/// The blocks of the small ledger.
+pub(super) fn objects() -> &'static [BlockObject] {
+    &WORLD.objects
+}
+
 /// The block, certified by the ledger key.
 fn certified(block: Block, genesis: Option<Genesis>) -> BlockObject {
     let place = BlockPlace { chain_id: CHAIN_ID, height: block.header.number, hash: block_hash(&block.header) };

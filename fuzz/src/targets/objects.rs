@@ -12,9 +12,9 @@ use blockhouse_pipeline::manifest::{Facts, Manifest};
 use blockhouse_pipeline::readers_map::ReadersMap;
 use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::stripe_list::{ListNode, read_list};
-use blockhouse_pipeline::tree::{Entry, EntryFacts, ListingReader};
+use blockhouse_pipeline::tree::{Entry, ListingReader};
 use blockhouse_pipeline::wraps::Wraps;
-use blockhouse_types::{Decoder, Encoder, SnapshotId, VaultId};
+use blockhouse_types::{Decoder, Encoder, EntryFacts, SnapshotId, VaultId};
 
 use super::crypto::age_identity;
 use crate::seeds::{golden, golden_folder, golden_json, hex32};
@@ -163,7 +163,11 @@ pub(super) const ENTRY: Target = Target {
 /// What a receipt shows of an entry.
 pub(super) const ENTRY_FACTS: Target = Target {
     name: "entry-facts",
-    decoders: &["pipeline/tree/facts.rs::from_bytes"],
+    decoders: &[
+        "types/entry/facts.rs::from_bytes",
+        "types/entry/facts.rs::decode_mode_and_owner",
+        "types/entry.rs::decode",
+    ],
     run: |bytes| Verdict::canonical(bytes, EntryFacts::from_bytes(bytes), EntryFacts::to_bytes),
     seeds: || entries().iter().map(|entry| entry.facts().to_bytes()).collect(),
 };

@@ -76,7 +76,7 @@ pub(super) const TRAILER: Target = Target {
 /// Any plain table, sealed: its entries lie in the pack, one after another.
 pub(super) const TABLE: Target = Target {
     name: "pack-table",
-    decoders: &["pipeline/pack.rs::open_table"],
+    decoders: &["pipeline/pack.rs::open_table", "pipeline/pack/table.rs::decode"],
     run: |bytes| {
         let result = open_table(&GOLDEN.keys, &GOLDEN.trailer, &seal("blockhouse v1 pack table", bytes));
         if let Ok(table) = &result {

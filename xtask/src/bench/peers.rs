@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Size;
 use super::compare::{Difference, Tree, bytes_below};
 use super::corpus::Corpus;
+use super::floor::Floor;
 use super::measure::{Order, Usage, measure};
 use super::tools::{self, Step, Tool};
 
@@ -38,7 +39,26 @@ pub(crate) struct Row {
     pub(crate) difference: Option<Difference>,
 }
 
-pub(crate) fn run(size: Size, work: &Path, out: &Path) -> Result<Vec<Row>> {
+/// What was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) rows: Vec<Row>,
+    /// What no tool gets below on [`Corpus::Words`].
+    pub(crate) floor: Floor,
+}
+
+/// The floor as a line of the results.
+#[derive(Serialize)]
+struct FloorLine {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    corpus: &'static str,
+    #[serde(flatten)]
+    floor: Floor,
+    floor_bytes: u64,
+}
+
+pub(crate) fn run(size: Size, work: &Path, out: &Path) -> Result<Measured> {
     let tools = tools::all(size.profile())?;
     let results =
         File::options().append(true).open(out).with_context(|| format!("could not open {}", out.display()))?;
@@ -51,13 +71,14 @@ pub(crate) fn run(size: Size, work: &Path, out: &Path) -> Result<Vec<Row>> {
     for corpus in Corpus::ALL {
         corpus.generate(&run.source(corpus), size)?;
     }
+    let floor = run.floor(Corpus::Words)?;
     run.all(&tools, &Step::BEFORE_CHANGE)?;
     for corpus in Corpus::ALL {
         corpus.change(&run.source(corpus), size)?;
     }
     run.all(&tools, &Step::AFTER_CHANGE)?;
     if run.failed.is_empty() {
-        return Ok(run.rows);
+        return Ok(Measured { rows: run.rows, floor });
     }
     let failed: Vec<_> = run.failed.iter().map(|(tool, corpus)| format!("{tool} on {corpus}")).collect();
     bail!("not all steps could be measured: {}; see {}", failed.join(", "), work.display())
@@ -74,6 +95,13 @@ struct Run {
 impl Run {
     fn source(&self, corpus: Corpus) -> PathBuf {
         self.work.join("source").join(corpus.name())
+    }
+
+    fn floor(&mut self, corpus: Corpus) -> Result<Floor> {
+        let floor = Floor::of(&self.source(corpus))?;
+        let floor_bytes = floor.bytes();
+        self.write(&FloorLine { kind: "floor", corpus: corpus.name(), floor, floor_bytes })?;
+        Ok(floor)
     }
 
     fn all(&mut self, tools: &[Tool], steps: &[Step]) -> Result<()> {

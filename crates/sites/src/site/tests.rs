@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -388,7 +389,8 @@ impl Mount {
         fs::create_dir_all(path).unwrap();
         let done = mount(&["-t", "tmpfs", "-o", options, "tmpfs"], path);
         if !done {
-            eprintln!("skipped: this user may not mount a tmpfs");
+            // Past the test harness, which swallows the words of tests that pass.
+            let _ = io::stderr().write_all(b"\nNOT RUN: a test that needs to mount a tmpfs\n");
         }
         done.then(|| Self(path.to_owned()))
     }

@@ -1,0 +1,270 @@
+//! Targets for the files of a vault folder: what a fault of the host's disk may have made of them.
+//!
+//! Hashes keep most damage from the decoders behind them. What must hold all the same is tried twice: with the bytes as they
+//! are, and with every hash made to fit.
+
+use std::fs;
+use std::path::Path;
+
+use blockhouse_crypto::hash::hash;
+use blockhouse_crypto::{RecipientSet, Role};
+use blockhouse_sites::SiteSpec;
+use blockhouse_sources::files::Identity;
+use blockhouse_types::{Account, BlockHash, ChunkId, Code, SessionId, SiteId, SourceId, StripeId, Timestamp, VaultId};
+use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey};
+use blockhouse_vault::folder::{Config, LedgerEntry, SiteEntry, SourceEntry, VaultFolder};
+use blockhouse_vault::index::{Index, Slot, StripeEntry};
+use blockhouse_vault::recipients;
+use blockhouse_vault::select::SnapshotRef;
+use blockhouse_vault::unlock::Unlocked;
+
+use super::crypto::age_identity;
+use crate::seeds::golden;
+use crate::{Target, Verdict};
+
+/// Work in a folder that is gone afterwards.
+pub(super) fn in_folder<T>(work: impl FnOnce(&Path) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    work(folder.path())
+}
+
+/// Accepted if one of two was.
+fn either(one: Verdict, other: Verdict) -> Verdict {
+    if one == Verdict::Accepted { one } else { other }
+}
+
+/// A segment of the index: opened, asked, joined with others.
+pub(super) const INDEX: Target = Target {
+    name: "index",
+    decoders: &["vault/index/segment.rs::open", "vault/index.rs::open"],
+    run: |bytes| either(index(bytes), index(&with_segment_hashes(bytes))),
+    seeds: || {
+        let chunks = |count: u64| (0..count).map(|number| (chunk(number), slot(number))).collect::<Vec<_>>();
+        let segment = |count| {
+            in_folder(|folder| {
+                Index::open(folder).unwrap().add(stripe(1), chunks(count)).unwrap();
+                fs::read(folder.join(format!("{}.segment", stripe(1).id))).unwrap()
+            })
+        };
+        vec![segment(3), segment(64), segment(200)]
+    },
+};
+
+fn chunk(number: u64) -> ChunkId {
+    ChunkId::new(hash("blockhouse fuzz chunk", &number.to_le_bytes()))
+}
+
+fn slot(number: u64) -> Slot {
+    let offset = u32::try_from(number).unwrap() * 1000;
+    Slot { codec: 1, offset, sealed_len: 900, plain_len: 2000 }
+}
+
+fn stripe(number: u8) -> StripeEntry {
+    let code = Code::try_new(4, 2).unwrap();
+    StripeEntry { id: StripeId::new([number; 32]), code, pack_len: 1 << 20, writer: Account::new([3; 20]) }
+}
+
+fn index(segment: &[u8]) -> Verdict {
+    in_folder(|folder| {
+        fs::write(folder.join("fed.segment"), segment).unwrap();
+        let mut index = Index::open(folder).unwrap();
+        if index.stripes().next().is_none() {
+            assert!(!folder.join("fed.segment").exists() || segment_is_empty(segment), "a damaged segment is removed");
+            return Verdict::Refused;
+        }
+        ask(&index);
+        // Joining costs a hundred times what asking does: one input of sixteen pays for it.
+        if !segment.last().is_some_and(|byte| byte.is_multiple_of(16)) {
+            return Verdict::Accepted;
+        }
+        for number in 100..112 {
+            index.add(stripe(number), vec![(chunk(number.into()), slot(number.into()))]).unwrap();
+        }
+        // Joining meets every block. What it cannot join it refuses; it never makes up a place.
+        Verdict::of(index.compact());
+        ask(&index);
+        Verdict::Accepted
+    })
+}
+
+/// Every place that is named lies in a stripe that is known.
+fn ask(index: &Index) {
+    for number in (0..200).step_by(7) {
+        for place in index.locate(&chunk(number)) {
+            assert!(index.stripe(&place.stripe).is_some(), "a chunk lies in a stripe that nobody knows");
+        }
+    }
+}
+
+/// A whole segment may have no stripe in it, if its hash holds.
+fn segment_is_empty(segment: &[u8]) -> bool {
+    segment.get(8..12) == Some(&[0; 4])
+}
+
+/// The bytes as the page of host files lays them out, cut or filled to the length they claim, with hashes that fit.
+fn with_segment_hashes(bytes: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 49 * 64;
+    let count = |at: usize| bytes.get(at..at + 4).map_or(0, |raw| u32::from_le_bytes(raw.try_into().unwrap()) as usize);
+    // No more than the fuzzer's inputs are long.
+    let (stripes, blocks) = (count(8).min(4000), count(12).min(200));
+    let head = 24 + 62 * stripes + 8 * blocks;
+    let mut mended = bytes.to_vec();
+    mended.resize(head + 32 + blocks * (BLOCK + 32), 0);
+    let mut mend = |from: usize, to: usize, context: &'static str| {
+        let sum = hash(context, &mended[from..to]);
+        mended[to..to + 32].copy_from_slice(&sum);
+    };
+    mend(0, head, "blockhouse v1 index head");
+    for block in 0..blocks {
+        let from = head + 32 + block * (BLOCK + 32);
+        mend(from, from + BLOCK, "blockhouse v1 index block");
+    }
+    mended
+}
+
+const SOURCE: SourceId = SourceId::new([1; 32]);
+
+/// The cache of a source, read along a walk.
+pub(super) const FILE_CACHE: Target = Target {
+    name: "file-cache",
+    decoders: &["vault/cache.rs::open", "vault/cache.rs::decode_record"],
+    run: |bytes| either(file_cache(bytes), file_cache(&with_record_hashes(bytes))),
+    seeds: || {
+        let cache = |folders: &[&str]| {
+            in_folder(|folder| {
+                let mut writer = CacheWriter::create(folder, &SOURCE, &SessionId::new([2; 32])).unwrap();
+                for path in folders {
+                    writer.folder(&key(path), &[cached("a", 0), cached("b", 3)]).unwrap();
+                }
+                writer.finish().unwrap();
+                fs::read(cache::path_of(folder, &SOURCE)).unwrap()
+            })
+        };
+        vec![cache(&[""]), cache(&WALK)]
+    },
+};
+
+/// The folders that are asked for, in the order of a walk.
+const WALK: [&str; 4] = ["", "a", "a/b", "c"];
+
+fn key(path: &str) -> FolderKey {
+    FolderKey { root: 0, path: path.into() }
+}
+
+fn cached(name: &str, chunks: u8) -> CachedFile {
+    let time = Timestamp { seconds: -5, nanoseconds: 6 };
+    let identity = Identity { device: 1, inode: 2, size: 3, mtime: time, ctime: time };
+    let deep_chunks = (0..chunks).map(|byte| ChunkId::new([byte; 32])).collect();
+    CachedFile { name: name.into(), identity, content: vec![7; 9], deep_chunks, content_hash: [8; 32] }
+}
+
+fn file_cache(bytes: &[u8]) -> Verdict {
+    in_folder(|folder| {
+        fs::write(cache::path_of(folder, &SOURCE), bytes).unwrap();
+        let mut reader = CacheReader::open(folder, &SOURCE);
+        let found = WALK.iter().filter(|path| !reader.folder(&key(path)).is_empty()).count();
+        if found > 0 { Verdict::Accepted } else { Verdict::Refused }
+    })
+}
+
+/// The same records, each with a hash that fits, as far as their lengths lead.
+fn with_record_hashes(bytes: &[u8]) -> Vec<u8> {
+    let mut mended = bytes.to_vec();
+    let mut at = 8 + 32;
+    while let Some(length) = mended.get(at..at + 4) {
+        let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        let (from, to) = (at + 4, (at + 4).saturating_add(length));
+        let Some(body) = mended.get(from..to) else { break };
+        let sum = hash("blockhouse v1 file cache record", body);
+        let Some(place) = mended.get_mut(to..to + 32) else { break };
+        place.copy_from_slice(&sum);
+        at = to + 32;
+    }
+    mended
+}
+
+/// `config.toml`: what is taken is written again as the same configuration.
+pub(super) const CONFIG: Target = Target {
+    name: "config",
+    decoders: &["vault/folder/config.rs::load"],
+    run: |bytes| {
+        in_folder(|folder| {
+            let folder = VaultFolder::new(folder);
+            fs::write(folder.config(), bytes).unwrap();
+            let loaded = Config::load(&folder);
+            if let Ok(config) = &loaded {
+                Verdict::of(recipients::of_config(config));
+                config.save(&folder).unwrap();
+                assert_eq!(Config::load(&folder).ok().as_ref(), Some(config), "another configuration comes back");
+            }
+            Verdict::of(loaded)
+        })
+    },
+    seeds: || {
+        in_folder(|folder| {
+            let folder = VaultFolder::new(folder);
+            config().save(&folder).unwrap();
+            vec![fs::read(folder.config()).unwrap()]
+        })
+    },
+};
+
+fn config() -> Config {
+    let spec = |text: &str| SiteSpec::parse(text, Path::new("/base")).unwrap();
+    let site =
+        |number: u8, text: &str| SiteEntry { id: SiteId::new([number; 32]), spec: spec(text), device: Some(2049) };
+    let owner = RecipientSet::try_new(vec![age_identity().recipient(Role::Owner, "owner").unwrap()]).unwrap();
+    let source = SourceEntry {
+        name: "/home/ann/papers".to_owned(),
+        host: "ann-laptop".to_owned(),
+        roots: vec!["/home/ann/papers".to_owned(), "%FF".to_owned()],
+        tags: [("0a".repeat(32), vec!["year=2026".to_owned()])].into(),
+    };
+    let (genesis, vault, access) = (BlockHash::new([4; 32]), Account::new([5; 20]), Account::new([6; 20]));
+    Config {
+        version: 1,
+        vault: VaultId::new([1; 32]),
+        code: Code::try_new(4, 2).unwrap(),
+        ledger: LedgerEntry { home: "embedded".to_owned(), chain_id: 1_234_567_890_123, genesis, vault, access },
+        recipients: recipients::to_entries(&owner),
+        sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],
+        sources: [(SOURCE, source)].into(),
+    }
+}
+
+/// The files that open a vault: an owner's or a reader's identity, a paper key. Without a passphrase: scrypt is meant to be
+/// slow.
+pub(super) const KEY_FILES: Target = Target {
+    name: "key-files",
+    decoders: &["vault/unlock.rs::identity", "vault/unlock.rs::paper"],
+    run: |bytes| {
+        in_folder(|folder| {
+            let path = folder.join("key");
+            fs::write(&path, bytes).unwrap();
+            let opened = [Unlocked::identity(path.clone(), None, None), Unlocked::paper(path)];
+            let verdicts = opened.map(|opened| {
+                if let Ok(unlocked) = &opened {
+                    let _ = (unlocked.age(), unlocked.recovery_account());
+                }
+                Verdict::of(opened)
+            });
+            either(verdicts[0], verdicts[1])
+        })
+    },
+    seeds: || {
+        let reader = format!("# a reader\n{}\n", *age_identity().to_text());
+        let golden = |file: &str| golden("pipeline", &format!("metadata/{file}"));
+        vec![golden("identity.txt"), golden("paper-key.txt"), reader.into_bytes()]
+    },
+};
+
+/// How a snapshot is asked for.
+pub(super) const SNAPSHOT_REF: Target = Target {
+    name: "snapshot-ref",
+    decoders: &["vault/select.rs::from_str"],
+    run: |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
+        Verdict::of(text.parse::<SnapshotRef>())
+    },
+    seeds: || ["latest", "latest:/home/ann", "0x0A", &"7f".repeat(32)].map(|text| text.as_bytes().to_vec()).into(),
+};
