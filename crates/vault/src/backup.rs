@@ -6,9 +6,12 @@
 //! # Invariants
 //! - **O1** A snapshot on the ledger has all its objects durable.
 //! - **O3** Nothing acknowledged depends on unsynced data.
+//! - **O4** A snapshot is acknowledged only after the sites, its block among them, were asked again for a handover.
+//! - **O5** What fails after that is a warning of the report: the snapshot stands.
 //!
 //! Format: `docs/design/sites.md`, section *Write order of a backup*.
 
+mod after;
 mod commit;
 mod preview;
 mod session;
@@ -32,7 +35,7 @@ use blockhouse_sites::SiteName;
 use blockhouse_sources::files::{CaptureError, FilesSource, OpenSourceError, Options};
 use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
 
-use crate::blocks::BlocksError;
+use crate::blocks::{BlocksError, GuardError};
 use crate::cache::{CacheReader, CacheWriter};
 use crate::folder::UpdateError;
 use crate::index::IndexError;
@@ -42,6 +45,7 @@ use crate::publish::TooFewCopies;
 use crate::recipients::RecipientsError;
 use crate::vault::{HostSecrets, Vault};
 
+pub use after::BackupWarning;
 pub use preview::{Change, Changed, Preview, Tally, preview};
 pub use session::CatchUpError;
 pub(crate) use source::readable;
@@ -72,10 +76,12 @@ pub struct BackupRequest {
 }
 
 /// An acknowledged snapshot.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct BackupReport {
     /// Sites that did not take what they were given, with the first reason.
     pub refusals: BTreeMap<SiteName, String>,
+    /// What failed on this host when the snapshot stood already.
+    pub warnings: Vec<BackupWarning>,
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its source.
@@ -162,6 +168,24 @@ pub enum BackupError {
     /// Blocks could not be copied.
     #[error("the ledger's blocks could not be copied to the sites")]
     Blocks(#[from] BlocksError),
+    /// Another host took the ledger over while the snapshot was recorded.
+    #[error(
+        "snapshot {snapshot} was recorded in block {block} of a ledger that another host has taken over: it is not a snapshot of the vault that lives on"
+    )]
+    TakenOver {
+        snapshot: SnapshotId,
+        block: u64,
+        #[source]
+        source: GuardError,
+    },
+    /// Nobody can say whether it did.
+    #[error("snapshot {snapshot} was recorded in block {block}, and is not confirmed")]
+    Unconfirmed {
+        snapshot: SnapshotId,
+        block: u64,
+        #[source]
+        source: GuardError,
+    },
     /// A stripe that the snapshot needs is gone.
     #[error("stripe {stripe}, which the snapshot needs, is not at the sites any more")]
     StripeGone { stripe: blockhouse_types::StripeId },
@@ -270,9 +294,8 @@ impl Run<'_> {
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
         let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started };
-        let report = self.commit(prepared, &stripes).await?;
-        let folder = self.vault.folder().cache();
-        cache.finish().map_err(|source| BackupError::Cache { folder, source })?;
+        let mut report = self.commit(prepared, &stripes).await?;
+        report.warnings.extend(after::replace_cache(cache, &self.vault.folder().cache(), &self.source));
         Ok(report)
     }
 

@@ -23,7 +23,7 @@ use futures::future::join_all;
 
 pub use guard::GuardError;
 pub(crate) use guard::{Guard, Purpose};
-pub(crate) use read::{Chain, chains_of, continuations, first_difference, strongest};
+pub(crate) use read::{Chain, Committed, chains_of, continuations, first_difference, strongest};
 
 use crate::vault::Vault;
 

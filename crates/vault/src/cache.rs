@@ -70,6 +70,15 @@ pub fn path_of(folder: &Path, source: &SourceId) -> PathBuf {
     folder.join(source.to_string())
 }
 
+/// Removes the cache of a source, durably.
+pub fn remove(folder: &Path, source: &SourceId) -> io::Result<()> {
+    match fs::remove_file(path_of(folder, source)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::open(folder)?.sync_all()
+}
+
 /// Writes the cache of a running backup.
 #[derive(Debug)]
 pub struct CacheWriter {

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError};
 pub use durable::{WriteError, write_durably};
+pub(crate) use unfinished::Unfinished;
 pub use unfinished::leftovers;
-pub(crate) use unfinished::{Unfinished, set_aside};
 
 /// The environment variable that names the vault folder.
 pub const VAULT_VARIABLE: &str = "BLOCKHOUSE_VAULT";

@@ -76,6 +76,9 @@ pub enum InitError {
     /// There is one already.
     #[error("there is a vault in {} already", folder.display())]
     Exists { folder: PathBuf },
+    /// Another process is making one there.
+    #[error("another process is making a vault in {}", folder.display())]
+    Busy { folder: PathBuf },
     /// A vault was begun there, or its configuration is lost.
     #[error("{} is there already, and no vault around it", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and "))]
     Leftovers { files: Vec<PathBuf> },
@@ -176,17 +179,16 @@ impl Keys {
 /// Makes a vault.
 pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport, InitError> {
     let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds } = request;
-    if folder.exists() {
-        return Err(InitError::Exists { folder: folder.root().to_owned() });
-    }
-    let files = leftovers(&folder);
-    if !files.is_empty() {
-        return Err(InitError::Leftovers { files });
-    }
+    refuse_if_taken(&folder)?;
     let code = code.unwrap_or_else(|| Code::default_for(sites.len()));
     let specs = distinct(sites)?;
     // Asked before anything is written, of the sites as they are named; again, with their devices, for the report.
     survey(code, &undeclared(&specs))?;
+    // Before the owner's files are written: who comes second to this folder touches nothing.
+    let failed = |source| InitError::Folder { folder: folder.root().to_owned(), source };
+    let busy = || InitError::Busy { folder: folder.root().to_owned() };
+    let unfinished = Unfinished::begin(&folder).map_err(failed)?.ok_or_else(busy)?;
+    refuse_if_taken(&folder)?;
     let keys = Keys::generate()?;
     let owners_file = OwnersFile::write(&identity_out, &keys.identity.to_file(passphrase.as_deref().map(|it| &**it))?)?;
     let paper_file = paper_out.map(|path| {
@@ -194,8 +196,6 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
         OwnersFile::write(&path, text.as_bytes())
     });
     let paper_file = paper_file.transpose()?;
-    let failed = |source| InitError::Folder { folder: folder.root().to_owned(), source };
-    let unfinished = Unfinished::begin(&folder).map_err(failed)?;
     let mut marked = Vec::new();
     let report = match make_sites(keys.vault, specs, &mut marked).await {
         Ok(made) => build(folder, keys, made, code, (floor_seconds, settings)).await,
@@ -210,6 +210,15 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
         file.keep();
     }
     Ok(report)
+}
+
+/// Fails if a vault is in the folder, or what is left of one.
+fn refuse_if_taken(folder: &VaultFolder) -> Result<(), InitError> {
+    if folder.exists() {
+        return Err(InitError::Exists { folder: folder.root().to_owned() });
+    }
+    let files = leftovers(folder);
+    if files.is_empty() { Ok(()) } else { Err(InitError::Leftovers { files }) }
 }
 
 async fn build(

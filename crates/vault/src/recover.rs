@@ -5,9 +5,11 @@
 //!
 //! # Invariants
 //! - **R1** Of certified chains the one with more valid handovers is taken, then the higher; others are reported. With a
-//!   fingerprint only those count that the vault had it on.
+//!   fingerprint only those count that the vault had it on; a receipt goes before height, and before handovers if the owner says so.
 //! - **R2** A handover is durable at S−W sites before the new host counts as the ledger's home, and stands alone there.
 //! - **R3** Sites and code come from the key bag that the ledger names: whoever knows the recipients can make another.
+//! - **R4** No snapshot is left out in silence: a chain that grows while it is read is read again, and what verified chains commit
+//!   that the one taken does not, at the latest at the moment after the handover, is reported.
 //!
 //! Format: `docs/design/ledger.md`, section *Handover*.
 
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 
 use blockhouse_homes::HomeError;
 use blockhouse_ledger::receipt::{CheckError, ParseError};
+use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{Expected, Patience, Site, SiteDown, SiteName, SiteSpec, Sites};
 use blockhouse_types::{BlockHash, Fingerprint, VaultId};
 
@@ -30,12 +33,15 @@ use crate::unlock::{BagError, Unlocked};
 use crate::vault::{Settings, Vault};
 
 use bags::Found;
-use chains::Trust;
-pub use chains::{ChainReport, ChainState};
+pub use chains::{ChainReport, ChainState, LeftOut};
+use chains::{Chosen, LeftOuts, Trust};
 use take_over::Terms;
 
+/// How often a chain that grows while it is read is read: more often than an honest host seals in a row.
+const READINGS: usize = 4;
+
 /// What to recover from, and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RecoverRequest {
     /// The new vault folder.
     pub folder: VaultFolder,
@@ -45,6 +51,8 @@ pub struct RecoverRequest {
     pub fingerprint: Option<Fingerprint>,
     /// A receipt that must be in the chain.
     pub expect: Option<Vec<u8>>,
+    /// The chain that holds the receipt is taken though another one has more handovers: the owner said so.
+    pub prefer_expected: bool,
     /// Only rehearse: a folder that can read, no handover.
     pub read_only: bool,
     /// What the old host wrote is not reused before it is verified.
@@ -66,6 +74,10 @@ pub struct RecoverReport {
     pub down: Vec<SiteName>,
     /// How many snapshots the ledger knows.
     pub snapshots: u64,
+    /// Snapshots of other verified chains, which the vault lacks now, in the order of their ids.
+    pub left_out: Vec<LeftOut>,
+    /// Files of an earlier vault in the folder, under their new names.
+    pub set_aside: Vec<PathBuf>,
 }
 
 /// Why nothing was recovered.
@@ -75,6 +87,9 @@ pub enum RecoverError {
     /// There is a vault in the folder.
     #[error("there is a vault in {} already", folder.display())]
     Exists { folder: PathBuf },
+    /// Another process is making a vault there.
+    #[error("another process is making a vault in {}", folder.display())]
+    Busy { folder: PathBuf },
     /// No site could be opened.
     #[error("none of the sites given could be opened")]
     NoSite { down: Vec<SiteDown> },
@@ -97,6 +112,19 @@ pub enum RecoverError {
     /// Two chains are equally good.
     #[error("the ledger is forked: sites serve two chains of equal standing, which differ from block {height} on")]
     Fork { height: u64, chains: Vec<ChainReport> },
+    /// The chain with the receipt is not the one that the rule takes.
+    #[error(
+        "the ledger is forked: the one that holds the expected receipt has {handovers} handovers, another one has {others}"
+    )]
+    Outdone { handovers: u64, others: u64, chains: Vec<ChainReport> },
+    /// The chain grew each time.
+    #[error("the ledger grew each of the {readings} times that it was read: another host is writing to it")]
+    KeepsGrowing { readings: usize },
+    /// Too few sites for the second look.
+    #[error(
+        "the handover was made, but only {read} sites could be asked for what the old host wrote meanwhile, {needed} are needed"
+    )]
+    Unasked { read: usize, needed: usize },
     /// No chain ever had the fingerprint asked for.
     #[error(
         "no ledger that the sites serve ever had the fingerprint {asked}: what they serve is of another vault, or forged"
@@ -159,7 +187,10 @@ pub enum RecoverError {
 impl RecoverError {
     /// True if the sites serve what no honest host has made.
     pub const fn is_evidence(&self) -> bool {
-        matches!(self, Self::Fork { .. } | Self::OtherFingerprint { .. } | Self::NotInChain { .. })
+        matches!(
+            self,
+            Self::Fork { .. } | Self::Outdone { .. } | Self::OtherFingerprint { .. } | Self::NotInChain { .. }
+        )
     }
 }
 
@@ -175,22 +206,84 @@ pub async fn recover(
     let trust = Trust::of(&request)?;
     let given = open_given(&request.sites).await?;
     let id = vault_of(&given)?;
-    let Found { sites, config, bag, chain, reports } = bags::find(&given, id, unlocked, &trust).await?;
-    trust.expect_in(&chain)?;
-    let unfinished = take_over::begin_folder(&request.folder)?;
-    let mut vault = Vault::assemble(request.folder, config, sites, settings);
-    vault.home().rebuild_from(chain.into_objects()).await?;
-    let before = vault.standing().await?.fingerprint;
+    let mut found = bags::find(&given, id, unlocked, &trust).await?;
+    trust.expect_in(&found.chosen.chain)?;
+    let (unfinished, set_aside) = take_over::begin_folder(&request.folder)?;
+    let mut readings = 1;
+    let mut taken = loop {
+        let taken = Taken::begin(found, request.folder.clone(), settings.clone()).await?;
+        // The owner's word for a chain holds whoever else writes to it: what that leaves out is reported.
+        let is_last = request.read_only || (readings == READINGS && trust.is_chosen());
+        if is_last || !take_over::is_outgrown(&taken.vault).await? {
+            break taken;
+        }
+        if readings == READINGS {
+            return Err(RecoverError::KeepsGrowing { readings });
+        }
+        readings += 1;
+        found = bags::find(&given, id, unlocked, &trust).await?;
+        trust.expect_in(&found.chosen.chain)?;
+    };
+    let before = taken.vault.standing().await?.fingerprint;
     if !request.read_only {
-        let terms = Terms { host_stolen: request.host_stolen, is_chosen: request.fingerprint.is_some() };
-        take_over::take_over(&mut vault, &bag, unlocked, terms).await?;
+        taken.take_over(unlocked, (request.host_stolen, trust.is_chosen())).await?;
     }
-    take_over::finish(&mut vault, unlocked).await?;
-    let after = vault.standing().await?.fingerprint;
-    let snapshots = vault.ledger().snapshots().await?.iter().filter(|record| !record.forgotten).count() as u64;
+    take_over::finish(&mut taken.vault, unlocked).await?;
+    let report = taken.report(before, set_aside).await?;
     unfinished.keep();
-    let down = vault.sites().down().map(|(member, _)| member.name().clone()).collect();
-    Ok(RecoverReport { vault: vault.id(), before, after, chains: reports, down, snapshots })
+    Ok(report)
+}
+
+/// The vault on the chain that was chosen, with the store of its ledger made.
+struct Taken {
+    vault: Vault,
+    bag: KeyBag,
+    chains: Vec<ChainReport>,
+    left_out: LeftOuts,
+    most_handovers: u64,
+}
+
+impl Taken {
+    async fn begin(found: Found, folder: VaultFolder, settings: Settings) -> Result<Self, RecoverError> {
+        let Found { sites, config, bag, chosen } = found;
+        let Chosen { chain, reports, left_out, most_handovers } = chosen;
+        // What an earlier reading made.
+        match std::fs::remove_file(folder.ledger()) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RecoverError::Folder { folder: folder.root().to_owned(), source });
+            }
+            _ => {}
+        }
+        let vault = Vault::assemble(folder, config, sites, settings);
+        vault.home().rebuild_from(chain.into_objects()).await?;
+        Ok(Self { vault, bag, chains: reports, left_out, most_handovers })
+    }
+
+    async fn take_over(
+        &mut self,
+        unlocked: &Unlocked,
+        (host_stolen, is_chosen): (bool, bool),
+    ) -> Result<(), RecoverError> {
+        let terms = Terms { host_stolen, is_chosen, outdo: if is_chosen { self.most_handovers } else { 0 } };
+        let cut_off = take_over::take_over(&mut self.vault, &self.bag, unlocked, terms).await?;
+        self.left_out.extend(cut_off);
+        Ok(())
+    }
+
+    async fn report(self, before: Fingerprint, set_aside: Vec<PathBuf>) -> Result<RecoverReport, RecoverError> {
+        let Self { vault, chains, left_out, .. } = self;
+        let snapshots = vault.ledger().snapshots().await?.iter().filter(|record| !record.forgotten).count() as u64;
+        Ok(RecoverReport {
+            vault: vault.id(),
+            before,
+            after: vault.standing().await?.fingerprint,
+            chains,
+            down: vault.sites().down().map(|(member, _)| member.name().clone()).collect(),
+            snapshots,
+            left_out: left_out.into_values().collect(),
+            set_aside,
+        })
+    }
 }
 
 async fn open_given(specs: &[SiteSpec]) -> Result<Sites, RecoverError> {

@@ -75,3 +75,20 @@ async fn a_recovery_that_fails_can_be_tried_again_in_the_same_folder() {
     assert_eq!(kept("secrets"), fs::read(world.path("vault/secrets")).unwrap());
     assert!(!kept("ledger.redb").is_empty());
 }
+
+/// Two at once in one folder: the second touches nothing of what the first makes.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_inits_in_one_folder_the_loser_takes_nothing_from_the_winner() {
+    let world = World::empty();
+    let (one, other) = tokio::join!(
+        tokio::spawn(init(world.init_request(), Settings::default())),
+        tokio::spawn(init(world.init_request(), Settings::default()))
+    );
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1, "{one:?} {other:?}");
+    let refused = one.err().or(other.err()).unwrap();
+    assert!(matches!(refused, InitError::Busy { .. } | InitError::Exists { .. }), "{refused:?}");
+    world.try_back_up("vault").await.unwrap();
+    assert!(world.unlocked().recovery_account().is_some(), "the identity is the winner's");
+    assert_eq!(world.bag().await.sites.len(), 3);
+}

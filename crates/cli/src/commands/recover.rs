@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::Fingerprint;
-use blockhouse_vault::recover::{ChainReport, ChainState, RecoverError, RecoverReport, RecoverRequest, recover};
+use blockhouse_vault::recover::{
+    ChainReport, ChainState, LeftOut, RecoverError, RecoverReport, RecoverRequest, recover,
+};
 use blockhouse_vault::unlock::Unlocked;
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use crate::exit::{Exit, help};
 use crate::failure::one_line;
 use crate::opening;
 use crate::output::Output;
+use crate::passphrase;
 
 /// Get a vault back on a new host, from one site and the identity or paper key
 #[derive(Debug, Args)]
@@ -28,7 +31,8 @@ pub(crate) struct RecoverArgs {
     /// A fingerprint of the vault, from the recovery sheet: what never had it is another vault, or forged
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<Fingerprint>,
-    /// A receipt that the ledger must contain: proof that nothing before it was rewritten
+    /// A receipt that the ledger must contain: proof that nothing before it was rewritten. If a ledger with more handovers does
+    /// not contain it, --yes takes the one that does
     #[arg(long, value_name = "RECEIPT")]
     expect: Option<PathBuf>,
     /// Rehearse: make a folder that can read, and change nothing at the sites
@@ -59,11 +63,12 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     let read_only = args.read_only;
     let RecoverArgs { sites, fingerprint, host_stolen, .. } = args;
     let is_anchored = fingerprint.is_some();
-    let request = RecoverRequest { folder, sites, fingerprint, expect, read_only, host_stolen };
-    match recover(request, &unlocked, global.settings()).await {
+    let request = RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, read_only, host_stolen };
+    match recover_confirmed(request, &unlocked, global, out).await {
         Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {
             if let RecoverError::Fork { chains, .. }
+            | RecoverError::Outdone { chains, .. }
             | RecoverError::OtherFingerprint { chains, .. }
             | RecoverError::NoChain { chains } = &error
             {
@@ -77,6 +82,33 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
             Err(error.into())
         }
     }
+}
+
+/// Recovers. Where the expected receipt is on a ledger that another one outdoes, the owner is asked, with the evidence shown.
+async fn recover_confirmed(
+    mut request: RecoverRequest,
+    unlocked: &Unlocked,
+    global: &Global,
+    out: &Output,
+) -> Result<RecoverReport, RecoverError> {
+    let outdone = match recover(request.clone(), unlocked, global.settings()).await {
+        Err(error @ RecoverError::Outdone { .. }) => error,
+        done => return done,
+    };
+    let RecoverError::Outdone { handovers, others, chains } = &outdone else { return Err(outdone) };
+    let is_asked = !global.yes && passphrase::is_interactive();
+    if is_asked {
+        tell_chains(chains, out);
+    }
+    let question = format!(
+        "The ledger with the receipt has {handovers} handovers, another one has {others}. Take the one with the receipt, and outdo the other?"
+    );
+    let is_confirmed = global.yes || (is_asked && opening::confirm(global, &question).is_ok());
+    if !is_confirmed {
+        return Err(outdone);
+    }
+    request.prefer_expected = true;
+    recover(request, unlocked, global.settings()).await
 }
 
 fn tell_chains(chains: &[ChainReport], out: &Output) {
@@ -120,6 +152,10 @@ fn chain_json(chain: &ChainReport) -> Value {
     json!({ "site": chain.site, "height": chain.height, "fingerprint": chain.fingerprint, "state": state })
 }
 
+fn left_out_json(left_out: &LeftOut) -> Value {
+    json!({ "snapshot": left_out.snapshot, "block": left_out.block, "site": left_out.site })
+}
+
 fn tell(report: &RecoverReport, (read_only, is_anchored): (bool, bool), out: &Output) -> anyhow::Result<Exit> {
     tell_chains(&report.chains, out);
     for site in &report.down {
@@ -132,13 +168,29 @@ fn tell(report: &RecoverReport, (read_only, is_anchored): (bool, bool), out: &Ou
         out.line(format_args!("fingerprint before  {}\nfingerprint now     {}", report.before, report.after))?;
         out.talk(format_args!("Keep the new recovery sheet elsewhere. The old host is refused from now on."));
     }
+    for LeftOut { snapshot, block, site } in &report.left_out {
+        out.warn(format_args!(
+            "WARNING: snapshot {snapshot}, in block {block} of what site `{site}` serves, is NOT in the vault as it is recovered"
+        ));
+    }
+    if !report.left_out.is_empty() {
+        out.warn(format_args!(
+            "Another host recorded it while this one took over, or on a ledger that was not taken. Back up the same files here. If they are gone: `blockhouse receipt ID -o FILE` on that host, then `blockhouse --vault NEW_FOLDER recover --expect FILE`, before anything else is backed up here."
+        ));
+    }
+    for file in &report.set_aside {
+        out.warn(format_args!(
+            "{} is of the vault that was in this folder before. Delete it once nothing is missing: `secrets` hold the keys of the old host.",
+            file.display()
+        ));
+    }
     if !is_anchored {
         let before = report.before;
         out.talk(format_args!("Compare {before} with the fingerprint on the recovery sheet: it must be the same."));
     }
     out.record(&json!({
         "type": "summary",
-        "ok": true,
+        "ok": report.left_out.is_empty(),
         "vault": report.vault,
         "fingerprint_before": report.before,
         "fingerprint": report.after,
@@ -146,6 +198,8 @@ fn tell(report: &RecoverReport, (read_only, is_anchored): (bool, bool), out: &Ou
         "read_only": read_only,
         "chains": report.chains.iter().map(chain_json).collect::<Vec<_>>(),
         "down": report.down,
+        "left_out": report.left_out.iter().map(left_out_json).collect::<Vec<_>>(),
+        "set_aside": report.set_aside.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
     }))?;
-    Ok(Exit::Success)
+    Ok(if report.left_out.is_empty() { Exit::Success } else { Exit::CheckFailed })
 }

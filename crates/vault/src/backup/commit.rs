@@ -16,11 +16,12 @@ use bytes::Bytes;
 
 use super::store::Stored;
 use super::walker::Tree;
-use super::{BackupError, BackupReport, Run, wall_clock};
+use super::{BackupError, BackupReport, BackupWarning, Run, wall_clock};
+use crate::blocks::{GuardError, Purpose};
 use crate::chain::chain;
-use crate::folder::Config;
+use crate::folder::{Config, UpdateError};
 use crate::index::Index;
-use crate::ledger::Commit;
+use crate::ledger::{Commit, Recorded};
 use crate::maps;
 use crate::publish::{Publication, capped};
 use crate::reader::ChunkReader;
@@ -66,13 +67,16 @@ impl Run<'_> {
         let recorded = self.ledger.commit(commit).await?;
         published.copy_blocks(sites, home, recorded.block).await;
         published.require_for("the snapshot's description with its block", durability, stripes.domains())?;
-        self.remember_tags(described.sealed.id)?;
+        self.confirm(described.sealed.id, recorded).await?;
+        // From here on the snapshot stands: what fails is told beside it.
+        let warnings = self.remember_tags(described.sealed.id).err().map(BackupWarning::Tags).into_iter().collect();
         let mut refusals = done.stored.refusals;
         for failure in published.failures() {
             refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
         }
         Ok(BackupReport {
             refusals,
+            warnings,
             snapshot: described.sealed.id,
             source: self.source,
             recorded,
@@ -82,6 +86,19 @@ impl Run<'_> {
             stripes: done.stored.written,
             durability,
             plan: stripes.plan_durability(),
+        })
+    }
+
+    /// Asks the sites once more, now that they hold the block: a host that took the ledger over since the sealing either finds that
+    /// block, or its handover is found here.
+    async fn confirm(&self, snapshot: SnapshotId, recorded: Recorded) -> Result<(), BackupError> {
+        let block = recorded.block;
+        let height = self.vault.standing().await?.height;
+        self.vault.guard(Purpose::Block).check(height).await.map_err(|source| match source {
+            GuardError::HandedOver { .. } | GuardError::Rival { .. } => {
+                BackupError::TakenOver { snapshot, block, source }
+            }
+            source => BackupError::Unconfirmed { snapshot, block, source },
         })
     }
 
@@ -211,7 +228,7 @@ impl Run<'_> {
     }
 
     /// Tags by name stay on this host: the ledger has commitments of them only.
-    fn remember_tags(&self, snapshot: SnapshotId) -> Result<(), BackupError> {
+    fn remember_tags(&self, snapshot: SnapshotId) -> Result<(), UpdateError> {
         if self.request.tags.is_empty() {
             return Ok(());
         }

@@ -7,8 +7,13 @@
 //! - **G1** A handover is durable at S−W sites before the new host seals; W+1 sites are read here. The two sets meet, so an old
 //!   host that comes back finds it and stops, and of two hosts that recover at the same time at least one finds the other's.
 //! - **G2** A handover that this host's chain has outdone by another one stops nothing: that is how a fork ends.
+//! - **G3** A handover counts from the moment its block is at a site, its marker in `handovers/` or not.
+//! - **G4** A file that might matter and cannot be read is not absent: its site counts as one that was not asked.
 //!
 //! Format: `docs/design/ledger.md`, section *Handover*.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -23,9 +28,10 @@ use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_sites::{Listed, ObjectKey, Prefix, Site, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use futures::future::join_all;
+use tokio::sync::OnceCell;
 
 use super::FOLDER;
-use crate::ledger::{Ledger, LedgerError, account};
+use crate::ledger::{Ledger, LedgerError, RecoveryChange, account};
 
 /// Why nothing may be sealed now.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +116,8 @@ struct Own {
     chain_id: u64,
     hashes: Vec<B256>,
     keys: LedgerKeys,
+    /// Who could hand it over when: read from the whole history, so once, and only if a handover asks for it.
+    recovery: OnceCell<Vec<RecoveryChange>>,
 }
 
 impl Own {
@@ -147,20 +155,21 @@ impl Guard {
         // Read after the sites were asked: what another process of this host sealed meanwhile is in it.
         let own = self.own().await.map_err(GuardError::Own)?;
         let answers: Vec<Answer<'_>> = answers.into_iter().flatten().collect();
-        let (mut read, mut rival) = (0, None);
+        let (mut are_read, mut rival) = (Vec::new(), None);
         for answer in &answers {
             let found = self.check_handovers(answer, &own).await?;
-            read += usize::from(found.all_read);
+            are_read.push(found.all_read);
             rival = rival.or(found.rival);
         }
         if let Some(rival) = rival {
             return Err(rival);
         }
         if self.purpose == Purpose::Block {
-            for answer in &answers {
-                check_blocks(answer, &own).await?;
+            for (answer, is_read) in answers.iter().zip(&mut are_read) {
+                *is_read &= self.check_blocks(answer, &own).await?;
             }
         }
+        let read = are_read.into_iter().filter(|is_read| *is_read).count();
         if read < self.needed { Err(GuardError::TooFewSites { read, needed: self.needed }) } else { Ok(()) }
     }
 
@@ -169,7 +178,8 @@ impl Guard {
             .read(|store| {
                 let head = store.head();
                 let hashes = (0..=head.height()).map_while(|height| head.hash_at(height)).collect();
-                Ok(Own { chain_id: head.genesis().chain_id, hashes, keys: LedgerKeys::of(head)? })
+                let (chain_id, recovery) = (head.genesis().chain_id, OnceCell::new());
+                Ok(Own { chain_id, hashes, keys: LedgerKeys::of(head)?, recovery })
             })
             .await?
     }
@@ -177,20 +187,13 @@ impl Guard {
     /// Fails at a genuine handover beyond this chain's. One that stands against this chain's own is told apart: where another
     /// host has gone further since, that is what its operator needs to hear.
     async fn check_handovers(&self, answer: &Answer<'_>, own: &Own) -> Result<Handovers, GuardError> {
-        let known = own.keys.handovers().len() as u64;
-        // The first number that is not outdone.
-        let first = match self.purpose {
-            Purpose::Block => known,
-            Purpose::Handover => known + 1,
-            Purpose::Chosen => u64::MAX,
-        };
         let mut found = Handovers { all_read: true, rival: None };
         for listed in &answer.handovers {
             let ObjectKey::Handover { number, hash } = listed.key else { continue };
             let is_own = || own.keys.handovers().iter().any(|handover| own.has(handover.height, hash));
             // A longer file than the format allows is a stranger's. A lower number than the true one hides nothing: the
             // host that made the handover has left it under its own.
-            if number < first || listed.length > listed.key.max_len() || is_own() {
+            if number < self.first(own) || listed.length > listed.key.max_len() || is_own() {
                 continue;
             }
             let Ok(bytes) = answer.site.get(&listed.key).await else {
@@ -198,44 +201,107 @@ impl Guard {
                 continue;
             };
             let Ok(object) = BlockObject::decode(&bytes) else { continue };
-            let parent = own.parent_of(&object);
-            if object.hash() != hash || !self.is_genuine(&object, own.chain_id, parent).await? {
-                continue;
-            }
-            // The number in the name is anybody's word; on a parent that is known here it can be counted.
-            let number = parent.map_or(number, |height| own.handovers_until(height) + 1);
-            let site = answer.site.name().clone();
-            match number {
-                outdone if outdone < first => {}
-                equal if equal == known => found.rival = Some(GuardError::Rival { site, number }),
-                _ => return Err(GuardError::HandedOver { site, number }),
+            if object.hash() == hash {
+                let rival = self.judge((&object, Some(number)), own, answer.site.name()).await?;
+                found.rival = rival.or(found.rival);
             }
         }
         Ok(found)
     }
 
+    /// The first number of a handover that is not outdone.
+    fn first(&self, own: &Own) -> u64 {
+        let known = own.keys.handovers().len() as u64;
+        match self.purpose {
+            Purpose::Block => known,
+            Purpose::Handover => known + 1,
+            Purpose::Chosen => u64::MAX,
+        }
+    }
+
+    /// Fails at a genuine handover beyond this chain's; gives one that stands against this chain's own. One on a parent that is not
+    /// known here, and without a number in its name, is left to its marker.
+    async fn judge(
+        &self,
+        (object, named): (&BlockObject, Option<u64>),
+        own: &Own,
+        site: &SiteName,
+    ) -> Result<Option<GuardError>, GuardError> {
+        let parent = own.parent_of(object);
+        // The number in the name is anybody's word; on a parent that is known here it can be counted.
+        let Some(number) = parent.map(|height| own.handovers_until(height) + 1).or(named) else { return Ok(None) };
+        if number < self.first(own) || !self.is_genuine(object, own, parent).await? {
+            return Ok(None);
+        }
+        let site = site.clone();
+        if number == own.keys.handovers().len() as u64 {
+            Ok(Some(GuardError::Rival { site, number }))
+        } else {
+            Err(GuardError::HandedOver { site, number })
+        }
+    }
+
+    /// Fails at a block that the key in force has certified and that is not on this chain, and at a genuine handover that is not:
+    /// the host that makes one may not have left its marker yet. What lies below the last handover was decided by it. False if not
+    /// all that might matter could be read.
+    async fn check_blocks(&self, answer: &Answer<'_>, own: &Own) -> Result<bool, GuardError> {
+        let decided = own.keys.handovers().last().map_or(0, |last| last.height);
+        let mut all_read = true;
+        for listed in &answer.blocks {
+            let ObjectKey::Block { height, hash } = listed.key else { continue };
+            if height < decided || own.has(height, hash) || listed.length > listed.key.max_len() {
+                continue;
+            }
+            let Ok(bytes) = answer.site.get(&listed.key).await else {
+                all_read = false;
+                continue;
+            };
+            let Ok(object) = BlockObject::decode(&bytes) else { continue };
+            if object.hash() != hash {
+                continue;
+            }
+            let (place, site) = (BlockPlace { chain_id: own.chain_id, height, hash }, answer.site.name());
+            if object.certificate.verify(&own.keys.in_force(), &place).is_ok() {
+                let (site, is_ahead) = (site.clone(), height > own.height());
+                return Err(if is_ahead {
+                    GuardError::Ahead { site, height }
+                } else {
+                    GuardError::Forked { site, height }
+                });
+            }
+            if let Some(rival) = self.judge((&object, None), own, site).await? {
+                return Err(rival);
+            }
+        }
+        Ok(all_read)
+    }
+
     /// A handover stands alone in its block, is bound to its parent, certified by the key that it names, and sent by a recovery
     /// account. So a copy of its transaction in another block fails at the parent or at the certificate.
-    async fn is_genuine(&self, object: &BlockObject, chain_id: u64, parent: Option<u64>) -> Result<bool, GuardError> {
+    async fn is_genuine(&self, object: &BlockObject, own: &Own, parent: Option<u64>) -> Result<bool, GuardError> {
         let [transaction] = object.block.body.transactions.as_slice() else { return Ok(false) };
         let Ok(call) = handoverCall::abi_decode(transaction.input()) else { return Ok(false) };
         let header = &object.block.header;
-        let place = BlockPlace { chain_id, height: header.number, hash: object.hash() };
+        let place = BlockPlace { chain_id: own.chain_id, height: header.number, hash: object.hash() };
         let is_bound = transaction.to() == Some(self.access)
-            && transaction.chain_id() == Some(chain_id)
+            && transaction.chain_id() == Some(own.chain_id)
             && call.parentHash == header.parent_hash
             && object.certificate.verify(&call.nextKey.0, &place).is_ok();
+        if !is_bound {
+            return Ok(false);
+        }
         let Ok(sender) = transaction.recover_signer() else { return Ok(false) };
-        Ok(is_bound && self.was_recovery(sender, parent).await?)
+        self.was_recovery(own, sender, parent).await
     }
 
     /// True if the account could hand the ledger over at that parent; at a parent that is not on this chain, whether it ever could.
-    async fn was_recovery(&self, sender: Address, parent: Option<u64>) -> Result<bool, GuardError> {
-        let changes = self.ledger.recovery_changes(account(sender)).await;
+    async fn was_recovery(&self, own: &Own, sender: Address, parent: Option<u64>) -> Result<bool, GuardError> {
+        let changes = own.recovery.get_or_try_init(|| self.ledger.recovery_changes()).await;
         let changes = changes.map_err(|error| GuardError::Ledger(Box::new(error)))?;
+        let mut of_sender = changes.iter().filter(|change| change.who == account(sender));
         Ok(match parent {
-            Some(height) => changes.iter().rev().find(|(block, _)| *block <= height).is_some_and(|(_, added)| *added),
-            None => changes.iter().any(|(_, added)| *added),
+            Some(height) => of_sender.rfind(|change| change.block <= height).is_some_and(|change| change.is_added),
+            None => of_sender.any(|change| change.is_added),
         })
     }
 }
@@ -246,26 +312,4 @@ async fn ask(site: &Site, height: u64) -> Option<Answer<'_>> {
     let mut blocks = site.list_all(Prefix::BlocksNear(height)).await.ok()?;
     blocks.extend(site.list_all(Prefix::BlocksNear(height + FOLDER)).await.ok()?);
     Some(Answer { site, handovers, blocks })
-}
-
-/// Fails at a block that the key in force has certified and that is not on this chain. What lies below the last handover was
-/// decided by it.
-async fn check_blocks(answer: &Answer<'_>, own: &Own) -> Result<(), GuardError> {
-    let decided = own.keys.handovers().last().map_or(0, |last| last.height);
-    for listed in &answer.blocks {
-        let ObjectKey::Block { height, hash } = listed.key else { continue };
-        if height < decided || own.has(height, hash) || listed.length > listed.key.max_len() {
-            continue;
-        }
-        let Ok(bytes) = answer.site.get(&listed.key).await else { continue };
-        let Ok(object) = BlockObject::decode(&bytes) else { continue };
-        let place = BlockPlace { chain_id: own.chain_id, height, hash };
-        if object.hash() != hash || object.certificate.verify(&own.keys.in_force(), &place).is_err() {
-            continue;
-        }
-        let site = answer.site.name().clone();
-        let is_ahead = height > own.height();
-        return Err(if is_ahead { GuardError::Ahead { site, height } } else { GuardError::Forked { site, height } });
-    }
-    Ok(())
 }

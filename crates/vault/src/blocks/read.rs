@@ -6,6 +6,8 @@
 //! # Invariants
 //! - **B3** A file that continues no chain hides none that does, whatever its name says.
 //! - **B4** A chain is verified from block 0, or from a block that this host verified before.
+//! - **B5** Files are read one at a time. A block that neither the key in force certified nor an account sent that may hand the
+//!   ledger over is dropped before anything is copied or executed for it.
 //!
 //! Format: `docs/design/ledger.md`.
 
@@ -13,21 +15,33 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use alloy_consensus::transaction::SignerRecoverable;
+use alloy_consensus::{ReceiptEnvelope, Transaction as _};
 use alloy_primitives::{Address, B256};
-use alloy_sol_types::SolCall;
-use blockhouse_ledger::contracts::Vault;
+use alloy_sol_types::{SolCall, SolEvent};
+use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_ledger::{
-    Authority, BlockObject, Call, CallOutcome, Genesis, Replay, ReplayError, TrustRoot, call, compare,
+    Authority, BlockObject, BlockPlace, Call, CallOutcome, Executed, Genesis, Replay, ReplayError, TrustRoot, call,
+    compare,
 };
 use blockhouse_sites::{ObjectKey, Site};
-use blockhouse_types::{BagHash, BlockHash, Fingerprint};
+use blockhouse_types::{BagHash, BlockHash, Fingerprint, SnapshotId};
 
 use super::{BlocksError, FOLDER, heights_near};
 use crate::folder::Config;
 use crate::ledger::account;
 
-/// How many chains of one site are followed. Only who holds a ledger key can make more than one, and a fork has few.
+/// How many chains of one site are followed, and how many blocks of one height may fit them. Only who holds a ledger key or a
+/// recovery account can make more than one, and a fork has few.
 const CHAINS_MAX: usize = 64;
+
+/// A snapshot that a chain holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) snapshot: SnapshotId,
+    /// The height of its block.
+    pub(crate) block: u64,
+}
 
 /// A verified chain.
 #[derive(Debug, Clone)]
@@ -37,6 +51,8 @@ pub(crate) struct Chain {
     keys: Vec<[u8; 32]>,
     /// The blocks that were read, in order.
     blocks: Vec<Arc<BlockObject>>,
+    /// The snapshots that they commit, in order.
+    snapshots: Vec<Committed>,
 }
 
 impl Chain {
@@ -48,7 +64,7 @@ impl Chain {
 
     /// What follows a chain that is here already.
     pub(crate) fn above(replay: Replay) -> Self {
-        Self { keys: vec![replay.authority().ledger_key()], replay, blocks: Vec::new() }
+        Self { keys: vec![replay.authority().ledger_key()], replay, blocks: Vec::new(), snapshots: Vec::new() }
     }
 
     /// The key in force, the handovers so far and the last block.
@@ -71,56 +87,100 @@ impl Chain {
         &self.blocks
     }
 
-    /// The same, to be imported.
+    /// The snapshots that these blocks commit.
+    pub(crate) fn snapshots(&self) -> &[Committed] {
+        &self.snapshots
+    }
+
+    /// The blocks, to be imported.
     pub(crate) fn into_objects(self) -> impl Iterator<Item = BlockObject> + Send + 'static {
         self.blocks.into_iter().map(Arc::unwrap_or_clone)
     }
 
     /// The key bag that the ledger names after the last block; none before the first.
     pub(crate) fn bag(&self) -> Option<(u32, BagHash)> {
-        let version = self.ask(&Vault::bagVersionCall {}).filter(|version| *version > 0)?;
-        Some((version, BagHash::new(self.ask(&Vault::bagHashCall {})?.0)))
+        let vault = self.replay.genesis().vault_address();
+        let version = self.ask(vault, &Vault::bagVersionCall {}).filter(|version| *version > 0)?;
+        Some((version, BagHash::new(self.ask(vault, &Vault::bagHashCall {})?.0)))
     }
 
-    fn ask<C: SolCall>(&self, question: &C) -> Option<C::Return> {
+    fn ask<C: SolCall>(&self, contract: Address, question: &C) -> Option<C::Return> {
         let (genesis, head) = (self.replay.genesis(), self.replay.head());
-        let read = Call::read(Address::ZERO, genesis.vault_address(), question.abi_encode());
+        let read = Call::read(Address::ZERO, contract, question.abi_encode());
         let CallOutcome::Returned(output) = call(genesis, head, self.replay.state(), &read).ok()?.outcome else {
             return None;
         };
         C::abi_decode_returns(&output).ok()
     }
 
-    /// What is cheap to see: the block names the last one as its parent, and somebody who may be in force certified it.
-    fn fits(&self, object: &BlockObject) -> bool {
-        let parent = B256::new(self.authority().hash().to_bytes());
-        object.block.header.parent_hash == parent
-            && self.authority().expects(&object.block, &object.certificate).is_ok()
+    /// What is cheap to see (B5): the block names the last one as its parent, and is certified by the key in force, or by the key
+    /// that an account names which may hand the ledger over now.
+    pub(super) fn fits(&self, object: &BlockObject) -> bool {
+        let (header, authority) = (&object.block.header, self.authority());
+        if header.parent_hash != B256::new(authority.hash().to_bytes())
+            || authority.expects(&object.block, &object.certificate).is_err()
+        {
+            return false;
+        }
+        let place = BlockPlace { chain_id: self.replay.genesis().chain_id, height: header.number, hash: object.hash() };
+        object.certificate.verify(&authority.ledger_key(), &place).is_ok() || self.is_sent_by_recovery(object)
+    }
+
+    /// True if the block's only transaction calls `Access` in the name of a recovery account.
+    fn is_sent_by_recovery(&self, object: &BlockObject) -> bool {
+        let [transaction] = object.block.body.transactions.as_slice() else { return false };
+        let access = self.replay.genesis().access_address();
+        if transaction.to() != Some(access) {
+            return false;
+        }
+        let Ok(who) = transaction.recover_signer() else { return false };
+        self.ask(access, &Access::isRecoveryCall(who)).unwrap_or(false)
     }
 
     /// Takes the block if it is valid here.
     fn take(&mut self, object: &Arc<BlockObject>) -> bool {
         let Ok(executed) = self.replay.extend(object) else { return false };
+        self.snapshots.extend(committed(&executed, self.replay.genesis().vault_address()));
         self.keys.extend(executed.handover);
         self.blocks.push(Arc::clone(object));
         true
     }
+}
 
-    /// The chains that this one grows into; itself, as an error, if no candidate continues it.
-    fn grow(mut self, candidates: &[Arc<BlockObject>]) -> Result<Vec<Self>, Box<Self>> {
-        let fitting: Vec<_> = candidates.iter().filter(|object| self.fits(object)).collect();
-        let Some((last, others)) = fitting.split_last() else { return Err(Box::new(self)) };
-        let twin = |object: &&Arc<BlockObject>| {
-            let mut twin = self.clone();
-            twin.take(object).then_some(twin)
-        };
-        let mut grown: Vec<Self> = others.iter().filter_map(twin).collect();
-        match self.take(last) {
-            true => grown.push(self),
-            false if grown.is_empty() => return Err(Box::new(self)),
-            false => {}
+/// The snapshots that a block commits.
+fn committed(executed: &Executed, vault: Address) -> impl Iterator<Item = Committed> {
+    let block = executed.block.header.number;
+    let logs = executed.receipts.iter().flat_map(ReceiptEnvelope::logs).filter(move |log| log.address == vault);
+    let events = logs.filter_map(|log| Vault::SnapshotCommitted::decode_log(log).ok());
+    events.map(move |event| Committed { snapshot: SnapshotId::new(event.snapshot.0), block })
+}
+
+/// A chain while the files of the next height are tried.
+struct Tip {
+    chain: Chain,
+    /// The last of them that fits. It is taken when all were seen, so that a chain that goes on in one way is never copied.
+    next: Option<Arc<BlockObject>>,
+    has_grown: bool,
+}
+
+impl Tip {
+    /// Notes a block that fits. One that was noted before is tried on a copy.
+    fn note(&mut self, object: &Arc<BlockObject>) -> Option<Chain> {
+        let before = self.next.replace(Arc::clone(object))?;
+        let mut twin = self.chain.clone();
+        let grown = twin.take(&before).then_some(twin);
+        self.has_grown |= grown.is_some();
+        grown
+    }
+
+    /// Takes the block that was noted last. A chain that nothing continues has ended; one that only its copies go on from is gone.
+    fn close(mut self, growing: &mut Vec<Chain>, ended: &mut Vec<Chain>) {
+        let is_taken = self.next.take().is_some_and(|next| self.chain.take(&next));
+        if is_taken {
+            growing.push(self.chain);
+        } else if !self.has_grown {
+            ended.push(self.chain);
         }
-        Ok(grown)
     }
 }
 
@@ -154,30 +214,37 @@ pub(crate) async fn continuations(site: &Site, start: Chain) -> Result<Vec<Chain
             folder = Some(height / FOLDER);
             held = heights_near(site, height).await?;
         }
-        let candidates = candidates(site, height, held.remove(&height).unwrap_or_default(), &growing).await;
-        for chain in std::mem::take(&mut growing) {
-            match chain.grow(&candidates) {
-                Ok(grown) => growing.extend(grown),
-                Err(chain) => ended.push(*chain),
-            }
-        }
-        if growing.len() + ended.len() > CHAINS_MAX {
-            return Err(BlocksError::ManyChains { site: site.name().clone(), height });
-        }
+        let hashes = held.remove(&height).unwrap_or_default();
+        growing = grow(site, (height, hashes), growing, &mut ended).await?;
     }
     Ok(ended)
 }
 
-/// The blocks of that height that may continue a chain. A file that cannot be read is none: it must not hide another.
-async fn candidates(site: &Site, height: u64, hashes: Vec<BlockHash>, chains: &[Chain]) -> Vec<Arc<BlockObject>> {
-    let mut fitting = Vec::new();
+/// What the chains grow into by the files of one height; those that nothing continues have ended.
+async fn grow(
+    site: &Site,
+    (height, hashes): (u64, Vec<BlockHash>),
+    chains: Vec<Chain>,
+    ended: &mut Vec<Chain>,
+) -> Result<Vec<Chain>, BlocksError> {
+    let mut tips: Vec<Tip> = chains.into_iter().map(|chain| Tip { chain, next: None, has_grown: false }).collect();
+    let (mut growing, mut fitting) = (Vec::new(), 0);
     for hash in hashes {
+        // A file that cannot be read is none: it must not hide another.
         let Ok(object) = read(site, height, hash).await else { continue };
-        if chains.iter().any(|chain| chain.fits(&object)) {
-            fitting.push(Arc::new(object));
+        let object = Arc::new(object);
+        for tip in tips.iter_mut().filter(|tip| tip.chain.fits(&object)) {
+            fitting += 1;
+            if fitting + ended.len() > CHAINS_MAX {
+                return Err(BlocksError::ManyChains { site: site.name().clone(), height });
+            }
+            growing.extend(tip.note(&object));
         }
     }
-    fitting
+    for tip in tips {
+        tip.close(&mut growing, ended);
+    }
+    Ok(growing)
 }
 
 async fn read(site: &Site, height: u64, hash: BlockHash) -> Result<BlockObject, BlocksError> {

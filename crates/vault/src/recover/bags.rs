@@ -15,8 +15,7 @@ use blockhouse_sites::{Labels, ObjectKey, Patience, Prefix, Site, SiteName, Site
 use blockhouse_types::{BagHash, VaultId};
 
 use super::RecoverError;
-use super::chains::{ChainReport, Trust, choose};
-use crate::blocks::Chain;
+use super::chains::{Chosen, Trust, choose};
 use crate::folder::{Config, LedgerEntry, SiteEntry};
 use crate::recipients;
 use crate::unlock::{BagError, Unlocked, open_bag};
@@ -31,8 +30,7 @@ pub(super) struct Found {
     pub(super) config: Config,
     /// The bag that the ledger names.
     pub(super) bag: KeyBag,
-    pub(super) chain: Chain,
-    pub(super) reports: Vec<ChainReport>,
+    pub(super) chosen: Chosen,
 }
 
 /// The chain that the newest key bag leads to; a bag that leads to none is passed over for the one before it.
@@ -63,10 +61,10 @@ async fn follow(
 ) -> Result<Found, RecoverError> {
     for _ in 0..STEPS {
         let (sites, config) = open_sites(&bag, given).await?;
-        let (chain, reports) = choose(&sites, &config, trust).await?;
-        let named = chain.bag().ok_or(RecoverError::BagNotNamed)?;
+        let chosen = choose(&sites, &config, trust).await?;
+        let named = chosen.chain.bag().ok_or(RecoverError::BagNotNamed)?;
         if named.1 == hash {
-            return Ok(Found { sites, config, bag, chain, reports });
+            return Ok(Found { sites, config, bag, chosen });
         }
         let opened = open_bag(&sites, named, unlocked).await;
         bag = opened.map_err(|source| RecoverError::OldBag { version: named.0, source })?;

@@ -1,11 +1,13 @@
 //! The chains that the sites serve: verified each by itself, compared, the best one taken.
 
+use std::collections::BTreeMap;
+
 use blockhouse_ledger::receipt::{Checked, Receipt};
 use blockhouse_sites::{SiteName, Sites};
-use blockhouse_types::Fingerprint;
+use blockhouse_types::{Fingerprint, SnapshotId};
 
 use super::{RecoverError, RecoverRequest};
-use crate::blocks::{self, BlocksError, Chain, first_difference, strongest};
+use crate::blocks::{self, BlocksError, Chain, Committed, first_difference, strongest};
 use crate::folder::Config;
 
 /// A chain that a site serves, compared with the one that was taken. A site may serve several.
@@ -42,10 +44,43 @@ pub enum ChainState {
     },
 }
 
+/// A snapshot on a verified chain that was not taken: the vault as it is recovered lacks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The block that commits it.
+    pub block: u64,
+    /// A site that serves that chain.
+    pub site: SiteName,
+}
+
+/// The snapshots left out, each once.
+pub(super) type LeftOuts = BTreeMap<SnapshotId, LeftOut>;
+
+/// Notes what a site's chain commits.
+pub(super) fn note_left_out(notes: &mut LeftOuts, site: &SiteName, committed: &[Committed]) {
+    for Committed { snapshot, block } in committed.iter().copied() {
+        notes.entry(snapshot).or_insert_with(|| LeftOut { snapshot, block, site: site.clone() });
+    }
+}
+
+/// The chain to go on from, and what it was chosen among.
+pub(super) struct Chosen {
+    pub(super) chain: Chain,
+    pub(super) reports: Vec<ChainReport>,
+    /// What other chains commit that count.
+    pub(super) left_out: LeftOuts,
+    /// The most handovers that any chain has.
+    pub(super) most_handovers: u64,
+}
+
 /// What the operator knows from elsewhere.
 pub(super) struct Trust {
     fingerprint: Option<Fingerprint>,
     expected: Option<Box<Checked>>,
+    /// The expected receipt outweighs handovers.
+    prefers_expected: bool,
 }
 
 impl Trust {
@@ -55,7 +90,13 @@ impl Trust {
             let checked = receipt.check(Some(receipt.fingerprint()));
             checked.map(Box::new).map_err(|error| RecoverError::ExpectCheck(Box::new(error)))
         });
-        Ok(Self { fingerprint: request.fingerprint, expected: expected.transpose()? })
+        let expected = expected.transpose()?;
+        Ok(Self { fingerprint: request.fingerprint, expected, prefers_expected: request.prefer_expected })
+    }
+
+    /// True if the owner chose the chain, by a fingerprint or by a receipt that outweighs handovers.
+    pub(super) const fn is_chosen(&self) -> bool {
+        self.fingerprint.is_some() || self.prefers_expected
     }
 
     /// True if the vault had the fingerprint asked for on that chain.
@@ -80,27 +121,32 @@ struct Served {
 }
 
 /// Verifies what every site serves and takes the best chain (R1).
-pub(super) async fn choose(
-    sites: &Sites,
-    config: &Config,
-    trust: &Trust,
-) -> Result<(Chain, Vec<ChainReport>), RecoverError> {
+pub(super) async fn choose(sites: &Sites, config: &Config, trust: &Trust) -> Result<Chosen, RecoverError> {
     let mut served = Vec::new();
     for (_, site) in sites.up() {
         served.push(Served { site: site.name().clone(), chains: blocks::chains_of(site, config).await });
     }
     let all: Vec<&Chain> = served.iter().filter_map(|site| site.chains.as_ref().ok()).flatten().collect();
+    let most = |chains: &[&Chain]| chains.iter().map(|chain| chain.authority().handovers()).max().unwrap_or(0);
     let mut counting: Vec<&Chain> = all.iter().copied().filter(|chain| trust.counts(chain)).collect();
-    let most = counting.iter().map(|chain| chain.authority().handovers()).max();
+    let most_counting = most(&counting);
     // A thief of the sealing key makes any height, never a handover: what holds the expected receipt goes before what is higher.
-    let holds = |chain: &&Chain| Some(chain.authority().handovers()) == most && trust.expect_in(chain).is_ok();
-    if counting.iter().any(holds) {
-        counting.retain(holds);
+    if trust.expected.is_some() && counting.iter().any(|chain| trust.expect_in(chain).is_ok()) {
+        counting.retain(|chain| trust.expect_in(chain).is_ok());
     }
     let best = strongest(counting);
     let reports = |taken: Option<&Chain>| reports(&served, taken, trust);
     match (best.as_slice(), trust.fingerprint) {
-        ([chain], _) => Ok(((*chain).clone(), reports(Some(chain)))),
+        ([chain], _) if chain.authority().handovers() < most_counting && !trust.prefers_expected => {
+            let (handovers, others) = (chain.authority().handovers(), most_counting);
+            Err(RecoverError::Outdone { handovers, others, chains: reports(Some(chain)) })
+        }
+        ([chain], _) => Ok(Chosen {
+            chain: (*chain).clone(),
+            reports: reports(Some(chain)),
+            left_out: left_out(&served, chain, trust),
+            most_handovers: most(&all),
+        }),
         ([one, other, ..], _) => {
             let height = first_difference(one.blocks(), other.blocks());
             Err(RecoverError::Fork { height, chains: reports(Some(one)) })
@@ -108,6 +154,20 @@ pub(super) async fn choose(
         ([], Some(asked)) if !all.is_empty() => Err(RecoverError::OtherFingerprint { asked, chains: reports(None) }),
         ([], _) => Err(RecoverError::NoChain { chains: reports(None) }),
     }
+}
+
+/// The snapshots that chains commit which count, and the chain taken does not.
+fn left_out(served: &[Served], taken: &Chain, trust: &Trust) -> LeftOuts {
+    let mut notes = LeftOuts::new();
+    for Served { site, chains } in served {
+        for chain in chains.iter().flatten().filter(|chain| trust.counts(chain)) {
+            note_left_out(&mut notes, site, chain.snapshots());
+        }
+    }
+    for Committed { snapshot, .. } in taken.snapshots() {
+        notes.remove(snapshot);
+    }
+    notes
 }
 
 fn reports(served: &[Served], taken: Option<&Chain>, trust: &Trust) -> Vec<ChainReport> {

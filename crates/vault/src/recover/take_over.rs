@@ -1,9 +1,15 @@
 //! Making a new host the home of the ledger: handover, new writer, new folder.
+//!
+//! # Invariants
+//! - **T1** The handover is written before the sites are asked for blocks that the old host wrote meanwhile; the old host writes the
+//!   block of a snapshot before it asks for handovers. So of a snapshot that the handover cuts off, one of the two hears.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
+use blockhouse_ledger::Replay;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::ObjectKey;
@@ -11,8 +17,9 @@ use blockhouse_types::{Account, BlockHash};
 use bytes::Bytes;
 
 use super::RecoverError;
-use crate::blocks::Purpose;
-use crate::folder::{SourceEntry, Unfinished, VaultFolder, leftovers, set_aside, write_durably};
+use super::chains::{LeftOuts, note_left_out};
+use crate::blocks::{Chain, Purpose, continuations};
+use crate::folder::{SourceEntry, Unfinished, VaultFolder, write_durably};
 use crate::ledger::WriterRecord;
 use crate::publish::Publication;
 use crate::reader;
@@ -25,9 +32,14 @@ use crate::vault::Vault;
 pub(super) struct Terms {
     /// What the old host wrote is not reused.
     pub(super) host_stolen: bool,
-    /// The owner named the chain by its fingerprint.
+    /// The owner named the chain.
     pub(super) is_chosen: bool,
+    /// The most handovers that another chain has: a chosen one is handed over until it has more.
+    pub(super) outdo: u64,
 }
+
+/// The most handovers that one recovery makes: what forks honest hosts make is ended at once.
+const HANDOVERS_MAX: u64 = 16;
 
 impl Terms {
     const fn purpose(self) -> Purpose {
@@ -37,20 +49,36 @@ impl Terms {
 
 /// Makes the new host's folder. What an earlier vault left there without its configuration is moved aside, not removed: `secrets`
 /// cannot be made anew as it was.
-pub(super) fn begin_folder(folder: &VaultFolder) -> Result<Unfinished, RecoverError> {
-    let begun = leftovers(folder).into_iter().try_for_each(|file| set_aside(&file).map(drop));
-    begun
-        .and_then(|()| Unfinished::begin(folder))
-        .map_err(|source| RecoverError::Folder { folder: folder.root().to_owned(), source })
+pub(super) fn begin_folder(folder: &VaultFolder) -> Result<(Unfinished, Vec<PathBuf>), RecoverError> {
+    let failed = |source| RecoverError::Folder { folder: folder.root().to_owned(), source };
+    let busy = || RecoverError::Busy { folder: folder.root().to_owned() };
+    let mut unfinished = Unfinished::begin(folder).map_err(failed)?.ok_or_else(busy)?;
+    if folder.exists() {
+        return Err(RecoverError::Exists { folder: folder.root().to_owned() });
+    }
+    let kept = unfinished.set_aside(folder).map_err(failed)?;
+    Ok((unfinished, kept))
 }
 
-/// Hands the ledger over to this host and makes it the vault's writer.
+/// True if a site holds valid blocks above the chain that was read: somebody seals on it.
+pub(super) async fn is_outgrown(vault: &Vault) -> Result<bool, RecoverError> {
+    let replay = vault.home().replay().await?;
+    for (_, site) in vault.sites().up() {
+        let grown = continuations(site, Chain::above(replay.clone())).await;
+        if grown.is_ok_and(|chains| chains.iter().any(|chain| !chain.blocks().is_empty())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Hands the ledger over to this host and makes it the vault's writer; the snapshots that the handover has cut off.
 pub(super) async fn take_over(
     vault: &mut Vault,
     bag: &KeyBag,
     unlocked: &Unlocked,
     terms: Terms,
-) -> Result<(), RecoverError> {
+) -> Result<LeftOuts, RecoverError> {
     let sites = vault.config().sites.len();
     let needed = sites.saturating_sub(usize::from(vault.plan().w)).max(1);
     let writable = vault.sites().members().iter().filter(|member| member.writable().is_some()).count();
@@ -59,19 +87,17 @@ pub(super) async fn take_over(
     }
     let seed = Secret::random(&mut rand::rng());
     let key = Arc::new(LedgerKey::from_seed(&seed));
-    let next_key = key.public();
-    vault.set_home(vault.embedded(Some(Arc::clone(&key)), terms.purpose()));
-    let parent = vault.standing().await?;
-    let account = unlocked.recovery_account().ok_or(RecoverError::ReaderOnly)?;
-    vault.ledger_as(&account).hand_over(next_key, parent.hash).await?;
+    let parent = vault.home().replay().await?;
+    hand_over(vault, &key, unlocked, terms).await?;
     vault.set_home(vault.embedded(Some(key), Purpose::Block));
     let mut published = Publication::begin(vault.sites());
-    publish_handover(vault, &mut published).await?;
+    publish_handovers(vault, &parent, &mut published).await?;
     published.require("the handover", needed)?;
     // Another host may have done the same at the same moment. Both wrote before they ask: at least one finds the other's.
     vault.guard(Purpose::Block).check(vault.standing().await?.height).await.map_err(RecoverError::NotAlone)?;
+    let cut_off = cut_off(vault, &parent, needed).await?;
     let writer = AccountSecret::random(&mut rand::rng());
-    let first = enrol(vault, bag, &writer, parent.height, terms.host_stolen).await?;
+    let first = enrol(vault, bag, &writer, parent.authority().height(), terms.host_stolen).await?;
     let secrets = HostSecrets {
         vault: vault.id(),
         write: bag.vault_secret.write_secrets(first.unwrap_or_else(|| writer.account())),
@@ -82,19 +108,55 @@ pub(super) async fn take_over(
     vault.set_secrets(secrets);
     let height = vault.standing().await?.height;
     published.copy_blocks(vault.sites(), vault.home(), height).await;
-    Ok(published.require("the recovery's blocks", needed)?)
+    published.require("the recovery's blocks", needed)?;
+    Ok(cut_off)
 }
 
-/// Copies the chain up to the handover, and its marker.
-async fn publish_handover(vault: &Vault, published: &mut Publication) -> Result<(), RecoverError> {
+/// Seals the handover; of a chain that the owner chose as many as it takes to outdo every other.
+async fn hand_over(
+    vault: &mut Vault,
+    key: &Arc<LedgerKey>,
+    unlocked: &Unlocked,
+    terms: Terms,
+) -> Result<(), RecoverError> {
+    vault.set_home(vault.embedded(Some(Arc::clone(key)), terms.purpose()));
+    let account = unlocked.recovery_account().ok_or(RecoverError::ReaderOnly)?;
+    let ledger = vault.ledger_as(&account);
+    for _ in 0..HANDOVERS_MAX {
+        ledger.hand_over(key.public(), vault.standing().await?.hash).await?;
+        if vault.standing().await?.keys.handovers().len() as u64 > terms.outdo {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the chain up to its last handover, and the markers of those above `parent`. Blocks go first: what is named is there, so
+/// whoever recovers after a kill in between goes on from this handover.
+async fn publish_handovers(vault: &Vault, parent: &Replay, published: &mut Publication) -> Result<(), RecoverError> {
     let standing = vault.standing().await?;
     published.copy_blocks(vault.sites(), vault.home(), standing.height).await;
-    for object in vault.home().block_objects(standing.height, 1).await? {
-        let number = standing.keys.handovers().len() as u64;
+    let made = vault.home().block_objects(parent.authority().height() + 1, usize::MAX).await?;
+    for (number, object) in (parent.authority().handovers() + 1..).zip(made) {
         let key = ObjectKey::Handover { number, hash: BlockHash::new(object.hash().to_bytes()) };
         published.put(vault.sites(), &key, Bytes::from(object.encode())).await;
     }
     Ok(())
+}
+
+/// The snapshots in valid blocks that follow `parent` beside the handover (T1).
+async fn cut_off(vault: &Vault, parent: &Replay, needed: usize) -> Result<LeftOuts, RecoverError> {
+    let own = vault.home().block_objects(parent.authority().height() + 1, 1).await?;
+    let is_own = |chain: &Chain| chain.blocks().iter().zip(&own).all(|(one, own)| one.hash() == own.hash());
+    let (mut read, mut notes) = (0, LeftOuts::new());
+    for (_, site) in vault.sites().up() {
+        let Ok(chains) = continuations(site, Chain::above(parent.clone())).await else { continue };
+        read += 1;
+        for chain in chains.iter().filter(|chain| !is_own(chain)) {
+            note_left_out(&mut notes, site.name(), chain.snapshots());
+        }
+    }
+    if read < needed { Err(RecoverError::Unasked { read, needed }) } else { Ok(notes) }
 }
 
 /// Enrols the new writer after the last one and revokes all others; the first account of the line names its dedup domain.

@@ -2,10 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use alloy_consensus::proofs::calculate_transaction_root;
 use alloy_consensus::{BlockBody, Header};
@@ -20,7 +20,8 @@ use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, Request};
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{ObjectKey, SiteSpec};
-use blockhouse_vault::backup::{BackupRequest, back_up};
+use blockhouse_types::SnapshotId;
+use blockhouse_vault::backup::{BackupError, BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::init::{InitRequest, init};
 use blockhouse_vault::ledger::address;
@@ -104,6 +105,7 @@ impl World {
             sites: sites.to_vec(),
             fingerprint: None,
             expect: None,
+            prefer_expected: false,
             read_only: false,
             host_stolen: false,
         }
@@ -121,18 +123,51 @@ impl World {
     pub async fn try_back_up_with(&self, host: &str, settings: Settings) -> Result<(), String> {
         fs::write(self.path("data/file"), rand::random::<u64>().to_string()).unwrap();
         let vault = Vault::open(self.folder(host), settings).await.map_err(|error| format!("{error:?}"))?;
+        self.back_up_open(&vault, Vec::new()).await.map(drop).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Backs up on a vault that is open.
+    pub async fn back_up_open(&self, vault: &Vault, tags: Vec<String>) -> Result<BackupReport, BackupError> {
         let request = BackupRequest {
             paths: vec![self.path("data")],
             source: None,
             host: "here".to_owned(),
             excludes: Vec::new(),
-            tags: Vec::new(),
+            tags,
             level: 3,
             dedup: DomainKind::Writer,
             allow_live: false,
         };
-        let done = back_up(&vault, &request, &Arc::new(Progress::new())).await;
-        done.map(drop).map_err(|error| format!("{error:?}"))
+        back_up(vault, &request, &Arc::new(Progress::new())).await
+    }
+
+    /// Settings of a host that does `work` between asking the sites and sealing, the first time that it seals when `is_due`: the
+    /// clock is read then, with the ledger locked for writing.
+    pub fn between(
+        &self,
+        host: &str,
+        is_due: impl Fn() -> bool + Send + Sync + 'static,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Settings {
+        let (usual, ledger) = (Settings::default(), self.folder(host).ledger());
+        let (clock, work) = (Arc::clone(&usual.clock), Mutex::new(Some(Box::pin(work))));
+        let is_sealing = move || {
+            fs::File::open(&ledger).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        };
+        let interrupted = move || {
+            let due = if is_sealing() && is_due() { work.lock().unwrap().take() } else { None };
+            if let Some(work) = due {
+                tokio::runtime::Handle::current().block_on(work);
+            }
+            clock()
+        };
+        Settings { clock: Arc::new(interrupted), ..usual }
+    }
+
+    /// The ids of the snapshots on the ledger of that host.
+    pub async fn snapshots(&self, host: &str) -> Vec<SnapshotId> {
+        let records = self.open_at(host).await.ledger().snapshots().await.unwrap();
+        records.into_iter().map(|record| record.id).collect()
     }
 
     /// A receipt of the latest snapshot, by the ledger of that host.
