@@ -20,7 +20,12 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A provider that reads, and sends what is already signed.
 pub fn reader(home: Embedded) -> DynProvider {
-    ProviderBuilder::new().disable_recommended_fillers().connect_client(client(home)).erased()
+    reader_over(EmbeddedTransport::new(home))
+}
+
+/// The same over a transport that was made elsewhere.
+pub fn reader_over(transport: EmbeddedTransport) -> DynProvider {
+    ProviderBuilder::new().disable_recommended_fillers().connect_client(client(transport)).erased()
 }
 
 /// A provider that signs with one account, at price zero, and fills in nonce, gas and chain id.
@@ -34,10 +39,10 @@ pub fn sender(home: Embedded, signer: PrivateKeySigner) -> DynProvider {
         .with_simple_nonce_management()
         .fetch_chain_id()
         .wallet(EthereumWallet::new(signer))
-        .connect_client(client(home))
+        .connect_client(client(EmbeddedTransport::new(home)))
         .erased()
 }
 
-fn client(home: Embedded) -> RpcClient {
-    RpcClient::new(EmbeddedTransport::new(home), true).with_poll_interval(POLL)
+fn client(transport: EmbeddedTransport) -> RpcClient {
+    RpcClient::new(transport, true).with_poll_interval(POLL)
 }

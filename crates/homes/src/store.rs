@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_consensus::ReceiptEnvelope;
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
+use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_rlp::Decodable as _;
 use blockhouse_ledger::block::{Block, decode_block, encode_block};
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::execute::Executed;
@@ -145,9 +146,19 @@ impl Store {
         self.file.read(|rows| checked_block(&self.head, height, &tables::read_block(rows, height)?))
     }
 
+    /// The header alone of the block of that height: its transactions are not looked at.
+    pub fn header(&self, height: u64) -> Result<Header, StoreError> {
+        self.file.read(|rows| checked_header(&self.head, height, &tables::read_block(rows, height)?))
+    }
+
     /// The transaction receipts of the block of that height, in order.
     pub fn receipts(&self, height: u64) -> Result<Vec<ReceiptEnvelope>, StoreError> {
-        let root = self.block(height)?.block.header.receipts_root;
+        self.receipts_of(&self.block(height)?)
+    }
+
+    /// The transaction receipts of a block that was read from here.
+    pub fn receipts_of(&self, stored: &StoredBlock) -> Result<Vec<ReceiptEnvelope>, StoreError> {
+        let Header { number: height, receipts_root: root, .. } = stored.block.header;
         self.file.read(|rows| checked_receipts(height, root, &tables::read_receipts(rows, height)?))
     }
 
@@ -270,6 +281,23 @@ impl StateView for Store {
     fn slots(&self, account: &Address) -> Result<Vec<(U256, U256)>, Self::Error> {
         self.state().slots(account)
     }
+}
+
+/// The block hash is that of the header's bytes as they are stored, so they need not be encoded again.
+fn checked_header(head: &Head, height: u64, block: &[u8]) -> Result<Header, Fault> {
+    let hash = head.hash_at(height).ok_or_else(|| Fault::damaged(format!("block {height} is above the head")))?;
+    let damaged = || Fault::damaged(format!("block {height} is another one"));
+    let bytes = first_item(block).filter(|bytes| keccak256(bytes) == hash).ok_or_else(damaged)?;
+    Header::decode(&mut &*bytes).map_err(|error| Fault::damaged(format!("the header of block {height}: {error}")))
+}
+
+/// The first item of a list in RLP, with its own prefix.
+fn first_item(list: &[u8]) -> Option<&[u8]> {
+    let mut rest = list;
+    alloy_rlp::Header::decode(&mut rest).ok().filter(|outer| outer.list)?;
+    let items = rest;
+    let length = alloy_rlp::Header::decode(&mut rest).ok()?.payload_length;
+    items.get(..(items.len() - rest.len()).checked_add(length)?)
 }
 
 fn checked_block(head: &Head, height: u64, bytes: &[u8]) -> Result<StoredBlock, Fault> {

@@ -7,6 +7,7 @@
 //! - **T1** A result was checked against the head as the store checks it; a state is that of the head or refused.
 //! - **T2** What fails in the home itself (a busy or damaged store, a refused sealing) reaches the caller as a
 //!   [`HomeError`](crate::HomeError) inside the transport error, never as text.
+//! - **T3** Transactions that stand side by side in one batch are sealed in one block, all or none.
 
 mod fault;
 mod logs;
@@ -18,7 +19,7 @@ mod views;
 use std::task::{Context, Poll};
 
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest};
-use alloy_primitives::{Bytes, hex};
+use alloy_primitives::{B256, Bytes, hex};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -26,6 +27,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::embedded::Embedded;
 use fault::Fault;
 use params::Params;
+use reads::Terms;
+
+pub use fault::LIMIT_EXCEEDED;
+
+/// The logs of one answer: a bound on its memory. Narrower ranges give the rest.
+const LOGS_MAX: usize = 10_000;
+/// The one method that writes.
+const SEND: &str = "eth_sendRawTransaction";
 
 /// What a method gives: its result as JSON.
 type Answer = Result<Box<RawValue>, Fault>;
@@ -34,12 +43,19 @@ type Answer = Result<Box<RawValue>, Fault>;
 #[derive(Debug, Clone)]
 pub struct EmbeddedTransport {
     home: Embedded,
+    logs_max: usize,
 }
 
 impl EmbeddedTransport {
     /// A connection to that home.
     pub const fn new(home: Embedded) -> Self {
-        Self { home }
+        Self { home, logs_max: LOGS_MAX }
+    }
+
+    /// The same, with at most that many logs in one answer.
+    #[must_use]
+    pub fn with_logs_max(self, logs_max: usize) -> Self {
+        Self { logs_max, ..self }
     }
 
     async fn serve(self, packet: RequestPacket) -> TransportResult<ResponsePacket> {
@@ -47,11 +63,31 @@ impl EmbeddedTransport {
             RequestPacket::Single(request) => Ok(ResponsePacket::Single(self.respond(&request).await?)),
             RequestPacket::Batch(requests) => {
                 let mut responses = Vec::with_capacity(requests.len());
-                for request in &requests {
-                    responses.push(self.respond(request).await?);
+                for together in requests.chunk_by(|one, next| is_sending(one) && is_sending(next)) {
+                    responses.extend(self.respond_to_all(together).await?);
                 }
                 Ok(ResponsePacket::Batch(responses))
             }
+        }
+    }
+
+    /// T3: transactions that stand side by side in a batch are sealed side by side in one block, all of them or none.
+    async fn respond_to_all(&self, requests: &[SerializedRequest]) -> TransportResult<Vec<Response>> {
+        let raw: Result<Vec<Bytes>, Fault> = match requests {
+            [one] => return Ok(vec![self.respond(one).await?]),
+            several => several.iter().map(transaction_of).collect(),
+        };
+        let sealed = match raw {
+            Ok(raw) => self.home.seal(raw).await.map_err(fault::of_sealing),
+            Err(fault) => Err(fault),
+        };
+        match sealed {
+            Ok(sealed) => {
+                let answers = requests.iter().zip(&sealed.transactions);
+                Ok(answers.map(|(request, hash)| response(request, Ok(hash))).collect())
+            }
+            Err(Fault::Home(error)) => Err(TransportErrorKind::custom(error)),
+            Err(fault) => Ok(requests.iter().map(|request| response(request, Err(&fault))).collect()),
         }
     }
 
@@ -65,20 +101,15 @@ impl EmbeddedTransport {
     }
 
     async fn answer(&self, request: &SerializedRequest) -> Answer {
-        let mut params = Params::read(request.params())?;
         match request.method() {
-            "eth_sendRawTransaction" => {
-                let raw: Bytes = params.next()?;
-                params.finish()?;
-                self.send(raw).await
-            }
+            SEND => self.send(transaction_of(request)?).await,
             method => {
-                let method = method.to_owned();
-                let now = self.home.now();
+                let (method, params) = (method.to_owned(), Params::read(request.params())?);
+                let (now, logs_max) = (self.home.now(), self.logs_max);
                 self.home
                     .read(move |store| {
                         let next_time = now.max(store.head().header().timestamp.saturating_add(1));
-                        reads::answer(store, next_time, &method, params)
+                        reads::answer(store, Terms { next_time, logs_max }, &method, params)
                     })
                     .await?
             }
@@ -105,6 +136,29 @@ impl tower::Service<RequestPacket> for EmbeddedTransport {
     fn call(&mut self, packet: RequestPacket) -> Self::Future {
         Box::pin(self.clone().serve(packet))
     }
+}
+
+fn is_sending(request: &SerializedRequest) -> bool {
+    request.method() == SEND
+}
+
+/// The transaction that a sending request carries.
+fn transaction_of(request: &SerializedRequest) -> Result<Bytes, Fault> {
+    let mut params = Params::read(request.params())?;
+    let raw = params.next()?;
+    params.finish()?;
+    Ok(raw)
+}
+
+/// One of the responses to requests that were answered together.
+fn response(request: &SerializedRequest, answer: Result<&B256, &Fault>) -> Response {
+    let payload = match answer.map(json) {
+        Ok(Ok(hash)) => ResponsePayload::Success(hash),
+        Ok(Err(Fault::Protocol(error))) => ResponsePayload::Failure(error),
+        Err(Fault::Protocol(error)) => ResponsePayload::Failure(error.clone()),
+        Ok(Err(Fault::Home(_))) | Err(Fault::Home(_)) => ResponsePayload::internal_error(),
+    };
+    Response { id: request.id().clone(), payload }
 }
 
 /// A result as JSON.

@@ -7,6 +7,7 @@ use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_network::TransactionBuilder as _;
 use alloy_primitives::{B256, U256};
 use alloy_provider::Provider as _;
+use alloy_rpc_client::{BatchRequest, Waiter};
 use alloy_rpc_types_eth::{Filter, TransactionRequest};
 use alloy_sol_types::{SolCall, SolEvent};
 use blockhouse_homes::{HomeError, provider};
@@ -206,4 +207,39 @@ async fn failures_of_the_home_reach_the_caller_as_they_are() {
     let failed = provider::reader(world.home.clone()).get_block_number().await.unwrap_err();
     let custom = failed.as_transport_err().unwrap().as_custom().unwrap();
     assert!(custom.downcast_ref::<HomeError>().unwrap().is_healed_by_replay());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_in_one_batch_is_sealed_in_one_block_or_not_at_all() {
+    let world = World::with_writer().await;
+    world.tick(5);
+    let reader = provider::reader(world.home.clone());
+    let before = reader.get_block_number().await.unwrap();
+    let try_together = async |nonces: [u64; 3]| {
+        let mut batch = BatchRequest::new(reader.client());
+        let sent = nonces.map(|nonce| {
+            let raw = support::open_session(nonce);
+            batch.add_call::<_, B256>("eth_sendRawTransaction", &(raw,)).unwrap()
+        });
+        batch.send().await.unwrap();
+        answers_of(sent).await
+    };
+    // The last one leaves a gap.
+    let refused = try_together([0, 1, 7]).await;
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    assert_eq!(reader.get_block_number().await.unwrap(), before);
+
+    let sent = try_together([0, 1, 2]).await;
+    assert_eq!(reader.get_block_number().await.unwrap(), before + 1);
+    let receipts = reader.get_block_receipts(BlockId::latest()).await.unwrap().unwrap();
+    let sealed: Vec<B256> = receipts.iter().map(|receipt| receipt.transaction_hash).collect();
+    assert_eq!(sent.into_iter().map(Result::unwrap).collect::<Vec<_>>(), sealed);
+}
+
+async fn answers_of(waiting: [Waiter<B256>; 3]) -> Vec<Result<B256, String>> {
+    let mut done = Vec::new();
+    for waiter in waiting {
+        done.push(waiter.await.map_err(|error| error.to_string()));
+    }
+    done
 }

@@ -158,6 +158,14 @@ impl Index {
         if self.segments.len() <= SEGMENTS_MAX {
             return Ok(());
         }
+        while let Some(unusable) = self.join()? {
+            self.drop_segment(unusable)?;
+        }
+        Ok(())
+    }
+
+    /// Joins the segments; gives the place of one that cannot be, and then nothing was done.
+    fn join(&mut self) -> Result<Option<usize>, IndexError> {
         let stripes: Vec<StripeEntry> = self.stripes.values().copied().collect();
         let name = blockhouse_crypto::hash::hash_parts(
             "blockhouse v1 index segment",
@@ -165,14 +173,32 @@ impl Index {
         );
         let path = self.folder.join(format!("{}.segment", hex::encode(name)));
         let ordinals: BTreeMap<StripeId, u32> = stripes.iter().map(|stripe| stripe.id).zip(0..).collect();
-        let merged = merge::Merge::new(&self.segments, &ordinals);
-        write(&path, &stripes, merged)?;
+        let mut merged = merge::Merge::new(&self.segments, &ordinals);
+        let written = write(&path, &stripes, &mut merged);
+        if let Some(unusable) = merged.unusable() {
+            return Ok(Some(unusable));
+        }
+        written?;
         let old: Vec<PathBuf> = self.segments.drain(..).map(|segment| segment.path().to_owned()).collect();
         self.open_segment(&path)?;
         for gone in old.iter().filter(|old| **old != path) {
             // What cannot be removed now is joined again next time.
             let _ = fs::remove_file(gone);
         }
+        Ok(None)
+    }
+
+    /// Takes a segment away whose entries make no sense. Its stripes are unknown from here on, so a session reads their tables anew.
+    fn drop_segment(&mut self, at: usize) -> Result<(), IndexError> {
+        let gone = self.segments.remove(at);
+        match fs::remove_file(gone.path()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(IndexError::Folder { folder: self.folder.clone(), source });
+            }
+            _ => {}
+        }
+        let known = self.segments.iter().flat_map(Segment::stripes);
+        self.stripes = known.map(|stripe| (stripe.id, *stripe)).collect();
         Ok(())
     }
 

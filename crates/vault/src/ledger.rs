@@ -5,18 +5,18 @@
 //!
 //! Contracts: `docs/design/contracts.md`.
 
+mod batch;
 mod error;
 mod records;
+mod scan;
 
 use alloy_network::TransactionBuilder;
 use alloy_primitives::{Address, B256};
 use alloy_provider::{DynProvider, Provider};
-use alloy_rpc_types_eth::{BlockNumberOrTag, Filter, Log, TransactionReceipt, TransactionRequest};
+use alloy_rpc_types_eth::{TransactionReceipt, TransactionRequest};
 use alloy_sol_types::SolCall;
-use blockhouse_ledger::Event;
-use blockhouse_ledger::contracts::Access::AccessEvents;
 use blockhouse_ledger::contracts::{Access, Vault};
-use blockhouse_types::{Account, BagHash, Durability, RecipientSetHash, SessionId, SnapshotId, SourceId};
+use blockhouse_types::{Account, BagHash, RecipientSetHash, SessionId, SnapshotId, SourceId};
 
 pub use error::LedgerError;
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
@@ -64,6 +64,17 @@ pub struct WriterRecord {
     pub predecessor_last_block: u64,
 }
 
+/// An account became one that may hand the ledger over, or ceased to be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryChange {
+    /// The height of the block that says so.
+    pub block: u64,
+    /// The account.
+    pub who: Account,
+    /// Which of the two.
+    pub is_added: bool,
+}
+
 /// The ledger of one vault.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -100,13 +111,6 @@ impl Ledger {
     /// Commits a snapshot and ends its session.
     pub async fn commit(&self, commit: Commit) -> Result<Recorded, LedgerError> {
         self.send(self.vault, &Vault::commitCall { c: commit }).await.map(|receipt| recorded(&receipt))
-    }
-
-    /// Records a snapshot's durability as it is now.
-    pub async fn record_health(&self, snapshot: SnapshotId, now: Durability) -> Result<(), LedgerError> {
-        let Durability { d, w, wd } = now;
-        let call = Vault::recordHealthCall { id: B256::new(snapshot.to_bytes()), d, w, wd };
-        self.send(self.vault, &call).await.map(drop)
     }
 
     /// Records the outcome of a verification.
@@ -182,17 +186,6 @@ impl Ledger {
         self.call(self.vault, &call).await
     }
 
-    /// When that account became one that may hand the ledger over, or ceased to be one: the block, and which of the two.
-    pub async fn recovery_changes(&self, who: Account) -> Result<Vec<(u64, bool)>, LedgerError> {
-        let who = address(who);
-        let change = |entry: &HistoryEntry| match &entry.event {
-            Event::Access(AccessEvents::RecoveryAdded(added)) if added.who == who => Some((entry.block, true)),
-            Event::Access(AccessEvents::RecoveryRemoved(removed)) if removed.who == who => Some((entry.block, false)),
-            _ => None,
-        };
-        Ok(self.history().await?.entries.iter().filter_map(change).collect())
-    }
-
     /// The removal epoch.
     pub async fn epoch(&self) -> Result<u64, LedgerError> {
         self.call(self.vault, &Vault::epochCall {}).await
@@ -217,28 +210,9 @@ impl Ledger {
         Ok(writers)
     }
 
-    /// Everything the vault's contracts said, in order.
-    pub async fn history(&self) -> Result<History, LedgerError> {
-        let logs = self.logs().await?;
-        History::read(&logs, self.vault, self.access)
-    }
-
-    /// Every snapshot that was committed, in order, forgotten ones too.
-    pub async fn snapshots(&self) -> Result<Vec<SnapshotRecord>, LedgerError> {
-        Ok(snapshots_of(&self.history().await?))
-    }
-
     /// The height of the head.
     pub async fn height(&self) -> Result<u64, LedgerError> {
         self.provider.get_block_number().await.map_err(LedgerError::from)
-    }
-
-    async fn logs(&self) -> Result<Vec<Log>, LedgerError> {
-        let filter = Filter::new()
-            .address(vec![self.vault, self.access])
-            .from_block(BlockNumberOrTag::Earliest)
-            .to_block(BlockNumberOrTag::Latest);
-        self.provider.get_logs(&filter).await.map_err(LedgerError::from)
     }
 
     async fn call<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, LedgerError> {

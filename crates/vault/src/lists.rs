@@ -3,13 +3,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use blockhouse_pipeline::stripe_list::{ListNode, ReadListError, walk_list};
+use blockhouse_pipeline::stripe_list::{ListNode, ReadListError, WholeSubtrees, walk_list, walk_unseen};
 use blockhouse_sites::{FetchError, ObjectKey, Sites};
 use blockhouse_types::{ListHash, StripeId};
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::ledger::SnapshotRecord;
+
+/// How many nodes are read ahead of who asked for them: a bound on memory.
+const STEPS_AHEAD: usize = 64;
 
 /// Why a list could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -107,24 +111,66 @@ pub(crate) struct Union {
     pub(crate) unread: Vec<ListError>,
 }
 
-/// Reads the lists of these snapshots, each root once.
+/// Reads the lists of these snapshots. What lists share is read and kept once.
 pub(crate) async fn read_union(sites: &Arc<Sites>, snapshots: &[SnapshotRecord]) -> Union {
-    let (mut union, mut roots, mut nodes) = (Union::default(), BTreeSet::new(), BTreeSet::new());
-    let mut reader = ListReader::new(sites);
-    for snapshot in snapshots {
-        let root = root_of(snapshot);
-        if !roots.insert(root) {
-            continue;
-        }
-        match reader.read(root).await {
-            Ok(list) => {
-                union.stripes.extend(list.stripes);
-                union.nodes.extend(list.nodes.into_iter().filter(|node| nodes.insert(node.hash)));
+    let mut union = Union::default();
+    let mut steps = visit(sites, snapshots.iter().map(root_of).collect());
+    while let Some(step) = steps.recv().await {
+        match step {
+            Step::Leaf(node, stripes) => {
+                union.stripes.extend(stripes);
+                union.nodes.push(node);
             }
-            Err(error) => union.unread.push(error),
+            Step::Inner(node, _) => union.nodes.push(node),
+            Step::Read(_) => {}
+            Step::Unread(_, error) => union.unread.push(error),
         }
     }
     union
+}
+
+/// What happens while lists are visited.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A leaf and its stripes.
+    Leaf(Node, Vec<StripeId>),
+    /// An inner node and the nodes below it, all of which came before.
+    Inner(Node, Vec<ListHash>),
+    /// All nodes of this list have come.
+    Read(ListHash),
+    /// This list cannot be read whole.
+    Unread(ListHash, ListError),
+}
+
+/// Visits the lists of these roots in order, each root and each node once, no node before those below it. It stops when the
+/// receiver is dropped.
+pub(crate) fn visit(sites: &Arc<Sites>, roots: Vec<ListHash>) -> Receiver<Step> {
+    let (sender, receiver) = channel(STEPS_AHEAD);
+    let (sites, runtime) = (Arc::clone(sites), Handle::current());
+    tokio::task::spawn_blocking(move || {
+        let (mut whole, mut begun) = (WholeSubtrees::default(), BTreeSet::new());
+        for root in roots.into_iter().filter(|root| begun.insert(*root)) {
+            let fetch = |hash| fetch_node(&sites, &runtime, hash).map(|bytes| bytes.to_vec());
+            let walked = walk_unseen(root, &mut whole, fetch, |hash, length, node| {
+                let at = Node { hash, length: length as u64 };
+                // Nobody is left to be told: seen below.
+                let _ = sender.blocking_send(match node {
+                    ListNode::Leaf { ids, .. } => Step::Leaf(at, ids.clone()),
+                    ListNode::Inner { children, .. } => {
+                        Step::Inner(at, children.iter().map(|child| child.hash).collect())
+                    }
+                });
+            });
+            let end = match walked {
+                Ok(()) => Step::Read(root),
+                Err(source) => Step::Unread(root, ListError::Read { root, source: Box::new(source) }),
+            };
+            if sender.blocking_send(end).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The root of a snapshot's list.

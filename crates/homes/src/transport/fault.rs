@@ -23,6 +23,8 @@ pub(super) enum Fault {
 const RESOURCE_NOT_FOUND: i64 = -32_001;
 /// EIP-1474: the transaction cannot be taken.
 const TRANSACTION_REJECTED: i64 = -32_003;
+/// EIP-1474: the answer would be longer than any answer may be.
+pub const LIMIT_EXCEEDED: i64 = -32_005;
 /// As go-ethereum says that a call ended in a revert.
 const REVERTED: i64 = 3;
 /// As go-ethereum says of everything else that the EVM refuses.
@@ -47,6 +49,11 @@ impl Fault {
     /// The transaction is refused, and nothing was sealed.
     pub(super) fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(TRANSACTION_REJECTED, why)
+    }
+
+    /// The answer would be too long; a narrower question gets one.
+    pub(super) fn limited(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(LIMIT_EXCEEDED, why)
     }
 
     /// The call ran and failed without a revert.

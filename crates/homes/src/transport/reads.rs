@@ -12,8 +12,17 @@ use crate::store::Store;
 /// How many blocks one `eth_feeHistory` covers, as in go-ethereum.
 const FEE_HISTORY_MAX: u64 = 1024;
 
-/// Answers one request; `next_time` is the time a block would get if it were sealed now.
-pub(super) fn answer(store: &Store, next_time: u64, method: &str, params: Params) -> Answer {
+/// What an answer depends on beside the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// The time a block would get if it were sealed now.
+    pub(super) next_time: u64,
+    /// The most logs of one answer.
+    pub(super) logs_max: usize,
+}
+
+/// Answers one request.
+pub(super) fn answer(store: &Store, terms: Terms, method: &str, params: Params) -> Answer {
     match method {
         "eth_chainId" => nothing(params).and_then(|()| quantity(store.genesis().chain_id)),
         "net_version" => nothing(params).and_then(|()| json(&store.genesis().chain_id.to_string())),
@@ -29,8 +38,8 @@ pub(super) fn answer(store: &Store, next_time: u64, method: &str, params: Params
         "eth_getBlockTransactionCountByNumber" => transaction_count(store, params),
         "eth_getTransactionByHash" => transaction(store, params),
         "eth_getTransactionReceipt" => receipt(store, params),
-        "eth_getLogs" => logs::answer(store, params),
-        _ => state::answer(store, next_time, method, params),
+        "eth_getLogs" => logs::answer(store, terms.logs_max, params),
+        _ => state::answer(store, terms.next_time, method, params),
     }
 }
 

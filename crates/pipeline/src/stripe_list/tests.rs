@@ -145,3 +145,68 @@ fn nodes_have_one_form() {
     let too_deep = ListNode::Leaf { depth: 65, ids: vec![a] };
     assert!(matches!(ListNode::from_bytes(&too_deep.to_bytes()), Err(DecodeError::Limit { .. })));
 }
+
+fn walk(
+    root: ListHash,
+    whole: &mut WholeSubtrees,
+    stored: &HashMap<ListHash, Vec<u8>>,
+) -> Result<(BTreeSet<StripeId>, Vec<ListHash>), ReadListError<Infallible>> {
+    let (mut found, mut order) = (BTreeSet::new(), Vec::new());
+    walk_unseen(
+        root,
+        whole,
+        |hash| Ok(stored[&hash].clone()),
+        |hash, length, node| {
+            assert_eq!(length, stored[&hash].len());
+            order.push(hash);
+            if let ListNode::Leaf { ids, .. } = node {
+                found.extend(ids.iter().copied());
+            }
+        },
+    )?;
+    Ok((found, order))
+}
+
+#[test]
+fn what_was_walked_before_is_not_walked_again() {
+    let all = ids(20_000);
+    let mut fewer = all.clone();
+    fewer.remove(777);
+    let (old, new) = (StripeList::build(&fewer).unwrap(), StripeList::build(&all).unwrap());
+    let mut stored = store(old.nodes());
+    stored.extend(store(new.nodes()));
+    let mut whole = WholeSubtrees::default();
+    let (mut found, order) = walk(old.root(), &mut whole, &stored).unwrap();
+    assert_eq!(order, old.nodes().iter().map(|node| node.hash).collect::<Vec<_>>(), "children before their parents");
+    let (more, again) = walk(new.root(), &mut whole, &stored).unwrap();
+    assert!(again.len() <= 4 && again.last() == Some(&new.root()), "{again:?}");
+    found.extend(more);
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), all);
+    assert_eq!(walk(new.root(), &mut whole, &stored).unwrap().1, []);
+}
+
+#[test]
+fn a_subtree_that_was_walked_is_refused_where_it_may_not_stand() {
+    let list = StripeList::build(&ids(5000)).unwrap();
+    let mut stored = store(list.nodes());
+    let mut whole = WholeSubtrees::default();
+    walk(list.root(), &mut whole, &stored).unwrap();
+    let ListNode::Inner { depth, children } = ListNode::from_bytes(&stored[&list.root()]).unwrap() else {
+        panic!("5000 ids are more than a leaf holds")
+    };
+    let mut walk_changed = |change: fn(&mut Vec<Child>)| {
+        let mut children = children.clone();
+        change(&mut children);
+        let bytes = ListNode::Inner { depth, children }.to_bytes();
+        let root = ListNode::hash(&bytes);
+        stored.insert(root, bytes);
+        walk(root, &mut whole, &stored)
+    };
+    assert!(matches!(walk_changed(|it| it[0].count += 1), Err(ReadListError::Count { .. })));
+    let swap = |it: &mut Vec<Child>| {
+        it.swap(0, 1);
+        (it[0].nibble, it[1].nibble) = (0, 1);
+    };
+    assert!(matches!(walk_changed(swap), Err(ReadListError::Prefix { .. })));
+    assert!(matches!(walk(children[0].hash, &mut whole, &stored), Err(ReadListError::Depth { .. })));
+}

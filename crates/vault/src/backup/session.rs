@@ -9,14 +9,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use blockhouse_pipeline::pack::PackKeys;
-use blockhouse_types::{Account, ListHash, StripeId};
+use blockhouse_types::{Account, StripeId};
+use futures::{StreamExt as _, stream};
 
 use super::store::Known;
 use crate::catalog;
 use crate::index::{Index, IndexError};
 use crate::ledger::{Ledger, LedgerError, SnapshotRecord, WriterRecord};
+use crate::lists;
 use crate::stripes::{Presence, StripeStore};
 use crate::vault::{HostSecrets, Vault};
+
+/// How many heads of stripes are read at the same time.
+const HEADS_IN_FLIGHT: usize = 16;
 
 /// Why the index could not be brought up to the sites.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +46,17 @@ pub(super) async fn catch_up(
     let mut index = Index::open(&vault.folder().index())?;
     index.compact()?;
     let line = Line::of(secrets.writer.account(), &ledger.writers().await?);
-    let inherited = inherited_stripes(vault, &line, &ledger.snapshots().await?).await;
+    let inherited = inherited_stripes(vault, &line, ledger.snapshots().await?).await;
     let trusted = |writer: &Account, stripe: &StripeId| {
         *writer == line.own || (line.predecessors.contains_key(writer) && inherited.contains(stripe))
     };
     let keys = PackKeys::new(&secrets.write.index_key);
     let unknown: Vec<StripeId> = presence.stripes().filter(|id| index.stripe(id).is_none()).collect();
-    for id in unknown {
-        // A stripe that cannot be read, or is a stranger's, is as if it were not there: what it holds is written again.
-        let Ok(head) = stripes.read_head(&id).await else { continue };
-        if !trusted(&head.entry.writer, &id) {
-            continue;
-        }
+    // A stripe that cannot be read, or is a stranger's, is as if it were not there: what it holds is written again.
+    let heads = stream::iter(unknown).map(async |id| (id, stripes.read_head(&id).await)).buffered(HEADS_IN_FLIGHT);
+    let mut heads = std::pin::pin!(heads);
+    while let Some((id, head)) = heads.next().await {
+        let Some(head) = head.ok().filter(|head| trusted(&head.entry.writer, &id)) else { continue };
         if !stripes.settle(presence, &head.entry).await {
             continue;
         }
@@ -92,25 +96,11 @@ impl Line {
     }
 }
 
-/// The stripes in the lists that predecessors committed while they were trusted.
-async fn inherited_stripes(vault: &Vault, line: &Line, snapshots: &[SnapshotRecord]) -> BTreeSet<StripeId> {
-    let mut stripes = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    for snapshot in snapshots {
-        let limit = line.predecessors.get(&snapshot.writer);
-        if limit.is_some_and(|limit| snapshot.block <= *limit) {
-            let root = ListHash::new(snapshot.commit.listRoot.0);
-            collect(vault, root, &mut seen, &mut stripes).await;
-        }
-    }
-    stripes
-}
-
-/// Adds the ids below a node; nodes that were seen are passed over, nodes that cannot be read give nothing.
-async fn collect(vault: &Vault, root: ListHash, seen: &mut BTreeSet<ListHash>, stripes: &mut BTreeSet<StripeId>) {
-    if seen.insert(root)
-        && let Ok(ids) = crate::lists::read(vault.sites(), root).await
-    {
-        stripes.extend(ids);
-    }
+/// The stripes in the lists that predecessors committed while they were trusted; nodes that cannot be read give nothing.
+async fn inherited_stripes(vault: &Vault, line: &Line, snapshots: Vec<SnapshotRecord>) -> BTreeSet<StripeId> {
+    let is_trusted = |snapshot: &SnapshotRecord| {
+        line.predecessors.get(&snapshot.writer).is_some_and(|limit| snapshot.block <= *limit)
+    };
+    let trusted: Vec<SnapshotRecord> = snapshots.into_iter().filter(is_trusted).collect();
+    lists::read_union(vault.sites(), &trusted).await.stripes
 }

@@ -17,6 +17,7 @@ pub(super) struct Merge<'a> {
     ordinals: &'a BTreeMap<StripeId, u32>,
     last: Option<(ChunkId, u32, u32)>,
     failed: Option<SegmentError>,
+    unusable: Option<usize>,
 }
 
 struct Cursor<'a> {
@@ -32,7 +33,7 @@ impl<'a> Merge<'a> {
             .iter()
             .map(|segment| Cursor { segment, next_block: 0, entries: Vec::new().into_iter(), current: None })
             .collect::<Vec<_>>();
-        let mut merge = Self { cursors, heap: BinaryHeap::new(), ordinals, last: None, failed: None };
+        let mut merge = Self { cursors, heap: BinaryHeap::new(), ordinals, last: None, failed: None, unusable: None };
         for at in 0..merge.cursors.len() {
             merge.advance(at);
         }
@@ -44,8 +45,16 @@ impl<'a> Merge<'a> {
         match cursor.step(self.ordinals) {
             Ok(Some((id, ordinal, slot))) => self.heap.push(Reverse((id, ordinal, slot.offset, at))),
             Ok(None) => {}
-            Err(error) => self.failed = Some(error),
+            Err(error) => {
+                self.unusable = matches!(error, SegmentError::Damaged { .. }).then_some(at);
+                self.failed = Some(error);
+            }
         }
+    }
+
+    /// The place of the segment that ended the merge: an entry of it names no stripe, though all its hashes are right.
+    pub(super) const fn unusable(&self) -> Option<usize> {
+        self.unusable
     }
 }
 

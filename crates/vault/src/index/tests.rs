@@ -85,3 +85,24 @@ fn two_indexes_may_add_at_once() {
     let index = Index::open(folder.path()).unwrap();
     assert!((0..20).all(|n| !index.locate(&chunk(n)).is_empty()));
 }
+
+/// All its hashes are right and an entry of it names a stripe that it does not list: it is dropped, and its stripe with it.
+#[test]
+fn a_segment_that_makes_no_sense_is_dropped_when_it_is_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = Index::open(folder.path()).unwrap();
+    for seed in 0..20_u8 {
+        add(&mut index, seed, u32::from(seed)..u32::from(seed) + 1);
+    }
+    let bad = folder.path().join("bad.segment");
+    write(&bad, &[stripe(99)], [Ok((chunk(500), 7, slot(0)))].into_iter()).unwrap();
+    index.open_segment(&bad).unwrap();
+    assert!(index.stripe(&stripe(99).id).is_some());
+    index.compact().unwrap();
+    for index in [&index, &Index::open(folder.path()).unwrap()] {
+        assert!(index.stripe(&stripe(99).id).is_none(), "its table is read anew");
+        assert_eq!(index.stripes().count(), 20);
+        assert!((0..20).all(|n| !index.locate(&chunk(n)).is_empty()));
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

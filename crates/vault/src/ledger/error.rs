@@ -5,6 +5,7 @@ use alloy_provider::PendingTransactionError;
 use alloy_sol_types::SolInterface;
 use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use blockhouse_homes::HomeError;
+use blockhouse_homes::transport::LIMIT_EXCEEDED;
 use blockhouse_ledger::contracts::{Access::AccessErrors, Vault::VaultErrors};
 
 /// Why a call or transaction did not succeed.
@@ -14,6 +15,9 @@ pub enum LedgerError {
     /// A contract refused.
     #[error("the contract refused: {reason}")]
     Refused { reason: String },
+    /// The answer would be longer than the home gives at once.
+    #[error("the ledger's home refused so long an answer: {reason}")]
+    LimitExceeded { reason: String },
     /// A transaction was sealed and failed.
     #[error("transaction {transaction} of {call} failed on the ledger")]
     Failed { call: &'static str, transaction: B256 },
@@ -70,6 +74,9 @@ impl LedgerError {
 impl From<TransportError> for LedgerError {
     fn from(error: TransportError) -> Self {
         match error {
+            RpcError::ErrorResp(payload) if payload.code == LIMIT_EXCEEDED => {
+                Self::LimitExceeded { reason: payload.message.into_owned() }
+            }
             RpcError::ErrorResp(payload) => {
                 let reason = payload.as_revert_data().map(|data| describe(&data));
                 Self::Refused { reason: reason.unwrap_or_else(|| payload.message.into_owned()) }

@@ -99,15 +99,31 @@ pub struct SnapshotRecord {
 
 /// The snapshots in a history, in the order of their commits.
 pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
-    let mut records: Vec<SnapshotRecord> = Vec::new();
-    let mut places: BTreeMap<B256, usize> = BTreeMap::new();
-    for entry in &history.entries {
-        let Event::Vault(event) = &entry.event else { continue };
+    let mut snapshots = Snapshots::default();
+    history.entries.iter().for_each(|entry| snapshots.take(entry));
+    snapshots.into_records()
+}
+
+/// Snapshots while the history is read.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    records: Vec<SnapshotRecord>,
+    places: BTreeMap<B256, usize>,
+}
+
+impl Snapshots {
+    pub(super) fn into_records(self) -> Vec<SnapshotRecord> {
+        self.records
+    }
+
+    /// Takes in the next event.
+    pub(super) fn take(&mut self, entry: &HistoryEntry) {
+        let Event::Vault(event) = &entry.event else { return };
         match event {
             VaultEvents::SnapshotCommitted(committed) => {
-                places.insert(committed.snapshot, records.len());
+                self.places.insert(committed.snapshot, self.records.len());
                 let Commit { d, w, wd, .. } = committed.data;
-                records.push(SnapshotRecord {
+                self.records.push(SnapshotRecord {
                     id: SnapshotId::new(committed.snapshot.0),
                     source: SourceId::new(committed.source.0),
                     writer: account(committed.writer),
@@ -121,17 +137,17 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
                 });
             }
             VaultEvents::SnapshotForgotten(forgotten) => {
-                if let Some(record) = known(&places, &mut records, &forgotten.snapshot) {
+                if let Some(record) = self.known(&forgotten.snapshot) {
                     record.forgotten = true;
                 }
             }
             VaultEvents::HealthRecorded(health) => {
-                if let Some(record) = known(&places, &mut records, &health.snapshot) {
+                if let Some(record) = self.known(&health.snapshot) {
                     record.durability = Durability { d: health.d, w: health.w, wd: health.wd };
                 }
             }
             VaultEvents::VerifyRecorded(verify) => {
-                if let Some(record) = known(&places, &mut records, &verify.snapshot) {
+                if let Some(record) = self.known(&verify.snapshot) {
                     let outcome = VerifyRecord {
                         data_basis_points: verify.dataBasisPoints,
                         missing: verify.missing,
@@ -144,13 +160,8 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
             _ => {}
         }
     }
-    records
-}
 
-fn known<'r>(
-    places: &BTreeMap<B256, usize>,
-    records: &'r mut [SnapshotRecord],
-    id: &B256,
-) -> Option<&'r mut SnapshotRecord> {
-    places.get(id).and_then(|place| records.get_mut(*place))
+    fn known(&mut self, id: &B256) -> Option<&mut SnapshotRecord> {
+        self.places.get(id).and_then(|place| self.records.get_mut(*place))
+    }
 }
