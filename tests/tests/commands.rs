@@ -169,6 +169,23 @@ fn what_is_not_there_is_named_and_the_way_on_is_told() {
     assert!(empty.stdout.is_empty() && empty.says("no snapshot"), "{}", empty.stderr);
 }
 
+/// The identity lies elsewhere and a link leads to it: the file that the link leads to is changed, and the link stays one. Before,
+/// the link became a file, and what it had led to still opened with the old passphrase.
+#[test]
+fn a_new_passphrase_is_for_the_file_that_a_link_leads_to() {
+    let world = World::with_sites(1);
+    fs::write(world.path("new"), "a new passphrase\n").unwrap();
+    fs::create_dir(world.path("links")).unwrap();
+    let link = world.path("links/identity");
+    std::os::unix::fs::symlink(world.identity(), &link).unwrap();
+    let passwd = world.call("key passwd --new-passphrase-file").arg(world.path("new")).arg("--identity").arg(&link);
+    passwd.run().expect(exit::DONE);
+    assert_eq!(fs::read_link(&link).unwrap(), world.identity());
+    assert_eq!(fs::read_dir(world.path("links")).unwrap().count(), 1);
+    world.unlocked("key list").run().expect(exit::PASSPHRASE);
+    world.unlocked("key list --passphrase-file").arg(world.path("new")).run().expect(exit::DONE);
+}
+
 /// The host lags behind the ledger: the refused backup says what to run, and that mends it.
 #[test]
 fn a_host_that_lags_behind_its_keys_is_told_how_to_catch_up() {

@@ -69,6 +69,9 @@ fn mend(world: &World) {
     assert_eq!(verified.summary()["ok"], true);
 }
 
+/// What is done to the shards of one site.
+type Change<'a> = &'a dyn Fn(&[PathBuf]);
+
 /// Truncated, swapped, empty, of another vault, of an older state: none is taken for the shard.
 #[test]
 fn shards_that_are_something_else_are_not_believed() {
@@ -78,7 +81,6 @@ fn shards_that_are_something_else_are_not_believed() {
     tree::plain(&others_source, 2, 10);
     other.back_up(&others_source);
     let foreign = fs::read(&objects(&other.site(1), "shards")[0]).unwrap();
-    type Change<'a> = &'a dyn Fn(&[PathBuf]);
     let kinds: [(&str, Change<'_>); 5] = [
         ("truncated", &|shards| shards.iter().for_each(|shard| cut(shard, 1000))),
         ("zero length", &|shards| shards.iter().for_each(|shard| cut(shard, 0))),

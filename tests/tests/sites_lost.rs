@@ -182,3 +182,64 @@ fn a_folder_without_marker_is_not_written() {
     assert_eq!(found, [world.site(3).join("holiday.jpg")]);
     world.expect_restores("latest", &source);
 }
+
+/// With four of six sites away the ledger cannot be sealed. What was found is told all the same: first what is lost, then what
+/// is at risk, then what to do; and that it was not recorded.
+#[test]
+fn what_verify_found_is_told_though_it_cannot_be_recorded() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    let snapshot = world.back_up(&source).snapshot();
+    for away in 3..=6 {
+        world.take_away(away);
+    }
+    let verified = world.call("verify --json").run().expect(exit::CHECK);
+    assert!(verified.says("could not be recorded"), "{}", verified.stderr);
+    let summary = verified.summary();
+    assert_eq!(
+        (&summary["ok"], &summary["readable"], &summary["recorded"]),
+        (&false.into(), &false.into(), &false.into())
+    );
+    assert!(summary["not_recorded"].as_str().unwrap().contains("sites"), "{summary}");
+    assert_eq!(summary["missing"].as_object().unwrap().len(), 4, "{summary}");
+    assert_eq!(summary["durability"]["w"], 0, "{summary}");
+
+    let told = world.call("verify").run().expect(exit::CHECK);
+    let text = String::from_utf8(told.stdout).unwrap();
+    let short = &snapshot[..12];
+    let wanted = [
+        "LOST as things stand: 1 of 1 snapshot",
+        &format!("snapshot {short} cannot be restored whole: stripes with too few good shards"),
+        "AT RISK: no site may vanish; any 2 sites when everything is in place",
+        "site `site-3`: shards missing",
+        "names and sizes were looked at",
+        "DATA IS MISSING: bring back `site-3`, `site-4`, `site-5`, `site-6`, then `blockhouse repair --read-data`",
+    ];
+    let places: Vec<_> =
+        wanted.iter().map(|words| text.find(*words).unwrap_or_else(|| panic!("{words}:\n{text}"))).collect();
+    assert!(places.is_sorted(), "{text}");
+
+    let repaired = world.call("repair --json").run().expect(exit::CHECK);
+    assert_eq!(repaired.summary()["recorded"], false, "{}", repaired.stderr);
+    assert!(repaired.number("lost") > 0 && repaired.says("could not be recorded"), "{}", repaired.stderr);
+    for away in 3..=6 {
+        world.bring_back(away);
+    }
+    let verified = world.call("verify --json").run().expect(exit::DONE).summary();
+    assert_eq!((&verified["recorded"], &verified["not_recorded"]), (&true.into(), &Value::Null), "{verified}");
+}
+
+/// Nothing is wrong and the outcome cannot be recorded: the exit code is that of the failure, after the report.
+#[test]
+fn a_clean_verification_that_is_not_recorded_ends_with_the_code_of_the_failure() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    world.back_up(&source);
+    let host = world.path("old host");
+    fs::rename(world.vault(), &host).unwrap();
+    let recover = world.call("recover --json --no-passphrase --site").arg(world.site(1));
+    recover.arg("--identity").arg(world.identity()).run().expect(exit::DONE);
+    let verified = world.call("verify --json --vault").arg(&host).run().expect(exit::NOT_ALLOWED);
+    assert_eq!((&verified.summary()["ok"], &verified.summary()["recorded"]), (&true.into(), &false.into()));
+    assert!(verified.says("could not be recorded") && verified.says("refused"), "{}", verified.stderr);
+}

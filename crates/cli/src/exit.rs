@@ -159,6 +159,8 @@ const HANDED_OVER: &str =
 const AHEAD: &str = "bring back the sites that hold the blocks before it; if they are lost for good, `blockhouse recover` into a new vault folder goes on from the longest ledger there is";
 const FORKED: &str = "the fingerprint tells the two apart: `blockhouse recover --fingerprint FINGERPRINT` into a new vault folder takes the one that had it, and goes on from there for good";
 const SAME_KEY: &str = "`blockhouse recover` into a new vault folder takes the longer of the two, or with --expect RECEIPT the one that holds that receipt, and goes on from there for good";
+const CUT_OFF: &str = "back up on the new host; what only this one has, its `blockhouse receipt ID -o FILE` and then `blockhouse recover --expect FILE` into a new vault folder bring back";
+const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
 const OTHER_KEY: &str =
     "give the owner's identity, the paper key, or a key that was added before the snapshot was made";
@@ -209,6 +211,7 @@ fn of_init(error: &InitError) -> Option<Verdict> {
             Some(Verdict::hinted(Exit::Usage, "give more sites with --site, or a smaller code with --code"))
         }
         InitError::Marked { source, .. } => of_init(source),
+        InitError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, MAKING)),
         InitError::Leftovers { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "an init that was stopped left them: remove them. If a vault lived here whose config.toml is lost, keep them and run `blockhouse recover`",
@@ -245,6 +248,7 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
             Exit::Failed,
             "stop it for the time of the backup; --allow-live copies the files as they are, which may not open again",
         )),
+        BackupError::TakenOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, CUT_OFF)),
         BackupError::AtRisk { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "bring sites back; to record it all the same, run again with --accept-risk",
@@ -314,6 +318,19 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
         RecoverError::Exists { .. } => {
             Some(Verdict::hinted(Exit::Failed, "recover into another folder: --vault NEW_FOLDER"))
         }
+        RecoverError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, MAKING)),
+        RecoverError::KeepsGrowing { .. } => Some(Verdict::hinted(
+            Exit::Busy,
+            "stop the old host's backups and run this again; --fingerprint takes the ledger as it stands, and reports what that leaves out",
+        )),
+        RecoverError::Outdone { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "a handover that you did not make, or one that cut off the snapshot of that receipt: --yes takes the ledger with the receipt and outdoes the other",
+        )),
+        RecoverError::Unasked { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring sites back and run this again: it goes on from that handover",
+        )),
         RecoverError::SeveralVaults { .. } => Some(Verdict::hinted(Exit::Usage, "give the sites of one vault")),
         RecoverError::Fork { .. } => Some(Verdict::hinted(
             Exit::CheckFailed,

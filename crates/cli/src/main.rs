@@ -18,6 +18,7 @@ mod output;
 mod passphrase;
 mod plain;
 mod progress;
+mod recording;
 mod text;
 
 use std::process::ExitCode;

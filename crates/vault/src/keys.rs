@@ -164,12 +164,14 @@ fn find<'a>(set: &'a RecipientSet, wanted: &str) -> Result<&'a Recipient, KeysEr
 }
 
 /// Encrypts an identity file to another passphrase. The old file is gone from its place; copies of it elsewhere still open with
-/// the old passphrase.
+/// the old passphrase. Of a symbolic link the file that it leads to is the one, for the link's own place never held a key.
 pub fn change_passphrase(path: &Path, old: Option<&str>, new: Option<&str>) -> Result<(), KeysError> {
-    let file = std::fs::read(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
+    let failed = |source| KeysError::Read { path: path.to_owned(), source };
+    let place = std::fs::canonicalize(path).map_err(failed)?;
+    let file = std::fs::read(&place).map_err(failed)?;
     let changed = Identity::change_passphrase(&file, old, new)
         .map_err(|source| KeysError::Passphrase { path: path.to_owned(), source })?;
-    Ok(write_durably(path, 0o600, &changed)?)
+    Ok(write_durably(&place, 0o600, &changed)?)
 }
 
 /// The bag in force. On the vault's own host an interrupted change is finished; a host that only reads changes nothing.

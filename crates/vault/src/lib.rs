@@ -21,6 +21,7 @@ pub mod publish;
 pub mod reader;
 pub mod receipt;
 pub mod recipients;
+pub mod recording;
 pub mod recover;
 pub mod repair;
 pub mod restore;

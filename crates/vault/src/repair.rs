@@ -3,18 +3,19 @@
 //! - **Owns** which stripes are repaired, in which order stripes and plain objects are, and what is recorded of it.
 //! - **Does not** rebuild shards ([`StripeStore::repair`] does) or judge plain objects (`plain` does).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use blockhouse_sites::{Marker, Patience, Site, SiteName};
 use blockhouse_types::{Durability, StripeId};
 
 use crate::blocks;
-use crate::health;
+use crate::health::{self, Found, Health};
 use crate::ledger::{LedgerError, SnapshotRecord};
 use crate::lists::{self, ListError};
 use crate::plain::{self, Act, PlainError, PlainReport};
 use crate::progress::Progress;
+use crate::recording::{NotRecorded, Recording};
 use crate::stripes::{Depth, PlanRepairError, Presence, RepairError, ShardState, StripeFindings, StripeStore};
 use crate::vault::Vault;
 
@@ -48,10 +49,12 @@ pub struct RepairReport {
     pub failed: Vec<(StripeId, RepairError)>,
     /// The plain objects: what was wrong with them and what was done.
     pub plain: PlainReport,
-    /// What the worst stripe survives now.
+    /// What the weakest snapshot survives now: its stripes, and its description.
     pub durability: Option<Durability>,
     /// What it would survive with every site up.
     pub plan: Option<Durability>,
+    /// Whether that stands on the ledger.
+    pub recording: Recording,
 }
 
 impl RepairReport {
@@ -149,11 +152,35 @@ pub async fn repair(
     let act = if request.dry_run { Act::Plan } else { Act::Mend };
     let looking = plain::Request { data_basis_points: request.read_data.then_some(10_000), act };
     report.plain = plain::survey(vault, &snapshots, &needed.nodes, looking, progress).await?;
+    // What was mended is listed anew; a dry run mended nothing.
+    let presence = if request.dry_run { presence } else { stripes.presence().await };
+    let lost = BTreeSet::new();
+    let found = Found { stripes: &stripes, presence: &presence, whereabouts: &report.plain.whereabouts, lost: &lost };
+    let assessed = health::assess(vault, &snapshots, found).await;
+    if !assessed.is_empty() {
+        let least = report.durability.unwrap_or(stripes.plan_durability());
+        report.durability = Some(health::cap(least, &assessed));
+    }
     if !request.dry_run {
-        health::record(vault, &stripes, &snapshots, &report.plain.whereabouts).await?;
-        blocks::copy_all(vault).await?;
+        report.recording = record(vault, &assessed, progress).await;
+        if progress.is_interrupted() {
+            return Err(RepairVaultError::Interrupted);
+        }
     }
     Ok(report)
+}
+
+/// Records what was changed, and copies the blocks of that to the sites. A folder without the writer's secrets mends, for that
+/// needs no key, and has nothing to say to the ledger.
+async fn record(vault: &Vault, assessed: &[Health], progress: &Progress) -> Recording {
+    if vault.secrets().is_none() {
+        return Recording::NoWriter;
+    }
+    let recorded = async || -> Result<(), NotRecorded> {
+        health::record(vault, assessed, progress).await?;
+        Ok(blocks::copy_all(vault).await?)
+    };
+    recorded().await.into()
 }
 
 impl RepairReport {
@@ -163,7 +190,10 @@ impl RepairReport {
         let findings = stripes.check(presence, stripe, depth).await;
         self.count(&findings);
         match stripes.plan_repair(&findings) {
-            Err(error) => self.lost.push((stripe, error)),
+            Err(error) => {
+                self.note(findings.durability);
+                self.lost.push((stripe, error));
+            }
             Ok(plan) if plan.is_empty() => self.note(findings.durability),
             Ok(plan) if request.dry_run => {
                 self.written += (plan.write.len() + plan.copy.len()) as u64;
@@ -176,7 +206,10 @@ impl RepairReport {
                     self.removed += done.removed.len() as u64;
                     self.note(done.durability);
                 }
-                Err(error) => self.failed.push((stripe, error)),
+                Err(error) => {
+                    self.note(findings.durability);
+                    self.failed.push((stripe, error));
+                }
             },
         }
     }

@@ -4,110 +4,40 @@
 //! - **Does not** mend anything: `repair` does.
 //!
 //! Without the identity, every shard can be checked and no plain text; with it, also that the public stripe list covers every
-//! chunk of the manifest (L1), and that every file opens to its hash.
+//! chunk that is read (L1), and that files open to their hashes.
+//!
+//! # Invariants
+//! - **V1** What was found is reported, whether or not the ledger takes it.
+//! - **V2** Only a host with the writer's secrets writes, and only ledger blocks: from any other folder nothing at a site changes.
+
+mod contents;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blockhouse_crypto::hash::ContentHasher;
-use blockhouse_pipeline::tree::{Body, EntryLeaves};
 use blockhouse_sites::{ObjectKey, SiteName};
-use blockhouse_types::{Durability, SnapshotId, StripeId};
+use blockhouse_types::{SnapshotId, StripeId};
 use futures::stream::{self, StreamExt};
 
-use crate::chain::chain;
+pub use self::report::{OpenedFiles, ShardFlaw, VerifyReport};
+use crate::health::{self, Found};
 use crate::ledger::{LedgerError, SnapshotRecord, VerifyRecord};
-use crate::lists::{self, ListError};
-use crate::plain::{self, Act, PlainError, PlainReport};
+use crate::lists;
+use crate::plain::{self, Act, PlainError};
 use crate::progress::Progress;
-use crate::reader::{self, ReadTreeError};
+use crate::recording::{NotRecorded, Recording};
 use crate::select::Known;
-use crate::stripes::{Depth, PACKS_IN_FLIGHT, ShardState, StripeFindings, StripeStore};
+use crate::stripes::{Depth, PACKS_IN_FLIGHT, Presence, StripeStore};
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
 /// What to verify.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VerifyRequest {
-    /// How much of the data is read, in hundredths of a percent; none: names and sizes only.
+    /// How much of the data is read, in hundredths of a percent: of stripes, of objects, and with the identity of each snapshot's
+    /// files; none: names and sizes only.
     pub data_basis_points: Option<u16>,
-}
-
-/// A shard that is not as it should be.
-#[derive(Debug, Clone)]
-pub struct ShardFlaw {
-    /// Its stripe.
-    pub stripe: StripeId,
-    /// Its index.
-    pub index: u8,
-    /// The site.
-    pub site: SiteName,
-    /// What is wrong.
-    pub state: ShardState,
-}
-
-/// What a verification found.
-#[derive(Debug, Default)]
-pub struct VerifyReport {
-    /// Snapshots looked at.
-    pub snapshots: u64,
-    /// Stripes looked at.
-    pub stripes: u64,
-    /// Stripes of which every shard was read.
-    pub stripes_read: u64,
-    /// Missing shards by the site that should have them.
-    pub missing: BTreeMap<SiteName, u64>,
-    /// Damaged shards by site.
-    pub damaged: BTreeMap<SiteName, u64>,
-    /// Each of them.
-    pub flaws: Vec<ShardFlaw>,
-    /// Stripes with too few good shards to be read.
-    pub unreadable: Vec<StripeId>,
-    /// The plain objects: lists, snapshot objects, wraps, maps, the key bag, blocks and handovers.
-    pub plain: PlainReport,
-    /// Stripe lists that could not be read.
-    pub lists: Vec<ListError>,
-    /// Snapshots whose tree or files are not what they should be, with what is wrong.
-    pub broken: Vec<(SnapshotId, String)>,
-    /// Whether plain text was opened.
-    pub plaintext_checked: bool,
-    /// What the worst stripe survives.
-    pub durability: Option<Durability>,
-    /// What it would survive with everything in place.
-    pub plan: Option<Durability>,
-}
-
-impl VerifyReport {
-    /// True if nothing is missing, damaged or broken.
-    pub fn is_clean(&self) -> bool {
-        self.flaws.is_empty() && self.plain.is_clean() && self.is_readable()
-    }
-
-    /// True if every snapshot can be read, whatever has to be repaired.
-    pub fn is_readable(&self) -> bool {
-        self.unreadable.is_empty() && self.lists.is_empty() && self.broken.is_empty()
-    }
-
-    /// Takes in what was found of a stripe.
-    fn take(&mut self, findings: StripeFindings) {
-        self.stripes += 1;
-        self.stripes_read += u64::from(findings.depth == Depth::Data);
-        let so_far = self.durability.unwrap_or(findings.durability);
-        self.durability = Some(so_far.least(findings.durability));
-        if !findings.is_readable() {
-            self.unreadable.push(findings.stripe);
-        }
-        for shard in findings.shards {
-            let counts = match shard.state {
-                ShardState::Good => continue,
-                ShardState::Missing | ShardState::SiteDown => &mut self.missing,
-                _ => &mut self.damaged,
-            };
-            *counts.entry(shard.site.clone()).or_default() += 1;
-            let (stripe, index) = (findings.stripe, shard.holder.index.0);
-            self.flaws.push(ShardFlaw { stripe, index, site: shard.site, state: shard.state });
-        }
-    }
 }
 
 /// Why nothing could be verified.
@@ -156,42 +86,38 @@ pub async fn verify(
     let mut report = VerifyReport {
         snapshots: records.len() as u64,
         plan: Some(stripes.plan_durability()),
-        plaintext_checked: unlocked.is_some() && request.data_basis_points.is_some(),
         ..VerifyReport::default()
     };
-    check_stripes(&stripes, &needed.stripes, request, progress, &mut report).await?;
+    let presence = stripes.presence().await;
+    check_stripes((&stripes, &presence), &needed.stripes, request, progress, &mut report).await?;
     report.lists = needed.unread;
     let looking = plain::Request { data_basis_points: request.data_basis_points, act: Act::Look };
     report.plain = plain::survey(vault, &records, &needed.nodes, looking, progress).await?;
-    for known in &snapshots {
-        let lacking = report.plain.gone.iter().filter(|object| describes(object, known.record.id));
-        let broken = lacking.map(|object| (known.record.id, format!("no site gives a good copy of {object}")));
-        report.broken.extend(broken.collect::<Vec<_>>());
-    }
-    if let (Some(unlocked), Some(_)) = (unlocked, request.data_basis_points) {
-        for known in &snapshots {
-            if let Err(why) = read_all(vault, unlocked, known.clone(), progress).await? {
-                report.broken.push((known.record.id, why));
-            }
+    judge(vault, (&stripes, &presence), &records, &mut report).await;
+    if let (Some(unlocked), Some(basis_points)) = (unlocked, request.data_basis_points) {
+        let mut files = OpenedFiles::default();
+        for known in snapshots {
+            let id = known.record.id;
+            let read = contents::open((vault, unlocked), known, basis_points, &mut files, progress).await?;
+            report.broken.extend(read.err().map(|why| (id, why)));
         }
+        report.files = Some(files);
     }
-    record(vault, &snapshots, &report, request).await?;
-    crate::blocks::copy_all(vault).await?;
+    report.recording = record(vault, &records, &report, request).await;
     Ok(report)
 }
 
 /// Looks at every stripe, several at a time.
 async fn check_stripes(
-    stripes: &StripeStore,
+    (stripes, presence): (&StripeStore, &Presence),
     needed: &BTreeSet<StripeId>,
     request: VerifyRequest,
     progress: &Progress,
     report: &mut VerifyReport,
 ) -> Result<(), VerifyError> {
-    let presence = stripes.presence().await;
     let drawn = plain::draw(needed.len(), request.data_basis_points);
     let depths = drawn.into_iter().map(|is_drawn| if is_drawn { Depth::Data } else { Depth::Names });
-    let checks = needed.iter().zip(depths).map(|(stripe, depth)| stripes.check(&presence, *stripe, depth));
+    let checks = needed.iter().zip(depths).map(|(stripe, depth)| stripes.check(presence, *stripe, depth));
     let mut checks = stream::iter(checks).buffered(PACKS_IN_FLIGHT);
     while let Some(findings) = checks.next().await {
         if progress.is_interrupted() {
@@ -203,6 +129,36 @@ async fn check_stripes(
     Ok(())
 }
 
+/// Says of each snapshot what it lacks, and what they survive: no more than what describes them does.
+async fn judge(
+    vault: &Vault,
+    (stripes, presence): (&StripeStore, &Presence),
+    records: &[SnapshotRecord],
+    report: &mut VerifyReport,
+) {
+    let lost: BTreeSet<StripeId> = report.unreadable.iter().copied().collect();
+    let found = Found { stripes, presence, whereabouts: &report.plain.whereabouts, lost: &lost };
+    let assessed = health::assess(vault, records, found).await;
+    for health in &assessed {
+        let id = health.snapshot;
+        let lacking = report.plain.gone.iter().filter(|object| describes(object, id));
+        let mut broken: Vec<_> =
+            lacking.map(|object| (id, format!("no site that is up gives a good copy of {object}"))).collect();
+        if health.is_list_lost() {
+            broken.push((id, "no site that is up gives its stripe list".to_owned()));
+        }
+        if health.lost_stripes > 0 {
+            let why = format!("stripes with too few good shards to be read: {}", health.lost_stripes);
+            broken.push((id, why));
+        }
+        report.broken.extend(broken);
+    }
+    if !assessed.is_empty() {
+        let least = report.durability.unwrap_or(stripes.plan_durability());
+        report.durability = Some(health::cap(least, &assessed));
+    }
+}
+
 /// True for what a snapshot cannot be opened without.
 fn describes(object: &ObjectKey, id: SnapshotId) -> bool {
     match object {
@@ -211,70 +167,21 @@ fn describes(object: &ObjectKey, id: SnapshotId) -> bool {
     }
 }
 
-/// Opens a whole snapshot: the outer error stops everything, the inner one is what is wrong with the snapshot.
-async fn read_all(
-    vault: &Vault,
-    unlocked: &Unlocked,
-    known: Known,
-    progress: &Arc<Progress>,
-) -> Result<Result<(), String>, VerifyError> {
-    let opened = match reader::open(vault, unlocked, known.record).await {
-        Ok(opened) => opened,
-        Err(error) => return Ok(Err(chain(&error))),
-    };
-    let progress = Arc::clone(progress);
-    progress.expect_steps(opened.manifest.entries);
-    let work = move || -> Result<(), BrokenError> {
-        let mut chunks = opened.chunks;
-        let mut leaves = EntryLeaves::new(&opened.manifest_key);
-        reader::walk(&mut chunks, &opened.manifest.root, &mut |chunks, path, entry| {
-            progress.add_step();
-            leaves.push(path, &entry.facts());
-            if let Body::File { content, hash } = &entry.body {
-                let mut hasher = ContentHasher::new();
-                reader::pieces(chunks, content, |piece| -> Result<(), BrokenError> {
-                    if progress.is_interrupted() {
-                        return Err(BrokenError::Interrupted);
-                    }
-                    match piece {
-                        reader::Piece::Bytes(bytes) => hasher.update(bytes),
-                        reader::Piece::Hole(length) => hasher.update_zeros(length),
-                    }
-                    Ok(())
-                })?;
-                if hasher.finish() != *hash {
-                    return Err(BrokenError::File { path: path.to_vec() });
-                }
-            }
-            Ok(true)
-        })?;
-        let entries = leaves.finish();
-        let is_committed = entries.root == opened.manifest.entries_root && entries.entries == opened.manifest.entries;
-        if is_committed { Ok(()) } else { Err(BrokenError::Entries) }
-    };
-    let done = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
-    match done {
-        Err(BrokenError::Interrupted) => Err(VerifyError::Interrupted),
-        done => Ok(done.map_err(|error| chain(&error))),
+/// Records the outcome, and copies the blocks of that to the sites.
+async fn record(vault: &Vault, records: &[SnapshotRecord], report: &VerifyReport, request: VerifyRequest) -> Recording {
+    if vault.secrets().is_none() {
+        return Recording::NoWriter;
     }
+    let recorded = async || -> Result<(), NotRecorded> {
+        record_outcome(vault, records, report, request).await?;
+        Ok(crate::blocks::copy_all(vault).await?)
+    };
+    recorded().await.into()
 }
 
-/// What is wrong inside a snapshot.
-#[derive(Debug, thiserror::Error)]
-enum BrokenError {
-    #[error(transparent)]
-    Read(#[from] ReadTreeError),
-    #[error("file `{}` does not have the bytes that the snapshot says", path.escape_ascii())]
-    File { path: Vec<u8> },
-    #[error("the tree is not the one that the snapshot commits to")]
-    Entries,
-    #[error("it was interrupted")]
-    Interrupted,
-}
-
-async fn record(
+async fn record_outcome(
     vault: &Vault,
-    snapshots: &[Known],
+    records: &[SnapshotRecord],
     report: &VerifyReport,
     request: VerifyRequest,
 ) -> Result<(), LedgerError> {
@@ -291,8 +198,8 @@ async fn record(
     };
     // The newest snapshot of each source stands for the run.
     let mut newest = BTreeMap::new();
-    for known in snapshots {
-        newest.insert(known.record.source, known.record.id);
+    for snapshot in records {
+        newest.insert(snapshot.source, snapshot.id);
     }
     for snapshot in newest.into_values() {
         ledger.record_verify(snapshot, outcome).await?;

@@ -1,6 +1,7 @@
 //! The life of a vault, workflow by workflow, on real sites and a real ledger.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::init::{InitReport, InitRequest, init};
 use blockhouse_vault::progress::Progress;
+use blockhouse_vault::recording::Recording;
 use blockhouse_vault::recover::{RecoverRequest, recover};
-use blockhouse_vault::repair::{RepairRequest, recreate_sites, repair};
+use blockhouse_vault::repair::{RepairReport, RepairRequest, recreate_sites, repair};
 use blockhouse_vault::restore::{RestoreRequest, restore};
-use blockhouse_vault::select::{Narrow, SnapshotRef, one};
+use blockhouse_vault::select::{Narrow, SnapshotRef, all, one};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
-use blockhouse_vault::verify::{VerifyRequest, verify};
+use blockhouse_vault::verify::{VerifyReport, VerifyRequest, verify};
 
 struct World {
     base: tempfile::TempDir,
@@ -102,6 +104,36 @@ impl World {
         assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
     }
 
+    async fn verify(&self, vault: &Vault, data_basis_points: Option<u16>) -> VerifyReport {
+        let snapshots = all(vault, &Narrow::default()).await.unwrap();
+        let unlocked = data_basis_points.map(|_| self.unlocked());
+        let request = VerifyRequest { data_basis_points };
+        verify(vault, snapshots, unlocked.as_ref(), request, &Arc::new(Progress::new())).await.unwrap()
+    }
+
+    async fn repair(&self, dry_run: bool) -> RepairReport {
+        let request = RepairRequest { dry_run, read_data: false };
+        repair(&self.open().await, &request, &Progress::new()).await.unwrap()
+    }
+
+    /// Every file at every site, with its bytes.
+    fn at_sites(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut open: Vec<PathBuf> = (1..=6).map(|n| self.path(&format!("s{n}"))).collect();
+        let mut found = BTreeMap::new();
+        while let Some(next) = open.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    let bytes = fs::read(&path).unwrap();
+                    found.insert(path, bytes);
+                }
+            }
+        }
+        found
+    }
+
     fn fill(&self) {
         let data = self.path("data");
         fs::create_dir_all(data.join("deep/er")).unwrap();
@@ -178,6 +210,7 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
         sites: vec![spec],
         fingerprint: None,
         expect: None,
+        prefer_expected: false,
         read_only: false,
         host_stolen: false,
     };
@@ -193,6 +226,88 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
     let refused = back_up(&old, &world.request(), &Arc::new(Progress::new())).await.unwrap_err();
     let refused = format!("{refused:?}");
     assert!(refused.contains("HandedOver"), "{refused}");
+    // It may not record what it finds; it tells it all the same.
+    let found = world.verify(&old, None).await;
+    assert!(found.snapshots > 0 && found.stripes > 0 && found.is_clean(), "{found:?}");
+    assert!(matches!(found.recording, Recording::Failed(_)), "{found:?}");
+}
+
+/// `verify` and `repair` told nothing of what they found when the ledger could not be sealed: when it is needed most.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_is_told_though_too_few_sites_are_up_to_record_it() {
+    let world = World::new();
+    world.init().await;
+    world.fill();
+    world.back_up().await;
+    for away in [3, 4, 5, 6] {
+        fs::rename(world.path(&format!("s{away}")), world.path(&format!("away-{away}"))).unwrap();
+    }
+    let found = world.verify(&world.open().await, None).await;
+    assert!(matches!(found.recording, Recording::Failed(_)), "{found:?}");
+    assert_eq!(found.missing.len(), 4, "{found:?}");
+    assert_eq!((found.unreadable.len() as u64, found.broken.len()), (found.stripes, 1), "{found:?}");
+    assert_eq!(found.durability.unwrap().w, 0);
+    let mended = world.repair(false).await;
+    assert!(matches!(mended.recording, Recording::Failed(_)), "{mended:?}");
+    assert!(mended.stripes > 0 && mended.lost.len() as u64 == mended.stripes && !mended.is_whole(), "{mended:?}");
+    assert_eq!(mended.durability.unwrap().w, 0, "what is lost survives nothing");
+}
+
+/// A folder that only reads the vault may look: `verify` leaves every site as it is. `repair` mends, for that needs no key, and
+/// writes nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_without_secrets_writes_nothing_but_what_was_lost() {
+    let world = World::new();
+    world.init().await;
+    world.fill();
+    world.back_up().await;
+    let block_before = world.open().await.standing().await.unwrap().height;
+    assert!(matches!(world.verify(&world.open().await, None).await.recording, Recording::Done));
+    // The newest block is at no site: a host would copy it there, a folder that only reads does not.
+    let height = world.open().await.standing().await.unwrap().height;
+    assert!(height > block_before);
+    for path in world.at_sites().into_keys() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.parent().unwrap().ends_with("blocks/0") && name.starts_with(&format!("{height}-")) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::rename(world.path("vault/secrets"), world.path("secrets")).unwrap();
+    let held = world.at_sites();
+    let vault = world.open().await;
+    let found = world.verify(&vault, Some(10_000)).await;
+    assert!(found.is_clean() && matches!(found.recording, Recording::NoWriter), "{found:?}");
+    assert!(world.at_sites() == held, "verify changed something at the sites");
+
+    let lost = held.keys().find(|path| path.starts_with(world.path("s2/shards"))).unwrap();
+    fs::remove_file(lost).unwrap();
+    let mended = world.repair(false).await;
+    assert!(mended.is_whole() && matches!(mended.recording, Recording::NoWriter), "{mended:?}");
+    assert!(world.at_sites() == held, "what was lost is there again, and nothing else");
+    assert_eq!(world.open().await.standing().await.unwrap().height, height, "nothing was recorded");
+
+    fs::rename(world.path("secrets"), world.path("vault/secrets")).unwrap();
+    assert!(matches!(world.verify(&world.open().await, None).await.recording, Recording::Done));
+    let is_back = |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{height}-"));
+    assert_eq!(world.at_sites().keys().filter(is_back).count(), 6, "the host copies it");
+}
+
+/// `--read-data=1` with the identity opened every file of every snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_the_files_is_opened() {
+    let world = World::new();
+    world.init().await;
+    world.fill();
+    world.back_up().await;
+    let vault = world.open().await;
+    let opened = async |share| {
+        let report = world.verify(&vault, share).await;
+        assert!(report.is_clean(), "{report:?}");
+        report.files.map(|files| (files.opened, files.of))
+    };
+    assert_eq!(opened(Some(100)).await, Some((4, 302)), "one in a hundred, rounded up");
+    assert_eq!(opened(Some(10_000)).await, Some((302, 302)));
+    assert_eq!(opened(None).await, None);
 }
 
 /// A reader has no index key: the map that came with the snapshot shows it where its chunks lie.

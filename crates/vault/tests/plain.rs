@@ -376,13 +376,22 @@ async fn health_counts_where_the_description_is() {
         fs::remove_dir_all(world.site(number).join("wraps")).unwrap();
         fs::write(world.site(number).join("wraps"), b"in the way").unwrap();
     }
-    world.repair(false).await;
+    // The shards bear the loss of two sites; that of the one with the wraps ends everything.
+    let weakest = |durability: Option<blockhouse_types::Durability>| durability.map(|it| (it.d, it.w, it.wd));
+    assert_eq!(weakest(world.verify(None).await.durability), Some((6, 0, 0)));
+    let repaired = world.repair(false).await;
+    assert_eq!(weakest(repaired.durability), Some((6, 0, 0)), "they cannot be written");
     assert_eq!(world.recorded().await, (6, 0, 0), "one site has the wraps");
     for number in [1, 2, 3, 4, 5] {
         fs::remove_file(world.site(number).join("wraps")).unwrap();
     }
+    let request = RepairRequest { dry_run: true, read_data: false };
+    let planned = repair(&world.open().await, &request, &Progress::new()).await.unwrap();
+    assert_eq!(weakest(planned.durability), Some((6, 2, 0)), "what they would survive then");
+    assert_eq!(world.recorded().await, (6, 0, 0), "nothing was done");
     assert!(world.repair(false).await.is_whole());
     assert_eq!(world.recorded().await, (6, 2, 0));
+    assert_eq!(weakest(world.verify(None).await.durability), Some((6, 2, 0)));
 }
 
 /// A site that came back empty gets everything that the ledger names.

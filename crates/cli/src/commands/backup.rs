@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
+use crate::failure::one_line;
 use crate::output::Output;
 use crate::progress;
 use crate::text::{self, parse_tag};
@@ -130,6 +131,9 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
     for (site, why) in &report.refusals {
         out.warn(format_args!("warning: site `{site}` did not take what it was given: {why}"));
     }
+    for warning in &report.warnings {
+        out.warn(format_args!("warning: {}", one_line(warning)));
+    }
     if report.is_degraded() {
         out.talk(format_args!(
             "degraded: the plan survives the loss of {}; bring sites back and run `blockhouse repair`",
@@ -152,6 +156,7 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
         "w": durability.w,
         "wd": durability.wd,
         "degraded": report.is_degraded(),
+        "warnings": report.warnings.iter().map(|warning| one_line(warning)).collect::<Vec<_>>(),
         "block": report.recorded.block,
         "tx": report.recorded.transaction.to_string(),
         "seconds": seconds,

@@ -8,13 +8,13 @@ use blockhouse_vault::progress::Progress;
 use blockhouse_vault::repair::{RepairReport, RepairRequest, recreate_sites, repair};
 use blockhouse_vault::vault::Vault;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
 use crate::output::Output;
-use crate::{opening, plain, progress, text};
+use crate::{opening, plain, progress, recording, text};
 
 /// Make again what the sites lost, from what is left of it; needs no key
 ///
@@ -37,14 +37,37 @@ pub(crate) struct RepairArgs {
 pub(crate) async fn run(args: RepairArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let vault = opened(&args, global, out).await?;
+    if vault.secrets().is_none() && !args.dry_run {
+        out.warn(format_args!(
+            "this folder only reads the vault: what the sites lost is made again at the sites, for that needs no key"
+        ));
+    }
     let request = RepairRequest { dry_run: args.dry_run, read_data: args.read_data };
     let progress = Arc::new(Progress::new());
     progress::stop_on_interrupt(out, &progress);
     let shown = progress::show(out, &progress);
     let done = repair(&vault, &request, &progress).await;
     drop(shown);
-    let report = done?;
-    tell(&report, &request, started.elapsed().as_secs_f64(), out)
+    let mut report = done?;
+    let recorded = std::mem::take(&mut report.recording);
+    let seconds = started.elapsed().as_secs_f64();
+    let mut summary = summary(&report, &request, seconds);
+    recording::add_to(&mut summary, &recorded);
+    tell_flaws(&report, out)?;
+    tell(&report, &request, seconds, out)?;
+    out.record(&summary)?;
+    let unrecorded = recording::tell(recorded, out);
+    Ok(match (report.is_whole(), unrecorded, is_degraded(&report)) {
+        (false, ..) => Exit::CheckFailed,
+        (true, Some(failed), _) => failed,
+        (true, None, true) => Exit::Degraded,
+        (true, None, false) => Exit::Success,
+    })
+}
+
+/// True if it survives less than the plan.
+fn is_degraded(report: &RepairReport) -> bool {
+    report.durability.zip(report.plan).is_some_and(|(now, plan)| now.w < plan.w)
 }
 
 /// The vault, with its empty sites made again.
@@ -72,7 +95,7 @@ async fn opened(args: &RepairArgs, global: &Global, out: &Output) -> anyhow::Res
     Ok(vault)
 }
 
-fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
+fn tell_flaws(report: &RepairReport, out: &Output) -> anyhow::Result<()> {
     for (stripe, error) in &report.lost {
         out.talk(format_args!("stripe {stripe} cannot be repaired: {}", one_line(error)));
         out.record(&json!({ "type": "lost", "stripe": stripe, "why": one_line(error) }))?;
@@ -85,7 +108,10 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
         out.talk(format_args!("{}", one_line(error)));
         out.record(&json!({ "type": "list", "why": one_line(error) }))?;
     }
-    plain::tell_flaws(&report.plain, out)?;
+    plain::tell_flaws(&report.plain, out)
+}
+
+fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Output) -> anyhow::Result<()> {
     for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
         for (site, count) in counts {
             out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
@@ -111,10 +137,13 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
             plan.w
         ))?;
     }
-    let is_degraded = report.durability.zip(report.plan).is_some_and(|(now, plan)| now.w < plan.w);
-    out.record(&json!({
+    Ok(())
+}
+
+fn summary(report: &RepairReport, request: &RepairRequest, seconds: f64) -> Value {
+    json!({
         "type": "summary",
-        "ok": report.is_whole() && !is_degraded,
+        "ok": report.is_whole() && !is_degraded(report),
         "dry_run": request.dry_run,
         "stripes": report.stripes,
         "missing": report.missing,
@@ -128,10 +157,5 @@ fn tell(report: &RepairReport, request: &RepairRequest, seconds: f64, out: &Outp
         "durability": report.durability,
         "plan": report.plan,
         "seconds": seconds,
-    }))?;
-    Ok(match (report.is_whole(), is_degraded) {
-        (false, _) => Exit::CheckFailed,
-        (true, true) => Exit::Degraded,
-        (true, false) => Exit::Success,
     })
 }

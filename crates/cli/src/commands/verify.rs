@@ -1,26 +1,32 @@
 //! `blockhouse verify`
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use blockhouse_types::Durability;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::select::{self, Narrow, SnapshotRef};
 use blockhouse_vault::stripes::ShardState;
+use blockhouse_vault::vault::Vault;
 use blockhouse_vault::verify::{VerifyReport, VerifyRequest, verify};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
 use crate::failure::one_line;
 use crate::output::Output;
 use crate::text::parse_percent;
-use crate::{opening, plain, progress, text};
+use crate::{opening, plain, progress, recording, text};
+
+/// All of the data, in hundredths of a percent.
+const ALL: u16 = 10_000;
 
 /// Check that the sites hold what snapshots need
 ///
-/// Without the identity, shards are checked and plain text is not opened; with it and --read-data, every file is opened and
-/// compared with its hash.
+/// Without the identity, shards are checked and plain text is not opened; with it and --read-data, so much of the files is opened
+/// and compared with their hashes.
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse verify --read-data=10"))]
 pub(crate) struct VerifyArgs {
@@ -50,27 +56,39 @@ pub(crate) async fn run(args: VerifyArgs, global: &Global, out: &Output) -> anyh
     let shown = progress::show(out, &progress);
     let done = verify(&vault, snapshots, unlocked.as_ref(), request, &progress).await;
     drop(shown);
-    let report = done?;
+    let mut report = done?;
+    let recorded = std::mem::take(&mut report.recording);
+    let seconds = started.elapsed().as_secs_f64();
+    let mut summary = summary(&report, seconds);
+    recording::add_to(&mut summary, &recorded);
     tell_flaws(&report, out)?;
-    tell(&report, request, started.elapsed().as_secs_f64(), out)
+    tell(&report, (request, seconds), &down(&vault), out)?;
+    out.record(&summary)?;
+    let unrecorded = recording::tell(recorded, out);
+    Ok(match (report.is_clean(), unrecorded) {
+        (false, _) => Exit::CheckFailed,
+        (true, Some(failed)) => failed,
+        (true, None) => Exit::Success,
+    })
 }
 
+/// The sites that are not up.
+fn down(vault: &Vault) -> Vec<String> {
+    vault.sites().down().map(|(member, _)| format!("`{}`", member.name())).collect()
+}
+
+/// Each of them, for whoever looks closer.
 fn tell_flaws(report: &VerifyReport, out: &Output) -> anyhow::Result<()> {
     for flaw in &report.flaws {
-        let state = state(&flaw.state);
-        out.detail(format_args!(
-            "shard {} of stripe {} at site `{}`: {state}",
-            flaw.index,
-            text::short(&flaw.stripe),
-            flaw.site
-        ));
+        let (stripe, state) = (text::short(&flaw.stripe), state(&flaw.state));
+        out.detail(format_args!("shard {} of stripe {stripe} at site `{}`: {state}", flaw.index, flaw.site));
         out.record(&json!({
             "type": "shard", "stripe": flaw.stripe, "index": flaw.index, "site": flaw.site, "state": state,
         }))?;
     }
     plain::tell_flaws(&report.plain, out)?;
     for stripe in &report.unreadable {
-        out.talk(format_args!("stripe {stripe} has too few good shards to be read"));
+        out.detail(format_args!("stripe {stripe} has too few good shards to be read"));
         out.record(&json!({ "type": "unreadable", "stripe": stripe }))?;
     }
     for error in &report.lists {
@@ -78,7 +96,6 @@ fn tell_flaws(report: &VerifyReport, out: &Output) -> anyhow::Result<()> {
         out.record(&json!({ "type": "list", "why": one_line(error) }))?;
     }
     for (snapshot, why) in &report.broken {
-        out.talk(format_args!("snapshot {} cannot be restored whole: {why}", text::short(snapshot)));
         out.record(&json!({ "type": "broken", "snapshot": snapshot, "why": why }))?;
     }
     Ok(())
@@ -97,35 +114,99 @@ fn state(state: &ShardState) -> String {
     }
 }
 
-fn tell(report: &VerifyReport, request: VerifyRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
+/// What is lost, what is at risk, what was looked at, what to run next: in the order in which it is wanted at night.
+fn tell(
+    report: &VerifyReport,
+    (request, seconds): (VerifyRequest, f64),
+    down: &[String],
+    out: &Output,
+) -> anyhow::Result<()> {
+    let looked = format!(
+        "{}, {}, {} in {:.1} s: {}",
+        text::count(report.snapshots, "snapshot"),
+        text::count(report.stripes, "stripe"),
+        text::count(report.plain.objects, "other object"),
+        seconds,
+        depth(report, request)
+    );
+    let survives = report.durability.zip(report.plan).map(|(now, plan)| survives(now, plan));
+    if report.is_clean() {
+        out.line(format_args!("{looked}"))?;
+        if let Some(survives) = survives {
+            out.line(format_args!("{survives}"))?;
+        }
+        out.line(format_args!("clean"))?;
+        return Ok(());
+    }
+    tell_lost(report, out)?;
+    if let Some(survives) = survives {
+        out.line(format_args!("AT RISK: {survives}"))?;
+    }
     for (what, counts) in [("missing", &report.missing), ("damaged", &report.damaged)] {
         for (site, count) in counts {
             out.line(format_args!("site `{site}`: shards {what}: {count}"))?;
         }
     }
     plain::tell_counts(&report.plain, out)?;
-    let plain = match (request.data_basis_points.is_some(), report.plaintext_checked) {
-        (false, _) => "names and sizes were looked at; --read-data reads",
-        (true, false) => "shards and objects were read; plain text was not opened without the identity",
-        (true, true) => "shards and objects were read and every file was opened",
-    };
-    let verdict = match (report.is_clean(), report.is_readable()) {
-        (true, _) => "clean",
-        (false, true) => "everything can be restored, and should be repaired: `blockhouse repair --read-data`",
-        (false, false) => "DATA IS MISSING: bring back sites, then `blockhouse repair`",
-    };
-    out.line(format_args!(
-        "{}, {}, {} in {seconds:.1} s: {plain}",
-        text::count(report.snapshots, "snapshot"),
-        text::count(report.stripes, "stripe"),
-        text::count(report.plain.objects, "other object")
-    ))?;
-    if let (Some(durability), Some(plan)) = (report.durability, report.plan) {
-        let now = text::any_sites(durability.w);
-        out.line(format_args!("{now} may vanish; {} when everything is in place", text::any_sites(plan.w)))?;
+    out.line(format_args!("{looked}"))?;
+    Ok(out.line(format_args!("{}", next(report, down)))?)
+}
+
+fn survives(now: Durability, plan: Durability) -> String {
+    format!("{} may vanish; {} when everything is in place", text::any_sites(now.w), text::any_sites(plan.w))
+}
+
+/// The snapshots that would not come back whole now, and why.
+fn tell_lost(report: &VerifyReport, out: &Output) -> anyhow::Result<()> {
+    if report.is_readable() {
+        return Ok(());
     }
-    out.line(format_args!("{verdict}"))?;
-    out.record(&json!({
+    let lost: BTreeSet<_> = report.broken.iter().map(|(snapshot, _)| snapshot).collect();
+    let of = text::count(report.snapshots, "snapshot");
+    out.line(format_args!("LOST as things stand: {} of {of} cannot be restored whole", lost.len()))?;
+    for (snapshot, why) in &report.broken {
+        out.line(format_args!("snapshot {} cannot be restored whole: {why}", text::short(snapshot)))?;
+    }
+    Ok(())
+}
+
+/// How closely was looked.
+fn depth(report: &VerifyReport, request: VerifyRequest) -> String {
+    let shards = match request.data_basis_points {
+        None => return "names and sizes were looked at; --read-data reads".to_owned(),
+        Some(ALL) => "shards and objects were read".to_owned(),
+        Some(_) => {
+            let (stripes, objects) = (report.stripes_read, report.plain.objects_read);
+            format!("{} and {} were read", text::count(stripes, "stripe"), text::count(objects, "other object"))
+        }
+    };
+    match report.files {
+        None => format!("{shards}; plain text was not opened without the identity"),
+        Some(files) if files.opened == files.of && report.broken.is_empty() => {
+            format!("{shards} and every file was opened")
+        }
+        Some(files) => format!("{shards} and {} of {} opened", files.opened, text::count(files.of, "file")),
+    }
+}
+
+/// What to do now.
+fn next(report: &VerifyReport, down: &[String]) -> String {
+    let bring_back = format!("bring back {}", down.join(", "));
+    match (report.is_readable(), down.is_empty()) {
+        (true, true) => "everything can be restored, and should be repaired: `blockhouse repair --read-data`".to_owned(),
+        (true, false) => format!(
+            "everything can be restored, and should be repaired: {bring_back} if that is soon, then `blockhouse repair --read-data`"
+        ),
+        (false, false) => {
+            format!("DATA IS MISSING: {bring_back}, then `blockhouse repair --read-data` and `blockhouse verify`")
+        }
+        (false, true) => "DATA IS MISSING, and no site is down that could have it: `blockhouse repair --read-data` saves what is left; a new backup stores again what the source still has".to_owned(),
+    }
+}
+
+fn summary(report: &VerifyReport, seconds: f64) -> Value {
+    let files = report.files.unwrap_or_default();
+    json!({
         "type": "summary",
         "ok": report.is_clean(),
         "readable": report.is_readable(),
@@ -136,11 +217,12 @@ fn tell(report: &VerifyReport, request: VerifyRequest, seconds: f64, out: &Outpu
         "damaged": report.damaged,
         "plain": plain::as_json(&report.plain),
         "unreadable": report.unreadable.len(),
-        "broken": report.broken.len() + report.lists.len(),
-        "plaintext_checked": report.plaintext_checked,
+        "broken": report.broken.len(),
+        "plaintext_checked": report.files.is_some(),
+        "files": files.of,
+        "files_opened": files.opened,
         "durability": report.durability,
         "plan": report.plan,
         "seconds": seconds,
-    }))?;
-    Ok(if report.is_clean() { Exit::Success } else { Exit::CheckFailed })
+    })
 }

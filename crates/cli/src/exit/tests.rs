@@ -52,10 +52,28 @@ fn passphrases_proofs_and_interruptions_have_codes_of_their_own() {
     assert_eq!(exit_of(std::io::Error::other("x")), Exit::Failed);
 }
 
+#[test]
+fn what_a_handover_cuts_off_is_told_with_its_code_and_the_way_out() {
+    let site = || "s".parse().unwrap();
+    let (snapshot, block) = (blockhouse_types::SnapshotId::new([1; 32]), 7);
+    let source = GuardError::HandedOver { site: site(), number: 1 };
+    let judged = verdict(&BackupError::TakenOver { snapshot, block, source }.into());
+    assert_eq!((judged.exit, judged.hint), (Exit::NotAllowed, Some(CUT_OFF)));
+    let unconfirmed = |source| BackupError::Unconfirmed { snapshot, block, source };
+    assert_eq!(exit_of(unconfirmed(GuardError::TooFewSites { read: 1, needed: 3 })), Exit::LedgerUnreachable);
+    assert_eq!(exit_of(unconfirmed(GuardError::Forked { site: site(), height: 7 })), Exit::NotAllowed);
+    assert_eq!(exit_of(RecoverError::Outdone { handovers: 0, others: 1, chains: Vec::new() }), Exit::CheckFailed);
+    assert_eq!(exit_of(RecoverError::KeepsGrowing { readings: 4 }), Exit::Busy);
+    assert_eq!(exit_of(RecoverError::Unasked { read: 1, needed: 2 }), Exit::LedgerUnreachable);
+    let folder = || PathBuf::from("/v");
+    assert_eq!(exit_of(RecoverError::Busy { folder: folder() }), Exit::Busy);
+    assert_eq!(exit_of(InitError::Busy { folder: folder() }), Exit::Busy);
+}
+
 /// The page of exit codes has one row for each code.
 #[test]
 fn the_page_lists_every_code() {
-    let page = include_str!("../../../docs/reference/exit-codes.md");
+    let page = include_str!("../../../../docs/reference/exit-codes.md");
     let all = [
         Exit::Success,
         Exit::Failed,

@@ -1,15 +1,14 @@
+mod failing;
+mod limited;
+
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::path::Path;
 
 use blockhouse_types::{ListHash, ShardIndex, StripeId};
 use futures::future::join_all;
 
 use super::faults::{FaultLayer, Faults};
 use super::*;
-use crate::disk::DiskCall;
 use crate::error::Remedy;
 use crate::twin::ForgetfulDisk;
 
@@ -289,76 +288,6 @@ async fn many_calls_at_once_all_come_through() {
     assert!(site.state().can_write());
 }
 
-/// More writers than a site takes at once hang with it; all are told within one deadline, and no thread is added.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_site_that_hangs_costs_one_deadline() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, disk, _) = faulty_site(&scratch.path().join("a"), 1).await;
-    disk.stall();
-    let begun = Instant::now();
-    let key = |number: usize| list_key(number as u64);
-    let puts = (0..3 * SITE_CONCURRENCY).map(|number| {
-        let site = site.clone();
-        async move { site.put(&key(number), Bytes::from_static(b"x")).await.unwrap_err() }
-    });
-    let errors = join_all(puts).await;
-    let took = begun.elapsed();
-    let hung = errors.iter().filter(|error| matches!(error.cause, Cause::Deadline { .. })).count();
-    assert!((1..=SITE_CONCURRENCY).contains(&hung), "{hung}");
-    assert!(errors.iter().all(SiteError::is_down));
-    assert!(took < 3 * impatient().deadline(1), "{took:?}");
-    assert!(matches!(site.state(), SiteState::Down(why) if matches!(*why, DownReason::Deadline { .. })));
-    assert!(site.get(&list_key(1)).await.unwrap_err().is_down(), "it is not asked again");
-    disk.release();
-}
-
-#[tokio::test]
-async fn a_read_that_hangs_ends_with_its_deadline() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, _, faults) = faulty_site(&scratch.path().join("a"), 1).await;
-    faults.hanging.store(true, Ordering::SeqCst);
-    let error = site.get(&list_key(1)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Deadline { .. }) && error.is_down());
-}
-
-#[tokio::test]
-async fn passing_errors_are_tried_again_three_times() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, disk, faults) = faulty_site(&scratch.path().join("a"), 1).await;
-    disk.fail(DiskCall::SyncFile, Errno::AGAIN.raw_os_error(), 3);
-    site.put(&list_key(1), Bytes::from_static(b"x")).await.unwrap();
-    faults.failing.store(3, Ordering::SeqCst);
-    assert_eq!(site.get(&list_key(1)).await.unwrap(), "x");
-
-    let before = faults.calls.load(Ordering::SeqCst);
-    faults.failing.store(100, Ordering::SeqCst);
-    let error = site.get(&list_key(1)).await.unwrap_err();
-    assert!(error.is_passing(), "{error:?}");
-    assert_eq!(faults.calls.load(Ordering::SeqCst) - before, 4, "once, and three times again");
-    assert!(!site.state().can_read());
-}
-
-#[tokio::test]
-async fn a_failed_sync_ends_writing_and_not_reading() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, disk, _) = faulty_site(&scratch.path().join("a"), 1).await;
-    site.put(&list_key(1), Bytes::from_static(b"x")).await.unwrap();
-    disk.fail(DiskCall::SyncFolder, Errno::IO.raw_os_error(), 1);
-    assert!(site.put(&list_key(2), Bytes::from_static(b"y")).await.is_err());
-    assert!(matches!(site.put(&list_key(3), Bytes::new()).await.unwrap_err().cause, Cause::Closed(_)));
-    assert!(!site.state().can_write());
-    assert_eq!(site.get(&list_key(1)).await.unwrap(), "x");
-}
-
-#[tokio::test]
-async fn storage_that_went_away_takes_the_site_down() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, disk, _) = faulty_site(&scratch.path().join("a"), 1).await;
-    disk.fail(DiskCall::CreateNew, Errno::STALE.raw_os_error(), 1);
-    site.put(&list_key(1), Bytes::new()).await.unwrap_err();
-    assert!(matches!(site.state(), SiteState::Down(why) if why.remedy() == Remedy::BringBack));
-}
-
 #[tokio::test]
 async fn a_sweep_takes_leftovers_of_yesterday() {
     let scratch = tempfile::tempdir().unwrap();
@@ -379,137 +308,4 @@ async fn a_probe_reports_and_leaves_nothing() {
     assert!(0 < report.free_bytes && report.free_bytes <= report.total_bytes);
     assert_eq!(fs::read_dir(path.join(".tmp")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "the marker and .tmp");
-}
-
-/// A small file system of its own, unmounted at the end. None if this user may not mount.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(path: &Path, options: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let done = mount(&["-t", "tmpfs", "-o", options, "tmpfs"], path);
-        if !done {
-            // Past the test harness, which swallows the words of tests that pass.
-            let _ = io::stderr().write_all(b"\nNOT RUN: a test that needs to mount a tmpfs\n");
-        }
-        done.then(|| Self(path.to_owned()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        std::process::Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
-    }
-}
-
-fn mount(arguments: &[&str], path: &Path) -> bool {
-    let run = std::process::Command::new("mount").args(arguments).arg(path).output();
-    run.is_ok_and(|output| output.status.success())
-}
-
-#[tokio::test]
-async fn a_full_site_keeps_what_it_has_and_takes_no_more() {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("a");
-    let Some(_mount) = Mount::new(&path, "size=1m") else { return };
-    let site = new_site(&path, 1).await;
-    let bytes = Bytes::from(vec![7; 300 * 1024]);
-    let mut error = None;
-    let mut written = Vec::new();
-    for number in 0..10 {
-        match site.put(&shard(number), bytes.clone()).await {
-            Ok(_) => written.push(number),
-            Err(full) => {
-                error = Some(full);
-                break;
-            }
-        }
-    }
-    let error = error.expect("ten objects of 300 KiB do not fit a mebibyte");
-    assert!(error.is_full() && !error.is_passing(), "{error:?}");
-    assert_eq!(fs::read_dir(path.join(".tmp")).unwrap().count(), 0, "no leftover takes the room");
-    assert!(matches!(site.state(), SiteState::Closed(why) if why.remedy() == Remedy::FreeSpace));
-    assert!(site.put(&list_key(1), Bytes::new()).await.unwrap_err().is_full());
-    assert_eq!(written, [0, 1, 2]);
-    for number in written {
-        assert_eq!(site.get(&shard(number)).await.unwrap(), bytes);
-    }
-}
-
-#[tokio::test]
-async fn a_read_only_site_is_read() {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("a");
-    let Some(_mount) = Mount::new(&path, "size=1m") else { return };
-    new_site(&path, 1).await.put(&list_key(1), Bytes::from_static(b"x")).await.unwrap();
-    assert!(mount(&["-o", "remount,ro"], &path));
-    let site = Site::open(&spec(&path), Expected::from(&marker(1)), Patience::default()).await.unwrap();
-    assert_eq!(site.get(&list_key(1)).await.unwrap(), "x");
-    let error = site.put(&list_key(2), Bytes::from_static(b"y")).await.unwrap_err();
-    assert!(error.is_permission(), "{error:?}");
-    assert!(matches!(site.state(), SiteState::Closed(why) if why.remedy() == Remedy::Permit));
-    assert!(site.probe().await.unwrap_err().is_permission());
-}
-
-#[tokio::test]
-async fn a_probe_sees_another_file_system_inside() {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("a");
-    let site = new_site(&path, 1).await;
-    let Some(_mount) = Mount::new(&path.join("shards"), "size=1m") else { return };
-    let report = site.probe().await.unwrap();
-    assert!(report.create_only && !report.durable_rename && !report.keeps_promises());
-    assert!(site.put(&shard(1), Bytes::new()).await.is_err(), "a rename cannot cross to it");
-}
-
-/// Another user's folder, seen by threads that are nobody.
-#[test]
-fn a_site_without_permission_says_so() {
-    use std::os::unix::fs::PermissionsExt;
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("a");
-    let runtime = |nobody: bool| {
-        let is_root = rustix::process::geteuid().is_root();
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .on_thread_start(move || {
-                if nobody && is_root {
-                    rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
-                }
-            })
-            .build()
-            .unwrap()
-    };
-    runtime(false).block_on(new_site(&path, 1));
-    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    mode(scratch.path(), 0o755);
-    mode(&path, 0);
-    let nobody = runtime(true);
-    let why = nobody.block_on(reason(&path));
-    assert_eq!(why.remedy(), Remedy::Permit, "{why:?}");
-
-    mode(&path, 0o555);
-    mode(&path.join(".tmp"), 0o555);
-    mode(&path.join("site"), 0o444);
-    nobody.block_on(async {
-        let site = Site::open(&spec(&path), Expected::from(&marker(1)), Patience::default()).await.unwrap();
-        let error = site.put(&list_key(1), Bytes::new()).await.unwrap_err();
-        assert!(error.is_permission() && !site.state().can_write(), "{error:?}");
-        assert_eq!(site.stat(&list_key(1)).await.unwrap(), None);
-    });
-    mode(&path, 0o755);
-}
-
-/// The chain of causes names the site, the object and the failure, each once.
-#[tokio::test]
-async fn errors_name_site_object_and_cause() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (site, disk, _) = faulty_site(&scratch.path().join("a"), 1).await;
-    disk.fail(DiskCall::Write, Errno::NOSPC.raw_os_error(), 1);
-    let error = site.put(&list_key(1), Bytes::from_static(b"x")).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("site `a` could not write {}", list_key(1)));
-    assert_eq!(error.cause.to_string(), "could not write its bytes");
-    let source = std::error::Error::source(&error.cause).unwrap();
-    assert!(source.to_string().starts_with("No space left"), "{source}");
 }

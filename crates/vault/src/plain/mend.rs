@@ -18,12 +18,17 @@ struct Done {
     failed: Option<SiteError>,
 }
 
-/// What mending would do.
-pub(super) fn plan(looked: &Looked, report: &mut PlainReport) {
+/// What mending would do; what it would not mend stays lacking.
+pub(super) fn plan(sites: &Sites, looked: &Looked, report: &mut PlainReport) {
     let has_good = !looked.good.is_empty() || matches!(looked.needed.truth, Truth::Bytes(_));
-    for state in looked.flaws.values().filter(|_| has_good) {
-        report.written += u64::from(matches!(state, CopyState::Missing | CopyState::Wrong));
-        report.removed += u64::from(matches!(state, CopyState::Wrong));
+    for (member, state) in &looked.flaws {
+        let is_open = sites.members().get(*member).is_some_and(|at| at.writable().is_some());
+        if has_good && is_open && matches!(state, CopyState::Missing | CopyState::Wrong) {
+            report.written += 1;
+            report.removed += u64::from(matches!(state, CopyState::Wrong));
+        } else {
+            report.whereabouts.note_lacking(looked.needed.key, *member);
+        }
     }
 }
 

@@ -177,12 +177,8 @@ impl Survey<'_> {
         match self.request.act {
             _ if looked.flaws.is_empty() => {}
             Act::Mend => mend(sites, &looked, report).await,
-            act => {
-                if act == Act::Plan {
-                    plan(&looked, report);
-                }
-                looked.flaws.keys().for_each(|member| report.whereabouts.note_lacking(key, *member));
-            }
+            Act::Plan => plan(sites, &looked, report),
+            Act::Look => looked.flaws.keys().for_each(|member| report.whereabouts.note_lacking(key, *member)),
         }
     }
 }

@@ -154,10 +154,11 @@ impl ChunkReader {
         if *asked <= RANGE_READS {
             return self.runtime.block_on(self.store.read_slot(&entry, &slot)).map(Bytes::from);
         }
-        let pack = self.runtime.block_on(self.store.read_pack(&entry))?;
+        // Before, and not after: while a pack is read, its shards are in memory beside it.
         if self.packs.len() == PACKS {
             self.packs.pop_front();
         }
+        let pack = self.runtime.block_on(self.store.read_pack(&entry))?;
         self.packs.push_back((stripe, pack.clone()));
         Ok(pack.get(range.clone()).map(|_| pack.slice(range)).unwrap_or_default())
     }

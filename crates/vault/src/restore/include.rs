@@ -21,11 +21,9 @@ impl Include {
         for pattern in patterns {
             let failed = |source| RestoreSnapshotError::Glob { glob: pattern.clone(), source };
             let stem = pattern.trim_start_matches("./").trim_matches('/');
-            let deep = if stem.contains('/') || pattern.starts_with(['/', '.']) {
-                stem.to_owned()
-            } else {
-                format!("**/{stem}")
-            };
+            // A dot alone begins a name, as in `.bashrc`.
+            let is_anchored = pattern.starts_with('/') || pattern.starts_with("./");
+            let deep = if stem.contains('/') || is_anchored { stem.to_owned() } else { format!("**/{stem}") };
             set.add(GlobBuilder::new(&deep).literal_separator(true).build().map_err(failed)?);
         }
         let failed = |source| RestoreSnapshotError::Glob { glob: patterns.join(" "), source };
@@ -56,6 +54,16 @@ mod tests {
     fn a_pattern_without_a_slash_is_a_name_at_any_depth() {
         assert!(names("*.txt", "a.txt") && names("*.txt", "deep/er/a.txt") && names("letters/", "old/letters"));
         assert!(!names("*.txt", "a.txt/b") && !names("er", "deep/er/a"));
+    }
+
+    /// `--include .bashrc` left `deep/.bashrc` out without a word: a dot was taken for the beginning of a path.
+    #[test]
+    fn a_name_that_begins_with_a_dot_is_a_name_at_any_depth() {
+        assert!(names(".bashrc", ".bashrc") && names(".bashrc", "deep/er/.bashrc"));
+        assert!(names(".*", ".ssh") && names(".*", "home/me/.profile") && !names(".*", "home/me"));
+        assert!(names(".ssh", "home/me/.ssh") && names(".ssh/", "home/me/.ssh") && names("..data", "deep/..data"));
+        assert!(names("./.ssh", ".ssh") && !names("./.ssh", "home/.ssh") && !names("/.ssh", "home/.ssh"));
+        assert!(names(".ssh/config", ".ssh/config") && !names(".ssh/config", "home/.ssh/config"));
     }
 
     #[test]

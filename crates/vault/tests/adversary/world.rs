@@ -157,7 +157,15 @@ impl World {
         fs::rename(self.path("vault"), self.path("vault of the old host")).unwrap();
         let sites = vec![self.spec(0)];
         let (folder, read_only) = (self.folder(), false);
-        let request = RecoverRequest { folder, sites, fingerprint: None, expect: None, read_only, host_stolen };
+        let request = RecoverRequest {
+            folder,
+            sites,
+            fingerprint: None,
+            expect: None,
+            prefer_expected: false,
+            read_only,
+            host_stolen,
+        };
         recover(request, &self.unlocked(), Settings::default()).await.unwrap();
         old
     }
