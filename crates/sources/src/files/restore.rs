@@ -134,7 +134,7 @@ impl RestoreTarget {
         Ok(Self { trail: Trail::new(base.clone()), base, settings })
     }
 
-    /// What stands at a path now, for [`decide`].
+    /// What stands at a path now, for [`decide()`].
     pub fn existing(&mut self, path: &RestorePath) -> Result<Option<Existing>, RestoreError> {
         let stat = if path.is_target() {
             fstat(&self.base)
