@@ -20,7 +20,7 @@ use blockhouse_types::limits::LIST_LEAF_MAX;
 use blockhouse_types::{ListHash, StripeId};
 
 pub use node::{Child, DEPTH_MAX, ListNode, nibble};
-pub use read::{ReadListError, WholeSubtrees, read_list, walk_list, walk_unseen};
+pub use read::{ReadListError, WholeSubtrees, read_list, walk_unseen};
 
 /// Why ids are no set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

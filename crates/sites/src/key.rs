@@ -19,7 +19,7 @@ use blockhouse_types::limits::{
 use blockhouse_types::{BagHash, BlockHash, ListHash, ShardIndex, SnapshotId, StripeId};
 
 /// The number of blocks that share a folder.
-const BLOCKS_PER_FOLDER: u64 = 1024;
+pub const BLOCKS_PER_FOLDER: u64 = 1024;
 
 /// One object at a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

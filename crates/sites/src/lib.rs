@@ -20,7 +20,7 @@ pub use backend::Backend;
 pub use domains::{DomainKind, Domains, SiteDomain};
 pub use error::{Cause, DownReason, Operation, Remedy, SiteDown, SiteError};
 pub use file_layer::{FileLayer, Put, Swept, WriteError};
-pub use key::{KeyError, ObjectKey, Prefix};
+pub use key::{BLOCKS_PER_FOLDER, KeyError, ObjectKey, Prefix};
 pub use marker::{Expected, Marker};
 pub use name::{NameError, SiteName};
 pub use patience::Patience;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use blockhouse_homes::{Embedded, HomeError, Store};
 use blockhouse_ledger::{BlockError, ReplayError};
-use blockhouse_sites::{ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
+use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use bytes::Bytes;
 use futures::future::join_all;
@@ -27,8 +27,6 @@ pub(crate) use read::{Chain, Committed, chains_of, continuations, first_differen
 
 use crate::vault::Vault;
 
-/// The blocks that share a folder at a site.
-const FOLDER: u64 = 1024;
 /// How many blocks are in memory while they are copied.
 const COPY_RUN: usize = 256;
 
@@ -99,7 +97,7 @@ fn hashes(store: &Store, height: u64) -> Vec<BlockHash> {
 /// The lowest height at which the site lacks the block of this chain; another block of that height does not count.
 async fn first_missing(site: &Site, ours: &[BlockHash]) -> Result<u64, SiteError> {
     let mut height = 0;
-    for run in ours.chunks(usize::try_from(FOLDER).unwrap_or(usize::MAX)) {
+    for run in ours.chunks(usize::try_from(BLOCKS_PER_FOLDER).unwrap_or(usize::MAX)) {
         let held = heights_near(site, height).await?;
         for wanted in run {
             if !held.get(&height).is_some_and(|hashes| hashes.contains(wanted)) {
@@ -154,7 +152,7 @@ pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
 /// What the site holds above the head of `home`, in order; empty if nothing is there.
 pub(crate) async fn ahead(site: &Site, home: &Embedded, height: u64) -> Result<Option<Chain>, BlocksError> {
     let above = |held: BTreeMap<u64, Vec<BlockHash>>| held.into_keys().any(|other| other > height);
-    if !above(heights_near(site, height).await?) && !above(heights_near(site, height + FOLDER).await?) {
+    if !above(heights_near(site, height).await?) && !above(heights_near(site, height + BLOCKS_PER_FOLDER).await?) {
         return Ok(None);
     }
     let chains = continuations(site, Chain::above(home.replay().await?)).await?;

@@ -1,9 +1,9 @@
 //! Stripe lists at the sites: read back, node by node, each from whichever site has a good copy.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use blockhouse_pipeline::stripe_list::{ListNode, ReadListError, WholeSubtrees, walk_list, walk_unseen};
+use blockhouse_pipeline::stripe_list::{ListNode, ReadListError, WholeSubtrees, walk_unseen};
 use blockhouse_sites::{FetchError, ObjectKey, Sites};
 use blockhouse_types::{ListHash, StripeId};
 use bytes::Bytes;
@@ -26,9 +26,9 @@ pub enum ListError {
         #[source]
         source: Box<ReadListError<FetchError>>,
     },
-    /// A task ended early.
-    #[error("the reading of a stripe list was stopped")]
-    Stopped(#[source] tokio::task::JoinError),
+    /// The visit ended before the list did.
+    #[error("the reading of stripe list {root} was stopped")]
+    Stopped { root: ListHash },
 }
 
 /// A node of a list, as it lies at the sites.
@@ -40,56 +40,6 @@ pub struct Node {
     pub length: u64,
 }
 
-/// A list that was read.
-#[derive(Debug, Default)]
-pub struct ReadList {
-    /// The stripes in it, ascending.
-    pub stripes: Vec<StripeId>,
-    /// Its nodes, children before their parents.
-    pub nodes: Vec<Node>,
-}
-
-/// Reads the lists of many snapshots. What a list shares with the one before it is not fetched again; the memory is that of
-/// two lists.
-#[derive(Debug)]
-pub struct ListReader {
-    sites: Arc<Sites>,
-    before: HashMap<ListHash, Bytes>,
-}
-
-impl ListReader {
-    /// Nothing read yet.
-    pub fn new(sites: &Arc<Sites>) -> Self {
-        Self { sites: Arc::clone(sites), before: HashMap::new() }
-    }
-
-    /// The list of that root.
-    pub async fn read(&mut self, root: ListHash) -> Result<ReadList, ListError> {
-        let (sites, runtime) = (Arc::clone(&self.sites), Handle::current());
-        let before = std::mem::take(&mut self.before);
-        let walk = move || {
-            let (mut now, mut list) = (HashMap::new(), ReadList::default());
-            let fetch = |hash: ListHash| {
-                let bytes = match before.get(&hash) {
-                    Some(bytes) => bytes.clone(),
-                    None => fetch_node(&sites, &runtime, hash)?,
-                };
-                now.insert(hash, bytes.clone());
-                Ok(bytes.to_vec())
-            };
-            let mut hashes = Vec::new();
-            let walked = walk_list(root, fetch, |hash| hashes.push(hash), |id| list.stripes.push(id));
-            // A walk meets parents before their children.
-            let node = |hash: ListHash| Node { hash, length: now.get(&hash).map_or(0, |bytes| bytes.len() as u64) };
-            list.nodes = hashes.into_iter().rev().map(node).collect();
-            (walked.map(|()| list), now)
-        };
-        let (walked, now) = tokio::task::spawn_blocking(walk).await.map_err(ListError::Stopped)?;
-        self.before = now;
-        walked.map_err(|source| ListError::Read { root, source: Box::new(source) })
-    }
-}
-
 fn fetch_node(sites: &Sites, runtime: &Handle, hash: ListHash) -> Result<Bytes, FetchError> {
     let key = ObjectKey::List(hash);
     Ok(runtime.block_on(sites.get_any(&key, |bytes| ListNode::hash(bytes) == hash))?.bytes)
@@ -97,7 +47,16 @@ fn fetch_node(sites: &Sites, runtime: &Handle, hash: ListHash) -> Result<Bytes, 
 
 /// The stripes in the list of that root, ascending.
 pub async fn read(sites: &Arc<Sites>, root: ListHash) -> Result<Vec<StripeId>, ListError> {
-    Ok(ListReader::new(sites).read(root).await?.stripes)
+    let (mut steps, mut stripes) = (visit(sites, vec![root]), Vec::new());
+    while let Some(step) = steps.recv().await {
+        match step {
+            Step::Leaf(_, ids) => stripes.extend(ids),
+            Step::Inner(..) => {}
+            Step::Read(_) => return Ok(stripes),
+            Step::Unread(_, error) => return Err(error),
+        }
+    }
+    Err(ListError::Stopped { root })
 }
 
 /// What the lists of several snapshots name together.
@@ -114,8 +73,12 @@ pub(crate) struct Union {
 /// Reads the lists of these snapshots. What lists share is read and kept once.
 pub(crate) async fn read_union(sites: &Arc<Sites>, snapshots: &[SnapshotRecord]) -> Union {
     let mut union = Union::default();
+    let mut awaited: BTreeSet<ListHash> = snapshots.iter().map(root_of).collect();
     let mut steps = visit(sites, snapshots.iter().map(root_of).collect());
     while let Some(step) = steps.recv().await {
+        if let Step::Read(root) | Step::Unread(root, _) = &step {
+            awaited.remove(root);
+        }
         match step {
             Step::Leaf(node, stripes) => {
                 union.stripes.extend(stripes);
@@ -126,6 +89,8 @@ pub(crate) async fn read_union(sites: &Arc<Sites>, snapshots: &[SnapshotRecord])
             Step::Unread(_, error) => union.unread.push(error),
         }
     }
+    // Of a list that did not come to its end nothing may be concluded.
+    union.unread.extend(awaited.into_iter().map(|root| ListError::Stopped { root }));
     union
 }
 

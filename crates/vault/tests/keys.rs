@@ -1,23 +1,26 @@
 //! Changes of recipients that were killed between any two of their steps: real sites, a real ledger, and what is left of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "support/requests.rs"]
+mod requests;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::{AgeIdentity, Recipient, RecipientSet, Role};
-use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::key_bag::SealedBag;
-use blockhouse_sites::{ObjectKey, SiteSpec};
-use blockhouse_vault::backup::{BackupError, BackupReport, BackupRequest, back_up};
+use blockhouse_sites::ObjectKey;
+use blockhouse_vault::backup::{BackupError, BackupReport, back_up};
 use blockhouse_vault::folder::VaultFolder;
-use blockhouse_vault::init::{InitRequest, init};
+use blockhouse_vault::init::init;
 use blockhouse_vault::keys::{self, Added, KeysError};
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::reader;
 use blockhouse_vault::recipients;
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{Settings, Vault};
+use requests::{to_back_up, to_init};
 
 /// The last step that was done before the kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,17 +42,8 @@ impl World {
         fs::create_dir(base.path().join("data")).unwrap();
         fs::write(base.path().join("data/file"), "content").unwrap();
         let world = Self { base };
-        let spec = |n: u8| SiteSpec::parse(world.path(&format!("s{n}")).to_str().unwrap(), Path::new("/")).unwrap();
-        let request = InitRequest {
-            folder: VaultFolder::new(world.path("vault")),
-            identity_out: world.path("identity"),
-            paper_out: None,
-            passphrase: None,
-            sites: (1..=3).map(spec).collect(),
-            code: None,
-            floor_seconds: 0,
-        };
-        init(request, Settings::default()).await.unwrap();
+        let sites = (1..=3).map(|n| world.path(&format!("s{n}")));
+        init(to_init(world.base.path(), sites), Settings::default()).await.unwrap();
         world
     }
 
@@ -66,16 +60,7 @@ impl World {
     }
 
     async fn back_up(&self) -> Result<BackupReport, BackupError> {
-        let request = BackupRequest {
-            paths: vec![self.path("data")],
-            source: None,
-            host: "here".to_owned(),
-            excludes: Vec::new(),
-            tags: Vec::new(),
-            level: 3,
-            dedup: DomainKind::Writer,
-            allow_live: false,
-        };
+        let request = to_back_up(self.path("data"));
         back_up(&self.open().await, &request, &Arc::new(Progress::new())).await
     }
 

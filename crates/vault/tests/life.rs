@@ -1,17 +1,19 @@
 //! The life of a vault, workflow by workflow, on real sites and a real ledger.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "support/requests.rs"]
+mod requests;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_sites::{SiteName, SiteSpec};
 use blockhouse_sources::files::{Overwrite, Ownership};
 use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
-use blockhouse_vault::init::{InitReport, InitRequest, init};
+use blockhouse_vault::init::{InitReport, init};
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::recording::Recording;
 use blockhouse_vault::recover::{RecoverRequest, recover};
@@ -21,6 +23,7 @@ use blockhouse_vault::select::{Narrow, SnapshotRef, all, one};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use blockhouse_vault::verify::{VerifyReport, VerifyRequest, verify};
+use requests::{site_at, to_back_up, to_init};
 
 struct World {
     base: tempfile::TempDir,
@@ -41,23 +44,16 @@ impl World {
         VaultFolder::new(self.path("vault"))
     }
 
+    fn sites(&self) -> impl Iterator<Item = PathBuf> {
+        (1..=6).map(|n| self.path(&format!("s{n}")))
+    }
+
     fn specs(&self) -> Vec<SiteSpec> {
-        (1..=6)
-            .map(|n| SiteSpec::parse(self.path(&format!("s{n}")).to_str().unwrap(), Path::new("/")).unwrap())
-            .collect()
+        self.sites().map(|path| site_at(&path)).collect()
     }
 
     async fn init(&self) -> InitReport {
-        let request = InitRequest {
-            folder: self.folder(),
-            identity_out: self.path("identity"),
-            paper_out: None,
-            passphrase: None,
-            sites: self.specs(),
-            code: None,
-            floor_seconds: 0,
-        };
-        init(request, Settings::default()).await.unwrap()
+        init(to_init(self.base.path(), self.sites()), Settings::default()).await.unwrap()
     }
 
     async fn open(&self) -> Vault {
@@ -69,16 +65,7 @@ impl World {
     }
 
     fn request(&self) -> BackupRequest {
-        BackupRequest {
-            paths: vec![self.path("data")],
-            source: None,
-            host: "here".to_owned(),
-            excludes: Vec::new(),
-            tags: vec!["k=v".to_owned()],
-            level: 3,
-            dedup: DomainKind::Writer,
-            allow_live: false,
-        }
+        BackupRequest { tags: vec!["k=v".to_owned()], ..to_back_up(self.path("data")) }
     }
 
     async fn back_up(&self) -> BackupReport {

@@ -1,17 +1,18 @@
 //! Plain objects at the sites: what verify sees of them, what repair makes of them, and that no promise exceeds their copies.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+#[path = "support/requests.rs"]
+mod requests;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockhouse_crypto::{AgeIdentity, Role};
-use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::snapshot::SnapshotObject;
-use blockhouse_sites::SiteSpec;
-use blockhouse_vault::backup::{BackupError, BackupReport, BackupRequest, back_up};
+use blockhouse_vault::backup::{BackupError, BackupReport, back_up};
 use blockhouse_vault::folder::VaultFolder;
-use blockhouse_vault::init::{InitRequest, init};
+use blockhouse_vault::init::init;
 use blockhouse_vault::plain::CopyState;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::repair::{RepairReport, RepairRequest, RepairVaultError, recreate_sites, repair};
@@ -19,6 +20,7 @@ use blockhouse_vault::select::{Narrow, all};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use blockhouse_vault::verify::{VerifyError, VerifyReport, VerifyRequest, verify};
+use requests::{to_back_up, to_init};
 
 /// The folders of plain objects that a vault with a reader has.
 const FOLDERS: [&str; 6] = ["lists", "snapshots", "wraps", "maps", "bags", "blocks"];
@@ -35,16 +37,7 @@ impl World {
         let world = Self { base };
         fs::create_dir(world.path("data")).unwrap();
         fs::write(world.path("data/file"), "a file\n".repeat(4000)).unwrap();
-        let spec = |n| SiteSpec::parse(world.site(n).to_str().unwrap(), Path::new("/")).unwrap();
-        let request = InitRequest {
-            folder: world.folder(),
-            identity_out: world.path("identity"),
-            paper_out: None,
-            passphrase: None,
-            sites: (1..=6).map(spec).collect(),
-            code: None,
-            floor_seconds: 0,
-        };
+        let request = to_init(world.base.path(), (1..=6).map(|n| world.site(n)));
         init(request, Settings::default()).await.unwrap();
         let owner = Unlocked::identity(world.path("identity"), None, None).unwrap();
         let reader = AgeIdentity::random(&mut rand::rng()).recipient(Role::Reader, "auditor").unwrap();
@@ -73,16 +66,7 @@ impl World {
     async fn back_up(&self, accept_risk: bool) -> Result<BackupReport, BackupError> {
         let settings = Settings { accept_risk, ..Settings::default() };
         let vault = Vault::open(self.folder(), settings).await.unwrap();
-        let request = BackupRequest {
-            paths: vec![self.path("data")],
-            source: None,
-            host: "here".to_owned(),
-            excludes: Vec::new(),
-            tags: Vec::new(),
-            level: 3,
-            dedup: DomainKind::Writer,
-            allow_live: false,
-        };
+        let request = to_back_up(self.path("data"));
         back_up(&vault, &request, &Arc::new(Progress::new())).await
     }
 

@@ -3,26 +3,25 @@
 
 use std::sync::LazyLock;
 
-use alloy_consensus::TxEnvelope;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{B256, Bytes, Log, TxKind};
-use alloy_sol_types::SolCall;
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
-use blockhouse_ledger::contracts::{Access, Vault};
-use blockhouse_ledger::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS};
 use blockhouse_ledger::proof::check_receipt;
 use blockhouse_ledger::{
-    Block, BlockObject, BlockPlace, Certificate, Event, Executed, Fork, Genesis, Receipt, ReceiptParts, Replay,
-    Request, block_hash, build, decode_block, decode_header, encode_block,
+    Block, BlockObject, BlockPlace, Certificate, Event, Executed, Genesis, Receipt, Replay, Request, block_hash, build,
+    decode_block, decode_header, encode_block,
 };
-use blockhouse_types::{RecipientSetHash, SnapshotId, VaultId};
+use blockhouse_types::SnapshotId;
 
+use crate::seeds::golden;
 use crate::{Target, Verdict};
 
-const CHAIN_ID: u64 = 0x1_2345_6789;
+/// How many blocks the golden ledger has.
+const BLOCKS: u64 = 5;
+/// The snapshot that its last block commits.
 const SNAPSHOT: B256 = B256::repeat_byte(0x51);
 
-/// A small ledger: contracts deployed, a writer enrolled, a snapshot committed.
+/// The golden ledger of version 1: contracts deployed, a writer enrolled, a session opened, a snapshot committed.
 struct World {
     genesis: Genesis,
     /// Where the contracts stand.
@@ -31,32 +30,19 @@ struct World {
     objects: Vec<BlockObject>,
     /// The block that holds the commit.
     commit: Executed,
-    /// How many transactions the owner made until the contracts stood.
-    owner_nonce: u64,
+    /// The receipt of that snapshot.
+    receipt: Receipt,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
+static WORLD: LazyLock<World> = LazyLock::new(World::golden);
 
-fn account(byte: u8) -> AccountSecret {
-    AccountSecret::try_new(&Secret::new([byte; 32])).unwrap()
+/// The owner, who has sent what block 1 holds.
+fn owner() -> AccountSecret {
+    AccountSecret::try_new(&Secret::new([1; 32])).unwrap()
 }
 
 fn ledger_key() -> LedgerKey {
     LedgerKey::from_seed(&Secret::new([9; 32]))
-}
-
-fn genesis() -> Genesis {
-    Genesis {
-        vault_id: VaultId::new([0xaa; 32]),
-        chain_id: CHAIN_ID,
-        owner: account(1).account(),
-        recovery: vec![account(2).account()],
-        ledger_key: ledger_key().public(),
-        time: 1_700_000_000,
-        gas_limit: DEFAULT_GAS_LIMIT,
-        forks: vec![(0, Fork::Shanghai)],
-        recipients: RecipientSetHash::new([0xbb; 32]),
-    }
 }
 
 /// The blocks of the small ledger.
@@ -65,85 +51,24 @@ pub(super) fn objects() -> &'static [BlockObject] {
 }
 
 /// The block, certified by the ledger key.
-fn certified(block: Block, genesis: Option<Genesis>) -> BlockObject {
-    let place = BlockPlace { chain_id: CHAIN_ID, height: block.header.number, hash: block_hash(&block.header) };
-    BlockObject { chain_id: CHAIN_ID, certificate: Certificate::solo(&ledger_key(), &place), block, genesis }
-}
-
-fn request(nonce: u64, to: TxKind, input: impl Into<Bytes>, gas: u64) -> Request {
-    Request { chain_id: CHAIN_ID, nonce, to, input: input.into(), gas }
-}
-
-/// Makes the next block and takes it.
-fn seal(replay: &mut Replay, objects: &mut Vec<BlockObject>, txs: Vec<TxEnvelope>) -> Executed {
-    let time = replay.head().timestamp + 60;
-    let built = build(replay.genesis(), replay.head(), replay.state(), txs, time).unwrap();
-    let object = certified(built.block.clone(), None);
-    replay.extend(&object).unwrap();
-    objects.push(object);
-    assert!(built.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status), "a transaction failed");
-    built
+fn certified(block: Block) -> BlockObject {
+    let chain_id = WORLD.genesis.chain_id;
+    let place = BlockPlace { chain_id, height: block.header.number, hash: block_hash(&block.header) };
+    BlockObject { chain_id, certificate: Certificate::solo(&ledger_key(), &place), block, genesis: None }
 }
 
 impl World {
-    fn new() -> Self {
-        let (genesis, owner, writer) = (genesis(), account(1), account(3));
-        let mut objects = vec![certified(genesis.block(), Some(genesis.clone()))];
-        let mut replay = Replay::begin(&objects[0]).unwrap();
-        let create = |(nonce, code)| request(nonce, TxKind::Create, code, DEPLOYMENT_GAS).sign(&owner);
-        let txs: Vec<_> = (0..).zip(genesis.deployments(86_400)).map(create).collect();
-        let owner_nonce = txs.len() as u64;
-        seal(&mut replay, &mut objects, txs);
-        let deployed = replay.clone();
-
-        let who = writer.account().to_bytes().into();
-        let enrol =
-            Access::enrolWriterCall { who, predecessor: [0; 20].into(), predecessorLastBlock: 0, hostStolen: false };
-        let access = TxKind::Call(genesis.access_address());
-        let txs = vec![request(owner_nonce, access, enrol.abi_encode(), 2_000_000).sign(&owner)];
-        seal(&mut replay, &mut objects, txs);
-
-        let vault = TxKind::Call(genesis.vault_address());
-        let open = Vault::openSessionCall { leaseSeconds: 3600 }.abi_encode();
-        let opened = seal(&mut replay, &mut objects, vec![request(0, vault, open, 2_000_000).sign(&writer)]);
-        let session = opened.receipts[0].logs()[0].topics()[1];
-        let commit = Vault::commitCall { c: commit(session) }.abi_encode();
-        let commit = seal(&mut replay, &mut objects, vec![request(1, vault, commit, 2_000_000).sign(&writer)]);
-        Self { genesis, deployed, objects, commit, owner_nonce }
-    }
-
-    fn receipt(&self) -> Receipt {
-        let certificate = &self.objects.last().unwrap().certificate;
-        let parts = ReceiptParts {
-            genesis: &self.genesis,
-            ledger_key: ledger_key().public(),
-            header: &self.commit.block.header,
-            receipts: &self.commit.receipts,
-            descendants: &[],
-            certificate,
-            snapshot: SnapshotId::new(SNAPSHOT.0),
-            file: None,
-        };
-        Receipt::from_parts(&parts).unwrap()
-    }
-}
-
-fn commit(session: B256) -> Vault::Commit {
-    Vault::Commit {
-        session,
-        source: B256::repeat_byte(0x52),
-        snapshot: SNAPSHOT,
-        objectHash: B256::repeat_byte(0x11),
-        listRoot: B256::repeat_byte(0x12),
-        storedBytes: 1 << 20,
-        recipients: B256::repeat_byte(0xbb),
-        tags: vec![B256::repeat_byte(0x13)],
-        parent: B256::ZERO,
-        d: 6,
-        w: 2,
-        wd: 2,
-        headHeight: 0,
-        headHash: B256::ZERO,
+    fn golden() -> Self {
+        let object = |height| BlockObject::decode(&golden("ledger", &format!("block-{height}.bin"))).unwrap();
+        let objects: Vec<BlockObject> = (0..BLOCKS).map(object).collect();
+        let (first, rest) = objects.split_first().unwrap();
+        let mut replay = Replay::begin(first).unwrap();
+        let mut extended = rest.iter().map(|object| (replay.extend(object).unwrap(), replay.clone()));
+        let (_, deployed) = extended.next().unwrap();
+        let (commit, _) = extended.last().unwrap();
+        let receipt = Receipt::parse(&golden("ledger", "receipt.json")).unwrap();
+        let genesis = first.genesis.clone().unwrap();
+        Self { genesis, deployed, objects, commit, receipt }
     }
 }
 
@@ -156,7 +81,7 @@ pub(super) const GENESIS: Target = Target {
     name: "genesis",
     decoders: &["ledger/genesis.rs::decode"],
     run: |bytes| Verdict::canonical(bytes, Genesis::decode(bytes), Genesis::encode),
-    seeds: || vec![genesis().encode()],
+    seeds: || vec![WORLD.genesis.encode()],
 };
 
 /// Who vouches for a block.
@@ -167,7 +92,8 @@ pub(super) const CERTIFICATE: Target = Target {
         let result = Certificate::decode(bytes);
         if let Ok(certificate) = &result {
             let head = WORLD.objects.last().unwrap();
-            let place = BlockPlace { chain_id: CHAIN_ID, height: head.block.header.number, hash: head.hash() };
+            let place =
+                BlockPlace { chain_id: WORLD.genesis.chain_id, height: head.block.header.number, hash: head.hash() };
             let valid = certificate.verify(&ledger_key().public(), &place).is_ok();
             assert!(!valid || *certificate == head.certificate, "another certificate vouches for the block");
         }
@@ -218,7 +144,7 @@ pub(super) const REPLAY: Target = Target {
     decoders: &["ledger/replay.rs::extend"],
     run: |bytes| {
         let Ok(block) = decode_block(bytes) else { return Verdict::Refused };
-        Verdict::of(WORLD.deployed.clone().extend(&certified(block, None)))
+        Verdict::of(WORLD.deployed.clone().extend(&certified(block)))
     },
     // The first block after the deployments is the one that fits.
     seeds: || blocks().drain(2..3).collect(),
@@ -229,12 +155,15 @@ pub(super) const PROGRAM: Target = Target {
     name: "program",
     decoders: &["ledger/execute.rs::build"],
     run: |bytes| {
-        let tx = request(WORLD.owner_nonce, TxKind::Create, bytes.to_vec(), 2_000_000).sign(&account(1));
+        let nonce = WORLD.objects[1].block.body.transactions.len() as u64;
+        let chain_id = WORLD.genesis.chain_id;
+        let input = Bytes::copy_from_slice(bytes);
+        let tx = Request { chain_id, nonce, to: TxKind::Create, input, gas: 2_000_000 }.sign(&owner());
         let mut replay = WORLD.deployed.clone();
         let time = replay.head().timestamp + 1;
         let built = build(&WORLD.genesis, replay.head(), replay.state(), vec![tx], time);
         if let Ok(built) = &built {
-            let imported = replay.extend(&certified(built.block.clone(), None));
+            let imported = replay.extend(&certified(built.block.clone()));
             assert!(imported.is_ok_and(|imported| imported == *built), "a block was built that does not import");
         }
         Verdict::of(built)
@@ -250,13 +179,13 @@ pub(super) const RECEIPT: Target = Target {
         let result = Receipt::parse(bytes);
         if let Ok(receipt) = &result {
             Verdict::of(receipt.check(None));
-            if let Ok(checked) = receipt.check(Some(WORLD.receipt().fingerprint())) {
+            if let Ok(checked) = receipt.check(Some(WORLD.receipt.fingerprint())) {
                 assert_eq!(checked.snapshot, SnapshotId::new(SNAPSHOT.0), "another snapshot was proved");
             }
         }
         Verdict::canonical(bytes, result, Receipt::to_bytes)
     },
-    seeds: || vec![WORLD.receipt().to_bytes()],
+    seeds: || vec![WORLD.receipt.to_bytes()],
 };
 
 /// A proof under a receipts root: one node, which is the whole trie of a block with one transaction.

@@ -78,34 +78,6 @@ impl Place {
     }
 }
 
-/// Visits the ids of a list in ascending order, and each node's hash before its ids. `fetch` gives a node's bytes.
-///
-/// What was visited before an error is true of the nodes seen so far; only a walk that ends well has seen the set.
-pub fn walk_list<E: std::error::Error + 'static>(
-    root: ListHash,
-    mut fetch: impl FnMut(ListHash) -> Result<Vec<u8>, E>,
-    mut visit_node: impl FnMut(ListHash),
-    mut visit: impl FnMut(StripeId),
-) -> Result<(), ReadListError<E>> {
-    // At most 15 nodes wait per level of at most 64.
-    let mut open = vec![Place { hash: root, count: None, prefix: Vec::new() }];
-    while let Some(place) = open.pop() {
-        let bytes = fetch(place.hash).map_err(|source| ReadListError::Fetch { hash: place.hash, source })?;
-        let node = place.node(&bytes)?;
-        visit_node(place.hash);
-        match node {
-            ListNode::Leaf { ids, .. } => {
-                if let Some(id) = ids.iter().find(|id| !place.holds(id)) {
-                    return Err(ReadListError::Prefix { hash: place.hash, id: *id });
-                }
-                ids.into_iter().for_each(&mut visit);
-            }
-            ListNode::Inner { children, .. } => open.extend(children.iter().rev().map(|child| place.below(child))),
-        }
-    }
-    Ok(())
-}
-
 /// Subtrees that were read whole, and where they may stand. L3: what was checked below a hash is true wherever it is met.
 #[derive(Debug, Default)]
 pub struct WholeSubtrees {
@@ -138,8 +110,10 @@ impl Subtree {
     }
 }
 
-/// Visits each node of a list that is not in a subtree that was read whole before, children before their parents, with its length
-/// in bytes. `fetch` gives a node's bytes.
+/// Visits each node of a list that is not in a subtree that was read whole before, children before their parents and in the order
+/// of their ids, with its length in bytes. `fetch` gives a node's bytes.
+///
+/// What was visited before an error is true of the nodes seen so far; only a walk that ends well has seen the set.
 pub fn walk_unseen<E: std::error::Error + 'static>(
     root: ListHash,
     whole: &mut WholeSubtrees,
@@ -186,7 +160,11 @@ pub fn read_list<E: std::error::Error + 'static>(
     root: ListHash,
     fetch: impl FnMut(ListHash) -> Result<Vec<u8>, E>,
 ) -> Result<Vec<StripeId>, ReadListError<E>> {
-    let mut ids = Vec::new();
-    walk_list(root, fetch, drop, |id| ids.push(id))?;
-    Ok(ids)
+    let mut found = Vec::new();
+    walk_unseen(root, &mut WholeSubtrees::default(), fetch, |_, _, node| {
+        if let ListNode::Leaf { ids, .. } = node {
+            found.extend(ids);
+        }
+    })?;
+    Ok(found)
 }

@@ -25,12 +25,11 @@ use blockhouse_homes::{BeforeSeal, Embedded, HomeError, LedgerKeys};
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::contracts::Access::handoverCall;
-use blockhouse_sites::{Listed, ObjectKey, Prefix, Site, SiteName, Sites};
+use blockhouse_sites::{BLOCKS_PER_FOLDER, Listed, ObjectKey, Prefix, Site, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use futures::future::join_all;
 use tokio::sync::OnceCell;
 
-use super::FOLDER;
 use crate::ledger::{Ledger, LedgerError, RecoveryChange, account};
 
 /// Why nothing may be sealed now.
@@ -310,6 +309,6 @@ impl Guard {
 async fn ask(site: &Site, height: u64) -> Option<Answer<'_>> {
     let handovers = site.list_all(Prefix::Handovers).await.ok()?;
     let mut blocks = site.list_all(Prefix::BlocksNear(height)).await.ok()?;
-    blocks.extend(site.list_all(Prefix::BlocksNear(height + FOLDER)).await.ok()?);
+    blocks.extend(site.list_all(Prefix::BlocksNear(height + BLOCKS_PER_FOLDER)).await.ok()?);
     Some(Answer { site, handovers, blocks })
 }

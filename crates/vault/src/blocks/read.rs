@@ -24,10 +24,10 @@ use blockhouse_ledger::{
     Authority, BlockObject, BlockPlace, Call, CallOutcome, Executed, Genesis, Replay, ReplayError, TrustRoot, call,
     compare,
 };
-use blockhouse_sites::{ObjectKey, Site};
+use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Site};
 use blockhouse_types::{BagHash, BlockHash, Fingerprint, SnapshotId};
 
-use super::{BlocksError, FOLDER, heights_near};
+use super::{BlocksError, heights_near};
 use crate::folder::Config;
 use crate::ledger::account;
 
@@ -210,8 +210,8 @@ pub(crate) async fn continuations(site: &Site, start: Chain) -> Result<Vec<Chain
     let (mut folder, mut held) = (None, BTreeMap::new());
     while !growing.is_empty() {
         height += 1;
-        if folder != Some(height / FOLDER) {
-            folder = Some(height / FOLDER);
+        if folder != Some(height / BLOCKS_PER_FOLDER) {
+            folder = Some(height / BLOCKS_PER_FOLDER);
             held = heights_near(site, height).await?;
         }
         let hashes = held.remove(&height).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use blockhouse_sites::{ObjectKey, Prefix, Sites};
+use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Prefix, Sites};
 use futures::stream::{self, StreamExt};
 
 use super::copies::{Looked, Shelf, look, read_all};
@@ -14,8 +14,6 @@ use crate::lists::Node;
 use crate::progress::Progress;
 use crate::vault::Vault;
 
-/// The blocks that share a folder at a site.
-const FOLDER: u64 = 1024;
 /// How many blocks of the host's ledger are in memory.
 const BLOCK_RUN: usize = 64;
 /// All of the data, in hundredths of a percent.
@@ -101,8 +99,8 @@ impl Survey<'_> {
         let committed = snapshots.iter().map(|record| record.block).max().unwrap_or(0);
         let handed_over = standing.keys.handovers().last().map_or(0, |handover| handover.height);
         let due = committed.max(handed_over);
-        for folder in (0..=standing.height).step_by(usize::try_from(FOLDER).unwrap_or(usize::MAX)) {
-            let end = (folder + FOLDER).min(standing.height + 1);
+        for folder in (0..=standing.height).step_by(usize::try_from(BLOCKS_PER_FOLDER).unwrap_or(usize::MAX)) {
+            let end = (folder + BLOCKS_PER_FOLDER).min(standing.height + 1);
             let keys: HashSet<ObjectKey> = needed::block_keys(self.vault, folder..end).await?.into_iter().collect();
             let mut held = Shelf::list(self.vault.sites(), Prefix::BlocksNear(folder), |key| keys.contains(key)).await;
             self.note_unlisted(&mut held);

@@ -3,4 +3,6 @@
 
 mod nonces;
 mod poison;
+#[path = "../support/requests.rs"]
+mod requests;
 mod world;

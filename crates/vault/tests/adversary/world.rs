@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::hash::keyed_stream;
 use blockhouse_crypto::{AccountSecret, Secret};
-use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::stripe::ShardFile;
-use blockhouse_sites::SiteSpec;
 use blockhouse_sources::files::{Overwrite, Ownership};
 use blockhouse_types::{ListHash, StripeId};
 use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
-use blockhouse_vault::init::{InitRequest, init};
+use blockhouse_vault::init::init;
 use blockhouse_vault::lists;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::recover::{RecoverRequest, recover};
@@ -22,6 +20,8 @@ use blockhouse_vault::restore::{RestoreReport, RestoreRequest, RestoreSnapshotEr
 use blockhouse_vault::select::{Narrow, SnapshotRef, one};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
+
+use crate::requests::{site_at, to_back_up, to_init};
 
 const SITES: usize = 6;
 
@@ -41,15 +41,7 @@ impl World {
     pub(crate) async fn with_snapshot() -> Self {
         let world = Self { base: tempfile::tempdir().unwrap() };
         fs::create_dir(world.path("data")).unwrap();
-        let request = InitRequest {
-            folder: world.folder(),
-            identity_out: world.path("identity"),
-            paper_out: None,
-            passphrase: None,
-            sites: (0..SITES).map(|number| world.spec(number)).collect(),
-            code: None,
-            floor_seconds: 0,
-        };
+        let request = to_init(world.base.path(), (0..SITES).map(|number| world.site(number)));
         init(request, Settings::default()).await.unwrap();
         world.write("first", &noise(1, 200_000));
         world.back_up().await;
@@ -62,10 +54,6 @@ impl World {
 
     pub(crate) fn site(&self, number: usize) -> PathBuf {
         self.path(&format!("site-{number}"))
-    }
-
-    fn spec(&self, number: usize) -> SiteSpec {
-        SiteSpec::parse(self.site(number).to_str().unwrap(), Path::new("/")).unwrap()
     }
 
     fn folder(&self) -> VaultFolder {
@@ -90,16 +78,7 @@ impl World {
     }
 
     pub(crate) async fn back_up_at(&self, level: i32) -> BackupReport {
-        let request = BackupRequest {
-            paths: vec![self.path("data")],
-            source: None,
-            host: "here".to_owned(),
-            excludes: Vec::new(),
-            tags: Vec::new(),
-            level,
-            dedup: DomainKind::Writer,
-            allow_live: false,
-        };
+        let request = BackupRequest { level, ..to_back_up(self.path("data")) };
         back_up(&self.open().await, &request, &Arc::new(Progress::new())).await.unwrap()
     }
 
@@ -155,7 +134,7 @@ impl World {
     pub(crate) async fn recover(&self, host_stolen: bool) -> AccountSecret {
         let old = self.open().await.secrets().unwrap().writer.clone();
         fs::rename(self.path("vault"), self.path("vault of the old host")).unwrap();
-        let sites = vec![self.spec(0)];
+        let sites = vec![site_at(&self.site(0))];
         let (folder, read_only) = (self.folder(), false);
         let request = RecoverRequest {
             folder,

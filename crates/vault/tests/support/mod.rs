@@ -1,6 +1,8 @@
 //! A vault over three sites, a thief of its host, and what either may leave at the sites.
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
+mod requests;
+
 use std::collections::BTreeSet;
 use std::fs::{self, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,7 +19,6 @@ use blockhouse_homes::{Embedded, Options};
 use blockhouse_ledger::contracts::{Access, Vault as VaultContract};
 use blockhouse_ledger::state::StateView as _;
 use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, Request};
-use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{ObjectKey, SiteSpec};
 use blockhouse_types::SnapshotId;
@@ -30,6 +31,7 @@ use blockhouse_vault::recover::{RecoverError, RecoverReport, RecoverRequest, rec
 use blockhouse_vault::select::{Narrow, SnapshotRef, one};
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{Settings, Vault};
+use requests::{site_at, to_back_up, to_init};
 
 const SITES: [&str; 3] = ["s1", "s2", "s3"];
 
@@ -55,15 +57,8 @@ impl World {
     }
 
     pub fn init_request(&self) -> InitRequest {
-        InitRequest {
-            folder: self.folder("vault"),
-            identity_out: self.path("identity"),
-            paper_out: Some(self.path("paper")),
-            passphrase: None,
-            sites: self.specs(),
-            code: None,
-            floor_seconds: 0,
-        }
+        let sites = SITES.map(|name| self.path("sites").join(name));
+        InitRequest { paper_out: Some(self.path("paper")), ..to_init(self.base.path(), sites) }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -79,8 +74,7 @@ impl World {
     }
 
     pub fn specs_in(&self, folder: &str) -> Vec<SiteSpec> {
-        let path = |name: &str| self.path(folder).join(name);
-        SITES.iter().map(|name| SiteSpec::parse(path(name).to_str().unwrap(), Path::new("/")).unwrap()).collect()
+        SITES.iter().map(|name| site_at(&self.path(folder).join(name))).collect()
     }
 
     pub async fn open(&self) -> Vault {
@@ -128,16 +122,7 @@ impl World {
 
     /// Backs up on a vault that is open.
     pub async fn back_up_open(&self, vault: &Vault, tags: Vec<String>) -> Result<BackupReport, BackupError> {
-        let request = BackupRequest {
-            paths: vec![self.path("data")],
-            source: None,
-            host: "here".to_owned(),
-            excludes: Vec::new(),
-            tags,
-            level: 3,
-            dedup: DomainKind::Writer,
-            allow_live: false,
-        };
+        let request = BackupRequest { tags, ..to_back_up(self.path("data")) };
         back_up(vault, &request, &Arc::new(Progress::new())).await
     }
 

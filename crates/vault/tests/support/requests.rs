@@ -1,0 +1,41 @@
+//! What the tests of workflows ask for where nothing special matters; each says what it wants otherwise.
+
+use std::path::{Path, PathBuf};
+
+use blockhouse_pipeline::domain::DomainKind;
+use blockhouse_sites::SiteSpec;
+use blockhouse_vault::backup::BackupRequest;
+use blockhouse_vault::folder::VaultFolder;
+use blockhouse_vault::init::InitRequest;
+
+/// A vault in `vault` and its identity in `identity` below `base`, over these sites.
+pub(crate) fn to_init(base: &Path, sites: impl IntoIterator<Item = PathBuf>) -> InitRequest {
+    InitRequest {
+        folder: VaultFolder::new(base.join("vault")),
+        identity_out: base.join("identity"),
+        paper_out: None,
+        passphrase: None,
+        sites: sites.into_iter().map(|path| site_at(&path)).collect(),
+        code: None,
+        floor_seconds: 0,
+    }
+}
+
+/// The site in that folder.
+pub(crate) fn site_at(path: &Path) -> SiteSpec {
+    SiteSpec::parse(path.to_str().unwrap(), Path::new("/")).unwrap()
+}
+
+/// A backup of that folder.
+pub(crate) fn to_back_up(path: PathBuf) -> BackupRequest {
+    BackupRequest {
+        paths: vec![path],
+        source: None,
+        host: "here".to_owned(),
+        excludes: Vec::new(),
+        tags: Vec::new(),
+        level: 3,
+        dedup: DomainKind::Writer,
+        allow_live: false,
+    }
+}
