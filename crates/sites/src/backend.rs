@@ -1,6 +1,7 @@
 //! How a site is reached: an `opendal` operator to read and list, a layer of ours to write.
 //!
-//! Another kind of site is another operator with other promises for writes; today there is one kind, a folder.
+//! - **Owns** the closed list of write sides: the durable layer of a folder, or that of a remote service.
+//! - **Does not** know deadlines, retries or the marker: `site` does.
 
 use std::io;
 use std::path::Path;
@@ -9,14 +10,26 @@ use std::sync::Arc;
 use opendal::{Operator, services::Fs};
 
 use crate::disk::{Disk, RealDisk};
+use crate::error::Cause;
 use crate::file_layer::FileLayer;
+use crate::remote::RemoteLayer;
+use crate::url::SiteSpec;
 
 /// The two sides of a site's storage.
 #[derive(Debug, Clone)]
 pub struct Backend {
     pub(crate) operator: Operator,
-    pub(crate) layer: Arc<FileLayer>,
+    pub(crate) writer: Writer,
     pub(crate) device: Option<u64>,
+}
+
+/// The side that writes.
+#[derive(Debug, Clone)]
+pub(crate) enum Writer {
+    /// A folder: blocking calls, every step synced.
+    File(Arc<FileLayer>),
+    /// A service: its answer is its word.
+    Remote(Arc<RemoteLayer>),
 }
 
 impl Backend {
@@ -34,7 +47,22 @@ impl Backend {
             io::Error::new(io::ErrorKind::InvalidFilename, "the path of a site's folder has to be UTF-8")
         })?;
         let operator = Operator::new(Fs::default().root(path)).map_err(io::Error::other)?;
-        Ok(Self { operator, layer: Arc::new(FileLayer::new(disk)), device })
+        Ok(Self { operator, writer: Writer::File(Arc::new(FileLayer::new(disk))), device })
+    }
+
+    /// A remote service. Nothing is asked of it yet.
+    pub(crate) fn remote(spec: &SiteSpec) -> Result<Self, Cause> {
+        let layer = RemoteLayer::open(spec)?;
+        let device = spec.url.remote_device();
+        Ok(Self { operator: layer.operator().clone(), writer: Writer::Remote(Arc::new(layer)), device })
+    }
+
+    /// True if a listing below a prefix costs no more than the objects listed, however many folders they are in.
+    pub(crate) fn lists_deep(&self) -> bool {
+        match &self.writer {
+            Writer::File(_) => false,
+            Writer::Remote(layer) => layer.lists_deep(),
+        }
     }
 
     /// The same with a changed operator, to put a layer on top.

@@ -6,7 +6,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use rustix::io::Errno;
 use crate::disk::DiskCall;
 use crate::file_layer::WriteError;
 use crate::name::SiteName;
+use crate::trouble::{ServiceFailure, Trouble};
 
 /// What was asked of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,20 +96,24 @@ pub enum Cause {
     },
     #[error("could not read from the file system")]
     Read(#[source] io::Error),
-    #[error("the storage service refused")]
-    Storage(#[source] opendal::Error),
+    #[error(transparent)]
+    Service(#[from] ServiceFailure),
 }
 
 /// Why a site is down, or takes no writes, for the rest of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownReason {
-    #[error("its folder {} is missing", path.display())]
-    Absent { path: PathBuf },
-    #[error("{} is not a folder", path.display())]
-    NotAFolder { path: PathBuf },
-    #[error("{} holds no marker of a site", path.display())]
-    NoMarker { path: PathBuf },
+    #[error("its folder {place} is missing")]
+    Absent { place: String },
+    #[error("{place} is not a folder")]
+    NotAFolder { place: String },
+    #[error("{place} holds no marker of a site")]
+    NoMarker { place: String },
+    #[error(
+        "this build of blockhouse knows no `{feature}:` sites: take one that was built with the feature `{feature}`"
+    )]
+    NotBuilt { feature: &'static str },
     #[error("its marker belongs to vault {found}, not to {expected}")]
     OtherVault { found: VaultId, expected: VaultId },
     #[error("its marker is that of site {found} (`{name}`), not {expected}")]
@@ -124,6 +128,13 @@ pub enum DownReason {
         object: String,
         #[source]
         source: io::Error,
+    },
+    #[error("it could not {operation} {object}")]
+    Service {
+        operation: Operation,
+        object: String,
+        #[source]
+        source: ServiceFailure,
     },
 }
 
@@ -140,6 +151,20 @@ pub enum Remedy {
     Permit,
     /// The storage itself fails or is too slow: look at it.
     Examine,
+    /// Give the right credentials, by the environment or a file.
+    GiveCredentials,
+    /// Make the bucket, or correct its name.
+    MakeBucket,
+    /// Name the right region in its URL.
+    NameRegion,
+    /// Let this host trust its certificate or host key, if it is the right one.
+    Trust,
+    /// Start the server, or correct the address.
+    Reach,
+    /// Set the clock of this host.
+    SetClock,
+    /// Take a build that has the feature.
+    Rebuild,
 }
 
 impl DownReason {
@@ -156,6 +181,8 @@ impl DownReason {
             Self::Failed { source, .. } if is_permission(source) => Remedy::Permit,
             Self::Failed { source, .. } if is_gone(source) => Remedy::BringBack,
             Self::Failed { .. } | Self::Deadline { .. } => Remedy::Examine,
+            Self::NotBuilt { .. } => Remedy::Rebuild,
+            Self::Service { source, .. } => source.trouble.remedy(),
         }
     }
 }
@@ -182,13 +209,13 @@ impl SiteError {
 
     /// The site has no room.
     pub fn is_full(&self) -> bool {
-        self.cause.io_error().is_some_and(is_full)
+        self.cause.io_error().is_some_and(is_full) || self.cause.trouble() == Some(&Trouble::Full)
     }
 
     /// This user may not do it, or the site can only be read.
     pub fn is_permission(&self) -> bool {
         self.cause.io_error().is_some_and(is_permission)
-            || matches!(&self.cause, Cause::Storage(error) if error.kind() == opendal::ErrorKind::PermissionDenied)
+            || matches!(self.cause.trouble(), Some(Trouble::Forbidden | Trouble::Credentials))
     }
 
     /// The same call may succeed a moment later.
@@ -203,6 +230,18 @@ impl SiteError {
 }
 
 impl Cause {
+    /// What a service refuses for.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Service(failure) => Some(&failure.trouble),
+            Self::Closed(reason) | Self::Down(reason) => match reason.as_ref() {
+                DownReason::Service { source, .. } => Some(&source.trouble),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn io_error(&self) -> Option<&io::Error> {
         match self {
             Self::Disk { source, .. } | Self::Read(source) => Some(source),
@@ -219,7 +258,7 @@ impl Cause {
             // Somebody removed the temporary file or a folder under our hands; both are made afresh.
             Self::Disk { source, .. } if is(source, Errno::NOENT) => true,
             Self::Disk { source, .. } | Self::Read(source) => is_passing(source),
-            Self::Storage(error) => error.is_temporary(),
+            Self::Service(failure) => failure.is_passing,
             _ => false,
         }
     }
@@ -228,6 +267,7 @@ impl Cause {
     pub(crate) fn is_gone(&self) -> bool {
         match self {
             Self::Disk { source, .. } | Self::Read(source) => is_gone(source),
+            Self::Service(failure) => failure.trouble.is_of_the_site(),
             _ => false,
         }
     }
@@ -235,7 +275,11 @@ impl Cause {
     /// The failure concerns writing in general, not this name alone.
     pub(crate) fn closes_for_writing(&self) -> bool {
         let of_this_name = [Errno::NOTDIR, Errno::LOOP, Errno::ISDIR, Errno::MLINK];
-        matches!(self, Self::Disk { source, .. } if !of_this_name.iter().any(|errno| is(source, *errno)))
+        match self {
+            Self::Disk { source, .. } => !of_this_name.iter().any(|errno| is(source, *errno)),
+            Self::Service(_) => true,
+            _ => false,
+        }
     }
 
     /// The same failure as a reason that outlives this error.
@@ -243,6 +287,7 @@ impl Cause {
         let object = object.to_owned();
         match self {
             Self::Deadline { allowed } => DownReason::Deadline { operation, object, allowed: *allowed },
+            Self::Service(failure) => DownReason::Service { operation, object, source: failure.clone() },
             _ => DownReason::Failed { operation, object, source: self.as_io_error() },
         }
     }
@@ -251,7 +296,6 @@ impl Cause {
         match (self, self.io_error().map(|error| (error.raw_os_error(), error))) {
             (_, Some((Some(code), _))) => io::Error::from_raw_os_error(code),
             (_, Some((None, error))) => io::Error::new(error.kind(), error.to_string()),
-            (Self::Storage(error), None) => io::Error::other(error.message().to_owned()),
             (other, None) => io::Error::other(other.to_string()),
         }
     }
@@ -275,21 +319,18 @@ impl From<opendal::Error> for Cause {
             // A file where a folder should be: nothing can be below it.
             Some(source) if is(&source, Errno::NOTDIR) => Self::NotFound,
             Some(source) => Self::Read(source),
-            None => Self::Storage(error),
+            None => Self::Service(ServiceFailure::of_storage(&error)),
         }
     }
 }
 
 /// The error of the file system behind one of `opendal`, whose own kinds call nearly all of them temporary.
+///
+/// Deeper down it is one of a connection, about which `trouble` knows more.
 fn operating_system_error(error: &opendal::Error) -> Option<io::Error> {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(io::Error::from_raw_os_error(code));
-        }
-        cause = error.source();
-    }
-    None
+    let source = error.source()?;
+    let code = source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)?;
+    Some(io::Error::from_raw_os_error(code))
 }
 
 pub(crate) fn is(error: &io::Error, errno: Errno) -> bool {

@@ -1,4 +1,4 @@
-//! Storage sites: the durable local layer, probe, deadlines and the layout of objects.
+//! Storage sites: the durable local layer, remote services, probe, deadlines and the layout of objects.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod backend;
@@ -7,11 +7,14 @@ mod domains;
 mod error;
 mod file_layer;
 mod key;
+mod limits;
 mod marker;
 mod name;
 mod patience;
+mod remote;
 mod site;
 mod sites;
+mod trouble;
 #[doc(hidden)]
 pub mod twin;
 mod url;
@@ -21,9 +24,11 @@ pub use domains::{DomainKind, Domains, SiteDomain};
 pub use error::{Cause, DownReason, Operation, Remedy, SiteDown, SiteError};
 pub use file_layer::{FileLayer, Put, Swept, WriteError};
 pub use key::{BLOCKS_PER_FOLDER, KeyError, ObjectKey, Prefix};
+pub use limits::{Rate, RateError, SiteLimits, limit_process};
 pub use marker::{Expected, Marker};
 pub use name::{NameError, SiteName};
 pub use patience::Patience;
 pub use site::{CreateError, Listed, Listing, ProbeReport, SITE_CONCURRENCY, Site, SiteState};
 pub use sites::{Enrolled, FetchError, Fetched, Member, NotDurable, Outcome, Refusal, Sites};
-pub use url::{Labels, SiteSpec, SiteUrl, SpecError, UrlError};
+pub use trouble::{ServiceFailure, Trouble};
+pub use url::{Labels, S3Place, SftpPlace, SiteSpec, SiteUrl, SpecError, UrlError, WebdavPlace};

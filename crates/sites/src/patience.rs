@@ -20,6 +20,9 @@ pub struct Patience {
     pub back_off: Duration,
 }
 
+/// Calls that may have to share a slow line.
+const CALLS_ON_A_LINE: u32 = 32;
+
 impl Default for Patience {
     /// The page's numbers. A disk that has to spin up answers in 15 s, 1 MiB/s is a bad line; three retries with
     /// pauses of 0.1, 0.4 and 1.6 s get over what passes at all.
@@ -38,6 +41,13 @@ impl Patience {
     pub fn deadline(&self, bytes: u64) -> Duration {
         let mebibytes = u32::try_from(bytes.div_ceil(MIB as u64)).unwrap_or(u32::MAX);
         self.base.saturating_add(self.per_mib.saturating_mul(mebibytes))
+    }
+
+    /// The same for a site that shares its line with all others: up to eight calls at each of a few sites go over one
+    /// uplink, so a call that is as slow as a thirtieth of it is not a call that hangs.
+    pub(crate) fn over_a_shared_line(mut self) -> Self {
+        self.per_mib = self.per_mib.saturating_mul(CALLS_ON_A_LINE);
+        self
     }
 
     /// The pause before a retry, counted from 0.

@@ -19,11 +19,12 @@ mod probe;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use blockhouse_types::{SiteId, VaultId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
 use opendal::{EntryMode, ErrorKind, Operator};
 use rustix::io::Errno;
 
@@ -32,7 +33,7 @@ pub use line::SiteState;
 pub use listing::{Listed, Listing};
 pub use probe::ProbeReport;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Writer};
 use crate::domains::SiteDomain;
 use crate::error::{Cause, DownReason, Operation, SiteDown, SiteError, is};
 use crate::file_layer::{FileLayer, Put, Swept, TEMPORARY_FOLDER, WriteError};
@@ -47,6 +48,12 @@ use line::{Line, Work};
 /// more only fill the pool of blocking threads when a site hangs.
 pub const SITE_CONCURRENCY: usize = 8;
 
+/// How long the marker of a remote site that was seen counts as seen.
+///
+/// A bucket's prefix is not unmounted, so a second look at it finds what the first one found; a folder of a server may
+/// be, and then its folders are missing too, and before one is made the marker is looked for again (`remote`).
+const MARKER_SEEN: Duration = Duration::from_secs(20);
+
 /// A site that is open. Copies are handles of the same site.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -59,12 +66,14 @@ struct Inner {
     marker: Marker,
     backend: Backend,
     line: Line,
+    /// When the marker of a remote site was last seen.
+    seen: Mutex<Option<Instant>>,
 }
 
 impl Site {
     /// Opens the site if its folder holds the expected marker.
     pub async fn open(spec: &SiteSpec, expected: Expected, patience: Patience) -> Result<Self, SiteDown> {
-        let line = Line::new(spec.name.clone(), patience);
+        let line = Line::new(spec, patience);
         let backend = open_backend(spec, &line).await.map_err(|reason| line.down_with(reason))?;
         Self::open_on(backend, spec, expected, patience).await
     }
@@ -76,10 +85,11 @@ impl Site {
         expected: Expected,
         patience: Patience,
     ) -> Result<Self, SiteDown> {
-        let line = Line::new(spec.name.clone(), patience);
+        let line = Line::new(spec, patience);
         let marker = read_marker(&backend, &line, spec).await.map_err(|reason| line.down_with(reason))?;
         expected.check(&marker).map_err(|reason| line.down_with(Arc::new(reason)))?;
-        Ok(Self { inner: Arc::new(Inner { spec: spec.clone(), marker, backend, line }) })
+        let seen = Mutex::new(Some(Instant::now()));
+        Ok(Self { inner: Arc::new(Inner { spec: spec.clone(), marker, backend, line, seen }) })
     }
 
     /// Its id.
@@ -112,7 +122,7 @@ impl Site {
         &self.inner.spec.labels
     }
 
-    /// The device of its folder.
+    /// The device of its folder, or the number that remote sites of one host have in common.
     pub fn device(&self) -> Option<u64> {
         self.inner.backend.device
     }
@@ -136,16 +146,38 @@ impl Site {
         if length > limit {
             return Err(self.inner.line.error(work, Cause::TooLong { length, limit }));
         }
-        self.change(work, move |layer, path| layer.put(path, &bytes)).await
+        match self.writer() {
+            Writer::File(layer) => self.change(work, layer, move |layer, path| layer.put(path, &bytes)).await,
+            Writer::Remote(layer) => self.change_remote(work, || layer.put(&path, &bytes)).await,
+        }
     }
 
     /// Reads a whole object.
     pub async fn get(&self, key: &ObjectKey) -> Result<Bytes, SiteError> {
+        if matches!(self.writer(), Writer::Remote(_)) {
+            return self.get_at_once(key).await;
+        }
         if let Some(length) = self.length(Operation::Get, key).await? {
             return self.get_range(key, 0..length).await;
         }
         let work = Work { operation: Operation::Get, object: &key.path(), bytes: 0 };
         Err(self.inner.line.error(work, Cause::NotFound))
+    }
+
+    /// The same in one round trip: what is no object ends at the limit of its kind, or before.
+    async fn get_at_once(&self, key: &ObjectKey) -> Result<Bytes, SiteError> {
+        let path = key.path();
+        let work = Work { operation: Operation::Get, object: &path, bytes: 0 };
+        // The deadline is that of the longest object: how long this one is, is not known before.
+        let read =
+            self.inner.line.run_for(work, key.max_len(), |_turn| read_whole(self.operator(), &path, key.max_len()));
+        let read = read.await;
+        match &read {
+            Ok(bytes) => self.inner.line.charge_read(bytes.len() as u64),
+            Err(error) if error.is_not_found() => self.confirm_marker(work).await?,
+            Err(_) => {}
+        }
+        read
     }
 
     /// Reads a part of an object, all of it or nothing.
@@ -182,20 +214,38 @@ impl Site {
     pub async fn delete(&self, key: &ObjectKey) -> Result<bool, SiteError> {
         let path = key.path();
         let work = Work { operation: Operation::Delete, object: &path, bytes: 0 };
-        self.change(work, FileLayer::delete).await
+        match self.writer() {
+            Writer::File(layer) => self.change(work, layer, FileLayer::delete).await,
+            Writer::Remote(layer) => self.change_remote(work, async || layer.delete(&path).await.map(Some)).await,
+        }
     }
 
     /// Makes an object durable that another run may have left behind before it synced it; false if it is not there.
     pub async fn settle(&self, key: &ObjectKey) -> Result<bool, SiteError> {
         let path = key.path();
         let work = Work { operation: Operation::Put, object: &path, bytes: 0 };
-        self.change(work, FileLayer::settle).await
+        match self.writer() {
+            Writer::File(layer) => self.change(work, layer, FileLayer::settle).await,
+            Writer::Remote(layer) => self.change_remote(work, async || layer.settle(&path).await.map(Some)).await,
+        }
     }
 
     /// Removes temporary files that were last written to `age` or longer before `now`.
     pub async fn sweep(&self, now: SystemTime, age: Duration) -> Result<Swept, SiteError> {
         let work = Work { operation: Operation::Sweep, object: TEMPORARY_FOLDER, bytes: 0 };
-        self.change(work, move |layer, _| layer.sweep(now, age)).await
+        match self.writer() {
+            Writer::File(layer) => self.change(work, layer, move |layer, _| layer.sweep(now, age)).await,
+            Writer::Remote(layer) => self.change_remote(work, async || layer.sweep(now, age).await.map(Some)).await,
+        }
+    }
+
+    /// True if listing all of a prefix takes no more calls than listing its folders one by one takes.
+    pub fn lists_deep(&self) -> bool {
+        self.inner.backend.lists_deep()
+    }
+
+    fn writer(&self) -> &Writer {
+        &self.inner.backend.writer
     }
 
     fn operator(&self) -> &Operator {
@@ -216,13 +266,14 @@ impl Site {
     async fn change<T: Send + 'static>(
         &self,
         work: Work<'_>,
+        layer: &Arc<FileLayer>,
         write: impl Fn(&FileLayer, &str) -> Result<T, WriteError> + Clone + Send + 'static,
     ) -> Result<T, SiteError> {
         let changed = self
             .inner
             .line
             .run(work, |turn| {
-                let (layer, write, path) = (self.inner.backend.layer.clone(), write.clone(), work.object.to_owned());
+                let (layer, write, path) = (layer.clone(), write.clone(), work.object.to_owned());
                 // The turn goes along: a thread that hangs keeps its place at the site.
                 blocking(move || {
                     let _turn = turn;
@@ -236,29 +287,57 @@ impl Site {
         changed.ok_or_else(|| self.lost_marker(work))
     }
 
+    /// Runs a write at a service, once the marker is seen; none of it means that the site is another one.
+    async fn change_remote<T, F>(&self, work: Work<'_>, write: impl Fn() -> F) -> Result<T, SiteError>
+    where
+        F: Future<Output = Result<Option<T>, Cause>>,
+    {
+        self.confirm_marker(work).await?;
+        let changed = self.inner.line.run(work, |_turn| write()).await?;
+        changed.ok_or_else(|| self.lost_marker(work))
+    }
+
     /// Tells an absent object from an absent site.
     async fn confirm_marker(&self, work: Work<'_>) -> Result<(), SiteError> {
+        let is_remote = matches!(self.writer(), Writer::Remote(_));
+        if is_remote && self.seen().is_some_and(|seen| seen.elapsed() < MARKER_SEEN) {
+            return Ok(());
+        }
         let marker = ObjectKey::Marker;
         let path = marker.path();
         let look = Work { object: &path, bytes: 0, ..work };
         match self.inner.line.run(look, |_turn| length_of(self.operator(), &path, marker.max_len())).await? {
-            Some(_) => Ok(()),
+            Some(_) => {
+                *self.seen() = Some(Instant::now());
+                Ok(())
+            }
             None => Err(self.lost_marker(work)),
         }
     }
 
+    /// A panic elsewhere cannot have left the time half-changed.
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lost_marker(&self, work: Work<'_>) -> SiteError {
-        let reason = self.inner.line.mark_down(DownReason::NoMarker { path: self.url().path().to_owned() });
+        let reason = self.inner.line.mark_down(DownReason::NoMarker { place: self.url().place() });
         self.inner.line.error(work, Cause::Down(reason))
     }
 }
 
-/// Opens the folder of a site within a deadline.
+/// Opens the folder of a site within a deadline; of a service nothing is asked yet.
 async fn open_backend(spec: &SiteSpec, line: &Line) -> Result<Backend, Arc<DownReason>> {
+    if !spec.url.is_built() {
+        return Err(Arc::new(DownReason::NotBuilt { feature: spec.url.scheme() }));
+    }
     let work = Work { operation: Operation::Open, object: "its folder", bytes: 0 };
+    let Some(folder) = spec.url.folder() else {
+        return Backend::remote(spec).map_err(|cause| Arc::new(cause.to_reason(work.operation, "its service")));
+    };
     let opened = line
         .run(work, |turn| {
-            let path = spec.url.path().to_owned();
+            let path = folder.to_owned();
             blocking(move || {
                 let _turn = turn;
                 Backend::file(&path).map_err(Cause::Read)
@@ -266,11 +345,11 @@ async fn open_backend(spec: &SiteSpec, line: &Line) -> Result<Backend, Arc<DownR
         })
         .await;
     opened.map_err(|error| {
-        let path = || spec.url.path().to_owned();
+        let place = || spec.url.place();
         match error.cause {
             Cause::Down(reason) => reason,
-            Cause::Read(source) if is(&source, Errno::NOENT) => Arc::new(DownReason::Absent { path: path() }),
-            Cause::Read(source) if is(&source, Errno::NOTDIR) => Arc::new(DownReason::NotAFolder { path: path() }),
+            Cause::Read(source) if is(&source, Errno::NOENT) => Arc::new(DownReason::Absent { place: place() }),
+            Cause::Read(source) if is(&source, Errno::NOTDIR) => Arc::new(DownReason::NotAFolder { place: place() }),
             cause => Arc::new(cause.to_reason(work.operation, work.object)),
         }
     })
@@ -280,8 +359,13 @@ async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<
     let marker = ObjectKey::Marker;
     let path = marker.path();
     let work = Work { operation: Operation::Open, object: "its marker", bytes: 0 };
+    let is_file = matches!(backend.writer, Writer::File(_));
     let read = line
         .run(work, |_turn| async {
+            // Services answer a request for the bytes with the reason why not, one for the length with a number.
+            if !is_file {
+                return read_whole(&backend.operator, &path, marker.max_len()).await;
+            }
             match length_of(&backend.operator, &path, marker.max_len()).await? {
                 Some(length) => read_range(&backend.operator, &path, 0..length).await,
                 None => Err(Cause::NotFound),
@@ -290,10 +374,26 @@ async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<
         .await;
     match read.map_err(|error| error.cause) {
         Ok(bytes) => Marker::decode(&bytes).map_err(|error| Arc::new(DownReason::BadMarker(error))),
-        Err(Cause::NotFound) => Err(Arc::new(DownReason::NoMarker { path: spec.url.path().to_owned() })),
+        Err(Cause::NotFound) => Err(Arc::new(DownReason::NoMarker { place: spec.url.place() })),
         Err(Cause::Down(reason)) => Err(reason),
         Err(cause) => Err(Arc::new(cause.to_reason(work.operation, work.object))),
     }
+}
+
+/// Reads all of an object of which the length is not known, and no more than its kind may have.
+async fn read_whole(operator: &Operator, path: &str, limit: u64) -> Result<Bytes, Cause> {
+    let mut pieces = operator.reader(path).await?.into_stream(..).await?;
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = pieces.try_next().await? {
+        let length = (bytes.len() + piece.len()) as u64;
+        if length > limit {
+            return Err(Cause::TooLong { length, limit });
+        }
+        for part in piece {
+            bytes.extend_from_slice(&part);
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 /// The length of a file, none if it is not there. What is no file or too long is refused before it is opened: a pipe

@@ -1,11 +1,15 @@
 //! Where a site is: its URL, and how it is given on a command line.
 //!
-//! - **Owns** the spelling of `file:` URLs and of `URL[,name=N][,region=R][,provider=P]`.
+//! - **Owns** the spelling of URLs; `place` those of remote sites, `spec` that of a site with its labels.
 //! - **Does not** open anything. Only a plain path is looked up, because a stored URL must be absolute.
 //!
 //! # Invariants
 //! - **U1** A URL is absolute, without `.` and `..`, and its text gives back the same URL: any bytes of a path that are
 //!   not plain ASCII, and commas, are percent-encoded.
+//! - **U2** No URL holds a secret: it is stored, shown and sealed into the key bag as it is.
+
+mod place;
+mod spec;
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -13,10 +17,14 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use crate::name::{NameError, SiteName, check_text};
+use crate::name::SiteName;
+use place::redacted;
 
-/// What later versions will reach.
-const LATER: [&str; 3] = ["s3", "sftp", "webdav"];
+pub use place::{S3Place, SftpPlace, WebdavPlace};
+pub use spec::{Labels, SiteSpec, SpecError};
+
+/// Device numbers of remote sites have this bit, those of disks have not; the sign bit is free, for TOML has none.
+const REMOTE_DEVICE: u64 = 1 << 62;
 
 /// Where the objects of a site are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,6 +32,12 @@ const LATER: [&str; 3] = ["s3", "sftp", "webdav"];
 pub enum SiteUrl {
     /// A folder of this host.
     File(PathBuf),
+    /// A prefix in a bucket.
+    S3(S3Place),
+    /// A folder of an SFTP server.
+    Sftp(SftpPlace),
+    /// A folder of a WebDAV server.
+    Webdav(WebdavPlace),
 }
 
 /// Why a text is not the URL of a site.
@@ -32,15 +46,22 @@ pub enum SiteUrl {
 pub enum UrlError {
     #[error("the URL of a site is empty")]
     Empty,
+    #[error("this build of blockhouse knows no `{scheme}:` sites: take one that was built with the feature `{scheme}`")]
+    NotBuilt { scheme: &'static str },
     #[error(
-        "`{scheme}:` sites come in a later version, this one knows file: only; mount the storage and give its folder"
-    )]
-    Later { scheme: String },
-    #[error(
-        "`{scheme}:` is no kind of site, known is file: ({} come later); a relative path with a colon is written ./{text}",
-        list_later()
+        "`{scheme}:` is no kind of site, known are file:, s3:, sftp: and webdav:; a relative path with a colon is written ./{text}"
     )]
     UnknownScheme { scheme: String, text: String },
+    #[error("`{url}` is not of the form {form}")]
+    Form { url: String, form: &'static str },
+    #[error("`{url}`: `{key}` is no setting of such a site, is given twice, or has a value that it cannot have")]
+    Query { url: String, key: String },
+    #[error(
+        "the URL {url} holds a secret, and URLs are stored and shown: leave it out and give it by the environment or a file (docs/reference/sites.md)"
+    )]
+    Secret { url: String },
+    #[error("`{url}` would send the password in clear over the network: write https://")]
+    Plain { url: String },
     #[error("`{url}` names the host `{host}`; a file: URL is of this host: mount its folder and write file:/path")]
     Host { url: String, host: String },
     #[error("`{url}` is not absolute: write file:/path, or a path without `file:`")]
@@ -59,37 +80,89 @@ pub enum UrlError {
     },
 }
 
-fn list_later() -> String {
-    LATER.map(|scheme| format!("{scheme}:")).join(", ")
-}
-
 impl SiteUrl {
-    /// Reads a `file:` URL, or a plain path, which is made absolute from `base`.
+    /// Reads a URL of a kind that this build can reach, or a plain path, which is made absolute from `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Self, UrlError> {
         match scheme_of(text) {
-            Some(_) => Self::parse_absolute(text),
+            Some(_) => match Self::parse_absolute(text)? {
+                url if url.is_built() => Ok(url),
+                url => Err(UrlError::NotBuilt { scheme: url.scheme() }),
+            },
             None if text.is_empty() => Err(UrlError::Empty),
             None => resolve(&base.join(text)).map(Self::File),
         }
     }
 
-    /// Reads a URL as it is stored: one with a scheme.
+    /// Reads a URL as it is stored: one with a scheme. Whether this build can reach it is not asked.
     pub fn parse_absolute(text: &str) -> Result<Self, UrlError> {
         let Some((scheme, rest)) = scheme_of(text) else {
             return Err(if text.is_empty() { UrlError::Empty } else { UrlError::NotAbsolute { url: text.to_owned() } });
         };
         match scheme.to_ascii_lowercase().as_str() {
             "file" => file_path(text, rest).map(Self::File),
-            known if LATER.contains(&known) => Err(UrlError::Later { scheme: known.to_owned() }),
-            _ => Err(UrlError::UnknownScheme { scheme: scheme.to_owned(), text: text.to_owned() }),
+            "s3" => S3Place::parse(text, rest).map(Self::S3),
+            "sftp" => SftpPlace::parse(text, rest).map(Self::Sftp),
+            "webdav" => WebdavPlace::parse(text, rest).map(Self::Webdav),
+            "webdavs" => WebdavPlace::parse(text, &format!("https:{rest}")).map(Self::Webdav),
+            _ => Err(UrlError::UnknownScheme { scheme: scheme.to_owned(), text: redacted(text) }),
         }
     }
 
-    /// The folder.
-    pub fn path(&self) -> &Path {
+    /// The folder of a site on this host.
+    pub fn folder(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => path,
+            Self::File(path) => Some(path),
+            Self::S3(_) | Self::Sftp(_) | Self::Webdav(_) => None,
         }
+    }
+
+    /// The kind of site, which is also the name of the feature that reaches it.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::S3(_) => "s3",
+            Self::Sftp(_) => "sftp",
+            Self::Webdav(_) => "webdav",
+        }
+    }
+
+    /// True if this build can reach such a site.
+    pub fn is_built(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::S3(_) => cfg!(feature = "s3"),
+            Self::Sftp(_) => cfg!(feature = "sftp"),
+            Self::Webdav(_) => cfg!(feature = "webdav"),
+        }
+    }
+
+    /// Where it is, for people: the path of a folder, else the URL.
+    pub fn place(&self) -> String {
+        self.folder().map_or_else(|| self.to_string(), |path| path.display().to_string())
+    }
+
+    /// The name that a site gets from where it is: the last part of its path, else its bucket or host.
+    pub fn default_name(&self) -> Option<SiteName> {
+        let or = |path: &str, other: &str| SiteName::from_path(Path::new(path)).or(SiteName::parse(other).ok());
+        match self {
+            Self::File(path) => SiteName::from_path(path),
+            Self::S3(place) => or(&place.prefix, &place.bucket),
+            Self::Sftp(place) => or(&place.path, &place.host),
+            Self::Webdav(place) => or(&place.path, place::host_of(&place.endpoint)),
+        }
+    }
+
+    /// A number that remote sites have in common which are lost together: those of one host, or of one bucket at AWS.
+    pub fn remote_device(&self) -> Option<u64> {
+        let authority = match self {
+            Self::File(_) => return None,
+            Self::S3(place) => place.authority(),
+            Self::Sftp(place) => place.host.clone(),
+            Self::Webdav(place) => place::host_of(&place.endpoint).to_owned(),
+        };
+        let hash = blake3::hash(authority.as_bytes());
+        let number = hash.as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Some((number & (REMOTE_DEVICE - 1)) | REMOTE_DEVICE)
     }
 }
 
@@ -164,7 +237,12 @@ fn resolve(path: &Path) -> Result<PathBuf, UrlError> {
 
 impl fmt::Display for SiteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::File(path) = self;
+        let path = match self {
+            Self::File(path) => path,
+            Self::S3(place) => return place.fmt(f),
+            Self::Sftp(place) => return place.fmt(f),
+            Self::Webdav(place) => return place.fmt(f),
+        };
         f.write_str("file:")?;
         for byte in path.as_os_str().as_bytes() {
             match byte {
@@ -188,80 +266,6 @@ impl<'de> serde::Deserialize<'de> for SiteUrl {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <String as serde::Deserialize>::deserialize(deserializer)?;
         Self::parse_absolute(&text).map_err(serde::de::Error::custom)
-    }
-}
-
-/// What the user says about where a site is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Labels {
-    /// Where on earth.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Who runs it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<String>,
-}
-
-/// A site as it is given: where, its name, its labels.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SiteSpec {
-    /// Where it is.
-    pub url: SiteUrl,
-    /// Its name. One that was not given comes from the folder and may not be unique: the caller numbers them.
-    pub name: SiteName,
-    /// Its labels.
-    #[serde(flatten)]
-    pub labels: Labels,
-}
-
-/// Why a text is not a site.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpecError {
-    #[error("could not read the URL of a site")]
-    Url(#[from] UrlError),
-    #[error("`{part}` is not name=…, region=… or provider=…; a comma in a path is written %2C in a file: URL")]
-    UnknownKey { part: String },
-    #[error("{key} is given twice")]
-    Duplicate { key: String },
-    #[error("{key} cannot be used")]
-    Value {
-        key: String,
-        #[source]
-        source: NameError,
-    },
-    #[error("`{url}` gives no name to the site: add ,name=…")]
-    NoName { url: SiteUrl },
-}
-
-impl SiteSpec {
-    /// Reads `URL[,name=N][,region=R][,provider=P]`; a plain path is made absolute from `base`.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, SpecError> {
-        let mut parts = text.split(',');
-        let url = SiteUrl::parse(parts.next().unwrap_or_default(), base)?;
-        let (mut name, mut region, mut provider) = (None, None, None);
-        for part in parts {
-            let unknown = || SpecError::UnknownKey { part: part.to_owned() };
-            let (key, value) = part.split_once('=').ok_or_else(unknown)?;
-            let slot = match key {
-                "name" => &mut name,
-                "region" => &mut region,
-                "provider" => &mut provider,
-                _ => return Err(unknown()),
-            };
-            check_text(value).map_err(|source| SpecError::Value { key: key.to_owned(), source })?;
-            if slot.replace(value.to_owned()).is_some() {
-                return Err(SpecError::Duplicate { key: key.to_owned() });
-            }
-        }
-        let name = match name {
-            Some(name) => {
-                Some(SiteName::parse(&name).map_err(|source| SpecError::Value { key: "name".to_owned(), source })?)
-            }
-            None => SiteName::from_path(url.path()),
-        };
-        let Some(name) = name else { return Err(SpecError::NoName { url }) };
-        Ok(Self { url, name, labels: Labels { region, provider } })
     }
 }
 

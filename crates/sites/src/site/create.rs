@@ -1,16 +1,18 @@
 //! Making a site: a folder that nobody else uses, and its marker.
 
+mod remote;
+
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::line::{Line, Turn};
 use super::{Site, Work, blocking};
-use crate::backend::Backend;
+use crate::backend::{Backend, Writer};
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Cause, DownReason, Operation, SiteDown, SiteError, is};
 use crate::file_layer::{TEMPORARY_FOLDER, is_temporary_name};
@@ -26,19 +28,25 @@ const LOST_AND_FOUND: &str = "lost+found";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    #[error("{} is a site of vault {} already", path.display(), marker.vault)]
-    Taken { path: PathBuf, marker: Box<Marker> },
-    #[error("{} is not empty, it holds `{}`", path.display(), found.escape_debug())]
-    NotEmpty { path: PathBuf, found: String },
-    #[error("{} is not a folder", path.display())]
-    NotAFolder { path: PathBuf },
-    #[error("the folder that {} should be in is missing", path.display())]
-    NoParent { path: PathBuf },
-    #[error("could not make or look into the folder {}", path.display())]
+    #[error("{place} is a site of vault {} already", marker.vault)]
+    Taken { place: String, marker: Box<Marker> },
+    #[error("{place} is not empty, it holds `{}`", found.escape_debug())]
+    NotEmpty { place: String, found: String },
+    #[error("{place} is not a folder")]
+    NotAFolder { place: String },
+    #[error("the folder that {place} should be in is missing")]
+    NoParent { place: String },
+    #[error("could not make or look into the folder {place}")]
     Folder {
-        path: PathBuf,
+        place: String,
         #[source]
         source: io::Error,
+    },
+    #[error("could not prepare {place}")]
+    Service {
+        place: String,
+        #[source]
+        source: Box<SiteError>,
     },
     #[error("could not write the marker")]
     Marker(#[source] Box<SiteError>),
@@ -49,7 +57,7 @@ pub enum CreateError {
 impl Site {
     /// Makes a site in a folder that is absent or empty.
     pub async fn create(spec: &SiteSpec, marker: &Marker, patience: Patience) -> Result<Self, CreateError> {
-        let line = Line::new(spec.name.clone(), patience);
+        let line = Line::new(spec, patience);
         let backend = prepare(spec, &line).await?;
         write_marker(&backend, marker, &line).await?;
         Self::open_on(backend, spec, Expected::from(marker), patience).await.map_err(CreateError::Down)
@@ -69,9 +77,10 @@ impl Site {
 
 async fn prepare(spec: &SiteSpec, line: &Line) -> Result<Backend, CreateError> {
     let work = Work { operation: Operation::Create, object: "its folder", bytes: 0 };
+    let Some(folder) = spec.url.folder() else { return remote::prepare(spec, line).await };
     let prepared = line
         .run(work, |turn: Turn| {
-            let path = spec.url.path().to_owned();
+            let path = folder.to_owned();
             blocking(move || {
                 let _turn = turn;
                 Ok(prepare_folder(&path))
@@ -85,19 +94,29 @@ async fn write_marker(backend: &Backend, marker: &Marker, line: &Line) -> Result
     let path = ObjectKey::Marker.path();
     let bytes = Bytes::from(marker.encode());
     let work = Work { operation: Operation::Put, object: &path, bytes: bytes.len() as u64 };
-    let written = line.run(work, |turn: Turn| {
-        let (layer, bytes, path) = (backend.layer.clone(), bytes.clone(), path.clone());
-        blocking(move || {
-            let _turn = turn;
-            layer.put(&path, &bytes).map_err(Cause::from)
-        })
-    });
-    written.await.map(|_put| ()).map_err(|error| CreateError::Marker(Box::new(error)))
+    let written = match &backend.writer {
+        Writer::Remote(layer) => line.run(work, |_turn| layer.put(&path, &bytes)).await.map(drop),
+        Writer::File(layer) => {
+            let written = line.run(work, |turn: Turn| {
+                let (layer, bytes, path) = (layer.clone(), bytes.clone(), path.clone());
+                blocking(move || {
+                    let _turn = turn;
+                    layer.put(&path, &bytes).map_err(Cause::from)
+                })
+            });
+            written.await.map(drop)
+        }
+    };
+    written.map_err(|error| CreateError::Marker(Box::new(error)))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Makes the folder durable, or sees that it is empty.
 fn prepare_folder(path: &Path) -> Result<Backend, CreateError> {
-    let failed = |source| CreateError::Folder { path: path.to_owned(), source };
+    let failed = |source| CreateError::Folder { place: shown(path), source };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(path);
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?,
@@ -108,9 +127,9 @@ fn prepare_folder(path: &Path) -> Result<Backend, CreateError> {
             let _ = File::open(parent).and_then(|parent| parent.sync_all());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CreateError::NoParent { path: path.to_owned() });
+            return Err(CreateError::NoParent { place: shown(path) });
         }
-        Err(error) if is(&error, Errno::NOTDIR) => return Err(CreateError::NoParent { path: path.to_owned() }),
+        Err(error) if is(&error, Errno::NOTDIR) => return Err(CreateError::NoParent { place: shown(path) }),
         Err(error) => return Err(failed(error)),
     }
     Backend::file(path).map_err(failed)
@@ -118,9 +137,9 @@ fn prepare_folder(path: &Path) -> Result<Backend, CreateError> {
 
 /// Refuses a folder that holds anything but what a killed run or a fresh file system leaves.
 fn check_empty(path: &Path) -> Result<(), CreateError> {
-    let failed = |source| CreateError::Folder { path: path.to_owned(), source };
+    let failed = |source| CreateError::Folder { place: shown(path), source };
     let disk = match RealDisk::open(path) {
-        Err(error) if is(&error, Errno::NOTDIR) => return Err(CreateError::NotAFolder { path: path.to_owned() }),
+        Err(error) if is(&error, Errno::NOTDIR) => return Err(CreateError::NotAFolder { place: shown(path) }),
         disk => disk.map_err(failed)?,
     };
     for entry in disk.list_folder("").map_err(failed)? {
@@ -142,11 +161,11 @@ fn check_empty(path: &Path) -> Result<(), CreateError> {
 
 /// Says whose the folder is, if it is a site.
 fn not_empty(path: &Path, found: String) -> CreateError {
-    let path = path.to_owned();
     let marker = path.join(ObjectKey::Marker.path());
+    let place = shown(path);
     let is_marker = marker.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= ObjectKey::Marker.max_len());
     match is_marker.then(|| std::fs::read(marker).ok()).flatten().and_then(|bytes| Marker::decode(&bytes).ok()) {
-        Some(marker) => CreateError::Taken { path, marker: Box::new(marker) },
-        None => CreateError::NotEmpty { path, found },
+        Some(marker) => CreateError::Taken { place, marker: Box::new(marker) },
+        None => CreateError::NotEmpty { place, found },
     }
 }

@@ -10,8 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SITE_CONCURRENCY;
 use crate::error::{Cause, DownReason, Operation, SiteDown, SiteError};
+use crate::limits::{Throttle, Way};
 use crate::name::SiteName;
 use crate::patience::Patience;
+use crate::url::SiteSpec;
 
 /// Whether a site answers.
 #[derive(Debug, Clone)]
@@ -48,6 +50,11 @@ impl Work<'_> {
     fn writes(&self) -> bool {
         matches!(self.operation, Operation::Put | Operation::Delete | Operation::Create | Operation::Sweep)
     }
+
+    /// Which way its bytes go.
+    fn way(&self) -> Way {
+        if self.writes() { Way::Up } else { Way::Down }
+    }
 }
 
 /// A place among those that a site works on; the last holder frees it.
@@ -57,15 +64,23 @@ pub(super) type Turn = Arc<OwnedSemaphorePermit>;
 pub(super) struct Line {
     name: SiteName,
     patience: Patience,
+    throttle: Throttle,
     turns: Arc<Semaphore>,
     down: OnceLock<Arc<DownReason>>,
     closed: OnceLock<Arc<DownReason>>,
 }
 
 impl Line {
-    pub(super) fn new(name: SiteName, patience: Patience) -> Self {
+    pub(super) fn new(spec: &SiteSpec, patience: Patience) -> Self {
         let turns = Arc::new(Semaphore::new(SITE_CONCURRENCY));
-        Self { name, patience, turns, down: OnceLock::new(), closed: OnceLock::new() }
+        let patience = if spec.url.folder().is_some() { patience } else { patience.over_a_shared_line() };
+        let throttle = Throttle::new(spec.limits);
+        Self { name: spec.name.clone(), patience, throttle, turns, down: OnceLock::new(), closed: OnceLock::new() }
+    }
+
+    /// Counts bytes that were read without knowing before how many they would be.
+    pub(super) fn charge_read(&self, bytes: u64) {
+        let _ = self.throttle.charge(Way::Down, bytes);
     }
 
     pub(super) fn patience(&self) -> Patience {
@@ -104,17 +119,33 @@ impl Line {
     where
         F: Future<Output = Result<T, Cause>>,
     {
-        let done = self.run_once_allowed(work, attempt).await;
-        done.map_err(|cause| self.error(work, cause))
+        self.run_for(work, work.bytes, attempt).await
     }
 
-    async fn run_once_allowed<T, F>(&self, work: Work<'_>, attempt: impl Fn(Turn) -> F) -> Result<T, Cause>
+    /// The same with a deadline for `most` bytes: so many may move, of which `work` does not know.
+    pub(super) async fn run_for<T, F>(
+        &self,
+        work: Work<'_>,
+        most: u64,
+        attempt: impl Fn(Turn) -> F,
+    ) -> Result<T, SiteError>
     where
         F: Future<Output = Result<T, Cause>>,
     {
+        let done = self.run_once_allowed(work, most, attempt).await;
+        done.map_err(|cause| self.error(work, cause))
+    }
+
+    async fn run_once_allowed<T, F>(&self, work: Work<'_>, most: u64, attempt: impl Fn(Turn) -> F) -> Result<T, Cause>
+    where
+        F: Future<Output = Result<T, Cause>>,
+    {
+        if work.bytes > 0 {
+            self.throttle.wait(work.way(), work.bytes).await;
+        }
         let turn = self.turn(work).await?;
         let tries = self.patience.retries;
-        self.within_deadline(work, async {
+        self.within_deadline(Work { bytes: most, ..work }, async {
             let mut retry = 0;
             loop {
                 match attempt(turn.clone()).await {

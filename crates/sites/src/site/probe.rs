@@ -12,9 +12,11 @@ use futures::TryStreamExt;
 use opendal::Operator;
 
 use super::{Site, Work, read_range};
+use crate::backend::Writer;
 use crate::disk::{Disk, DiskCall, Space};
 use crate::error::{Cause, Operation, SiteError};
 use crate::file_layer::{FileLayer, Put, TEMPORARY_FOLDER, WriteError};
+use crate::remote::{RemoteLayer, Word};
 
 /// Longer than a block, so that a read back of a hole would show.
 const PROBE_LEN: usize = 64 * KIB;
@@ -29,12 +31,16 @@ pub struct ProbeReport {
     pub read_back: bool,
     /// A listing showed the object after its write.
     pub list_after_write: bool,
-    /// `.tmp` and the folders of objects are on one file system, so a rename between them is one step.
+    /// An object comes to its name in one step. In a folder: `.tmp` and the folders of objects are on one file system.
     pub durable_rename: bool,
-    /// Bytes that can still be written.
-    pub free_bytes: u64,
-    /// Bytes in all.
-    pub total_bytes: u64,
+    /// Of two that create a name at the same instant, one is refused; else it is only looked before it is written.
+    pub atomic_create: bool,
+    /// Every write is told to reach the disk; else the service's word is taken that what it has is kept.
+    pub synced: bool,
+    /// Bytes that can still be written, if the site tells.
+    pub free_bytes: Option<u64>,
+    /// Bytes in all, if the site tells.
+    pub total_bytes: Option<u64>,
 }
 
 impl ProbeReport {
@@ -42,13 +48,24 @@ impl ProbeReport {
     pub fn keeps_promises(&self) -> bool {
         self.create_only && self.read_back && self.list_after_write && self.durable_rename
     }
+
+    /// What it cannot promise, in words; a site that keeps its promises can have some.
+    pub fn caveats(&self) -> Vec<&'static str> {
+        let caveats = [
+            (!self.synced, "it does not tell when bytes reach its disks: that it keeps what it took is its word"),
+            (!self.atomic_create, "two writers of one name at the same instant could both be let through"),
+            (self.free_bytes.is_none(), "it does not tell how much room is left"),
+        ];
+        caveats.into_iter().filter_map(|(is_so, caveat)| is_so.then_some(caveat)).collect()
+    }
 }
 
 /// What the write side found.
 struct Written {
     create_only: bool,
     durable_rename: bool,
-    space: Space,
+    word: Word,
+    space: Option<Space>,
 }
 
 impl Site {
@@ -58,10 +75,18 @@ impl Site {
         let bytes = Bytes::from((0..=250_u8).cycle().take(PROBE_LEN).collect::<Vec<u8>>());
         let work = Work { operation: Operation::Probe, object: &path, bytes: 2 * PROBE_LEN as u64 };
         let to_write = bytes.clone();
-        let written = self.change(work, move |layer, path| write_probe(layer, path, &to_write)).await?;
+        let written = match self.writer() {
+            Writer::File(layer) => {
+                self.change(work, layer, move |layer, path| write_probe(layer, path, &to_write)).await
+            }
+            Writer::Remote(layer) => self.change_remote(work, || write_remote_probe(layer, &path, &to_write)).await,
+        }?;
         let read = self.inner.line.run(work, |_turn| read_probe(self.operator(), &path, &bytes)).await;
         // Removed also after a failure, which is the one to report.
-        let removed = self.change(work, FileLayer::delete).await;
+        let removed = match self.writer() {
+            Writer::File(layer) => self.change(work, layer, FileLayer::delete).await,
+            Writer::Remote(layer) => self.change_remote(work, async || layer.delete(&path).await.map(Some)).await,
+        };
         let (read_back, list_after_write) = read?;
         removed?;
         Ok(ProbeReport {
@@ -69,8 +94,10 @@ impl Site {
             read_back,
             list_after_write,
             durable_rename: written.durable_rename,
-            free_bytes: written.space.free,
-            total_bytes: written.space.total,
+            atomic_create: written.word.atomic_create,
+            synced: written.word.synced,
+            free_bytes: written.space.map(|space| space.free),
+            total_bytes: written.space.map(|space| space.total),
         })
     }
 }
@@ -80,8 +107,15 @@ fn write_probe(layer: &FileLayer, path: &str, bytes: &[u8]) -> Result<Written, W
     let create_only = is_new && layer.refuses_to_replace(path)?;
     let found = |source| WriteError::Disk { call: DiskCall::Examine, source };
     let durable_rename = is_one_file_system(layer.disk()).map_err(found)?;
-    let space = layer.disk().space().map_err(found)?;
-    Ok(Written { create_only, durable_rename, space })
+    let space = Some(layer.disk().space().map_err(found)?);
+    Ok(Written { create_only, durable_rename, word: Word { atomic_create: true, synced: true }, space })
+}
+
+async fn write_remote_probe(layer: &RemoteLayer, path: &str, bytes: &Bytes) -> Result<Option<Written>, Cause> {
+    let Some(put) = layer.put(path, bytes).await? else { return Ok(None) };
+    let create_only = put == Put::Written && layer.refuses_to_replace(path).await?;
+    // How objects come to their names is the layer's doing, in one step with every service (R1).
+    Ok(Some(Written { create_only, durable_rename: true, word: layer.word().await?, space: layer.space().await }))
 }
 
 /// Looks at every folder at the top: another file system may be mounted on any of them.

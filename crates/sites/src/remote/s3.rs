@@ -1,0 +1,83 @@
+//! S3 services: one request writes an object, on the condition that its name is free.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use opendal::services::S3Config;
+use opendal::{Configurator, ErrorKind, Operator};
+
+use super::{Made, http};
+use crate::error::Cause;
+use crate::trouble::{ServiceFailure, Trouble};
+use crate::url::S3Place;
+
+/// What services that have no regions are told, if nobody names one.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The write side of a bucket.
+#[derive(Debug)]
+pub(super) struct S3Writer {
+    /// False once the service said that it knows no conditional writes.
+    conditional: AtomicBool,
+}
+
+pub(super) fn open(place: &S3Place) -> Result<(Operator, S3Writer), Cause> {
+    let mut config = S3Config::default();
+    config.bucket.clone_from(&place.bucket);
+    config.root = Some(format!("/{}", place.prefix));
+    config.endpoint.clone_from(&place.endpoint);
+    config.profile.clone_from(&place.profile);
+    let named = place.region.is_some() || std::env::var_os("AWS_REGION").is_some();
+    let named = named || std::env::var_os("AWS_DEFAULT_REGION").is_some();
+    config.region =
+        place.region.clone().or_else(|| (place.endpoint.is_some() && !named).then(|| DEFAULT_REGION.into()));
+    // A dot would make it a name that the certificate is not for.
+    let in_path = place.path_style.unwrap_or(place.endpoint.is_some() || place.bucket.contains('.'));
+    config.enable_virtual_host_style = !in_path;
+    // The metadata service of a host at AWS has credentials for AWS, and elsewhere nobody answers at its address.
+    config.disable_ec2_metadata = place.endpoint.is_some();
+    let operator = Operator::new(config.into_builder())?;
+    let operator = http::with_client(operator, http::client()?);
+    Ok((operator, S3Writer { conditional: AtomicBool::new(place.conditional) }))
+}
+
+impl S3Writer {
+    /// True as long as the service takes conditional writes.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn create(&self, operator: &Operator, path: &str, bytes: &Bytes) -> Result<Made, Cause> {
+        if self.is_conditional() {
+            match operator.write_with(path, bytes.clone()).if_not_exists(true).await {
+                Ok(_) => return Ok(Made::New),
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => return Ok(Made::Taken),
+                // Two writers at one name: who comes second is told to try again.
+                Err(error) if error.message().contains("ConditionalRequestConflict") => {
+                    return Err(Cause::Service(ServiceFailure::new(Trouble::Busy, error.message())));
+                }
+                Err(error) if error.message().contains("NotImplemented") => {
+                    self.conditional.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match operator.stat(path).await {
+            Ok(_) => return Ok(Made::Taken),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        operator.write(path, bytes.clone()).await?;
+        Ok(Made::New)
+    }
+}
+
+/// Removes an object. The service answers alike whether it was there, so it is asked before.
+pub(super) async fn delete(operator: &Operator, path: &str) -> Result<bool, Cause> {
+    match operator.stat(path).await.map_err(Cause::from) {
+        Err(Cause::NotFound) => return Ok(false),
+        found => found?,
+    };
+    operator.delete(path).await?;
+    Ok(true)
+}

@@ -1,0 +1,169 @@
+//! WebDAV servers: an object is put into `.tmp` and moved to its name, which must be free.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use opendal::Operator;
+use opendal::services::Webdav;
+use reqwest::{Client, Method, RequestBuilder};
+
+use super::credentials::{self, Login};
+use super::{Made, Root, http, is_marker, temporary_path};
+use crate::disk::split;
+use crate::error::Cause;
+use crate::file_layer::TEMPORARY_FOLDER;
+use crate::key::ObjectKey;
+use crate::name::SiteName;
+use crate::trouble::ServiceFailure;
+use crate::url::WebdavPlace;
+
+const CREATED: u16 = 201;
+const NO_CONTENT: u16 = 204;
+const NOT_FOUND: u16 = 404;
+const METHOD_NOT_ALLOWED: u16 = 405;
+/// A folder on the way is missing.
+const CONFLICT: u16 = 409;
+/// The destination exists and must not be replaced.
+const PRECONDITION_FAILED: u16 = 412;
+
+/// The write side of a folder of a WebDAV server.
+#[derive(Debug)]
+pub(super) struct WebdavWriter {
+    client: Client,
+    /// The URL of the site's folder, without a `/` at its end.
+    base: String,
+    login: Option<Login>,
+    /// Folders that this process has seen or made.
+    folders: Mutex<HashSet<String>>,
+}
+
+pub(super) fn open(place: &WebdavPlace, name: &SiteName) -> Result<(Operator, WebdavWriter), Cause> {
+    let login = credentials::find(place, name)?;
+    let (client, base) = (http::client()?, place.http_url());
+    let mut service = Webdav::default().endpoint(&base).root("/");
+    if let Some(login) = &login {
+        service = service.username(&login.user).password(&login.password);
+    }
+    let operator = http::with_client(Operator::new(service)?, client.clone());
+    Ok((operator, WebdavWriter { client, base, login, folders: Mutex::default() }))
+}
+
+impl WebdavWriter {
+    pub(super) async fn make_root(&self) -> Result<Root, Cause> {
+        match self.send(self.request("MKCOL", "")).await? {
+            CREATED | METHOD_NOT_ALLOWED => Ok(Root::Ready),
+            CONFLICT | NOT_FOUND => Ok(Root::NoParent),
+            status => Err(refused(status)),
+        }
+    }
+
+    pub(super) async fn create(&self, path: &str, bytes: &Bytes) -> Result<Made, Cause> {
+        let temporary = temporary_path();
+        let put = || self.request("PUT", &temporary).body(bytes.clone());
+        let mut status = self.send(put()).await?;
+        if matches!(status, CONFLICT | NOT_FOUND) {
+            if !self.make_folders(path, TEMPORARY_FOLDER).await? {
+                return Ok(Made::NoSite);
+            }
+            status = self.send(put()).await?;
+        }
+        if !(200..300).contains(&status) {
+            return Err(refused(status));
+        }
+        let made = self.move_to(&temporary, path).await;
+        if !matches!(made, Ok(Made::New)) {
+            // A later sweep takes what cannot be removed now: the outcome is the one to report.
+            let _ = self.send(self.request("DELETE", &temporary)).await;
+        }
+        made
+    }
+
+    /// Gives a temporary object its name.
+    async fn move_to(&self, temporary: &str, path: &str) -> Result<Made, Cause> {
+        let request = || {
+            let request = self.request("MOVE", temporary).header("Overwrite", "F");
+            request.header("Destination", format!("{}/{path}", self.base))
+        };
+        let mut status = self.send(request()).await?;
+        if status == CONFLICT {
+            self.folders().clear();
+            if !self.make_folders(path, split(path).0).await? {
+                return Ok(Made::NoSite);
+            }
+            status = self.send(request()).await?;
+        }
+        match status {
+            CREATED | NO_CONTENT => Ok(Made::New),
+            PRECONDITION_FAILED => Ok(Made::Taken),
+            status => Err(refused(status)),
+        }
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<bool, Cause> {
+        match self.send(self.request("DELETE", path)).await? {
+            NOT_FOUND => Ok(false),
+            status if (200..300).contains(&status) => Ok(true),
+            status => Err(refused(status)),
+        }
+    }
+
+    /// Makes a folder and those above it for an object to come; false if they are missing because the site is.
+    async fn make_folders(&self, object: &str, folder: &str) -> Result<bool, Cause> {
+        if !is_marker(object) {
+            match self.send(self.request("HEAD", &ObjectKey::Marker.path())).await? {
+                NOT_FOUND => return Ok(false),
+                status if (200..300).contains(&status) => {}
+                status => return Err(refused(status)),
+            }
+        }
+        let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
+        for part in ends.filter_map(|end| folder.get(..end)).filter(|part| !part.is_empty()) {
+            if self.folders().contains(part) {
+                continue;
+            }
+            match self.send(self.request("MKCOL", &format!("{part}/"))).await? {
+                CREATED | METHOD_NOT_ALLOWED => self.folders().insert(part.to_owned()),
+                status => return Err(refused(status)),
+            };
+        }
+        Ok(true)
+    }
+
+    /// Paths of objects are plain ASCII: nothing in them has to be encoded.
+    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).expect("the methods of WebDAV are words");
+        let request = self.client.request(method, format!("{}/{path}", self.base));
+        match &self.login {
+            Some(login) => request.basic_auth(&login.user, Some(&login.password)),
+            None => request,
+        }
+    }
+
+    /// The status of the answer. What it says besides is read to its end, so that the connection can serve again.
+    async fn send(&self, request: RequestBuilder) -> Result<u16, Cause> {
+        let failed = |error: reqwest::Error| Cause::Service(ServiceFailure::of_way(&error.without_url()));
+        let mut answer = request.send().await.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let mut left = ANSWER_MAX;
+        while let Some(piece) = answer.chunk().await.map_err(failed)? {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(status)
+    }
+
+    /// A panic elsewhere cannot have left the set half-changed.
+    fn folders(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The longest page that is read beside a status.
+const ANSWER_MAX: usize = 64 * 1024;
+
+fn refused(status: u16) -> Cause {
+    Cause::Service(ServiceFailure::of_status(status))
+}
