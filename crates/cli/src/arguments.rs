@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use blockhouse_sites::SiteSpec;
+use blockhouse_sites::{Rate, SiteLimits, SiteSpec};
 use blockhouse_vault::folder::{VAULT_VARIABLE, VaultFolder};
 use blockhouse_vault::select::Narrow;
 use blockhouse_vault::vault::Settings;
@@ -86,6 +86,12 @@ pub(crate) struct Global {
     /// Go on with fewer sites than the plan asks for
     #[arg(long, global = true)]
     pub(crate) accept_risk: bool,
+    /// Write at most so many bytes per second to all sites together, such as 2MiB
+    #[arg(long, global = true, value_name = "RATE")]
+    pub(crate) limit_upload: Option<Rate>,
+    /// Read at most so many bytes per second from all sites together
+    #[arg(long, global = true, value_name = "RATE")]
+    pub(crate) limit_download: Option<Rate>,
 }
 
 impl Global {
@@ -99,6 +105,11 @@ impl Global {
         let data = data.or_else(|| Some(set("HOME")?.join(".local/share")));
         let none = || Refusal::usage("there is no home folder to look for the vault in", "give it with --vault DIR");
         Ok(VaultFolder::new(data.ok_or_else(none)?.join("blockhouse")))
+    }
+
+    /// How fast bytes may go to and come from all sites together.
+    pub(crate) fn limits(&self) -> SiteLimits {
+        SiteLimits { upload: self.limit_upload, download: self.limit_download }
     }
 
     /// How vaults are opened.

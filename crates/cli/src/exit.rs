@@ -13,7 +13,7 @@ use blockhouse_homes::{HomeError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
-use blockhouse_sites::CreateError;
+use blockhouse_sites::{Cause, CreateError};
 use blockhouse_sources::files::{OpenSourceError, RestoreError};
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::blocks::GuardError;
@@ -33,6 +33,7 @@ use blockhouse_vault::vault::OpenError;
 use blockhouse_vault::verify::VerifyError;
 
 use crate::failure::Refusal;
+use crate::opening::advice;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_identity))
         .or_else(|| cause.downcast_ref().map(of_copies))
         .or_else(|| cause.downcast_ref().and_then(of_walk))
+        .or_else(|| cause.downcast_ref().and_then(of_site))
         .or_else(|| of_proof(cause))
 }
 
@@ -230,6 +232,11 @@ fn of_init(error: &InitError) -> Option<Verdict> {
         },
         _ => None,
     }
+}
+
+/// A remote site that refuses is told what to do about; of folders, the cause itself says it.
+fn of_site(cause: &Cause) -> Option<Verdict> {
+    cause.trouble().map(|trouble| Verdict::hinted(Exit::Failed, advice(trouble.remedy())))
 }
 
 fn of_backup(error: &BackupError) -> Option<Verdict> {

@@ -32,6 +32,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = Cli::parse();
+    blockhouse_sites::limit_process(cli.global.limits());
     let out = Output::new(&cli.global);
     if !blockhouse_pipeline::code::processor_suffices() {
         return end(&out, Err(anyhow::anyhow!("this processor lacks AVX2, BMI2 or FMA, which this build needs")));

@@ -19,16 +19,29 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
         out.warn(format_args!("warning: {}", one_line(warning)));
     }
     for (member, reason) in vault.sites().down() {
-        let remedy = match reason.remedy() {
-            Remedy::BringBack => "mount or connect its storage",
-            Remedy::RecreateOrCorrect => "correct its place, or make it again with `repair --recreate`",
-            Remedy::FreeSpace => "make room",
-            Remedy::Permit => "give this user the right to it",
-            Remedy::Examine => "look at its storage",
-        };
+        let remedy = advice(reason.remedy());
         out.warn(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
     }
     Ok(vault)
+}
+
+/// What a user does about a site that fails.
+pub(crate) const fn advice(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::BringBack => "mount or connect its storage",
+        Remedy::RecreateOrCorrect => "correct its place, or make it again with `repair --recreate`",
+        Remedy::FreeSpace => "make room",
+        Remedy::Permit => "give this user the right to it",
+        Remedy::Examine => "look at its storage",
+        Remedy::GiveCredentials => "give its credentials by the environment or a file (docs/reference/sites.md)",
+        Remedy::MakeBucket => "make the bucket, or correct its name in config.toml",
+        Remedy::NameRegion => "name its region in its URL: ?region=…",
+        Remedy::CorrectUrl => "correct its URL or the settings that it names (docs/reference/sites.md)",
+        Remedy::Trust => "trust its certificate or host key if it is the right one (docs/reference/sites.md)",
+        Remedy::Reach => "start its server or correct its address",
+        Remedy::SetClock => "set the clock of this host",
+        Remedy::Rebuild => "take a build of blockhouse that has the feature",
+    }
 }
 
 /// True if the user named something that opens snapshots.

@@ -157,6 +157,8 @@ pub enum Remedy {
     MakeBucket,
     /// Name the right region in its URL.
     NameRegion,
+    /// Correct its URL or the settings that it names.
+    CorrectUrl,
     /// Let this host trust its certificate or host key, if it is the right one.
     Trust,
     /// Start the server, or correct the address.

@@ -83,9 +83,9 @@ pub enum InitError {
     #[error("{} is there already, and no vault around it", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and "))]
     Leftovers { files: Vec<PathBuf> },
     /// It failed when sites were marked already.
-    #[error("no vault was made; empty these folders before the next try, for they are marked as its sites: {}", folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("no vault was made; empty these places before the next try, for they are marked as its sites: {}", places.join(", "))]
     Marked {
-        folders: Vec<PathBuf>,
+        places: Vec<String>,
         #[source]
         source: Box<InitError>,
     },
@@ -202,7 +202,7 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
         Err(error) => Err(error),
     };
     let report = report.map_err(|error| {
-        if marked.is_empty() { error } else { InitError::Marked { folders: marked, source: Box::new(error) } }
+        if marked.is_empty() { error } else { InitError::Marked { places: marked, source: Box::new(error) } }
     })?;
     unfinished.keep();
     owners_file.keep();
@@ -261,15 +261,15 @@ struct MadeSites {
     probes: Vec<(SiteName, ProbeReport)>,
 }
 
-/// Marks the sites and asks each what it promises. `touched` are the folders that may have a marker by then.
-async fn make_sites(vault: VaultId, specs: Vec<SiteSpec>, touched: &mut Vec<PathBuf>) -> Result<MadeSites, InitError> {
+/// Marks the sites and asks each what it promises. `touched` are the places that may have a marker by then.
+async fn make_sites(vault: VaultId, specs: Vec<SiteSpec>, touched: &mut Vec<String>) -> Result<MadeSites, InitError> {
     let (mut sites, mut entries, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs {
         let id = SiteId::new(rand::random());
         let marker = Marker { vault, site: id, name: spec.name.clone() };
         let created = Site::create(&spec, &marker, Patience::default()).await;
         if matches!(created, Ok(_) | Err(CreateError::Marker(_) | CreateError::Down(_))) {
-            touched.push(spec.url.path().to_owned());
+            touched.push(spec.url.place());
         }
         let site = created.map_err(|source| InitError::Site { site: spec.name.clone(), source: Box::new(source) })?;
         let report = site.probe().await.map_err(|source| InitError::Probe { site: spec.name.clone(), source })?;

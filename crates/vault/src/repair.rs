@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use blockhouse_sites::{Marker, Patience, Site, SiteName};
 use blockhouse_types::{Durability, StripeId};
@@ -114,9 +115,11 @@ pub async fn recreate_sites(
     for (entry, member) in vault.config().sites.iter().zip(vault.sites().members()) {
         let is_named = named.contains(&entry.spec.name);
         // On another device than before it is a mount point whose disk is missing, not a site that came back empty.
-        let path = entry.spec.url.path();
-        let is_on_its_device = std::fs::metadata(path).is_ok_and(|found| Some(found.dev()) == entry.device);
-        let is_empty = is_on_its_device && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        let is_on_its_device =
+            |path: &Path| std::fs::metadata(path).is_ok_and(|found| Some(found.dev()) == entry.device);
+        let is_empty = |path: &Path| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        // A remote site whose marker is gone is made again only if it is named.
+        let is_empty = entry.spec.url.folder().is_some_and(|path| is_on_its_device(path) && is_empty(path));
         if member.readable().is_some() || !(is_named || is_empty) {
             continue;
         }

@@ -18,7 +18,8 @@ async fn an_init_that_fails_names_the_folders_that_it_marked() {
     let request = world.init_request();
     let refused = init(request, Settings::default()).await.unwrap_err();
     let text = refused.to_string();
-    let InitError::Marked { folders, source } = refused else { panic!("{refused:?}") };
+    let InitError::Marked { places, source } = refused else { panic!("{refused:?}") };
+    let folders: Vec<std::path::PathBuf> = places.into_iter().map(Into::into).collect();
     assert!(matches!(*source, InitError::Site { .. }), "{source:?}");
     assert_eq!(folders, [world.path("sites/s1"), world.path("sites/s2")]);
     assert!(folders.iter().all(|folder| text.contains(folder.to_str().unwrap())), "{text}");

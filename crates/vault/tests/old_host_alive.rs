@@ -106,7 +106,7 @@ async fn a_handover_without_its_marker_stops_the_old_host() {
     let handover = world.open_at("new").await.home().block_objects(before.height + 1, 1).await.unwrap().remove(0);
     let marker = ObjectKey::Handover { number: 1, hash: handover.hash() };
     for spec in world.specs() {
-        fs::remove_file(spec.url.path().join(marker.path())).unwrap();
+        fs::remove_file(spec.url.folder().unwrap().join(marker.path())).unwrap();
     }
     world.take_blocks(|height| height > before.height + 1);
     let refused = world.back_up_open(&vault, Vec::new()).await.unwrap_err();

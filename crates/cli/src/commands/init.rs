@@ -24,7 +24,8 @@ const FLOOR_SECONDS: u64 = 7 * 24 * 60 * 60;
     "blockhouse init --site /mnt/a --site /mnt/b --site /mnt/c --identity-out ~/owner.identity --paper-key-out ~/paper.txt"
 ))]
 pub(crate) struct InitArgs {
-    /// A site: a folder, or file: URL; repeat for more. Say where it is: ,name=N,region=R,provider=P
+    /// A site: a folder, or a file:, s3:, sftp: or webdav: URL; repeat for more. Say where it is:
+    /// ,name=N,region=R,provider=P; and how fast it may be used: ,upload=RATE,download=RATE
     #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = parse_site)]
     sites: Vec<SiteSpec>,
     /// K shards of data and M of parity; K is at least 1 [default: by the number of sites]
@@ -101,11 +102,19 @@ fn where_keys_go(identity: Option<PathBuf>, paper: Option<PathBuf>) -> anyhow::R
 fn tell(report: &InitReport, out: &Output) -> anyhow::Result<()> {
     let mut probes = Vec::new();
     for (site, probe) in &report.probes {
-        out.talk(format_args!(
-            "site `{site}` keeps its promises: durable renames, nothing overwritten; {} free",
-            crate::text::bytes(probe.free_bytes)
-        ));
-        probes.push(json!({ "site": site, "free_bytes": probe.free_bytes, "total_bytes": probe.total_bytes }));
+        let free = probe.free_bytes.map_or_else(String::new, |free| format!("; {} free", crate::text::bytes(free)));
+        let kept = if probe.synced { "durable renames" } else { "objects come whole" };
+        out.talk(format_args!("site `{site}` keeps its promises: {kept}, nothing overwritten{free}"));
+        let caveats = probe.caveats();
+        for caveat in &caveats {
+            out.talk(format_args!("site `{site}` cannot promise all: {caveat}"));
+        }
+        probes.push(json!({
+            "site": site,
+            "free_bytes": probe.free_bytes,
+            "total_bytes": probe.total_bytes,
+            "caveats": caveats,
+        }));
     }
     let lines = report.survey.lines();
     if let Some((plan, cautions)) = lines.split_first() {

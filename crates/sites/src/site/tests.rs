@@ -10,6 +10,7 @@ use futures::future::join_all;
 use super::faults::{FaultLayer, Faults};
 use super::*;
 use crate::error::Remedy;
+use crate::limits::SiteLimits;
 use crate::twin::ForgetfulDisk;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -29,6 +30,7 @@ pub(crate) fn spec(path: &Path) -> SiteSpec {
         url: SiteUrl::File(path.to_owned()),
         name: SiteName::from_path(path).unwrap(),
         labels: Labels::default(),
+        limits: SiteLimits::default(),
     }
 }
 
@@ -305,7 +307,8 @@ async fn a_probe_reports_and_leaves_nothing() {
     let site = new_site(&path, 1).await;
     let report = site.probe().await.unwrap();
     assert!(report.keeps_promises(), "{report:?}");
-    assert!(0 < report.free_bytes && report.free_bytes <= report.total_bytes);
+    assert!(Some(0) < report.free_bytes && report.free_bytes <= report.total_bytes);
+    assert_eq!(report.caveats(), Vec::<&str>::new());
     assert_eq!(fs::read_dir(path.join(".tmp")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "the marker and .tmp");
 }

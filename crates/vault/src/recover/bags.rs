@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockhouse_pipeline::key_bag::{KeyBag, SealedBag};
-use blockhouse_sites::{Labels, ObjectKey, Patience, Prefix, Site, SiteName, SiteSpec, SiteUrl, Sites};
+use blockhouse_sites::{Labels, ObjectKey, Patience, Prefix, Site, SiteLimits, SiteName, SiteSpec, SiteUrl, Sites};
 use blockhouse_types::{BagHash, VaultId};
 
 use super::RecoverError;
@@ -130,7 +130,11 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         let here = given.up().find(|(_, open)| open.id() == site.id);
         let url = here.map_or(url, |(_, open)| open.url().clone());
         let device = here.and_then(|(_, open)| open.device());
-        sites.push(SiteEntry { id: site.id, spec: SiteSpec { url, name, labels }, device });
+        sites.push(SiteEntry {
+            id: site.id,
+            spec: SiteSpec { url, name, labels, limits: SiteLimits::default() },
+            device,
+        });
     }
     Ok(Config {
         version: 1,

@@ -104,9 +104,13 @@ impl StripeStore {
         let sites: Vec<(usize, Site)> = self.sites.up().map(|(member, site)| (member, site.clone())).collect();
         let mut presence = Presence::none(self);
         presence.listed = sites.iter().map(|(member, _)| *member).collect();
-        let folders = stream::iter(0..=u8::MAX).map(|first| list_folder(sites.clone(), first));
+        let (deep, by_folder): (Vec<_>, Vec<_>) = sites.into_iter().partition(|(_, site)| site.lists_deep());
+        let folders = stream::iter(0..=u8::MAX).map(|first| list_folder(by_folder.clone(), first));
         let mut folders = folders.buffered(FOLDERS_IN_FLIGHT);
-        while let Some(folder) = folders.next().await {
+        let mut whole = join_all(deep.into_iter().map(list_whole)).await;
+        for first in 0..=u8::MAX {
+            let mut folder = folders.next().await.unwrap_or_default();
+            folder.extend(whole.iter_mut().map(|whole| whole.take(first)));
             presence.take_folder(folder);
         }
         presence.drop_failed();
@@ -121,6 +125,38 @@ type Folder = Vec<(usize, Result<Vec<Listed>, SiteError>)>;
 async fn list_folder(sites: Vec<(usize, Site)>, first: u8) -> Folder {
     let list = |(member, site): (usize, Site)| async move { (member, site.list_all(Prefix::ShardsOf(first)).await) };
     join_all(sites.into_iter().map(list)).await
+}
+
+/// What a site lists of all its shards at once, where that is a page of a thousand for each call and not one of a
+/// folder: the two hundred round trips of the folders would be most of the time.
+struct Whole {
+    member: usize,
+    folders: BTreeMap<u8, Vec<Listed>>,
+    error: Option<SiteError>,
+}
+
+impl Whole {
+    fn take(&mut self, first: u8) -> (usize, Result<Vec<Listed>, SiteError>) {
+        let listed = self.folders.remove(&first).unwrap_or_default();
+        (self.member, self.error.take().map_or(Ok(listed), Err))
+    }
+}
+
+async fn list_whole((member, site): (usize, Site)) -> Whole {
+    let mut folders: BTreeMap<u8, Vec<Listed>> = BTreeMap::new();
+    let error = match site.list_all(Prefix::Shards).await {
+        Ok(listed) => {
+            for listed in listed {
+                if let ObjectKey::Shard { stripe, .. } = listed.key {
+                    let [first, ..] = stripe.as_bytes();
+                    folders.entry(*first).or_default().push(listed);
+                }
+            }
+            None
+        }
+        Err(error) => Some(error),
+    };
+    Whole { member, folders, error }
 }
 
 impl Presence {
