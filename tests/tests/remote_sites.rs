@@ -1,0 +1,215 @@
+//! Sites at S3, SFTP and WebDAV servers, through the real binary: what they hold, what they lose, what they refuse.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use blockhouse_tests::servers::{ACCESS_KEY, Apache, Line, Proxy, S3Server, SECRET_KEY, Sshd};
+use blockhouse_tests::world::{Call, exit};
+use blockhouse_tests::{Output, World, tree};
+
+/// Credentials as a user gives them; nothing of the tester's own is asked.
+fn keys(call: Call) -> Call {
+    let call = call.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let call = call.env("BLOCKHOUSE_WEBDAV_PASSWORD", "a password of tests");
+    ["AWS_PROFILE", "AWS_REGION", "HTTP_PROXY", "http_proxy", "ALL_PROXY"].into_iter().fold(call, |call, name| call.env(name, ""))
+}
+
+fn init(world: &World, sites: &[String]) -> Call {
+    let mut call = world.call("init --json --no-passphrase --identity-out").arg(world.identity());
+    call = call.arg("--paper-key-out").arg(world.paper_key());
+    for site in sites {
+        call = call.arg("--site").arg(site);
+    }
+    keys(call)
+}
+
+fn run(world: &World, words: &str) -> Output {
+    keys(world.unlocked(words)).run()
+}
+
+fn back_up(world: &World, source: &Path) -> Output {
+    keys(world.call("backup --json").arg(source)).run()
+}
+
+fn source(world: &World, name: &str, megabytes: usize) -> PathBuf {
+    let folder = world.path(name);
+    fs::create_dir(&folder).unwrap();
+    for number in 0..megabytes {
+        let bytes: Vec<u8> = (0..1 << 20).map(|_| rand::random::<u8>()).collect();
+        fs::write(folder.join(format!("file-{number}")), bytes).unwrap();
+    }
+    folder
+}
+
+#[track_caller]
+fn expect_restores(world: &World, snapshot: &str, expected: &Path) {
+    let to = world.path(&format!("restored-{:016x}", rand::random::<u64>()));
+    keys(world.unlocked("restore --json").arg(snapshot).arg("--to").arg(&to)).run().expect(exit::DONE);
+    tree::assert_equal(expected, &to);
+    tree::remove(&to);
+}
+
+/// Two folders, two buckets, an SFTP and a WebDAV server: backed up, two servers off, all back.
+#[test]
+fn six_sites_of_four_kinds_lose_two_and_give_all_back() {
+    let world = World::empty();
+    let mut s3 = S3Server::start(&world.path("s3"), &["one", "two"]);
+    let Some(sshd) = Sshd::start(&world.path("sshd")) else { return };
+    let Some(mut apache) = Apache::start(&world.path("apache")) else { return };
+    fs::create_dir(world.path("sftp")).unwrap();
+    let sites = [
+        world.site(1).display().to_string(),
+        world.site(2).display().to_string(),
+        s3.url("one", "backup") + ",name=s3-one,region=north",
+        s3.url("two", "a/b") + ",name=s3-two,upload=64MiB,download=64MiB",
+        sshd.url(&world.path("sftp/site")) + ",name=sftp",
+        apache.url("site") + ",name=dav",
+    ];
+    let made = init(&world, &sites).run().expect(exit::DONE);
+    assert!(made.says("`s3-one` cannot promise all") && made.says("`dav` cannot promise all"), "{}", made.stderr);
+    assert!(!made.says("`sftp` cannot promise all"), "{}", made.stderr);
+    let config = fs::read_to_string(world.vault().join("config.toml")).unwrap();
+    assert!(config.contains("limit_upload = 67108864"), "{config}");
+    assert!(!config.contains(SECRET_KEY) && !config.contains(apache.password()), "{config}");
+
+    let tree = source(&world, "tree", 3);
+    let snapshot = back_up(&world, &tree).expect(exit::DONE).text("snapshot");
+    expect_restores(&world, &snapshot, &tree);
+    run(&world, "verify --json --read-data=100").expect(exit::DONE);
+
+    // The bucket `two` and the WebDAV server are off: with 4+2, two may be.
+    apache.stop();
+    fs::rename(s3.bucket("two"), world.path("away")).unwrap();
+    fs::create_dir(s3.bucket("two")).unwrap();
+    expect_restores(&world, &snapshot, &tree);
+    let more = source(&world, "more", 2);
+    let degraded = back_up(&world, &more);
+    assert!([exit::DONE, exit::DEGRADED].contains(&degraded.code()), "{}", degraded.stderr);
+    let later = degraded.text("snapshot");
+    expect_restores(&world, &later, &more);
+
+    // They are back, one of them empty: it is made again, and everything is mended.
+    apache.resume();
+    keys(world.call("repair --json --recreate s3-two")).run().expect(exit::DONE);
+    run(&world, "verify --json --read-data=100").expect(exit::DONE);
+    s3.stop();
+    expect_restores(&world, &snapshot, &tree);
+    expect_restores(&world, &later, &more);
+}
+
+#[test]
+fn what_is_wrong_with_a_remote_site_is_named() {
+    let world = World::empty();
+    let s3 = S3Server::start(&world.path("s3"), &["one"]);
+    let refused = |url: &str, what: &str| {
+        let sites: Vec<String> = vec![url.to_owned() + ",name=bad"];
+        init(&world, &sites).run().refuses(exit::FAILED, what);
+        assert!(!world.vault().join("config.toml").exists());
+    };
+    // Wrong secret, unknown key, no key at all.
+    let wrong = |name: &str, value: &str| {
+        let call = init(&world, &[s3.url("one", "x") + ",name=bad"]).env(name, value);
+        call.run().refuses(exit::FAILED, "does not accept the credentials");
+    };
+    wrong("AWS_SECRET_ACCESS_KEY", "guessed");
+    wrong("AWS_ACCESS_KEY_ID", "AKIDOTHER");
+    let none = init(&world, &[s3.url("one", "x")]).env("AWS_ACCESS_KEY_ID", "").env("AWS_SECRET_ACCESS_KEY", "");
+    none.run().refuses(exit::FAILED, "credentials");
+    refused(&s3.url("absent", "x"), "the bucket does not exist");
+    refused("s3://one/x?endpoint=http://127.0.0.1:1", "nothing answers at its address");
+    refused("s3://one/x?endpoint=http://host.invalid", "its host is not known");
+    refused("sftp://ann@127.0.0.1:1/x", "nothing answers at its address");
+    refused("webdav:http://127.0.0.1:1/x", "nothing answers at its address");
+    let secret = init(&world, &["webdav:https://ann:hunter2@host/x".to_owned()]).run().expect(exit::USAGE);
+    assert!(secret.says("holds a secret") && !secret.says("hunter2"), "{}", secret.stderr);
+
+    // Two vaults in one bucket: beside each other, not in each other.
+    init(&world, &[s3.url("one", "mine")]).run().expect(exit::DONE);
+    let other = World::empty();
+    init(&other, &[s3.url("one", "mine")]).run().refuses(exit::FAILED, "is a site of vault");
+    init(&other, &[s3.url("one", "")]).run().refuses(exit::FAILED, "is not empty");
+    init(&other, &[s3.url("one", "theirs")]).run().expect(exit::DONE);
+}
+
+#[test]
+fn keys_and_certificates_that_are_not_trusted_are_refused() {
+    let world = World::empty();
+    let Some(sshd) = Sshd::start(&world.path("sshd")) else { return };
+    let Some(apache) = Apache::start_tls(&world.path("apache")) else { return };
+    let site = world.path("remote");
+    let strange = world.path("strange-hosts");
+    fs::write(&strange, "").unwrap();
+    let sites = [sshd.url_with(&site, &strange)];
+    init(&world, &sites).run().refuses(exit::FAILED, "ssh host key is not the known one");
+    fs::write(sshd.key().with_file_name("authorized"), "").unwrap();
+    init(&world, &[sshd.url(&site)]).run().refuses(exit::FAILED, "does not accept the credentials");
+
+    let dav = [apache.url("site")];
+    init(&world, &dav).run().refuses(exit::FAILED, "its certificate is not trusted");
+    let trusting = |call: Call| call.env("SSL_CERT_FILE", apache.certificate());
+    let wrong = trusting(init(&world, &dav)).env("BLOCKHOUSE_WEBDAV_PASSWORD", "guessed");
+    wrong.run().refuses(exit::FAILED, "does not accept the credentials");
+    trusting(init(&world, &dav)).run().expect(exit::DONE);
+}
+
+/// A line that cuts and corrupts: what is read is right or an error, what was written wrong is found and mended.
+#[test]
+fn a_bad_line_costs_repairs_and_no_byte() {
+    let seed = std::env::var("BLOCKHOUSE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    eprintln!("replay with BLOCKHOUSE_SEED={seed}");
+    let world = World::empty();
+    let s3 = S3Server::start(&world.path("s3"), &["b1", "b2", "b3", "b4", "b5", "b6"]);
+    let proxies: Vec<Proxy> = (0..6).map(|number| Proxy::start(s3.port(), Line::default(), seed ^ number)).collect();
+    let sites: Vec<String> =
+        (1..).zip(&proxies).map(|(number, proxy)| proxy.s3_url(&format!("b{number}"), "site")).collect();
+    let sites: Vec<String> = (1..).zip(sites).map(|(number, url)| format!("{url},name=b{number}")).collect();
+    init(&world, &sites).run().expect(exit::DONE);
+    let tree = source(&world, "tree", 4);
+
+    // Two lines turn bits that are written, all cut now and then.
+    for (number, proxy) in proxies.iter().enumerate() {
+        let corrupt_writes = if number < 2 { 400_000 } else { 0 };
+        proxy.set(Line { cut_after: 3_000_000, corrupt_writes, ..Line::default() });
+    }
+    let backup = back_up(&world, &tree);
+    assert!([exit::DONE, exit::DEGRADED].contains(&backup.code()), "seed {seed}: {}", backup.stderr);
+    assert!(proxies.iter().map(Proxy::faults).sum::<u64>() > 0, "seed {seed}: the lines were good");
+    let snapshot = backup.text("snapshot");
+
+    // Reads are turned, too, at two sites.
+    for (number, proxy) in proxies.iter().enumerate() {
+        let corrupt_reads = if number < 2 { 100_000 } else { 0 };
+        proxy.set(Line { corrupt_reads, ..Line::default() });
+    }
+    expect_restores(&world, &snapshot, &tree);
+    for proxy in &proxies {
+        proxy.set(Line::default());
+    }
+    keys(world.call("repair --json --read-data")).run().expect(exit::DONE);
+    run(&world, "verify --json --read-data=100").expect(exit::DONE);
+    expect_restores(&world, &snapshot, &tree);
+}
+
+/// A server that lets nothing be written any more: the site is closed, the backup goes on and says so.
+#[test]
+fn a_site_without_the_right_to_write_is_closed_and_named() {
+    let world = World::empty();
+    let Some(apache) = Apache::start(&world.path("apache")) else { return };
+    let mut sites: Vec<String> = (1..=5).map(|number| world.site(number).display().to_string()).collect();
+    sites.push(apache.url("site") + ",name=dav");
+    init(&world, &sites).run().expect(exit::DONE);
+    let read_only = fs::Permissions::from_mode(0o555);
+    for folder in fs::read_dir(apache.site("site")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        fs::set_permissions(folder, read_only.clone()).unwrap();
+    }
+    let root = rustix::process::geteuid().is_root();
+    if !blockhouse_tests::need::right(root, "only as root does Apache work as another user") {
+        return;
+    }
+    let tree = source(&world, "tree", 1);
+    let backup = back_up(&world, &tree);
+    assert!([exit::DONE, exit::DEGRADED].contains(&backup.code()), "{}", backup.stderr);
+    assert!(backup.says("dav"), "{}", backup.stderr);
+    expect_restores(&world, &backup.text("snapshot"), &tree);
+}
