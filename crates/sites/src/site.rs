@@ -41,6 +41,7 @@ use crate::key::{ObjectKey, Prefix};
 use crate::marker::{Expected, Marker};
 use crate::name::SiteName;
 use crate::patience::Patience;
+use crate::trouble::is_past_the_end;
 use crate::url::{Labels, SiteSpec, SiteUrl};
 use line::{Line, Work};
 
@@ -53,6 +54,10 @@ pub const SITE_CONCURRENCY: usize = 8;
 /// A bucket's prefix is not unmounted, so a second look at it finds what the first one found; a folder of a server may
 /// be, and then its folders are missing too, and before one is made the marker is looked for again (`remote`).
 const MARKER_SEEN: Duration = Duration::from_secs(20);
+
+/// How long a service may give no byte of an answer. The deadline of a call is that of the longest object that it could
+/// bring, which is too long to wait for a service that hangs.
+const STALL: Duration = Duration::from_mins(2);
 
 /// A site that is open. Copies are handles of the same site.
 #[derive(Debug, Clone)]
@@ -384,7 +389,9 @@ async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<
 async fn read_whole(operator: &Operator, path: &str, limit: u64) -> Result<Bytes, Cause> {
     let mut pieces = operator.reader(path).await?.into_stream(..).await?;
     let mut bytes = BytesMut::new();
-    while let Some(piece) = pieces.try_next().await? {
+    loop {
+        let next = tokio::time::timeout(STALL, pieces.try_next()).await;
+        let Some(piece) = next.map_err(|_elapsed| Cause::Deadline { allowed: STALL })?? else { break };
         let length = (bytes.len() + piece.len()) as u64;
         if length > limit {
             return Err(Cause::TooLong { length, limit });
@@ -422,7 +429,7 @@ async fn read_range(operator: &Operator, path: &str, range: Range<u64>) -> Resul
     match operator.read_with(path).range(range).await {
         Ok(buffer) if buffer.len() as u64 == length => Ok(buffer.to_bytes()),
         Ok(_) => Err(Cause::Short { end }),
-        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => Err(Cause::Short { end }),
+        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied || is_past_the_end(&error) => Err(Cause::Short { end }),
         Err(error) => Err(error.into()),
     }
 }

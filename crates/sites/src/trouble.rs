@@ -186,6 +186,11 @@ impl ServiceFailure {
     }
 }
 
+/// True if a service says that there are no bytes where some were asked for.
+pub(crate) fn is_past_the_end(error: &opendal::Error) -> bool {
+    after(&error.to_string(), "status: ") == Some("416")
+}
+
 fn told_by(words: &str) -> Option<Trouble> {
     WORDS.iter().find(|(word, _)| words.contains(word)).map(|(_, trouble)| trouble.clone())
 }

@@ -189,7 +189,7 @@ impl Line {
 
     /// What a failure says about the site as a whole.
     pub(super) fn judge(&self, work: Work<'_>, cause: &Cause) {
-        if cause.is_gone() || cause.is_passing() {
+        if cause.is_gone() || cause.is_passing() || matches!(cause, Cause::Deadline { .. }) {
             self.mark_down(cause.to_reason(work.operation, work.object));
         } else if work.writes() && cause.closes_for_writing() {
             self.closed.get_or_init(|| Arc::new(cause.to_reason(work.operation, work.object)));
