@@ -158,9 +158,7 @@ contract RetentionTest is RetentionFixture {
         freeze.freeze(SOURCE);
         vm.prank(OWNER);
         freeze.freeze(SOURCE);
-        vm.expectRevert(
-            abi.encodeWithSelector(Freeze.AlreadyFrozen.selector, SOURCE, OWNER, uint64(block.timestamp))
-        );
+        vm.expectRevert(abi.encodeWithSelector(Freeze.AlreadyFrozen.selector, SOURCE, OWNER, uint64(block.timestamp)));
         vm.prank(WRITER);
         freeze.freeze(SOURCE);
         vm.prank(OWNER);
