@@ -106,7 +106,7 @@ fn a_rule_lets_go_what_it_does_not_keep_and_prune_frees_it() {
     assert_eq!(shards(&days.world, 3), held, "a dry run removes nothing");
     let pruned = days.run(6, "prune --json").expect(exit::DONE).summary();
     assert_eq!(planned["removed"], pruned["removed"]);
-    assert!(pruned["freed_bytes"].as_u64().unwrap() > 3 * 700 * KIB as u64, "{pruned}");
+    assert!(pruned["freed_bytes"].as_u64().unwrap() > 2 * 700 * KIB as u64, "{pruned}");
     assert!(shards(&days.world, 3) < held);
     assert_eq!(damage::objects(&days.world.site(1), "snapshots").len(), 3, "those of the forgotten are gone");
     let again = days.run(6, "prune --json").expect(exit::DONE).summary();
@@ -145,13 +145,13 @@ fn a_freeze_stops_all_removal_until_the_owner_lifts_it() {
     assert_eq!(applied.summary()["forgotten"].as_array().unwrap().len(), 0);
     days.run(3, "unfreeze").refuses(exit::NOT_ALLOWED, "needs the identity");
     // A new rule lifts nothing.
-    days.run_as_owner(3, "retention set --default --keep-last 2 --min-age 0s").expect(exit::DONE);
+    days.run_as_owner(3, "retention set --default --keep-last 1 --min-age 0s --keep-within 1h").expect(exit::DONE);
     days.run_as_owner(3, &format!("forget {}", ids[0])).refuses(exit::NOT_ALLOWED, "was frozen by");
     days.run_as_owner(3, "unfreeze").expect(exit::DONE);
     let applied = days.run(3, "forget --apply --json").expect(exit::DONE);
-    assert_eq!(applied.summary()["forgotten"].as_array().unwrap().len(), 1);
+    assert_eq!(applied.summary()["forgotten"].as_array().unwrap().len(), 2);
     days.run(3, "freeze --source papers").expect(exit::DONE);
-    days.run(3, "prune").refuses(exit::NOT_ALLOWED, "PolicyRefused");
+    days.run(3, "prune").refuses(exit::NOT_ALLOWED, "was frozen by");
     days.run_as_owner(3, "unfreeze --source papers").expect(exit::DONE);
     days.run(3, "prune").expect(exit::DONE);
 }

@@ -338,6 +338,9 @@ fn of_forget(error: &ForgetError) -> Option<Verdict> {
 
 fn of_prune(error: &PruneError) -> Option<Verdict> {
     match error {
+        PruneError::Frozen { .. } => {
+            Some(Verdict::hinted(Exit::NotAllowed, "the owner lifts it: `blockhouse unfreeze --identity FILE`"))
+        }
         PruneError::NoWriter => Some(Verdict::hinted(Exit::NotAllowed, "prune on the vault's host")),
         PruneError::Needed(_) => Some(Verdict::hinted(
             Exit::CheckFailed,

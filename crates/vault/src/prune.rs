@@ -38,7 +38,7 @@ pub use shards::Freed;
 use crate::blocks::{GuardError, Purpose};
 use crate::folder::{Config, Held, LockError, UpdateError};
 use crate::index::{Index, IndexError};
-use crate::ledger::{Ledger, LedgerError, LiveSession, Marking, SnapshotRecord, Swept};
+use crate::ledger::{Frozen, Ledger, LedgerError, LiveSession, Marking, SnapshotRecord, Swept};
 use crate::lists::{self, ListError};
 use crate::progress::Progress;
 use crate::publish::{Publication, TooFewCopies};
@@ -110,6 +110,9 @@ pub enum PruneError {
     /// The embedded ledger.
     #[error("the embedded ledger failed")]
     Home(#[from] blockhouse_homes::HomeError),
+    /// Somebody froze it, or a part of it: stripes are shared.
+    #[error("removal is stopped: {} was frozen by {} on {}", what(frozen), frozen.by, day(frozen.since))]
+    Frozen { frozen: Frozen },
     /// What a snapshot needs is not known.
     #[error("what the vault's snapshots need is not known, so nothing was removed")]
     Needed(#[source] ListError),
@@ -134,6 +137,15 @@ pub enum PruneError {
     /// The user stopped it.
     #[error("pruning was interrupted")]
     Interrupted,
+}
+
+fn what(frozen: &Frozen) -> String {
+    frozen.source.map_or_else(|| "the vault".to_owned(), |source| format!("source {source}"))
+}
+
+fn day(seconds: u64) -> String {
+    let stamp = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    stamp.map_or_else(|| format!("@{seconds}"), |stamp| stamp.to_string())
 }
 
 /// What was found.
@@ -188,7 +200,17 @@ impl Run<'_> {
         plain::plan(self.vault, &look, &mut self.report).await
     }
 
+    /// The contract would refuse the mark; this says who stopped it.
+    async fn refuse_frozen(&self) -> Result<(), PruneError> {
+        let sources = self.ledger.snapshots().await?.iter().map(|record| record.source).collect();
+        match self.ledger.frozen(&sources).await?.first() {
+            Some(frozen) => Err(PruneError::Frozen { frozen: *frozen }),
+            None => Ok(()),
+        }
+    }
+
     async fn go(&mut self) -> Result<(), PruneError> {
+        self.refuse_frozen().await?;
         let mut look = self.look().await?;
         plain::plan(self.vault, &look, &mut self.report).await?;
         if look.unfinished.is_empty() {
