@@ -7,7 +7,16 @@ import { fileURLToPath } from "node:url";
 import { compile } from "./compiler.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const PUBLISHED = { Access: "src/Access.sol", IPolicy: "src/IPolicy.sol", OwnerAfterFloor: "src/OwnerAfterFloor.sol", Vault: "src/Vault.sol" };
+const PUBLISHED = {
+  Access: "src/Access.sol",
+  Freeze: "src/Freeze.sol",
+  IPolicy: "src/IPolicy.sol",
+  OwnerAfterFloor: "src/OwnerAfterFloor.sol",
+  Retention: "src/Retention.sol",
+  Tags: "src/Tags.sol",
+  Timeline: "src/Timeline.sol",
+  Vault: "src/Vault.sol",
+};
 /** EIP-170 and EIP-3860: what an Ethereum chain accepts as code, and as creation code. */
 const MOST_CODE_BYTES = 24_576;
 const MOST_CREATION_BYTES = 49_152;

@@ -2,7 +2,11 @@
 pragma solidity 0.8.37;
 
 import {Access} from "../src/Access.sol";
+import {Freeze} from "../src/Freeze.sol";
 import {OwnerAfterFloor} from "../src/OwnerAfterFloor.sol";
+import {Retention} from "../src/Retention.sol";
+import {Tags} from "../src/Tags.sol";
+import {Timeline} from "../src/Timeline.sol";
 import {Vault} from "../src/Vault.sol";
 import {vm} from "./Vm.sol";
 
@@ -10,7 +14,11 @@ import {vm} from "./Vm.sol";
 contract BuildTest {
     function test_checked_in_bytecode_is_the_one_under_test() public view {
         _same("Access", type(Access).creationCode);
+        _same("Freeze", type(Freeze).creationCode);
         _same("OwnerAfterFloor", type(OwnerAfterFloor).creationCode);
+        _same("Retention", type(Retention).creationCode);
+        _same("Tags", type(Tags).creationCode);
+        _same("Timeline", type(Timeline).creationCode);
         _same("Vault", type(Vault).creationCode);
     }
 

@@ -9,7 +9,8 @@ use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+    backup, check_receipt, demo, forget, freeze, history, init, key, ls, prune, receipt, recover, repair, restore,
+    retention, snapshots, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -36,6 +37,12 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
+    Retention(retention::RetentionArgs),
+    Forget(forget::ForgetArgs),
+    Prune(prune::PruneArgs),
+    Freeze(freeze::FreezeArgs),
+    Unfreeze(freeze::UnfreezeArgs),
+    Tag(tag::TagArgs),
     Receipt(receipt::ReceiptArgs),
     CheckReceipt(check_receipt::CheckReceiptArgs),
     History(history::HistoryArgs),
@@ -168,7 +175,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 14);
+        assert_eq!(waiting.len(), 20);
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -3,16 +3,21 @@
 pub(crate) mod backup;
 pub(crate) mod check_receipt;
 pub(crate) mod demo;
+pub(crate) mod forget;
+pub(crate) mod freeze;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod prune;
 pub(crate) mod receipt;
 pub(crate) mod recover;
 pub(crate) mod repair;
 pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod snapshots;
 pub(crate) mod status;
+pub(crate) mod tag;
 pub(crate) mod verify;
 
 use crate::arguments::{Command, Global};
@@ -29,6 +34,12 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Restore(args) => restore::run(args, global, out).await,
         Command::Verify(args) => verify::run(args, global, out).await,
         Command::Repair(args) => repair::run(args, global, out).await,
+        Command::Retention(args) => retention::run(args, global, out).await,
+        Command::Forget(args) => forget::run(args, global, out).await,
+        Command::Prune(args) => prune::run(args, global, out).await,
+        Command::Freeze(args) => freeze::freeze(args, global, out).await,
+        Command::Unfreeze(args) => freeze::unfreeze(args, global, out).await,
+        Command::Tag(args) => tag::run(args, global, out).await,
         Command::Receipt(args) => receipt::run(args, global, out).await,
         Command::CheckReceipt(args) => check_receipt::run(args, global, out).await,
         Command::History(args) => history::run(args, global, out).await,

@@ -2,6 +2,9 @@
 
 use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
+use blockhouse_ledger::contracts::Freeze::FreezeEvents;
+use blockhouse_ledger::contracts::Tags::TagsEvents;
+use blockhouse_ledger::contracts::Timeline::TimelineEvents;
 use blockhouse_ledger::contracts::Vault::VaultEvents;
 
 /// An event, as `history` shows it.
@@ -33,6 +36,30 @@ pub(crate) fn tell(event: &Event) -> Told {
     match event {
         Event::Vault(event) => tell_vault(event),
         Event::Access(event) => tell_access(event),
+        Event::Freeze(event) => tell_freeze(event),
+        Event::Tags(event) => tell_tags(event),
+        Event::Timeline(event) => tell_timeline(event),
+    }
+}
+
+fn tell_freeze(event: &FreezeEvents) -> Told {
+    match event {
+        FreezeEvents::Frozen(e) => told!("Frozen", "source" = e.source, "by" = e.by),
+        FreezeEvents::Unfrozen(e) => told!("Unfrozen", "source" = e.source, "by" = e.by),
+    }
+}
+
+fn tell_tags(event: &TagsEvents) -> Told {
+    match event {
+        TagsEvents::Tagged(e) => told!("Tagged", "snapshot" = e.snapshot, "tag" = e.tag, "by" = e.by),
+        TagsEvents::Untagged(e) => told!("Untagged", "snapshot" = e.snapshot, "tag" = e.tag, "by" = e.by),
+    }
+}
+
+fn tell_timeline(event: &TimelineEvents) -> Told {
+    match event {
+        TimelineEvents::Imported(e) => told!("Imported", "source" = e.source, "count" = e.count),
+        TimelineEvents::Dropped(e) => told!("Dropped", "source" = e.source, "place" = e.place),
     }
 }
 

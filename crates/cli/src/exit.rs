@@ -17,16 +17,19 @@ use blockhouse_sites::{Cause, CreateError};
 use blockhouse_sources::files::{OpenSourceError, RestoreError};
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::blocks::GuardError;
-use blockhouse_vault::folder::ConfigError;
+use blockhouse_vault::folder::{ConfigError, LockError};
+use blockhouse_vault::forget::ForgetError;
 use blockhouse_vault::init::InitError;
 use blockhouse_vault::keys::KeysError;
 use blockhouse_vault::ledger::LedgerError;
+use blockhouse_vault::prune::PruneError;
 use blockhouse_vault::publish::TooFewCopies;
 use blockhouse_vault::reader::OpenSnapshotError;
 use blockhouse_vault::receipt::MakeReceiptError;
 use blockhouse_vault::recover::RecoverError;
 use blockhouse_vault::repair::RepairVaultError;
 use blockhouse_vault::restore::RestoreSnapshotError;
+use blockhouse_vault::retention::RetentionError;
 use blockhouse_vault::select::SelectError;
 use blockhouse_vault::unlock::{BagError, UnlockError};
 use blockhouse_vault::vault::OpenError;
@@ -134,6 +137,10 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_restore))
         .or_else(|| cause.downcast_ref().and_then(of_verify))
         .or_else(|| cause.downcast_ref().and_then(of_repair))
+        .or_else(|| cause.downcast_ref().and_then(of_retention))
+        .or_else(|| cause.downcast_ref().and_then(of_forget))
+        .or_else(|| cause.downcast_ref().and_then(of_prune))
+        .or_else(|| cause.downcast_ref().and_then(of_lock))
         .or_else(|| cause.downcast_ref().and_then(of_open_snapshot))
         .or_else(|| cause.downcast_ref().and_then(of_unwrap))
         .or_else(|| cause.downcast_ref().and_then(of_receipt))
@@ -182,6 +189,11 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::TargetNotEmpty { .. } => {
             Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
         }
+        Refusal::Protected { is_owner: false, .. } => Verdict::hinted(
+            Exit::NotAllowed,
+            "with the owner's identity (--identity FILE) it may go outside the rule, once it has its minimum age and nothing is frozen",
+        ),
+        Refusal::Protected { is_owner: true, .. } => Verdict::plain(Exit::NotAllowed),
         Refusal::NoEntry { .. } => Verdict::hinted(Exit::Failed, LISTED),
         Refusal::Declined => Verdict::plain(Exit::Failed),
     }
@@ -302,6 +314,59 @@ fn of_repair(error: &RepairVaultError) -> Option<Verdict> {
     matches!(error, RepairVaultError::Interrupted).then_some(Verdict::hinted(Exit::Interrupted, hint))
 }
 
+fn of_retention(error: &RetentionError) -> Option<Verdict> {
+    match error {
+        RetentionError::Rule(_) => Some(Verdict::hinted(
+            Exit::Usage,
+            "say what it keeps: --keep-last, --keep-daily, --keep-within, …; `--keep-last all` keeps everything",
+        )),
+        RetentionError::NoSource { .. } | RetentionError::NoHost { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "`blockhouse snapshots --json` lists the sources with their hosts"))
+        }
+        RetentionError::NoTagKey => Some(Verdict::hinted(Exit::NotAllowed, "run it on the vault's host")),
+        RetentionError::Copies(error) => Some(of_copies(error)),
+        RetentionError::Bag(BagError::Open(_)) => {
+            Some(Verdict::hinted(Exit::NotAllowed, "give the owner's identity with --identity FILE, or the paper key"))
+        }
+        _ => None,
+    }
+}
+
+fn of_forget(error: &ForgetError) -> Option<Verdict> {
+    match error {
+        ForgetError::Retention(error) => of_retention(error),
+        ForgetError::NoAccount => Some(Verdict::hinted(Exit::NotAllowed, IDENTITY)),
+        ForgetError::Interrupted => {
+            Some(Verdict::hinted(Exit::Interrupted, "what was forgotten stays so; run it again for the rest"))
+        }
+        _ => None,
+    }
+}
+
+fn of_prune(error: &PruneError) -> Option<Verdict> {
+    match error {
+        PruneError::Frozen { .. } => {
+            Some(Verdict::hinted(Exit::NotAllowed, "the owner lifts it: `blockhouse unfreeze --identity FILE`"))
+        }
+        PruneError::NoWriter => Some(Verdict::hinted(Exit::NotAllowed, "prune on the vault's host")),
+        PruneError::Needed(_) => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "bring sites back and run `blockhouse repair`, which copies lists that any site still has",
+        )),
+        PruneError::Earlier { .. } | PruneError::Copies(_) => Some(Verdict::hinted(Exit::Failed, BRING_BACK)),
+        PruneError::Guard(error) => Some(of_guard(error)),
+        PruneError::Interrupted => {
+            Some(Verdict::hinted(Exit::Interrupted, "run it again: the next prune goes on from there"))
+        }
+        _ => None,
+    }
+}
+
+fn of_lock(error: &LockError) -> Option<Verdict> {
+    let hint = "another prune is at work: run again when it has ended";
+    matches!(error, LockError::Busy { .. }).then_some(Verdict::hinted(Exit::Busy, hint))
+}
+
 fn of_open_snapshot(error: &OpenSnapshotError) -> Option<Verdict> {
     let is_for_others = matches!(error, OpenSnapshotError::Wraps(OpenWrapsError::NotForThis { .. }));
     is_for_others.then_some(Verdict::hinted(Exit::NotAllowed, OTHER_KEY))
@@ -412,7 +477,15 @@ fn of_identity(error: &OpenIdentityError) -> Option<Verdict> {
 
 fn of_ledger(error: &LedgerError) -> Option<Verdict> {
     match error {
+        LedgerError::Refused { reason } if reason.contains("PolicyRefused") => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "`blockhouse retention show` says which rule is in force and what is frozen; the owner lays down another with `retention set`",
+        )),
         LedgerError::Refused { .. } | LedgerError::Failed { .. } => Some(Verdict::plain(Exit::NotAllowed)),
+        LedgerError::NoModule { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "the owner makes it with the first `blockhouse retention set --identity FILE`",
+        )),
         LedgerError::Transport(_) | LedgerError::Pending(_) => Some(Verdict::plain(Exit::LedgerUnreachable)),
         _ => None,
     }

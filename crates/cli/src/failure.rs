@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     TargetNotEmpty { path: PathBuf },
     #[error("the snapshot has no entry `{path}`")]
     NoEntry { path: String },
+    #[error("{what}")]
+    Protected { what: String, is_owner: bool },
     #[error("not confirmed, nothing was done")]
     Declined,
 }

@@ -84,6 +84,33 @@ pub(crate) fn parse_tag(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads how many are kept; `all` keeps everything.
+pub(crate) fn parse_count(text: &str) -> Result<u32, String> {
+    match text {
+        "all" => Ok(u32::MAX),
+        text => text.parse().map_err(|_| format!("`{text}` is no number: write one, or `all`")),
+    }
+}
+
+/// Reads a duration: a number and `min`, `h`, `d`, `w` or `y` (365 days). Months differ, so they have no letter.
+pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
+    let end = text.find(|other: char| !other.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 604_800,
+        "y" => 31_536_000,
+        _ => 0,
+    };
+    let seconds = number.parse::<u64>().ok().filter(|_| unit != 0).and_then(|number| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| *seconds <= 1_000 * 31_536_000)
+        .ok_or_else(|| format!("`{text}` is no duration: write a number with s, min, h, d, w or y, as in 30d"))
+}
+
 /// Reads a share in percent as hundredths of a percent.
 pub(crate) fn parse_percent(text: &str) -> Result<u16, String> {
     let failed = || format!("`{text}` is no share: write a number above 0 and up to 100, with at most two decimals");
@@ -116,6 +143,16 @@ mod tests {
         for text in ["", "@", "@x", "yesterday", "2026-13-01", "2026-01-31T", "1969-01-01T00:00:00Z"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(["0d", "90min", "2w", "1y"].map(parse_duration), [Ok(0), Ok(5_400), Ok(1_209_600), Ok(31_536_000)]);
+        for text in ["", "d", "3", "3m", "-1d", "1.5d", "99999999999999999999y", "2000y", "3d "] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!((parse_count("all"), parse_count("7")), (Ok(u32::MAX), Ok(7)));
+        assert!(parse_count("-1").is_err() && parse_count("many").is_err());
     }
 
     #[test]

@@ -14,8 +14,32 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    Freeze,
+    "../../contracts/abi/Freeze.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     OwnerAfterFloor,
     "../../contracts/abi/OwnerAfterFloor.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    Retention,
+    "../../contracts/abi/Retention.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    Tags,
+    "../../contracts/abi/Tags.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    Timeline,
+    "../../contracts/abi/Timeline.json"
 );
 
 sol!(
@@ -45,5 +69,11 @@ mod tests {
         assert_eq!(Vault::forgetCall::SIGNATURE, "forget(bytes32)");
         assert_eq!(Vault::markCall::SIGNATURE, "mark(bytes32,bytes32,uint32)");
         assert_eq!(Vault::sweepCall::SIGNATURE, "sweep(uint64)");
+        assert_eq!(Retention::mayRemoveCall::SIGNATURE, "mayRemove(address,bytes32,bytes32,uint64)");
+        assert_eq!(Retention::keepsCall::SIGNATURE, "keeps(bytes32,bytes32)");
+        assert_eq!(Freeze::freezeCall::SIGNATURE, "freeze(bytes32)");
+        assert_eq!(Freeze::Frozen::SIGNATURE, "Frozen(bytes32,address)");
+        assert_eq!(Tags::Tagged::SIGNATURE, "Tagged(bytes32,bytes32,address)");
+        assert_eq!(Timeline::syncCall::SIGNATURE, "sync(bytes32,uint32)");
     }
 }

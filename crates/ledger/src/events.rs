@@ -1,12 +1,15 @@
 //! The ledger's events as `history` reads them.
 //!
-//! - **Owns** which logs are events of this vault: those of its own two contracts.
+//! - **Owns** which logs are events of this vault: those of its own two contracts, and of the modules that it names.
 //! - **Does not** name or order them for people.
 
 use alloy_primitives::Log;
 use alloy_sol_types::SolEventInterface;
 
 use crate::contracts::Access::AccessEvents;
+use crate::contracts::Freeze::FreezeEvents;
+use crate::contracts::Tags::TagsEvents;
+use crate::contracts::Timeline::TimelineEvents;
 use crate::contracts::Vault::VaultEvents;
 use crate::genesis::Genesis;
 
@@ -18,6 +21,12 @@ pub enum Event {
     Access(AccessEvents),
     /// Of `Vault`: sessions, snapshots, removal, rules.
     Vault(VaultEvents),
+    /// Of the module `freeze`.
+    Freeze(FreezeEvents),
+    /// Of the module `tags`.
+    Tags(TagsEvents),
+    /// Of the module `timeline`.
+    Timeline(TimelineEvents),
 }
 
 /// A log of one of the vault's contracts that is none of their events.

@@ -37,12 +37,14 @@ use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
 
 use crate::blocks::{BlocksError, GuardError};
 use crate::cache::{CacheReader, CacheWriter};
-use crate::folder::UpdateError;
+use crate::folder::{LockError, UpdateError};
 use crate::index::IndexError;
 use crate::ledger::{Ledger, LedgerError, Recorded, Session};
 use crate::progress::Progress;
+use crate::prune;
 use crate::publish::TooFewCopies;
 use crate::recipients::RecipientsError;
+use crate::sessions::Running;
 use crate::vault::{HostSecrets, Vault};
 
 pub use after::BackupWarning;
@@ -189,6 +191,19 @@ pub enum BackupError {
     /// A stripe that the snapshot needs is gone.
     #[error("stripe {stripe}, which the snapshot needs, is not at the sites any more")]
     StripeGone { stripe: blockhouse_types::StripeId },
+    /// A stripe that the snapshot needs may be removed at any moment: it must not be named.
+    #[error("stripe {stripe}, which the snapshot needs, is marked for removal")]
+    StripeMarked { stripe: blockhouse_types::StripeId },
+    /// The mark of a running backup.
+    #[error("could not note in {} that a backup runs", folder.display())]
+    Mark {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The lock under which backups publish.
+    #[error("the snapshot could not be published")]
+    Publish(#[from] LockError),
     /// The loss of one more site would be the loss of the snapshot.
     #[error("the snapshot would not survive the loss of one more site ({durability}), the plan survives {planned}")]
     AtRisk { durability: Durability, planned: u16 },
@@ -219,7 +234,10 @@ pub async fn back_up(
     if !ledger.is_approved(source, recipients.hash()).await? {
         return Err(BackupError::NotApproved { source_id: source });
     }
+    let no_mark = |source| BackupError::Mark { folder: vault.folder().sessions(), source };
+    let mut running = Running::begin(vault.folder()).map_err(no_mark)?;
     let session = ledger.open_session(LEASE_SECONDS).await?;
+    running.is_of(session.id).map_err(no_mark)?;
     let keeper = keep_lease(ledger.clone(), session);
     let run = Run { vault, secrets, request, ledger: &ledger, session, source };
     let done = run.store_and_commit(files, recipients, progress).await;
@@ -277,8 +295,11 @@ impl Run<'_> {
     ) -> Result<BackupReport, BackupError> {
         let domain = self.secrets.write.domain(self.request.dedup, self.source);
         let stripes = self.vault.stripes().await?;
+        // After the session was opened: what is marked from now on waits for it.
+        let marked = prune::marked(self.vault, self.ledger, self.session.epoch).await?;
         let presence = stripes.presence().await;
-        let known = session::catch_up(self.vault, self.secrets, self.ledger, &stripes, &presence).await?;
+        let there = (&*stripes, &presence);
+        let known = session::catch_up(self.vault, self.secrets, self.ledger, there, &marked).await?;
         let roots = files.roots().iter().map(|root| root.path.as_os_str().as_encoded_bytes().to_vec()).collect();
         let keys = StoreKeys {
             vault: self.vault.id(),
@@ -293,7 +314,7 @@ impl Run<'_> {
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
-        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started };
+        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked };
         let mut report = self.commit(prepared, &stripes).await?;
         report.warnings.extend(after::replace_cache(cache, &self.vault.folder().cache(), &self.source));
         Ok(report)

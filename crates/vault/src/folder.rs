@@ -9,17 +9,22 @@
 //! ledger.redb            the embedded ledger
 //! index/                 which stripe holds which chunk; a cache
 //! cache/                 what the last backup saw of each source; holds keys of present files only
+//! sessions/              one file for each backup that runs, locked by it
+//! prune.lock             locked by whoever prunes
+//! publish.lock           locked by backups, together, while they publish, and by a prune while it removes what they may share
 //! recovery-sheet.txt     what to do when this folder is gone; no secret
 //! ```
 
 mod config;
 mod durable;
+mod lock;
 mod unfinished;
 
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError};
 pub use durable::{WriteError, write_durably};
+pub use lock::{Held, LockError};
 pub(crate) use unfinished::Unfinished;
 pub use unfinished::leftovers;
 
@@ -66,6 +71,21 @@ impl VaultFolder {
     /// The file caches.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// The backups that run: a file each.
+    pub fn sessions(&self) -> PathBuf {
+        self.root.join("sessions")
+    }
+
+    /// What keeps two prunes of this host apart.
+    pub fn prune_lock(&self) -> PathBuf {
+        self.root.join("prune.lock")
+    }
+
+    /// What keeps the removal of plain objects apart from backups that publish some of the same name.
+    pub fn publish_lock(&self) -> PathBuf {
+        self.root.join("publish.lock")
     }
 
     /// The recovery sheet.

@@ -13,7 +13,7 @@
 mod merge;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -167,11 +167,7 @@ impl Index {
     /// Joins the segments; gives the place of one that cannot be, and then nothing was done.
     fn join(&mut self) -> Result<Option<usize>, IndexError> {
         let stripes: Vec<StripeEntry> = self.stripes.values().copied().collect();
-        let name = blockhouse_crypto::hash::hash_parts(
-            "blockhouse v1 index segment",
-            stripes.iter().map(|stripe| &stripe.id.as_bytes()[..]),
-        );
-        let path = self.folder.join(format!("{}.segment", hex::encode(name)));
+        let path = self.folder.join(format!("{}.segment", hex::encode(name_of(&stripes))));
         let ordinals: BTreeMap<StripeId, u32> = stripes.iter().map(|stripe| stripe.id).zip(0..).collect();
         let mut merged = merge::Merge::new(&self.segments, &ordinals);
         let written = write(&path, &stripes, &mut merged);
@@ -202,6 +198,42 @@ impl Index {
         Ok(())
     }
 
+    /// Takes stripes out that are gone from the sites. A kill leaves segments with them and others without: nobody believes them.
+    pub fn remove(&mut self, gone: &BTreeSet<StripeId>) -> Result<(), IndexError> {
+        let has_gone = |segment: &Segment| segment.stripes().iter().any(|stripe| gone.contains(&stripe.id));
+        let (affected, kept): (Vec<Segment>, Vec<Segment>) = self.segments.drain(..).partition(has_gone);
+        self.segments = kept;
+        self.stripes = self.segments.iter().flat_map(Segment::stripes).map(|stripe| (stripe.id, *stripe)).collect();
+        for segment in affected {
+            self.rewrite_without(&segment, gone)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left of a segment beside it, and removes it.
+    fn rewrite_without(&mut self, segment: &Segment, gone: &BTreeSet<StripeId>) -> Result<(), IndexError> {
+        let left: Vec<StripeEntry> =
+            segment.stripes().iter().filter(|stripe| !gone.contains(&stripe.id)).copied().collect();
+        if !left.is_empty() {
+            let ordinals: BTreeMap<StripeId, u32> = left.iter().map(|stripe| stripe.id).zip(0..).collect();
+            let entry = |(id, ordinal, slot)| {
+                let stripe = segment.stripe_of(ordinal).ok()?;
+                Some(Ok((id, *ordinals.get(&stripe.id)?, slot)))
+            };
+            // A block that does not check costs deduplication of its chunks.
+            let entries = (0..segment.blocks()).flat_map(|block| segment.block(block).unwrap_or_default());
+            let path = self.folder.join(format!("{}.segment", hex::encode(name_of(&left))));
+            write(&path, &left, entries.filter_map(entry))?;
+            self.open_segment(&path)?;
+        }
+        match fs::remove_file(segment.path()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(IndexError::Folder { folder: self.folder.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes every segment: the next session makes the index anew from the sites.
     pub fn clear(&mut self) -> Result<(), IndexError> {
         self.stripes.clear();
@@ -211,6 +243,14 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// What a segment of several stripes, given in ascending order, is called.
+fn name_of(stripes: &[StripeEntry]) -> [u8; 32] {
+    blockhouse_crypto::hash::hash_parts(
+        "blockhouse v1 index segment",
+        stripes.iter().map(|stripe| &stripe.id.as_bytes()[..]),
+    )
 }
 
 fn write(

@@ -7,6 +7,9 @@
 
 mod batch;
 mod error;
+mod marks;
+mod modules;
+mod policy;
 mod records;
 mod scan;
 
@@ -18,7 +21,12 @@ use alloy_sol_types::SolCall;
 use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_types::{Account, BagHash, RecipientSetHash, SessionId, SnapshotId, SourceId};
 
+pub use batch::Forgetting;
 pub use error::LedgerError;
+pub use marks::{LiveSession, Marking, Swept};
+pub use modules::Modules;
+pub(crate) use modules::Contracts;
+pub use policy::{Force, Frozen, Policy};
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
 
 use crate::folder::LedgerEntry;

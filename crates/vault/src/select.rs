@@ -135,7 +135,7 @@ fn fits(known: &Known, narrow: &Narrow, tags: &[[u8; 32]]) -> bool {
     let on_host = |host: &String| known.source.as_ref().is_some_and(|entry| entry.host == *host);
     narrow.host.as_ref().is_none_or(on_host)
         && narrow.at.is_none_or(|at| known.record.time <= at)
-        && tags.iter().all(|tag| known.record.commit.tags.iter().any(|other| other.0 == *tag))
+        && tags.iter().all(|tag| known.record.tags.iter().any(|other| other.0 == *tag))
 }
 
 /// The commitments of tags, as commits carry them; without the index key nothing matches.

@@ -228,6 +228,7 @@ fn config() -> Config {
         ledger: LedgerEntry { home: "embedded".to_owned(), chain_id: 1_234_567_890_123, genesis, vault, access },
         recipients: recipients::to_entries(&owner),
         sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],
+        finished_markings: Some(3),
         sources: [(SOURCE, source)].into(),
     }
 }

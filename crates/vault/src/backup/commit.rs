@@ -19,13 +19,17 @@ use super::walker::Tree;
 use super::{BackupError, BackupReport, BackupWarning, Run, wall_clock};
 use crate::blocks::{GuardError, Purpose};
 use crate::chain::chain;
-use crate::folder::{Config, UpdateError};
+use crate::folder::{Config, Held, UpdateError};
 use crate::index::Index;
-use crate::ledger::{Commit, Recorded};
+use crate::ledger::{Commit, LedgerError, Recorded};
 use crate::maps;
+use crate::prune::Marked;
 use crate::publish::{Publication, capped};
 use crate::reader::ChunkReader;
 use crate::stripes::StripeStore;
+
+/// How often a snapshot is described anew because its parent was forgotten.
+const PARENT_TRIES: u32 = 4;
 
 /// Everything that is durable before the snapshot gets its name.
 pub(super) struct Prepared {
@@ -36,6 +40,7 @@ pub(super) struct Prepared {
     pub(super) recipients: RecipientSet,
     pub(super) manifest_key: Secret,
     pub(super) started: Timestamp,
+    pub(super) marked: Marked,
 }
 
 /// What a snapshot is called and what describes it.
@@ -50,26 +55,20 @@ impl Run<'_> {
     pub(super) async fn commit(&self, done: Prepared, stripes: &Arc<StripeStore>) -> Result<BackupReport, BackupError> {
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
         let survived = self.durability(stripes, &needed).await?;
-        let parent = self.parent().await?;
-        let manifest = self.manifest(&done, parent);
-        let sealed = manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?;
-        let list = StripeList::build(&needed).expect("a sorted set is ascending");
-        let described = Described { manifest, sealed, list, parent };
-        let (sites, home) = (self.vault.sites(), self.vault.home());
-        let mut published = Publication::begin(sites);
-        let object_hash = self.publish(&done, &described, stripes, &mut published).await?;
-        // Who cannot take the blocks so far will not take the commit's: what is promised must be true after it.
-        published.copy_blocks(sites, home, self.vault.standing().await?.height).await;
-        published.require("the snapshot's description", 1)?;
-        let durability = capped(survived, published.survives(stripes.domains()));
-        self.refuse_at_risk(durability, stripes)?;
-        let commit = self.statement(&done, &described, object_hash, durability);
-        let recorded = self.ledger.commit(commit).await?;
-        published.copy_blocks(sites, home, recorded.block).await;
+        let is_marked = |stripe: &&StripeId| !done.stored.own.contains(*stripe) && done.marked.is_absent(stripe);
+        if let Some(stripe) = needed.iter().find(is_marked) {
+            return Err(BackupError::StripeMarked { stripe: *stripe });
+        }
+        // No node of a list that is published from here on is removed before the snapshot that needs it is on the ledger.
+        let publishing = Held::together(self.vault.folder().publish_lock()).await?;
+        let mut published = Publication::begin(self.vault.sites());
+        let (id, recorded, durability) = self.record(&done, (stripes, survived), &mut published).await?;
+        published.copy_blocks(self.vault.sites(), self.vault.home(), recorded.block).await;
         published.require_for("the snapshot's description with its block", durability, stripes.domains())?;
-        self.confirm(described.sealed.id, recorded).await?;
+        self.confirm(id, recorded).await?;
+        drop(publishing);
         // From here on the snapshot stands: what fails is told beside it.
-        let warnings = self.remember_tags(described.sealed.id).err().map(BackupWarning::Tags).into_iter().collect();
+        let warnings = self.remember_tags(id).err().map(BackupWarning::Tags).into_iter().collect();
         let mut refusals = done.stored.refusals;
         for failure in published.failures() {
             refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
@@ -77,7 +76,7 @@ impl Run<'_> {
         Ok(BackupReport {
             refusals,
             warnings,
-            snapshot: described.sealed.id,
+            snapshot: id,
             source: self.source,
             recorded,
             findings: done.tree.findings,
@@ -87,6 +86,51 @@ impl Run<'_> {
             durability,
             plan: stripes.plan_durability(),
         })
+    }
+
+    /// Steps 5 to 7: the description, then the commit. A parent that was forgotten meanwhile is no longer one: then the snapshot is
+    /// described anew.
+    async fn record(
+        &self,
+        done: &Prepared,
+        (stripes, survived): (&Arc<StripeStore>, Durability),
+        published: &mut Publication,
+    ) -> Result<(SnapshotId, Recorded, Durability), BackupError> {
+        let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
+        let list = StripeList::build(&needed).expect("a sorted set is ascending");
+        let mut tries = 1;
+        loop {
+            let parent = self.parent().await?;
+            let manifest = self.manifest(done, parent);
+            let sealed = manifest.seal(self.vault.id(), &done.manifest_key, rand::random())?;
+            let described = Described { manifest, sealed, list: list.clone(), parent };
+            let object_hash = self.publish(done, &described, stripes, published).await?;
+            // Who cannot take the blocks so far will not take the commit's: what is promised must be true after it.
+            let height = self.vault.standing().await?.height;
+            published.copy_blocks(self.vault.sites(), self.vault.home(), height).await;
+            published.require("the snapshot's description", 1)?;
+            let durability = capped(survived, published.survives(stripes.domains()));
+            self.refuse_at_risk(durability, stripes)?;
+            self.protect(described.sealed.id).await?;
+            let commit = self.statement(done, &described, object_hash, durability);
+            match self.ledger.commit(commit).await {
+                Ok(recorded) => return Ok((described.sealed.id, recorded, durability)),
+                Err(LedgerError::Refused { reason })
+                    if tries < PARENT_TRIES && parent.is_some() && reason.contains("AlreadyForgotten") =>
+                {
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Records the tags where rules of retention read them, before the snapshot is there: no moment is without them.
+    async fn protect(&self, snapshot: SnapshotId) -> Result<(), BackupError> {
+        if self.request.tags.is_empty() || self.ledger.modules().await?.tags.is_none() {
+            return Ok(());
+        }
+        Ok(self.ledger.add_tags(snapshot, self.request.tags.iter().map(|tag| self.tag(tag)).collect()).await?)
     }
 
     /// Asks the sites once more, now that they hold the block: a host that took the ledger over since the sealing either finds that

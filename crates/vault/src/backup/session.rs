@@ -3,6 +3,7 @@
 //! # Invariants
 //! - **T1** A stripe is reused only if its writer's signature is of this line of writers, within what each was trusted for.
 //! - **T2** A stripe is reused only if the sites list enough of its shards, with the right sizes.
+//! - **T3** A stripe that a removal may take away is not reused, whatever the sites list (`prune::marked`).
 //!
 //! Format: `docs/design/sites.md` and *Trusting the past* in `docs/design/threats.md`.
 
@@ -17,6 +18,7 @@ use crate::catalog;
 use crate::index::{Index, IndexError};
 use crate::ledger::{Ledger, LedgerError, SnapshotRecord, WriterRecord};
 use crate::lists;
+use crate::prune::Marked;
 use crate::stripes::{Presence, StripeStore};
 use crate::vault::{HostSecrets, Vault};
 
@@ -40,8 +42,8 @@ pub(super) async fn catch_up(
     vault: &Vault,
     secrets: &HostSecrets,
     ledger: &Ledger,
-    stripes: &StripeStore,
-    presence: &Presence,
+    (stripes, presence): (&StripeStore, &Presence),
+    marked: &Marked,
 ) -> Result<Known, CatchUpError> {
     let mut index = Index::open(&vault.folder().index())?;
     index.compact()?;
@@ -57,6 +59,10 @@ pub(super) async fn catch_up(
     let mut heads = std::pin::pin!(heads);
     while let Some((id, head)) = heads.next().await {
         let Some(head) = head.ok().filter(|head| trusted(&head.entry.writer, &id)) else { continue };
+        // Not settled either: its shards may go at any moment.
+        if marked.is_absent(&id) {
+            continue;
+        }
         if !stripes.settle(presence, &head.entry).await {
             continue;
         }
@@ -65,6 +71,7 @@ pub(super) async fn catch_up(
     let reusable: HashSet<StripeId> = index
         .stripes()
         .filter(|entry| trusted(&entry.writer, &entry.id) && presence.is_usable(*entry))
+        .filter(|entry| !marked.is_absent(&entry.id))
         .map(|entry| entry.id)
         .collect();
     Ok(Known::new(index, reusable))

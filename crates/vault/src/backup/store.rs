@@ -93,6 +93,8 @@ pub(super) struct Stored {
     pub(super) refusals: BTreeMap<SiteName, String>,
     /// Every stripe that holds a chunk that was named.
     pub(super) stripes: BTreeSet<StripeId>,
+    /// Those that this session wrote itself.
+    pub(super) own: BTreeSet<StripeId>,
     /// The stripes that were written.
     pub(super) written: u64,
     /// The bytes of their packs, before coding.
@@ -138,6 +140,7 @@ impl ChunkStore {
         let written = self.threads.finish()?;
         Ok(Stored {
             stripes: self.known.referenced(),
+            own: self.known.own(),
             refusals: written.refusals,
             written: written.stripes,
             pack_bytes: written.pack_bytes,

@@ -70,6 +70,9 @@ pub struct Config {
     pub recipients: Vec<RecipientEntry>,
     /// The sites, in the order of `init`.
     pub sites: Vec<SiteEntry>,
+    /// Markings up to this one are finished: nothing acts on them any more. Absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_markings: Option<u64>,
     /// Sources by id.
     #[serde(default)]
     pub sources: BTreeMap<SourceId, SourceEntry>,

@@ -56,6 +56,7 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
         },
         recipients: recipients::to_entries(&keys.recipients),
         sites,
+        finished_markings: None,
         sources: BTreeMap::new(),
     }
 }

@@ -3,25 +3,53 @@
 //! - **Owns** how many go into a block, and that each of them succeeded.
 //! - **Does not** rely on it: a home that seals them in several blocks is as good.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_network::TransactionBuilder;
-use alloy_primitives::{B256, Bytes, TxKind};
+use alloy_primitives::{Address, B256, Bytes, TxKind};
 use alloy_provider::Provider;
 use alloy_rpc_client::BatchRequest;
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::Request;
-use blockhouse_ledger::contracts::Vault;
-use blockhouse_types::{Durability, SnapshotId};
+use blockhouse_ledger::contracts::{Timeline, Vault};
+use blockhouse_types::{Durability, SnapshotId, SourceId};
 
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
 pub(crate) const BATCH_MAX: usize = 200;
+
+/// A snapshot that is to be forgotten, and where it stands in its source's timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgetting {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its source.
+    pub source: SourceId,
+    /// Its index among the snapshots of its source, plus one.
+    pub place: u32,
+}
+
+/// What became of the first of several forgettings.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// How many were dealt with.
+    pub(crate) dealt: usize,
+    /// Those that are forgotten now.
+    pub(crate) done: Vec<SnapshotId>,
+    /// Those that the contract refused, with its reason.
+    pub(crate) refused: Vec<(SnapshotId, String)>,
+}
+
+/// Gas for taking one place out of a timeline: two records read and three slots written, twice over.
+const DROP_GAS: u64 = 120_000;
+const CALL_GAS: u64 = 60_000;
+/// What a removal may need beyond its estimate: those before it in the block change what the rule walks.
+const SPARE_GAS: u64 = 400_000;
 
 impl Ledger {
     /// Records the durability of several snapshots as it is now, in one block as far as they fit; gives how many did. The
@@ -37,27 +65,91 @@ impl Ledger {
         };
         let inputs: Vec<Bytes> = health.iter().take(BATCH_MAX).map(call).collect();
         let requests = self.fitting(sender, inputs).await?;
-        for _ in 1..NONCE_TRIES {
-            match self.send_together(sender, requests.clone()).await {
-                Err(error) if error.is_nonce_taken() => {}
-                done => return done,
+        let done = self.send_in_one_block(sender, requests).await?;
+        match done.iter().find(|outcome| !outcome.is_done) {
+            Some(failed) => {
+                let (call, transaction) = (Vault::recordHealthCall::SIGNATURE, failed.transaction);
+                Err(LedgerError::Failed { call, transaction })
+            }
+            None => Ok(done.len()),
+        }
+    }
+
+    /// Forgets the first of these, in one block as far as they fit, and takes them out of their timelines there. What the contract
+    /// refuses is told and holds up no other.
+    pub(crate) async fn forget_some(
+        &self,
+        sender: &AccountSecret,
+        wanted: &[Forgetting],
+        timeline: Option<Address>,
+    ) -> Result<Forgotten, LedgerError> {
+        let (mut left, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
+        let (mut forgotten, mut sent, mut requests) = (Forgotten::default(), Vec::new(), Vec::new());
+        let per_drop = if timeline.is_some() { DROP_GAS + CALL_GAS } else { 0 };
+        let wanted = wanted.get(..BATCH_MAX.min(wanted.len())).unwrap_or_default();
+        let gas = self.gas_to_forget(sender, wanted).await?;
+        for one in wanted {
+            let input = forget_input(one);
+            match self.try_as(sender, &input).await {
+                Ok(()) => {}
+                Err(LedgerError::Refused { reason }) => {
+                    forgotten.refused.push((one.snapshot, reason));
+                    forgotten.dealt += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if gas + per_drop > left && !sent.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(gas + per_drop);
+            requests.push(Request { chain_id, nonce: 0, to: TxKind::Call(self.vault), input, gas });
+            sent.push(*one);
+            forgotten.dealt += 1;
+        }
+        if sent.is_empty() {
+            return Ok(forgotten);
+        }
+        requests.extend(drops(chain_id, timeline, &sent));
+        let outcomes = self.send_in_one_block(sender, requests).await?;
+        for (one, outcome) in sent.into_iter().zip(outcomes) {
+            match outcome.is_done {
+                true => forgotten.done.push(one.snapshot),
+                false => forgotten.refused.push((one.snapshot, "it failed when it was sealed".to_owned())),
             }
         }
-        self.send_together(sender, requests).await
+        Ok(forgotten)
+    }
+
+    /// What any of these may need: the most of the newest and the oldest of them, and some more, for those before one in the block change
+    /// what the rule walks. To estimate each would cost more than to forget it.
+    async fn gas_to_forget(&self, sender: &AccountSecret, wanted: &[Forgetting]) -> Result<u64, LedgerError> {
+        let mut most = SPARE_GAS;
+        for one in wanted.first().into_iter().chain(wanted.last()) {
+            match self.estimated(sender, self.vault, &forget_input(one)).await {
+                Ok(gas) => most = most.max(gas),
+                Err(LedgerError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(most + most / 2 + SPARE_GAS)
+    }
+
+    /// Whether the contract would take a call of this account now.
+    async fn try_as(&self, sender: &AccountSecret, input: &Bytes) -> Result<(), LedgerError> {
+        let request = TransactionRequest::default()
+            .with_from(address(sender.account()))
+            .with_to(self.vault)
+            .with_input(input.clone());
+        self.provider.call(request).await.map(drop).map_err(LedgerError::from)
     }
 
     /// The first of these calls that fit into a block together, one at least; nonces are not in them yet.
     async fn fitting(&self, sender: &AccountSecret, inputs: Vec<Bytes>) -> Result<Vec<Request>, LedgerError> {
-        let head = self.provider.get_block(BlockId::Number(BlockNumberOrTag::Latest)).await?;
-        let mut left = head.map_or(0, |block| block.header.gas_limit);
-        let chain_id = self.provider.get_chain_id().await?;
+        let (mut left, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
         let mut requests = Vec::with_capacity(inputs.len());
         for input in inputs {
-            let request = TransactionRequest::default()
-                .with_from(address(sender.account()))
-                .with_to(self.vault)
-                .with_input(input.clone());
-            let gas = self.provider.estimate_gas(request).await?;
+            let gas = self.estimated(sender, self.vault, &input).await?;
             if gas > left && !requests.is_empty() {
                 break;
             }
@@ -67,39 +159,112 @@ impl Ledger {
         Ok(requests)
     }
 
-    async fn send_together(&self, sender: &AccountSecret, requests: Vec<Request>) -> Result<usize, LedgerError> {
-        let count = requests.len();
-        let first = self.provider.get_transaction_count(address(sender.account())).await?;
+    /// The gas of one block.
+    pub(super) async fn block_gas(&self) -> Result<u64, LedgerError> {
+        let head = self.provider.get_block(BlockId::Number(BlockNumberOrTag::Latest)).await?;
+        Ok(head.map_or(0, |block| block.header.gas_limit))
+    }
+
+    async fn estimated(&self, sender: &AccountSecret, to: Address, input: &Bytes) -> Result<u64, LedgerError> {
+        let request = TransactionRequest::default()
+            .with_from(address(sender.account()))
+            .with_to(to)
+            .with_input(input.clone());
+        self.provider.estimate_gas(request).await.map_err(LedgerError::from)
+    }
+
+    /// Sends these one after another in one block. The account's nonce may be taken by another process of this host: then all is
+    /// done anew.
+    pub(super) async fn send_in_one_block(
+        &self,
+        sender: &AccountSecret,
+        requests: Vec<Request>,
+    ) -> Result<Vec<Outcome>, LedgerError> {
+        for _ in 1..NONCE_TRIES {
+            match self.send_together(sender, requests.clone()).await {
+                Err(error) if error.is_nonce_taken() => {}
+                done => return done,
+            }
+        }
+        self.send_together(sender, requests).await
+    }
+
+    /// The next nonce of an account.
+    pub(super) async fn nonce(&self, sender: &AccountSecret) -> Result<u64, LedgerError> {
+        Ok(self.provider.get_transaction_count(address(sender.account())).await?)
+    }
+
+    async fn send_together(&self, sender: &AccountSecret, requests: Vec<Request>) -> Result<Vec<Outcome>, LedgerError> {
+        let first = self.nonce(sender).await?;
+        self.send_from(sender, first, requests).await
+    }
+
+    /// The same from a nonce on that the caller counted with.
+    pub(super) async fn send_from(
+        &self,
+        sender: &AccountSecret,
+        first: u64,
+        requests: Vec<Request>,
+    ) -> Result<Vec<Outcome>, LedgerError> {
         let mut batch = BatchRequest::new(self.provider.client());
-        let mut waiting = Vec::with_capacity(count);
+        let mut waiting = Vec::with_capacity(requests.len());
         for (nonce, request) in (first..).zip(requests) {
             let signed = Request { nonce, ..request }.sign(sender);
             let raw = (Bytes::from(signed.encoded_2718()),);
             waiting.push(batch.add_call::<_, B256>("eth_sendRawTransaction", &raw)?);
         }
         batch.send().await?;
-        let mut open = BTreeSet::new();
-        for sent in waiting {
-            open.insert(sent.await?);
+        let mut sent = Vec::with_capacity(waiting.len());
+        for transaction in waiting {
+            sent.push(transaction.await?);
         }
-        self.await_receipts(open).await?;
-        Ok(count)
+        let statuses = self.await_receipts(sent.iter().copied().collect()).await?;
+        let outcome = |transaction: B256| {
+            let is_done = statuses.get(&transaction).copied().unwrap_or_default();
+            Outcome { transaction, is_done }
+        };
+        Ok(sent.into_iter().map(outcome).collect())
     }
 
-    /// Waits until all of these are sealed, a block at a time; fails at one that failed.
-    async fn await_receipts(&self, mut open: BTreeSet<B256>) -> Result<(), LedgerError> {
+    /// Waits until all of these are sealed, a block at a time; says which succeeded.
+    async fn await_receipts(&self, mut open: BTreeSet<B256>) -> Result<BTreeMap<B256, bool>, LedgerError> {
+        let mut statuses = BTreeMap::new();
         while let Some(transaction) = open.first().copied() {
             let pending = alloy_provider::PendingTransactionBuilder::new(self.provider.root().clone(), transaction);
             let receipt = pending.get_receipt().await.map_err(LedgerError::pending)?;
             let block = receipt.block_number.map_or(BlockNumberOrTag::Latest, BlockNumberOrTag::Number);
             let others = self.provider.get_block_receipts(block.into()).await?.unwrap_or_default();
             for receipt in others.iter().chain([&receipt]) {
-                if open.remove(&receipt.transaction_hash) && !receipt.status() {
-                    let transaction = receipt.transaction_hash;
-                    return Err(LedgerError::Failed { call: Vault::recordHealthCall::SIGNATURE, transaction });
+                if open.remove(&receipt.transaction_hash) {
+                    statuses.insert(receipt.transaction_hash, receipt.status());
                 }
             }
         }
-        Ok(())
+        Ok(statuses)
     }
+}
+
+/// How one of several transactions ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) transaction: B256,
+    pub(super) is_done: bool,
+}
+
+fn forget_input(one: &Forgetting) -> Bytes {
+    Vault::forgetCall { id: B256::new(one.snapshot.to_bytes()) }.abi_encode().into()
+}
+
+/// What takes these out of their timelines, behind the transactions that forget them. If one of those fails this fails as a whole and
+/// harms nothing: a timeline may hold what is forgotten.
+fn drops(chain_id: u64, timeline: Option<Address>, sent: &[Forgetting]) -> Vec<Request> {
+    let Some(timeline) = timeline else { return Vec::new() };
+    let mut by_source: BTreeMap<SourceId, Vec<u32>> = BTreeMap::new();
+    sent.iter().for_each(|one| by_source.entry(one.source).or_default().push(one.place));
+    let drop = |(source, places): (SourceId, Vec<u32>)| {
+        let gas = CALL_GAS + DROP_GAS * places.len() as u64;
+        let input = Timeline::dropCall { source: B256::new(source.to_bytes()), places }.abi_encode();
+        Request { chain_id, nonce: 0, to: TxKind::Call(timeline), input: input.into(), gas }
+    };
+    by_source.into_iter().map(drop).collect()
 }

@@ -6,7 +6,12 @@ use alloy_sol_types::SolInterface;
 use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use blockhouse_homes::HomeError;
 use blockhouse_homes::transport::LIMIT_EXCEEDED;
-use blockhouse_ledger::contracts::{Access::AccessErrors, Vault::VaultErrors};
+use blockhouse_ledger::contracts::Access::AccessErrors;
+use blockhouse_ledger::contracts::Freeze::FreezeErrors;
+use blockhouse_ledger::contracts::Retention::RetentionErrors;
+use blockhouse_ledger::contracts::Tags::TagsErrors;
+use blockhouse_ledger::contracts::Timeline::TimelineErrors;
+use blockhouse_ledger::contracts::Vault::VaultErrors;
 
 /// Why a call or transaction did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum LedgerError {
     /// A transaction was sealed and failed.
     #[error("transaction {transaction} of {call} failed on the ledger")]
     Failed { call: &'static str, transaction: B256 },
+    /// The owner registered no such module.
+    #[error("the vault has no module `{name}` yet")]
+    NoModule { name: &'static str },
     /// An answer is not what the contract gives.
     #[error("the answer to {call} cannot be read")]
     Answer {
@@ -58,7 +66,7 @@ impl LedgerError {
     }
 
     /// True if another transaction of the same account was faster.
-    pub(super) fn is_nonce_taken(&self) -> bool {
+    pub(crate) fn is_nonce_taken(&self) -> bool {
         matches!(self, Self::Refused { reason } if reason.contains("nonce"))
     }
 
@@ -89,7 +97,14 @@ impl From<TransportError> for LedgerError {
 
 /// The custom error in revert data, by its name and fields.
 fn describe(data: &[u8]) -> String {
-    let vault = VaultErrors::abi_decode(data).map(|error| format!("{error:?}"));
-    let access = || AccessErrors::abi_decode(data).map(|error| format!("{error:?}"));
-    vault.or_else(|_| access()).unwrap_or_else(|_| format!("0x{}", hex::encode(data)))
+    fn as_text<E: SolInterface + std::fmt::Debug>(data: &[u8]) -> Option<String> {
+        E::abi_decode(data).ok().map(|error| format!("{error:?}"))
+    }
+    None.or_else(|| as_text::<VaultErrors>(data))
+        .or_else(|| as_text::<AccessErrors>(data))
+        .or_else(|| as_text::<FreezeErrors>(data))
+        .or_else(|| as_text::<TagsErrors>(data))
+        .or_else(|| as_text::<TimelineErrors>(data))
+        .or_else(|| as_text::<RetentionErrors>(data))
+        .unwrap_or_else(|| format!("0x{}", hex::encode(data)))
 }

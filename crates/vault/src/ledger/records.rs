@@ -1,16 +1,19 @@
 //! The vault's events, read into records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use alloy_rpc_types_eth::Log;
 use alloy_sol_types::SolEventInterface;
 use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
+use blockhouse_ledger::contracts::Freeze::FreezeEvents;
+use blockhouse_ledger::contracts::Tags::TagsEvents;
+use blockhouse_ledger::contracts::Timeline::TimelineEvents;
 use blockhouse_ledger::contracts::Vault::{Commit, VaultEvents};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
-use super::{LedgerError, account};
+use super::{Contracts, LedgerError, account};
 
 /// One event of the vault's contracts.
 #[derive(Debug, Clone)]
@@ -35,17 +38,28 @@ pub struct History {
 }
 
 impl History {
-    pub(super) fn read(logs: &[Log], vault: Address, access: Address) -> Result<Self, LedgerError> {
+    pub(super) fn read(logs: &[Log], contracts: &Contracts) -> Result<Self, LedgerError> {
         let mut entries = Vec::with_capacity(logs.len());
         for log in logs {
             let block = log.block_number.unwrap_or_default();
             let failed = |source| LedgerError::Log { block, source: Box::new(source) };
-            let event = match log.address() {
-                address if address == vault => Event::Vault(VaultEvents::decode_log(&log.inner).map_err(failed)?.data),
-                address if address == access => {
-                    Event::Access(AccessEvents::decode_log(&log.inner).map_err(failed)?.data)
-                }
-                _ => continue,
+            let (inner, from) = (&log.inner, Some(log.address()));
+            let event = if from == Some(contracts.vault) {
+                Event::Vault(VaultEvents::decode_log(inner).map_err(failed)?.data)
+            } else if from == Some(contracts.access) {
+                Event::Access(AccessEvents::decode_log(inner).map_err(failed)?.data)
+            } else if from == contracts.modules.tags {
+                // What the owner registered under the name may be a later kind of it, with events of its own.
+                let Ok(event) = TagsEvents::decode_log(inner) else { continue };
+                Event::Tags(event.data)
+            } else if from == contracts.modules.freeze {
+                let Ok(event) = FreezeEvents::decode_log(inner) else { continue };
+                Event::Freeze(event.data)
+            } else if from == contracts.modules.timeline {
+                let Ok(event) = TimelineEvents::decode_log(inner) else { continue };
+                Event::Timeline(event.data)
+            } else {
+                continue;
             };
             entries.push(HistoryEntry {
                 block,
@@ -91,6 +105,10 @@ pub struct SnapshotRecord {
     pub transaction: B256,
     /// True once it was forgotten.
     pub forgotten: bool,
+    /// The height of the block that says so.
+    pub forgotten_in: Option<u64>,
+    /// Its tags now: those of its commit and those added since, without those taken away.
+    pub tags: BTreeSet<B256>,
     /// Its durability as recorded last.
     pub durability: Durability,
     /// Its last verification and when that was.
@@ -109,6 +127,8 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
 pub(super) struct Snapshots {
     records: Vec<SnapshotRecord>,
     places: BTreeMap<B256, usize>,
+    /// Tags that came before the commit of their snapshot, as those of a backup do.
+    early: BTreeMap<B256, BTreeSet<B256>>,
 }
 
 impl Snapshots {
@@ -118,9 +138,18 @@ impl Snapshots {
 
     /// Takes in the next event.
     pub(super) fn take(&mut self, entry: &HistoryEntry) {
-        let Event::Vault(event) = &entry.event else { return };
+        match &entry.event {
+            Event::Vault(event) => self.take_vault(entry, event),
+            Event::Tags(event) => self.take_tags(event),
+            _ => {}
+        }
+    }
+
+    fn take_vault(&mut self, entry: &HistoryEntry, event: &VaultEvents) {
         match event {
             VaultEvents::SnapshotCommitted(committed) => {
+                let mut tags = self.early.remove(&committed.snapshot).unwrap_or_default();
+                tags.extend(&committed.data.tags);
                 self.places.insert(committed.snapshot, self.records.len());
                 let Commit { d, w, wd, .. } = committed.data;
                 self.records.push(SnapshotRecord {
@@ -132,6 +161,8 @@ impl Snapshots {
                     time: entry.time,
                     transaction: entry.transaction,
                     forgotten: false,
+                    forgotten_in: None,
+                    tags,
                     durability: Durability { d, w, wd },
                     verified: None,
                 });
@@ -139,6 +170,7 @@ impl Snapshots {
             VaultEvents::SnapshotForgotten(forgotten) => {
                 if let Some(record) = self.known(&forgotten.snapshot) {
                     record.forgotten = true;
+                    record.forgotten_in = Some(entry.block);
                 }
             }
             VaultEvents::HealthRecorded(health) => {
@@ -158,6 +190,23 @@ impl Snapshots {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn take_tags(&mut self, event: &TagsEvents) {
+        match event {
+            TagsEvents::Tagged(tagged) => {
+                let (snapshot, tag) = (tagged.snapshot, tagged.tag);
+                match self.known(&snapshot) {
+                    Some(record) => drop(record.tags.insert(tag)),
+                    None => drop(self.early.entry(snapshot).or_default().insert(tag)),
+                }
+            }
+            TagsEvents::Untagged(untagged) => {
+                if let Some(record) = self.known(&untagged.snapshot) {
+                    record.tags.remove(&untagged.tag);
+                }
+            }
         }
     }
 

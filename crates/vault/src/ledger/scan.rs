@@ -7,34 +7,36 @@ use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::SolEvent;
 use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
-use blockhouse_ledger::contracts::{Access, Vault};
+use blockhouse_ledger::contracts::{Access, Tags, Vault};
 
 use super::records::Snapshots;
-use super::{History, HistoryEntry, Ledger, LedgerError, RecoveryChange, SnapshotRecord, account};
+use super::{Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChange, SnapshotRecord, account};
 
 /// The blocks of the first page.
 const PAGE_BLOCKS: u64 = 16_384;
 
 /// The events that make a snapshot's record. Blocks without any of them are passed over by their headers.
-const OF_SNAPSHOTS: [B256; 4] = [
+const OF_SNAPSHOTS: [B256; 6] = [
     Vault::SnapshotCommitted::SIGNATURE_HASH,
     Vault::SnapshotForgotten::SIGNATURE_HASH,
     Vault::HealthRecorded::SIGNATURE_HASH,
     Vault::VerifyRecorded::SIGNATURE_HASH,
+    Tags::Tagged::SIGNATURE_HASH,
+    Tags::Untagged::SIGNATURE_HASH,
 ];
 
 impl Ledger {
     /// Everything the vault's contracts said, in order.
     pub async fn history(&self) -> Result<History, LedgerError> {
         let mut history = History::default();
-        self.scan(&self.filter(&[]), |page| history.entries.extend(page.entries)).await?;
+        self.scan(&[], |page| history.entries.extend(page.entries)).await?;
         Ok(history)
     }
 
     /// Every snapshot that was committed, in order, forgotten ones too.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotRecord>, LedgerError> {
         let mut snapshots = Snapshots::default();
-        self.scan(&self.filter(&OF_SNAPSHOTS), |page| page.entries.iter().for_each(|it| snapshots.take(it))).await?;
+        self.scan(&OF_SNAPSHOTS, |page| page.entries.iter().for_each(|it| snapshots.take(it))).await?;
         Ok(snapshots.into_records())
     }
 
@@ -50,24 +52,22 @@ impl Ledger {
         };
         let mut changes = Vec::new();
         let wanted = [Access::RecoveryAdded::SIGNATURE_HASH, Access::RecoveryRemoved::SIGNATURE_HASH];
-        self.scan(&self.filter(&wanted), |page| changes.extend(page.entries.into_iter().filter_map(change))).await?;
+        self.scan(&wanted, |page| changes.extend(page.entries.into_iter().filter_map(change))).await?;
         Ok(changes)
     }
 
-    /// The vault's events of these kinds, or all of them.
-    fn filter(&self, kinds: &[B256]) -> Filter {
-        let filter = Filter::new().address(vec![self.vault, self.access]);
-        if kinds.is_empty() { filter } else { filter.event_signature(kinds.to_vec()) }
-    }
-
-    async fn scan(&self, filter: &Filter, mut take: impl FnMut(History)) -> Result<(), LedgerError> {
+    /// The events of these kinds, or all of them, of the vault's contracts and of its modules as they are now.
+    pub(super) async fn scan(&self, kinds: &[B256], mut take: impl FnMut(History)) -> Result<(), LedgerError> {
+        let contracts = Contracts { vault: self.vault, access: self.access, modules: self.modules().await? };
+        let filter = Filter::new().address(contracts.addresses());
+        let filter = if kinds.is_empty() { filter } else { filter.event_signature(kinds.to_vec()) };
         let height = self.height().await?;
         let (mut first, mut blocks) = (0, PAGE_BLOCKS);
         while first <= height {
             let last = height.min(first.saturating_add(blocks - 1));
             match self.page(filter.clone().from_block(first).to_block(last)).await {
                 Ok(logs) => {
-                    take(History::read(&logs, self.vault, self.access)?);
+                    take(History::read(&logs, &contracts)?);
                     first = last + 1;
                     // Grows slowly: where events are dense, every refusal costs a page's work.
                     blocks = PAGE_BLOCKS.min(blocks + blocks.div_ceil(8));

@@ -149,6 +149,7 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         },
         recipients: recipients::to_entries(&bag.recipients),
         sites,
+        finished_markings: None,
         sources: BTreeMap::new(),
     })
 }

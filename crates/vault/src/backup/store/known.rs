@@ -21,12 +21,15 @@ struct State {
     /// Chunks on their way: sealed, packed or being written. Bounded by the queues and the packs in memory.
     on_their_way: HashSet<ChunkId>,
     referenced: BTreeSet<StripeId>,
+    /// What this session wrote itself.
+    own: BTreeSet<StripeId>,
 }
 
 impl Known {
     /// What the index says, as far as the stripes may be reused.
     pub(in crate::backup) fn new(index: Index, reusable: HashSet<StripeId>) -> Self {
-        let state = State { index, reusable, on_their_way: HashSet::new(), referenced: BTreeSet::new() };
+        let (referenced, own) = (BTreeSet::new(), BTreeSet::new());
+        let state = State { index, reusable, on_their_way: HashSet::new(), referenced, own };
         Self { state: Mutex::new(state) }
     }
 
@@ -61,6 +64,7 @@ impl Known {
         state.index.add(stripe, chunks)?;
         state.reusable.insert(stripe.id);
         state.referenced.insert(stripe.id);
+        state.own.insert(stripe.id);
         for id in &ids {
             state.on_their_way.remove(id);
         }
@@ -69,6 +73,11 @@ impl Known {
 
     pub(super) fn referenced(&self) -> BTreeSet<StripeId> {
         self.lock().referenced.clone()
+    }
+
+    /// The stripes that this session wrote.
+    pub(super) fn own(&self) -> BTreeSet<StripeId> {
+        self.lock().own.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

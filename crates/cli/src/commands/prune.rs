@@ -1,0 +1,115 @@
+//! `blockhouse prune`
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use blockhouse_vault::progress::Progress;
+use blockhouse_vault::prune::{PruneReport, PruneRequest, prune};
+use clap::Args;
+use serde_json::json;
+
+use crate::arguments::Global;
+use crate::exit::{Exit, help};
+use crate::output::Output;
+use crate::{opening, progress, text};
+
+/// Free the space of what no snapshot needs any more
+///
+/// Marks it on the ledger, waits until no backup is left that does not know of the mark, and then removes it from the sites. Backups may run
+/// all the time. If an older one still runs, nothing is removed: the next prune goes on (exit code 7), or --wait waits for it. What a site
+/// that is down holds goes when it is back. Needs no identity.
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse forget --apply && blockhouse prune"))]
+pub(crate) struct PruneArgs {
+    /// Remove nothing: say what would be
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Wait for backups that were begun before the mark
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+}
+
+pub(crate) async fn run(args: PruneArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let vault = opening::vault(global, out).await?;
+    let request = PruneRequest { dry_run: args.dry_run, wait: args.wait };
+    let progress = Arc::new(Progress::new());
+    progress::stop_on_interrupt(out, &progress);
+    let shown = progress::show(out, &progress);
+    let done = prune(&vault, request, &progress).await;
+    drop(shown);
+    tell(&done?, request, started.elapsed().as_secs_f64(), out)
+}
+
+fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
+    let would = if request.dry_run { "would be " } else { "" };
+    let mut bytes = 0;
+    for (site, freed) in &report.freed {
+        bytes += freed.bytes;
+        let (shards, objects) = (text::count(freed.shards, "shard"), text::count(freed.objects, "other object"));
+        out.line(format_args!("site `{site}`: {} {would}freed, {shards}, {objects}", text::bytes(freed.bytes)))?;
+    }
+    out.line(format_args!(
+        "{} of {} {would}removed, {} {would}freed of {} in {seconds:.1} s",
+        report.removed,
+        text::count(report.stripes, "stripe"),
+        text::bytes(bytes),
+        text::bytes(report.stored_bytes),
+    ))?;
+    if report.partly_needed_bytes > 0 {
+        out.talk(format_args!(
+            "{} are kept in stripes of which forgotten snapshots used parts too",
+            text::bytes(report.partly_needed_bytes)
+        ));
+    }
+    if report.ended_sessions > 0 {
+        out.talk(format_args!("sessions of backups that were killed and are ended now: {}", report.ended_sessions));
+    }
+    for session in report.waiting.iter().filter(|_| !request.dry_run) {
+        out.talk(format_args!(
+            "waits for session {} of writer {}, which ends on {} at the latest unless it is renewed",
+            text::short(&session.id),
+            text::short(&session.writer),
+            text::moment(session.expires)
+        ));
+    }
+    if !report.waiting.is_empty() && !request.dry_run {
+        out.talk(format_args!("what is to go is marked and not removed yet: the next `blockhouse prune` goes on"));
+    }
+    for (site, why) in &report.left {
+        out.warn(format_args!("warning: site `{site}` may still hold what was to go: {why}; the next prune looks again"));
+    }
+    let waiting: Vec<_> = report
+        .waiting
+        .iter()
+        .map(|session| json!({ "session": session.id, "writer": session.writer, "expires": session.expires }))
+        .collect();
+    let freed: serde_json::Map<String, serde_json::Value> = report
+        .freed
+        .iter()
+        .map(|(site, freed)| {
+            let value = json!({ "shards": freed.shards, "objects": freed.objects, "bytes": freed.bytes });
+            (site.to_string(), value)
+        })
+        .collect();
+    out.record(&json!({
+        "type": "summary",
+        "ok": report.is_finished(),
+        "dry_run": request.dry_run,
+        "epoch": report.epoch,
+        "stripes": report.stripes,
+        "stored_bytes": report.stored_bytes,
+        "unneeded": report.unneeded,
+        "removed": report.removed,
+        "kept": report.kept,
+        "freed": freed,
+        "freed_bytes": bytes,
+        "partly_needed_bytes": report.partly_needed_bytes,
+        "ended_sessions": report.ended_sessions,
+        "waiting": waiting,
+        "left": report.left,
+        "seconds": seconds,
+    }))?;
+    let is_done = request.dry_run || report.is_finished();
+    Ok(if is_done { Exit::Success } else { Exit::Degraded })
+}

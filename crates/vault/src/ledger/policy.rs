@@ -1,0 +1,347 @@
+//! The policies of sources: which rule is in force, and how the owner puts another in its place.
+//!
+//! - **Owns** the deployments of rules and modules, each set of them one block.
+//! - **Does not** choose rules: the caller does.
+//!
+//! Contracts: `docs/design/retention.md`.
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::{Address, B256, Bytes, TxKind};
+use alloy_provider::Provider;
+use alloy_sol_types::{SolCall, SolConstructor};
+use blockhouse_crypto::AccountSecret;
+use blockhouse_ledger::Request;
+use blockhouse_ledger::contracts::{Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
+use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_types::{Account, SnapshotId, SourceId};
+
+use super::modules::name;
+use super::{Ledger, LedgerError, Modules, NONCE_TRIES, account, address};
+use crate::retention::Rule;
+
+/// Gas for a call that sets one thing.
+const CALL_GAS: u64 = 400_000;
+/// Gas for looking at one snapshot and adding it to a timeline, and how many of them one transaction looks at.
+const SYNC_GAS: u64 = 110_000;
+const SYNC_MOST: u32 = 150;
+
+/// A rule of retention that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Force {
+    /// Its contract.
+    pub contract: Account,
+    /// What it says.
+    pub rule: Rule,
+}
+
+/// What decides about removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policy {
+    /// A rule of retention.
+    Retention(Force),
+    /// The owner alone, so many seconds after the commit.
+    OwnerAfterFloor {
+        /// Those seconds.
+        floor_seconds: u64,
+    },
+    /// A contract that this version does not know.
+    Other {
+        /// Where it stands.
+        contract: Account,
+    },
+}
+
+/// A freeze that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frozen {
+    /// Of which source; none: of the whole vault.
+    pub source: Option<SourceId>,
+    /// Who froze it.
+    pub by: Account,
+    /// When, in the ledger's seconds.
+    pub since: u64,
+}
+
+impl Policy {
+    /// How old a snapshot must be before anybody may remove it, where that is known.
+    pub const fn minimum_age(&self) -> Option<u64> {
+        match self {
+            Self::Retention(force) => Some(force.rule.minimum_age),
+            Self::OwnerAfterFloor { floor_seconds } => Some(*floor_seconds),
+            Self::Other { .. } => None,
+        }
+    }
+
+    /// The rule, if it is one.
+    pub const fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Retention(force) => Some(&force.rule),
+            _ => None,
+        }
+    }
+}
+
+/// Several transactions of one account, while the addresses of what they create are counted out.
+struct Batch {
+    owner: Address,
+    chain_id: u64,
+    first: u64,
+    requests: Vec<Request>,
+}
+
+impl Batch {
+    fn create(&mut self, code: &Bytes, arguments: Vec<u8>) -> Address {
+        let nonce = self.first + self.requests.len() as u64;
+        let input = [&code[..], &arguments].concat().into();
+        self.requests.push(Request { chain_id: self.chain_id, nonce, to: TxKind::Create, input, gas: DEPLOYMENT_GAS });
+        self.owner.create(nonce)
+    }
+
+    fn call<C: SolCall>(&mut self, to: Address, call: &C) {
+        let (nonce, input) = (self.first + self.requests.len() as u64, call.abi_encode().into());
+        self.requests.push(Request { chain_id: self.chain_id, nonce, to: TxKind::Call(to), input, gas: CALL_GAS });
+    }
+}
+
+impl Ledger {
+    /// What decides about a source; none: about those that have no policy of their own.
+    pub async fn policy(&self, source: Option<SourceId>) -> Result<Policy, LedgerError> {
+        let contract = self.policy_address(source).await?;
+        match self.call(contract, &Retention::ruleCall {}).await {
+            Ok(rule) => {
+                return Ok(Policy::Retention(Force { contract: account(contract), rule: Rule::of_contract(rule) }));
+            }
+            Err(LedgerError::Refused { .. } | LedgerError::Answer { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.call(contract, &OwnerAfterFloor::floorSecondsCall {}).await {
+            Ok(floor_seconds) => Ok(Policy::OwnerAfterFloor { floor_seconds }),
+            Err(LedgerError::Refused { .. } | LedgerError::Answer { .. }) => {
+                Ok(Policy::Other { contract: account(contract) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The contract that decides about a source; none: about those that have no policy of their own.
+    pub(crate) async fn policy_address(&self, source: Option<SourceId>) -> Result<Address, LedgerError> {
+        match source {
+            Some(source) => self.call(self.vault, &Vault::policyOfCall { source: word(source) }).await,
+            None => self.call(self.vault, &Vault::defaultPolicyCall {}).await,
+        }
+    }
+
+    /// True if the source's policy would let this account remove the snapshot now.
+    pub async fn may_remove(
+        &self,
+        who: Account,
+        (source, snapshot): (SourceId, SnapshotId),
+        committed_at: u64,
+    ) -> Result<bool, LedgerError> {
+        let contract = self.call(self.vault, &Vault::policyOfCall { source: word(source) }).await?;
+        let ask = Retention::mayRemoveCall {
+            who: address(who),
+            source: word(source),
+            object: B256::new(snapshot.to_bytes()),
+            committedAt: committed_at,
+        };
+        match self.call(contract, &ask).await {
+            Err(LedgerError::Refused { .. } | LedgerError::Answer { .. }) => Ok(false),
+            answer => answer,
+        }
+    }
+
+    /// The freezes that stand for the whole vault and for these sources.
+    pub async fn frozen(&self, sources: &BTreeSet<SourceId>) -> Result<Vec<Frozen>, LedgerError> {
+        let Some(freeze) = self.modules().await?.freeze else { return Ok(Vec::new()) };
+        if self.call(freeze, &Freeze::frozenCountCall {}).await?.is_zero() {
+            return Ok(Vec::new());
+        }
+        let mut frozen = Vec::new();
+        for source in std::iter::once(None).chain(sources.iter().copied().map(Some)) {
+            let state = self.call(freeze, &Freeze::stateCall { source: scope(source) }).await?;
+            if !state.by.is_zero() {
+                frozen.push(Frozen { source, by: account(state.by), since: state.since });
+            }
+        }
+        Ok(frozen)
+    }
+
+    /// Freezes a source, or the whole vault. A writer or the owner.
+    pub async fn freeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
+        let to = self.module_or(name::FREEZE, self.modules().await?.freeze)?;
+        self.send(to, &Freeze::freezeCall { source: scope(source) }).await.map(drop)
+    }
+
+    /// Lifts the freeze of a source, or every freeze. Owner.
+    pub async fn unfreeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
+        let to = self.module_or(name::FREEZE, self.modules().await?.freeze)?;
+        self.send(to, &Freeze::unfreezeCall { source: scope(source) }).await.map(drop)
+    }
+
+    /// Adds tags to a snapshot, which need not be there yet. A writer or the owner.
+    pub async fn add_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
+        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        self.send(to, &Tags::addCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
+    }
+
+    /// Takes tags away from a snapshot. Owner.
+    pub async fn remove_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
+        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        self.send(to, &Tags::removeCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
+    }
+
+    /// True if contracts can read that the snapshot has the tag.
+    pub async fn has_tag(&self, snapshot: SnapshotId, tag: B256) -> Result<bool, LedgerError> {
+        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        self.call(to, &Tags::hasCall { snapshot: B256::new(snapshot.to_bytes()), tag }).await
+    }
+
+    /// How many snapshots of a source its timeline has looked at.
+    pub async fn imported(&self, source: SourceId) -> Result<u32, LedgerError> {
+        let to = self.module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        self.call(to, &Timeline::importedCall { source: word(source) }).await
+    }
+
+    /// Brings a source's timeline up, `count` snapshots further; several transactions in one block, and several blocks if need be.
+    pub async fn sync_timeline(
+        &self,
+        sender: &AccountSecret,
+        source: SourceId,
+        mut count: u32,
+    ) -> Result<(), LedgerError> {
+        let to = self.module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let (chain_id, most) = (self.provider.get_chain_id().await?, self.block_gas().await?);
+        while count > 0 {
+            let (mut requests, mut left) = (Vec::new(), most);
+            while count > 0 {
+                let limit = count.min(SYNC_MOST);
+                let gas = CALL_GAS + SYNC_GAS * u64::from(limit);
+                if gas > left && !requests.is_empty() {
+                    break;
+                }
+                left = left.saturating_sub(gas);
+                count -= limit;
+                let input = Timeline::syncCall { source: word(source), limit }.abi_encode().into();
+                requests.push(Request { chain_id, nonce: 0, to: TxKind::Call(to), input, gas });
+            }
+            for outcome in self.send_in_one_block(sender, requests).await? {
+                if !outcome.is_done {
+                    let transaction = outcome.transaction;
+                    return Err(LedgerError::Failed { call: Timeline::syncCall::SIGNATURE, transaction });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the modules that are not there, and, where the default policy is still the one that every vault begins with, a rule that
+    /// keeps everything in its place: it refuses writers the same, and lets them mark and sweep what nobody needs.
+    pub async fn establish(&self, owner: &AccountSecret) -> Result<Modules, LedgerError> {
+        let default = self.policy(None).await?;
+        self.as_one_block(owner, |batch, modules| {
+            let modules = add_modules(batch, self.vault, self.access, modules);
+            if let Policy::OwnerAfterFloor { floor_seconds } = default {
+                let rule = Rule { minimum_age: floor_seconds, ..Rule::all() };
+                let policy = deploy(batch, self.vault, modules, &rule);
+                batch.call(self.vault, &Vault::setDefaultPolicyCall { policy });
+            }
+        })
+        .await?;
+        self.modules().await
+    }
+
+    /// Puts a rule in force for these sources, or, for none, for all that have none of their own. Owner. The modules must be there.
+    pub async fn lay_down(
+        &self,
+        owner: &AccountSecret,
+        rule: &Rule,
+        sources: &BTreeSet<SourceId>,
+    ) -> Result<(), LedgerError> {
+        self.as_one_block(owner, |batch, modules| {
+            let modules = add_modules(batch, self.vault, self.access, modules);
+            let policy = deploy(batch, self.vault, modules, rule);
+            for source in sources {
+                batch.call(self.vault, &Vault::setPolicyCall { source: word(*source), policy });
+            }
+            if sources.is_empty() {
+                batch.call(self.vault, &Vault::setDefaultPolicyCall { policy });
+            }
+        })
+        .await
+    }
+
+    /// Sends what `fill` asks for in one block, all of it or nothing. Addresses count on the nonce: if another process takes it, all is
+    /// made anew.
+    async fn as_one_block(
+        &self,
+        owner: &AccountSecret,
+        fill: impl Fn(&mut Batch, Modules),
+    ) -> Result<(), LedgerError> {
+        let (chain_id, modules) = (self.provider.get_chain_id().await?, self.modules().await?);
+        let mut tries = 1;
+        loop {
+            let (first, requests) = (self.nonce(owner).await?, Vec::new());
+            let mut batch = Batch { owner: address(owner.account()), chain_id, first, requests };
+            fill(&mut batch, modules);
+            if batch.requests.is_empty() {
+                return Ok(());
+            }
+            match self.send_from(owner, first, batch.requests).await {
+                Err(error) if error.is_nonce_taken() && tries < NONCE_TRIES => tries += 1,
+                Err(error) => return Err(error),
+                Ok(outcomes) => {
+                    let failed = outcomes.iter().find(|outcome| !outcome.is_done);
+                    return failed.map_or(Ok(()), |outcome| {
+                        let (call, transaction) = ("the deployment of a rule", outcome.transaction);
+                        Err(LedgerError::Failed { call, transaction })
+                    });
+                }
+            }
+        }
+    }
+
+    fn module_or(&self, name: &'static str, found: Option<Address>) -> Result<Address, LedgerError> {
+        found.ok_or(LedgerError::NoModule { name })
+    }
+}
+
+fn add_modules(batch: &mut Batch, vault: Address, access: Address, mut modules: Modules) -> Modules {
+    if modules.timeline.is_none() {
+        let made = batch.create(&Timeline::BYTECODE, Timeline::constructorCall { vault_: vault }.abi_encode());
+        batch.call(vault, &Vault::setModuleCall { name: name::of(name::TIMELINE), target: made });
+        modules.timeline = Some(made);
+    }
+    if modules.freeze.is_none() {
+        let made = batch.create(&Freeze::BYTECODE, Freeze::constructorCall { access_: access }.abi_encode());
+        batch.call(vault, &Vault::setModuleCall { name: name::of(name::FREEZE), target: made });
+        modules.freeze = Some(made);
+    }
+    if modules.tags.is_none() {
+        let made = batch.create(&Tags::BYTECODE, Tags::constructorCall { access_: access }.abi_encode());
+        batch.call(vault, &Vault::setModuleCall { name: name::of(name::TAGS), target: made });
+        modules.tags = Some(made);
+    }
+    modules
+}
+
+fn deploy(batch: &mut Batch, vault: Address, modules: Modules, rule: &Rule) -> Address {
+    let arguments = Retention::constructorCall {
+        vault_: vault,
+        timeline_: modules.timeline.unwrap_or_default(),
+        freeze_: modules.freeze.unwrap_or_default(),
+        tags_: modules.tags.unwrap_or_default(),
+        rule_: rule.to_contract(),
+    };
+    batch.create(&Retention::BYTECODE, arguments.abi_encode())
+}
+
+fn word(source: SourceId) -> B256 {
+    B256::new(source.to_bytes())
+}
+
+/// How `Freeze` names a source, or the whole vault.
+fn scope(source: Option<SourceId>) -> B256 {
+    source.map(word).unwrap_or_default()
+}
