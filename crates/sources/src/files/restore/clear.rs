@@ -6,6 +6,8 @@
 //! # Invariants
 //! - **K1** No link is followed and no other file system entered: a folder on another one is refused, with all that holds it.
 
+use std::collections::HashSet;
+
 use blockhouse_types::EntryKind;
 use rustix::{
     fs::{AtFlags, FileType, fstat, statat, unlinkat},
@@ -39,22 +41,23 @@ impl RestoreTarget {
         Ok(found.filter(|name| !name.starts_with(TEMPORARY_PREFIX.as_bytes())).collect())
     }
 
-    /// True if nothing is in the target.
-    pub fn is_empty(&mut self) -> Result<bool, RestoreError> {
-        self.all_in(&RestorePath::target()).map(|found| found.is_empty())
+    /// True if nothing is in the target, but perhaps something of this name.
+    pub fn is_empty_but(&mut self, name: &[u8]) -> Result<bool, RestoreError> {
+        self.all_in(&RestorePath::target()).map(|found| found.iter().all(|named| named.name == name))
+    }
+
+    /// True if killed restores left something in a folder.
+    pub fn has_temporaries(&mut self, folder: &RestorePath) -> Result<bool, RestoreError> {
+        Ok(self.all_in(folder)?.iter().any(|named| is_left_behind(&named.name)))
     }
 
     /// Removes what killed restores left in a folder, but for the files of these marks.
-    pub fn clear_temporaries(&mut self, folder: &RestorePath, wanted: &[Mark]) -> Result<Cleared, RestoreError> {
-        let left: Vec<Named> =
-            self.all_in(folder)?.into_iter().filter(|named| is_left_behind(&named.name)).collect();
-        let mut cleared = Cleared::default();
-        if left.is_empty() {
-            return Ok(cleared);
-        }
-        let wanted: std::collections::HashSet<Vec<u8>> = wanted.iter().map(|Mark(mark)| temporary_name(*mark)).collect();
-        let open = self.folder(folder)?;
-        for Named { name, .. } in left.into_iter().filter(|named| !wanted.contains(&named.name)) {
+    pub fn clear_temporaries(&mut self, folder: &RestorePath, wanted: &HashSet<Mark>) -> Result<Cleared, RestoreError> {
+        let mut left = self.all_in(folder)?;
+        let wanted: HashSet<Vec<u8>> = wanted.iter().map(|Mark(mark)| temporary_name(*mark)).collect();
+        left.retain(|Named { name, .. }| is_left_behind(name) && !wanted.contains(name));
+        let (open, mut cleared) = (self.folder(folder)?, Cleared::default());
+        for Named { name, .. } in left {
             let bytes = size_of(&open, &name);
             if unlinkat(&open, name.as_slice(), AtFlags::empty()).is_ok() {
                 cleared.entries += 1;
