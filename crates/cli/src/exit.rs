@@ -28,7 +28,7 @@ use blockhouse_vault::reader::OpenSnapshotError;
 use blockhouse_vault::receipt::MakeReceiptError;
 use blockhouse_vault::recover::RecoverError;
 use blockhouse_vault::repair::RepairVaultError;
-use blockhouse_vault::restore::RestoreSnapshotError;
+use blockhouse_vault::restore::{Guarded, RestoreSnapshotError};
 use blockhouse_vault::retention::RetentionError;
 use blockhouse_vault::select::SelectError;
 use blockhouse_vault::unlock::{BagError, UnlockError};
@@ -291,11 +291,29 @@ fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
     match error {
         RestoreSnapshotError::Open(error) => of_open_snapshot(error),
         RestoreSnapshotError::Interrupted => {
-            Some(Verdict::hinted(Exit::Interrupted, "go on with the same command and --overwrite if-changed"))
+            Some(Verdict::hinted(Exit::Interrupted, "go on with the same command: what is restored is not fetched again"))
         }
         RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
         RestoreSnapshotError::Write(RestoreError::NoFolder { .. }) => {
             Some(Verdict::hinted(Exit::Usage, "give a folder with --to DIR; it is made if it is not there"))
+        }
+        RestoreSnapshotError::Write(RestoreError::Busy { .. }) => {
+            Some(Verdict::hinted(Exit::Busy, "wait for its end, or restore into another folder"))
+        }
+        RestoreSnapshotError::Full { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "make room and go on with the same command: what is restored is not fetched again",
+        )),
+        RestoreSnapshotError::Live(_) => Some(Verdict::hinted(
+            Exit::Failed,
+            "stop it for the time of the restore, or restore elsewhere; --allow-live writes over its files, which may break them",
+        )),
+        RestoreSnapshotError::Guarded { what: Guarded::Other, .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "restore without --delete, or elsewhere; around a home folder or the current one, --yes says that it is meant",
+        )),
+        RestoreSnapshotError::Guarded { .. } => {
+            Some(Verdict::hinted(Exit::NotAllowed, "restore without --delete, or elsewhere"))
         }
         RestoreSnapshotError::NothingMatches => {
             Some(Verdict::hinted(Exit::Failed, "`blockhouse ls SNAP` shows the paths as --include takes them"))

@@ -55,18 +55,23 @@ pub fn seal(key: &Secret, nonce: [u8; NONCE_LEN], aad: &[u8], plain: &[u8]) -> V
 
 /// The plain bytes of `nonce │ ciphertext │ tag`.
 pub fn open(key: &Secret, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let mut plain = vec![0; sealed.len().saturating_sub(SEAL_OVERHEAD)];
+    open_into(key, aad, sealed, &mut plain)?;
+    Ok(plain)
+}
+
+/// Writes the plain bytes of `nonce │ ciphertext │ tag` into `out`, which is exactly as long as they are. After an error `out`
+/// holds nothing that may be used.
+pub fn open_into(key: &Secret, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), OpenError> {
     let short = OpenError::Short { length: sealed.len() };
-    if sealed.len() < SEAL_OVERHEAD {
-        return Err(short);
-    }
     let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(short)?;
-    let mut buffer = body.to_vec();
-    let length = cipher(key)
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), &mut buffer)
-        .map_err(|_| OpenError::Altered)?
-        .len();
-    buffer.truncate(length);
-    Ok(buffer)
+    let (body, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(short)?;
+    if body.len() != out.len() {
+        return Err(OpenError::Altered);
+    }
+    cipher(key)
+        .open_separate_gather(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), body, tag, out)
+        .map_err(|_| OpenError::Altered)
 }
 
 #[cfg(test)]
@@ -80,6 +85,9 @@ mod tests {
         assert_eq!(open(&key, b"aad", &sealed).unwrap(), b"plain");
         assert_eq!(open(&key, b"bad", &sealed), Err(OpenError::Altered));
         assert_eq!(open(&Secret::new([3; 32]), b"aad", &sealed), Err(OpenError::Altered));
+        for length in [0, 4, 6] {
+            assert_eq!(open_into(&key, b"aad", &sealed, &mut vec![0; length]), Err(OpenError::Altered), "room for {length}");
+        }
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;

@@ -166,6 +166,67 @@ pub fn seal_chunk(
     Ok(SealedChunk { id, codec, bytes, plain_len })
 }
 
+/// What opens one chunk after another without asking for memory each time.
+#[derive(Debug, Default)]
+pub struct ChunkOpener {
+    decompressor: Decompressor,
+    /// A frame between decryption and decompression.
+    frame: Vec<u8>,
+}
+
+impl ChunkOpener {
+    /// An opener.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens a sealed chunk into `plain`, which has the length that the reference says, and checks that it is the one of the
+    /// reference (S2). After an error `plain` holds nothing that may be used.
+    pub fn open_into(
+        &mut self,
+        reference: &ChunkRef,
+        rule: IdRule<'_>,
+        (codec, sealed): (Codec, &[u8]),
+        plain: &mut [u8],
+    ) -> Result<(), OpenChunkError> {
+        let Self { decompressor, frame } = self;
+        unseal((decompressor, frame), reference, (codec, sealed), plain)?;
+        let id = reference.id;
+        if rule.id(&reference.key, plain) == id { Ok(()) } else { Err(OpenChunkError::OtherChunk { id }) }
+    }
+}
+
+/// Decrypts and decompresses; whose bytes they are is not looked at.
+fn unseal(
+    (decompressor, frame): (&mut Decompressor, &mut Vec<u8>),
+    reference: &ChunkRef,
+    (codec, sealed): (Codec, &[u8]),
+    plain: &mut [u8],
+) -> Result<(), OpenChunkError> {
+    let ChunkRef { id, ref key, plain_len } = *reference;
+    let (length, body_len) = (plain_len as usize, sealed.len().saturating_sub(SEAL_OVERHEAD));
+    if body_len > length {
+        return Err(OpenChunkError::TooLong { id, length: sealed.len() });
+    }
+    let not_opened = |source| OpenChunkError::Seal { id, source };
+    let not_decoded = |source| OpenChunkError::Decode { id, source };
+    let aad = additional_data(codec, plain_len);
+    if codec == Codec::Stored && body_len == plain.len() {
+        return seal::open_into(key, &aad, sealed, plain).map_err(not_opened);
+    }
+    frame.resize(body_len, 0);
+    seal::open_into(key, &aad, sealed, frame).map_err(not_opened)?;
+    match codec {
+        Codec::Stored => Err(not_decoded(DecompressError::Length { found: body_len, expected: length })),
+        Codec::Zstd => decompressor.decompress_frame(frame, plain).map_err(not_decoded),
+    }
+}
+
+/// True if these are the plain bytes of the chunk of that id, for chunks of a domain.
+pub fn is_chunk(id: &ChunkId, id_subkey: &Secret, plain: &[u8]) -> bool {
+    keyed(id_subkey, plain) == *id.as_bytes()
+}
+
 /// Opens a sealed chunk and checks that it is the one of the reference (S2).
 pub fn open_chunk(
     decompressor: &mut Decompressor,
@@ -174,18 +235,13 @@ pub fn open_chunk(
     codec: Codec,
     sealed: &[u8],
 ) -> Result<Vec<u8>, OpenChunkError> {
-    let ChunkRef { id, ref key, plain_len } = *reference;
-    let length = plain_len as usize;
+    let (id, length) = (reference.id, reference.plain_len as usize);
     if sealed.len() > length + SEAL_OVERHEAD {
         return Err(OpenChunkError::TooLong { id, length: sealed.len() });
     }
-    let body = seal::open(key, &additional_data(codec, plain_len), sealed)
-        .map_err(|source| OpenChunkError::Seal { id, source })?;
-    let plain = decompressor.decompress(codec, body, length).map_err(|source| OpenChunkError::Decode { id, source })?;
-    if rule.id(key, &plain) != id {
-        return Err(OpenChunkError::OtherChunk { id });
-    }
-    Ok(plain)
+    let mut plain = vec![0; length];
+    unseal((decompressor, &mut Vec::new()), reference, (codec, sealed), &mut plain)?;
+    if rule.id(&reference.key, &plain) == id { Ok(plain) } else { Err(OpenChunkError::OtherChunk { id }) }
 }
 
 fn additional_data(codec: Codec, plain_len: u32) -> [u8; 6] {
@@ -256,6 +312,9 @@ mod tests {
             }
             let codec = if sealed.codec == Codec::Zstd { Codec::Stored } else { Codec::Zstd };
             assert!(open(&reference, rule, &SealedChunk { codec, ..sealed.clone() }).is_err());
+            let mut opened = vec![0; plain.len()];
+            ChunkOpener::new().open_into(&reference, rule, (sealed.codec, &sealed.bytes), &mut opened).unwrap();
+            assert!(opened == plain && is_chunk(&reference.id, domain(1).id_subkey(), &opened));
             let longer = ChunkRef { plain_len: reference.plain_len + 1, ..reference.clone() };
             assert!(open(&longer, rule, &sealed).is_err());
             let long = SealedChunk { bytes: vec![0; plain.len() + SEAL_OVERHEAD + 1], ..sealed };

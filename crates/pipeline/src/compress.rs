@@ -185,28 +185,32 @@ impl Decompressor {
         if plain_len > CHUNK_MAX {
             return Err(DecompressError::TooLong { plain_len });
         }
-        let plain = match codec {
-            Codec::Stored => bytes,
-            Codec::Zstd => self.decompress_frame(&bytes, plain_len)?,
-        };
-        if plain.len() != plain_len {
-            return Err(DecompressError::Length { found: plain.len(), expected: plain_len });
+        match codec {
+            Codec::Stored if bytes.len() == plain_len => Ok(bytes),
+            Codec::Stored => Err(DecompressError::Length { found: bytes.len(), expected: plain_len }),
+            Codec::Zstd => {
+                let mut plain = vec![0; plain_len];
+                self.decompress_frame(&bytes, &mut plain)?;
+                Ok(plain)
+            }
         }
-        Ok(plain)
     }
 
-    fn decompress_frame(&mut self, frame: &[u8], plain_len: usize) -> Result<Vec<u8>, DecompressError> {
+    /// Fills `plain` from one frame, which must hold exactly as many bytes. After an error `plain` holds nothing that may be used.
+    pub fn decompress_frame(&mut self, frame: &[u8], plain: &mut [u8]) -> Result<(), DecompressError> {
+        let plain_len = plain.len();
+        if plain_len > CHUNK_MAX {
+            return Err(DecompressError::TooLong { plain_len });
+        }
         let alone = find_frame_compressed_size(frame).is_ok_and(|length| length == frame.len());
         if !frame.starts_with(&FRAME_START) || !alone {
             return Err(DecompressError::Frame);
         }
-        let mut plain = vec![0; plain_len];
         let found = self
             .context
-            .decompress_to_buffer(frame, plain.as_mut_slice())
+            .decompress_to_buffer(frame, plain)
             .map_err(|source| DecompressError::Zstd { plain_len, source })?;
-        plain.truncate(found);
-        Ok(plain)
+        if found == plain_len { Ok(()) } else { Err(DecompressError::Length { found, expected: plain_len }) }
     }
 }
 

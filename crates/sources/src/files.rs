@@ -28,11 +28,12 @@ mod walk;
 pub use accounts::Accounts;
 pub use excludes::ExcludeError;
 pub use found::{AttributeUnread, DeviceNumber, Entry, Found, Identity, Listing, Reason, Unreadable};
-pub use live::{LiveRemedy, LiveSource, Process, Seen};
+pub use live::{LiveRemedy, LiveSource, Process, Seen, refuse_live};
 pub use read::{ChangedWhileRead, Extent, FileReader, ReadError};
 pub use restore::{
-    Aspect, Conflict, Decision, Existing, FileWriter, NotRestored, Overwrite, Ownership, PathError, Placing,
-    RestoreError, RestorePath, RestoreTarget, Special, TEMPORARY_PREFIX, Wanted, decide,
+    Aspect, Cleared, Conflict, Decision, Existing, FileWriter, Mark, MetadataRules, NotRestored, Overwrite, OwnerKind,
+    OwnerMapping, OwnerMappingError, Ownership, ParkedFile, PathError, Placing, RestoreError, RestorePath, RestoreTarget,
+    Special, TEMPORARY_PREFIX, Wanted, decide,
 };
 pub use root_name::{RootNameError, decode_root_name, encode_root_name};
 pub use source::{Capture, CaptureError, FilesSource, OpenSourceError, Options, Root};

@@ -10,7 +10,8 @@ mod chunks;
 mod open;
 mod tree;
 
+pub(crate) use chunks::HELD_BYTES;
 pub use chunks::{ChunkError, ChunkReader};
 pub use open::{OpenSnapshotError, OpenedSnapshot, open};
 pub(crate) use tree::{Piece, pieces};
-pub use tree::{ReadTreeError, list, walk};
+pub use tree::{Entries, ReadTreeError, list, walk};

@@ -1,15 +1,24 @@
 //! Restoring: from a snapshot to a folder, bit for bit.
 //!
-//! - **Owns** what goes where, what is left alone, and the comparison of every file with its hash.
+//! - **Owns** what goes where, what is left alone, what goes away, and the comparison of every file with its hash.
 //! - **Does not** touch the file system itself: `blockhouse-sources` does, below the target only.
 //!
 //! # Invariants
 //! - **R1** A file gets its name only after its bytes were checked against the hash in the snapshot.
 //! - **R2** Names of one file in the snapshot become names of one file, whatever stood in the target and stays there. No name is
 //!   linked to a file with other content.
+//! - **R3** Whenever it ends, by a kill too, the same command goes on: what is right stays and is not fetched again.
+//! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds.
+//!
+//! Page: `docs/design/restoring.md`.
 
+mod fetch;
+mod guard;
 mod include;
+mod job;
 mod links;
+mod plan;
+mod unfinished;
 mod writer;
 
 use std::path::PathBuf;
@@ -17,10 +26,15 @@ use std::sync::Arc;
 
 use blockhouse_pipeline::tree::{Body, Entry};
 use blockhouse_sources::files::{
-    Overwrite, Ownership, PathError, RestoreError, RestorePath, RestoreTarget, decode_root_name,
+    LiveSource, MetadataRules, Overwrite, PathError, RestoreError, RestorePath, RestoreTarget, decode_root_name,
 };
+use blockhouse_types::limits::MIB;
 
+use self::fetch::Fetcher;
+pub use self::guard::Guarded;
 use self::include::Include;
+pub use self::include::Selection;
+pub use self::unfinished::{Standing, standing};
 use self::writer::Writer;
 use crate::progress::Progress;
 use crate::reader::{self, OpenSnapshotError, OpenedSnapshot, ReadTreeError};
@@ -29,17 +43,122 @@ use crate::stripes::Damage;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
+/// The bytes that a restore holds of packs and plans unless told otherwise: enough to read ahead over a line of 20 ms, little enough
+/// that the whole process stays below 128 MiB.
+pub const MEMORY_DEFAULT: usize = 40 * MIB;
+/// With less, reading and writing would take turns.
+pub const MEMORY_MIN: usize = 16 * MIB;
+/// This part of the memory is for the plan, the rest for what is on its way.
+const PLAN_PART: usize = 5;
+
+/// Takes in what a restore does, or would do, as it comes by it.
+pub type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
+
 /// What to restore, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RestoreRequest {
     /// Where to.
     pub to: PathBuf,
-    /// Only what matches one of these; everything if there are none.
-    pub include: Vec<String>,
+    /// Which part.
+    pub selection: Selection,
     /// What happens to what exists.
     pub overwrite: Overwrite,
-    /// Whose entries become.
-    pub ownership: Ownership,
+    /// Removes from folders that are restored what the snapshot has not.
+    pub delete: bool,
+    /// What must not lie in the target if anything is deleted: other than vault and sites, which never may.
+    pub guarded: Vec<PathBuf>,
+    /// What of the metadata is restored.
+    pub metadata: MetadataRules,
+    /// Tells what would be done, and does nothing.
+    pub dry_run: bool,
+    /// Writes over the files of a running node or database.
+    pub allow_live: bool,
+    /// Bytes of packs and plans that are held.
+    pub memory: usize,
+    /// Is told every change.
+    pub on_change: Option<OnChange>,
+}
+
+impl RestoreRequest {
+    /// Restores everything into a folder with nothing in it.
+    pub fn new(to: PathBuf) -> Self {
+        Self {
+            to,
+            selection: Selection::default(),
+            overwrite: Overwrite::Never,
+            delete: false,
+            guarded: Vec::new(),
+            metadata: MetadataRules::default(),
+            dry_run: false,
+            allow_live: false,
+            memory: MEMORY_DEFAULT,
+            on_change: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for RestoreRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { to, selection, overwrite, delete, dry_run, .. } = self;
+        f.debug_struct("RestoreRequest")
+            .field("to", to)
+            .field("selection", selection)
+            .field("overwrite", overwrite)
+            .field("delete", delete)
+            .field("dry_run", dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the walk acts.
+#[derive(Clone)]
+struct Act {
+    overwrite: Overwrite,
+    deletes: bool,
+    is_rehearsal: bool,
+    plan_bytes: usize,
+    on_change: Option<OnChange>,
+}
+
+/// What a restore does to one name of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What.
+    pub kind: ChangeKind,
+    /// Where, below the target.
+    pub path: Vec<u8>,
+    /// Bytes of the file: written, or for [`ChangeKind::Deleted`] of all that goes.
+    pub bytes: u64,
+}
+
+/// Kinds of changes. Metadata that is set anew is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Nothing was there.
+    New,
+    /// A file with other content, or a link or pipe, is written anew.
+    Changed,
+    /// Something of another kind gives way.
+    Replaced,
+    /// It is not in the snapshot, and goes.
+    Deleted,
+}
+
+/// Changes, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names that were not there.
+    pub new: u64,
+    /// Their bytes.
+    pub new_bytes: u64,
+    /// Names whose content is another now.
+    pub changed: u64,
+    /// Their bytes.
+    pub changed_bytes: u64,
+    /// Names that went, each with all that was in it.
+    pub deleted: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
 }
 
 /// What a restore did.
@@ -51,8 +170,16 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Entries that were there already.
     pub kept: u64,
-    /// Files that could not be read from the vault.
+    /// Files and folders that could not be read from the vault.
     pub unread: u64,
+    /// What was done to names of the target, or would be.
+    pub changes: Changes,
+    /// Sealed bytes that were asked of the sites for files.
+    pub fetched_bytes: u64,
+    /// Bytes of files that were taken from what was there.
+    pub reused_bytes: u64,
+    /// Files that killed restores had left and nobody wants any more.
+    pub cleared: u64,
     /// Entries or aspects that are not as in the snapshot.
     pub flaws: Vec<RestoreFlaw>,
     /// Shards that were not what they should be; other shards made up for them.
@@ -87,7 +214,28 @@ pub enum RestoreSnapshotError {
     Read(#[from] ReadTreeError),
     /// The target.
     #[error("the target could not be written")]
-    Write(#[from] RestoreError),
+    Write(#[source] RestoreError),
+    /// The target is full.
+    #[error("the disk of the target is full: {missing} more bytes are to be written{}", free.map(|free| format!(", and {free} are free")).unwrap_or_default())]
+    Full {
+        missing: u64,
+        free: Option<u64>,
+        #[source]
+        source: RestoreError,
+    },
+    /// The mark of an unfinished restore could not be written.
+    #[error("could not mark the target `{}` as begun", path.display())]
+    Mark {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A node or database runs in the target.
+    #[error("the target holds files in use")]
+    Live(#[source] LiveSource),
+    /// Deleting there is never meant.
+    #[error("nothing is deleted in `{}`: {what} `{}` is there", target.display(), path.display())]
+    Guarded { target: PathBuf, what: Guarded, path: PathBuf },
     /// A name that cannot be one.
     #[error("the snapshot holds a name that cannot be restored")]
     Path(#[from] PathError),
@@ -105,7 +253,14 @@ pub enum RestoreSnapshotError {
     Stopped(#[source] tokio::task::JoinError),
 }
 
-/// Restores a snapshot.
+impl From<RestoreError> for RestoreSnapshotError {
+    fn from(source: RestoreError) -> Self {
+        // How much is missing is known where the restore ends.
+        if source.is_full() { Self::Full { missing: 0, free: None, source } } else { Self::Write(source) }
+    }
+}
+
+/// Restores a snapshot, or tells what that would do.
 pub async fn restore(
     vault: &Vault,
     unlocked: &Unlocked,
@@ -113,7 +268,10 @@ pub async fn restore(
     request: &RestoreRequest,
     progress: &Arc<Progress>,
 ) -> Result<RestoreReport, RestoreSnapshotError> {
-    let include = Include::parse(&request.include)?;
+    let include = Include::parse(&request.selection)?;
+    if request.delete {
+        guard::against_deleting(vault, request)?;
+    }
     let opened = reader::open(vault, unlocked, known.record).await?;
     // What is left out is taken off again when the restore comes by it.
     progress.set_total(opened.manifest.facts.bytes().unwrap_or_default());
@@ -121,7 +279,7 @@ pub async fn restore(
     let work = move || {
         let is_new = !request.to.exists();
         let written = write(opened, &request, include, &progress);
-        if is_new && written.is_err() {
+        if is_new && !request.dry_run && written.is_err() {
             // A folder with nothing in it is no use to anyone. One that holds something stays, and with it what was restored.
             let _ = std::fs::remove_dir(&request.to);
         }
@@ -136,16 +294,64 @@ fn write(
     include: Include,
     progress: &Progress,
 ) -> Result<RestoreReport, RestoreSnapshotError> {
-    let mut chunks = opened.chunks;
+    let (snapshot, mut chunks) = (opened.record.id, opened.chunks);
     let roots = reader::list(&mut chunks, b"", &opened.manifest.root)?;
-    let target = RestoreTarget::open(&request.to, request.ownership)?;
-    let mut writer = Writer::new(target, request.overwrite, include, progress);
-    for (root, name) in roots.iter().zip(root_paths(&roots)) {
-        writer.root(&mut chunks, root, name)?;
-    }
-    let mut report = writer.finish()?;
+    let target = open_target(request, snapshot, &include)?;
+    let plan_bytes = request.memory.max(MEMORY_MIN) / PLAN_PART;
+    let act = Act {
+        overwrite: request.overwrite,
+        deletes: request.delete,
+        is_rehearsal: request.dry_run,
+        plan_bytes,
+        on_change: request.on_change.clone(),
+    };
+    let budget = request.memory.max(MEMORY_MIN) - plan_bytes - reader::HELD_BYTES;
+    let (store, runtime) = (Arc::clone(chunks.store()), chunks.runtime().clone());
+    let fetcher = Fetcher::new(store, chunks.id_subkey().clone(), runtime, budget);
+    let mut writer = Writer::new(target, act, include, fetcher, progress);
+    let mut walk = || {
+        for (root, name) in roots.iter().zip(root_paths(&roots)) {
+            writer.root(&mut chunks, root, name)?;
+        }
+        writer.finish(&mut chunks)
+    };
+    let mut report = match walk() {
+        Ok(report) => report,
+        Err(error) => {
+            let free = writer.abandon();
+            return Err(match error {
+                RestoreSnapshotError::Full { source, .. } => {
+                    let missing = progress.total().unwrap_or_default().saturating_sub(progress.bytes());
+                    RestoreSnapshotError::Full { missing, free, source }
+                }
+                error => error,
+            });
+        }
+    };
     report.damage = chunks.take_damage();
     Ok(report)
+}
+
+/// Opens and locks the target, after everything that would refuse it. None in a rehearsal for a target that is not there.
+fn open_target(
+    request: &RestoreRequest,
+    snapshot: blockhouse_types::SnapshotId,
+    include: &Include,
+) -> Result<Option<RestoreTarget>, RestoreSnapshotError> {
+    let is_empty = standing(&request.to, snapshot) == Standing::Empty;
+    if !request.allow_live && !is_empty {
+        guard::against_live(&request.to, include)?;
+    }
+    if request.dry_run {
+        return Ok(RestoreTarget::find(&request.to, request.metadata.clone())?);
+    }
+    let mut target = RestoreTarget::open(&request.to, request.metadata.clone())?;
+    target.lock()?;
+    if is_empty {
+        let path = target.path().to_owned();
+        unfinished::begin(&path, snapshot).map_err(|source| RestoreSnapshotError::Mark { path, source })?;
+    }
+    Ok(Some(target))
 }
 
 /// Where each root goes: the contents of an only folder into the target itself, several roots each under its own name.

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_sites::{SiteName, SiteSpec};
-use blockhouse_sources::files::{Overwrite, Ownership};
 use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::init::{InitReport, init};
@@ -75,12 +74,7 @@ impl World {
     async fn restore(&self, to: &str) {
         let vault = self.open().await;
         let known = one(&vault, &SnapshotRef::Latest(None), &Narrow::default()).await.unwrap();
-        let request = RestoreRequest {
-            to: self.path(to),
-            include: Vec::new(),
-            overwrite: Overwrite::Never,
-            ownership: Ownership::ByName,
-        };
+        let request = RestoreRequest::new(self.path(to));
         let report = restore(&vault, &self.unlocked(), known, &request, &Arc::new(Progress::new())).await.unwrap();
         assert_eq!(report.flaws, vec![]);
         let same = std::process::Command::new("diff")

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use blockhouse_crypto::hash::derive;
 use blockhouse_crypto::seal::{self, SEAL_OVERHEAD};
 use blockhouse_crypto::{OpenError, Secret};
-use blockhouse_pipeline::chunk::{ChunkRef, IdRule, open_chunk};
+use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule, open_chunk};
 use blockhouse_pipeline::compress::{Codec, Compressor, DEFAULT_LEVEL, Decompressor};
 use blockhouse_pipeline::pack::{PackKeys, TRAILER_LEN, Trailer, check_pack, open_table, open_trailer};
 use blockhouse_types::ChunkId;
@@ -98,13 +98,17 @@ const PLAIN: &[u8] = b"a chunk of some length, a chunk of some length, a chunk o
 /// Sealed bytes of a chunk: what opens is the chunk.
 pub(super) const CHUNK: Target = Target {
     name: "chunk",
-    decoders: &["pipeline/chunk.rs::open_chunk"],
+    decoders: &["pipeline/chunk.rs::open_chunk", "pipeline/chunk.rs::open_into"],
     run: |bytes| {
         let mut verdict = Verdict::Refused;
         for (codec, body) in [(Codec::Stored, PLAIN.to_vec()), (Codec::Zstd, zstd(PLAIN))] {
             let reference = ChunkRef::under_random_key(Secret::new([8; 32]), PLAIN).unwrap();
             let opened = open_chunk(&mut Decompressor::new(), &reference, IdRule::RandomKey, codec, bytes);
+            let (mut again, sealed) = (vec![0; PLAIN.len()], (codec, bytes));
+            let in_place = ChunkOpener::new().open_into(&reference, IdRule::RandomKey, sealed, &mut again);
+            assert_eq!(in_place.is_ok(), opened.is_ok(), "both ways open the same");
             if let Ok(plain) = &opened {
+                assert!(*plain == again, "both ways open to the same");
                 assert!(plain == PLAIN && !body.is_empty(), "an altered chunk was returned as good");
                 verdict = Verdict::Accepted;
             }

@@ -3,11 +3,13 @@
 //! A handle opened with `O_PATH` serves no attribute calls, but its name under `/proc/self/fd` does and leads to exactly
 //! that inode, also where it is a symbolic link. Without `/proc`, attributes are reported as unread or not restored.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use blockhouse_types::Attribute;
 use rustix::{
-    fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr},
+    fs::{
+        XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr, setxattr,
+    },
     io::Errno,
 };
 
@@ -28,7 +30,7 @@ pub(crate) struct Attributes {
 
 impl Attributes {
     pub(crate) fn of(handle: impl AsFd) -> Self {
-        let path = path_of(handle);
+        let path = AtPath::of(handle);
         let mut attributes = Self::default();
         let mut names = match names(&path) {
             Ok(names) => names,
@@ -49,33 +51,89 @@ impl Attributes {
     }
 }
 
-/// Makes the attributes of an entry be `wanted`; what could not be done is returned by name.
+/// Where the attributes of one inode are read and written.
+pub(crate) trait Place {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno>;
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno>;
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno>;
+    fn remove(&self, name: &[u8]) -> Result<(), Errno>;
+}
+
+/// By a name under `/proc`: for handles opened with `O_PATH`.
+pub(crate) struct AtPath(String);
+
+impl AtPath {
+    pub(crate) fn of(handle: impl AsFd) -> Self {
+        Self(path_of(handle))
+    }
+}
+
+impl Place for AtPath {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        listxattr(self.0.as_str(), buffer)
+    }
+
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
+        getxattr(self.0.as_str(), name, buffer)
+    }
+
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        setxattr(self.0.as_str(), name, value, XattrFlags::empty())
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        removexattr(self.0.as_str(), name)
+    }
+}
+
+/// By the handle itself: for files that are open.
+pub(crate) struct OfFile<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Place for OfFile<'_> {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        flistxattr(self.0, buffer)
+    }
+
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
+        fgetxattr(self.0, name, buffer)
+    }
+
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        fsetxattr(self.0, name, value, XattrFlags::empty())
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        fremovexattr(self.0, name)
+    }
+}
+
+/// Makes the attributes of an entry be `wanted`; what could not be done is returned by name, with whether anything was tried.
 ///
 /// Attributes that are not wanted are removed where they can carry content or rights: `user.*`, ACLs (a folder's default
 /// ACL is inherited by what is created in it) and capabilities. Labels that the system itself gives are left.
-pub(crate) fn make(handle: impl AsFd, wanted: &[Attribute]) -> Vec<(Vec<u8>, Errno)> {
-    let path = path_of(handle);
-    let mut failed = Vec::new();
-    for name in names(&path).unwrap_or_default() {
+pub(crate) fn make(place: &impl Place, wanted: &[Attribute]) -> (Vec<(Vec<u8>, Errno)>, bool) {
+    let (mut failed, mut changed) = (Vec::new(), false);
+    for name in names(place).unwrap_or_default() {
         if is_ours_to_remove(&name) && !wanted.iter().any(|attribute| attribute.name == name) {
-            failed.extend(removexattr(path.as_str(), name.as_slice()).err().map(|error| (name, error)));
+            changed = true;
+            failed.extend(place.remove(&name).err().map(|error| (name, error)));
         }
     }
     for Attribute { name, value: content } in wanted {
-        if value(&path, name).ok().flatten().as_ref() != Some(content) {
-            let set = setxattr(path.as_str(), name.as_slice(), content, XattrFlags::empty());
-            failed.extend(set.err().map(|error| (name.clone(), error)));
+        if value(place, name).ok().flatten().as_ref() != Some(content) {
+            changed = true;
+            failed.extend(place.set(name, content).err().map(|error| (name.clone(), error)));
         }
     }
-    failed
+    (failed, changed)
 }
 
 fn is_ours_to_remove(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability"
 }
 
-fn names(path: &str) -> Result<Vec<Vec<u8>>, Errno> {
-    let list = match read_growing(|buffer| listxattr(path, buffer)) {
+fn names(place: &impl Place) -> Result<Vec<Vec<u8>>, Errno> {
+    let list = match read_growing(|buffer| place.list(buffer)) {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         result => result?,
     };
@@ -83,8 +141,8 @@ fn names(path: &str) -> Result<Vec<Vec<u8>>, Errno> {
 }
 
 /// One value; none if the attribute is gone or the file system has none.
-fn value(path: &str, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
-    match read_growing(|buffer| getxattr(path, name, buffer)) {
+fn value(place: &impl Place, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+    match read_growing(|buffer| place.get(name, buffer)) {
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         result => result.map(Some),
     }

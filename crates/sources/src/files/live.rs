@@ -106,6 +106,14 @@ pub(crate) struct Candidate {
     sign: &'static Sign,
 }
 
+/// Fails if a node or database runs in a folder that is to be written to. What cannot be looked at is not guessed to be live.
+pub fn refuse_live(folder: &Path) -> Result<(), LiveSource> {
+    match FilesSource::try_new(&[folder.to_owned()], &super::Options::default()) {
+        Ok(source) => refuse(&candidates(&source)),
+        Err(_) => Ok(()),
+    }
+}
+
 /// All candidates of a source: one pass over the names of its folders.
 pub(crate) fn candidates(source: &FilesSource) -> Vec<Candidate> {
     let mut candidates = Vec::new();

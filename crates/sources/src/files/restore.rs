@@ -12,9 +12,12 @@
 //! - **B3** A folder that is not empty is never removed. What exists is replaced only when [`Placing::Replace`] says so.
 //! - **B4** What could not be set is returned as [`NotRestored`]. Set-id bits are never set for another owner than stored.
 
+mod clear;
 mod decide;
 mod metadata;
+mod owners;
 mod path;
+mod spot;
 mod writer;
 
 use std::{
@@ -27,17 +30,20 @@ use std::{
 use blockhouse_types::{EntryKind, Link, Metadata};
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, RenameFlags, fstat, linkat, makedev, mkdirat, mknodat, openat, readlinkat,
-        renameat, renameat_with, statat, symlinkat, syncfs, unlinkat,
+        AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, fstatvfs, linkat, openat, readlinkat, statat,
+        syncfs, unlinkat,
     },
     io::Errno,
 };
 
+use self::spot::Spot;
 pub use self::{
+    clear::Cleared,
     decide::{Conflict, Decision, Existing, Overwrite, Placing, Wanted, decide},
-    metadata::{Aspect, NotRestored, Ownership},
+    metadata::{Aspect, MetadataRules, NotRestored},
+    owners::{OwnerKind, OwnerMapping, OwnerMappingError, Ownership},
     path::{PathError, RestorePath},
-    writer::FileWriter,
+    writer::{FileWriter, Mark, ParkedFile},
 };
 use super::{
     Accounts, DeviceNumber,
@@ -45,7 +51,8 @@ use super::{
     trail::{Open, Trail},
 };
 
-/// How files begin that are not complete. A killed restore may leave one behind; it is safe to delete.
+/// How the names of files begin that are not complete. A killed restore may leave some behind: the next one into the same folder
+/// takes up those that it needs and removes the others.
 pub const TEMPORARY_PREFIX: &str = ".blockhouse-restore-";
 
 /// Why something could not be written back.
@@ -75,8 +82,19 @@ pub enum RestoreError {
     IsTarget,
     #[error("bytes {offset} to {end} do not lie in `{path}`, which has {size}")]
     OutOfRange { path: RestorePath, offset: u64, end: u64, size: u64 },
+    #[error("another restore writes to the target `{}`", path.display())]
+    Busy { path: PathBuf },
+    #[error("`{path}` is on another file system than the folder it lies in")]
+    OtherFileSystem { path: RestorePath },
     #[error("could not draw random digits for a temporary name")]
     Random(#[source] getrandom::Error),
+}
+
+impl RestoreError {
+    /// True if the disk is full, or what the user may take of it.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::System { source: Errno::NOSPC | Errno::DQUOT, .. })
+    }
 }
 
 /// Makes an error of a system call on a path.
@@ -103,35 +121,68 @@ pub struct RestoreTarget {
     trail: Trail,
     base: Open,
     settings: Arc<Settings>,
+    path: PathBuf,
+    /// Held, not used.
+    lock: Option<OwnedFd>,
 }
 
 /// What setting metadata depends on; shared with writers, which may finish on other threads.
 #[derive(Debug)]
 struct Settings {
     accounts: Accounts,
-    ownership: Ownership,
-}
-
-/// A folder of the target and a name in it.
-#[derive(Debug, Clone)]
-struct Spot {
-    folder: Open,
-    name: Vec<u8>,
-    path: RestorePath,
+    rules: MetadataRules,
 }
 
 impl RestoreTarget {
     /// Opens the target, which is created, with what lies above it, if it is missing.
-    pub fn open(path: &Path, ownership: Ownership) -> Result<Self, RestoreError> {
+    pub fn open(path: &Path, rules: impl Into<MetadataRules>) -> Result<Self, RestoreError> {
         let fail = |source| RestoreError::Target { path: path.to_owned(), source };
         if path.exists() && !path.is_dir() {
             return Err(RestoreError::NoFolder { path: path.to_owned() });
         }
         fs::create_dir_all(path).map_err(fail)?;
+        Self::take(path, rules.into())
+    }
+
+    /// The target if it is there already; nothing is created.
+    pub fn find(path: &Path, rules: impl Into<MetadataRules>) -> Result<Option<Self>, RestoreError> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Self::take(path, rules.into()).map(Some),
+            Ok(_) => Err(RestoreError::NoFolder { path: path.to_owned() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RestoreError::Target { path: path.to_owned(), source }),
+        }
+    }
+
+    fn take(path: &Path, rules: MetadataRules) -> Result<Self, RestoreError> {
+        let fail = |source| RestoreError::Target { path: path.to_owned(), source };
         let canonical = path.canonicalize().map_err(fail)?;
         let base = Open::absolute(&canonical).map_err(|error| fail(error.into()))?;
-        let settings = Arc::new(Settings { accounts: Accounts::of_this_host(), ownership });
-        Ok(Self { trail: Trail::new(base.clone()), base, settings })
+        let settings = Arc::new(Settings { accounts: Accounts::of_this_host(), rules });
+        Ok(Self { trail: Trail::new(base.clone()), base, settings, path: canonical, lock: None })
+    }
+
+    /// Where it is, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps every other restore out of this very folder until the target is dropped. File systems that know no locks let all in.
+    pub fn lock(&mut self) -> Result<(), RestoreError> {
+        let listing = self.base.to_list().map_err(failed("open", &RestorePath::target()))?;
+        match flock(&listing, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(RestoreError::Busy { path: self.path.clone() }),
+            _ => {
+                self.lock = Some(listing);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many bytes this user may still write, as far as the file system says.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let space = fstatvfs(&self.base).ok()?;
+        space.f_bavail.checked_mul(space.f_frsize)
     }
 
     /// What stands at a path now, for [`decide()`].
@@ -139,8 +190,14 @@ impl RestoreTarget {
         let stat = if path.is_target() {
             fstat(&self.base)
         } else {
-            let spot = self.spot(path)?;
-            statat(&spot.folder, spot.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
+            match self.spot(path) {
+                // Nothing stands in a folder that is not there, nor in one that is none.
+                Err(RestoreError::System { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => return Ok(None),
+                spot => {
+                    let spot = spot?;
+                    statat(&spot.folder, spot.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
+                }
+            }
         };
         match stat {
             Ok(stat) => {
@@ -199,7 +256,25 @@ impl RestoreTarget {
     /// Begins a file of `size` bytes, all of it a hole: what is never written stays one.
     pub fn begin_file(&mut self, path: &RestorePath, size: u64, placing: Placing) -> Result<FileWriter, RestoreError> {
         let spot = self.spot(path)?;
-        FileWriter::begin(spot, size, placing, Arc::clone(&self.settings))
+        FileWriter::begin(spot, (size, placing), None, Arc::clone(&self.settings))
+    }
+
+    /// The same under a temporary name that a restore of the same file finds again. What an earlier one left under it is taken up
+    /// if only this user could have written it: [`FileWriter::is_resumed`] says so, and then nothing is known of its bytes.
+    pub fn resume_file(
+        &mut self,
+        path: &RestorePath,
+        (size, placing): (u64, Placing),
+        mark: Mark,
+    ) -> Result<FileWriter, RestoreError> {
+        let spot = self.spot(path)?;
+        FileWriter::begin(spot, (size, placing), Some(mark), Arc::clone(&self.settings))
+    }
+
+    /// Goes on with a file that was put aside.
+    pub fn take_up(&mut self, parked: ParkedFile) -> Result<FileWriter, RestoreError> {
+        let spot = self.spot(parked.path())?;
+        FileWriter::take_up(spot, parked, Arc::clone(&self.settings))
     }
 
     /// Creates a link, pipe or device with its metadata.
@@ -217,7 +292,7 @@ impl RestoreTarget {
         if !is_ours {
             return Err(failed("create", path)(Errno::STALE));
         }
-        let not_restored = metadata::set(&handle, path, metadata, &self.settings);
+        let not_restored = metadata::set_at(&handle, path, metadata, &self.settings);
         spot.place(&temporary, placing).inspect_err(|_| temporary.discard())?;
         Ok(not_restored)
     }
@@ -252,7 +327,7 @@ impl RestoreTarget {
         if kind_of(FileType::from_raw_mode(stat.st_mode)) != kind {
             return Err(RestoreError::InTheWay { path: path.clone() });
         }
-        Ok(metadata::set(&handle, path, metadata, &self.settings))
+        Ok(metadata::set_at(&handle, path, metadata, &self.settings))
     }
 
     /// Returns when everything written so far, on the target's file system, would survive a loss of power.
@@ -286,84 +361,6 @@ impl RestoreTarget {
         }
         let folder = self.trail.current().map_err(fail)?;
         Ok(Spot { folder, name: name.to_vec(), path: path.clone() })
-    }
-}
-
-impl Spot {
-    fn make_dir(&self) -> Result<(), Errno> {
-        mkdirat(&self.folder, self.name.as_slice(), Mode::RWXU)
-    }
-
-    fn kind(&self) -> Option<EntryKind> {
-        let stat = statat(&self.folder, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some(kind_of(FileType::from_raw_mode(stat.st_mode)))
-    }
-
-    fn make_special(&self, special: Special<'_>) -> Result<(), Errno> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        let device = |number: DeviceNumber| makedev(number.major, number.minor);
-        let number = match special {
-            Special::Symlink(target) => return symlinkat(target, &self.folder, self.name.as_slice()),
-            Special::Fifo => 0,
-            Special::CharDevice(number) | Special::BlockDevice(number) => device(number),
-        };
-        mknodat(&self.folder, self.name.as_slice(), special.file_type(), mode, number)
-    }
-
-    /// Creates something under a temporary name beside this spot. `make` must fail with `EXIST` rather than use what is there.
-    fn temporary(&self, make: impl Fn(&Self) -> Result<(), Errno>) -> Result<Self, RestoreError> {
-        loop {
-            let digits = getrandom::u64().map_err(RestoreError::Random)?;
-            let name = format!("{TEMPORARY_PREFIX}{digits:016x}").into_bytes();
-            let temporary = Self { folder: self.folder.clone(), name, path: self.path.clone() };
-            match make(&temporary) {
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed("create", &self.path)(error)),
-                Ok(()) => return Ok(temporary),
-            }
-        }
-    }
-
-    /// Gives what stands under a temporary name this spot's name.
-    fn place(&self, temporary: &Self, placing: Placing) -> Result<(), RestoreError> {
-        let placed = match placing {
-            Placing::New => self.rename_from(temporary),
-            Placing::Replace => {
-                if self.kind() == Some(EntryKind::Directory) {
-                    self.remove_empty_dir()?;
-                }
-                renameat(&temporary.folder, temporary.name.as_slice(), &self.folder, self.name.as_slice())
-            }
-        };
-        placed.map_err(|error| match error {
-            Errno::EXIST => RestoreError::InTheWay { path: self.path.clone() },
-            error => failed("name", &self.path)(error),
-        })
-    }
-
-    /// Renames without replacing. File systems that cannot (FAT, some network ones) are asked before instead, which leaves an
-    /// instant in which another program's new file would be replaced.
-    fn rename_from(&self, temporary: &Self) -> Result<(), Errno> {
-        let (from, to) = (temporary.name.as_slice(), self.name.as_slice());
-        match renameat_with(&temporary.folder, from, &self.folder, to, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => match self.kind() {
-                Some(_) => Err(Errno::EXIST),
-                None => renameat(&temporary.folder, from, &self.folder, to),
-            },
-            result => result,
-        }
-    }
-
-    fn remove_empty_dir(&self) -> Result<(), RestoreError> {
-        unlinkat(&self.folder, self.name.as_slice(), AtFlags::REMOVEDIR).map_err(|error| match error {
-            Errno::NOTEMPTY | Errno::EXIST => RestoreError::NotEmpty { path: self.path.clone() },
-            error => failed("replace", &self.path)(error),
-        })
-    }
-
-    /// Removes a temporary name. If that fails too, the name tells what it is.
-    fn discard(&self) {
-        let _ = unlinkat(&self.folder, self.name.as_slice(), AtFlags::empty());
     }
 }
 

@@ -1,27 +1,28 @@
 //! Chunks by their references: found by the index, read from the stripes, opened and checked.
 //!
-//! Memory: a few packs. A stripe that is asked often is read whole once; one that is asked now and then is read in ranges.
+//! Memory: [`HELD_BYTES`] of sealed bytes. A chunk that is asked for alone is read alone; chunks that follow one another in a pack
+//! are read in runs, and the next run is on its way while one is opened.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+mod runs;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use blockhouse_crypto::Secret;
-use blockhouse_pipeline::chunk::{ChunkRef, IdRule, OpenChunkError, open_chunk};
-use blockhouse_pipeline::compress::{Codec, Decompressor};
+use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule, OpenChunkError};
+use blockhouse_pipeline::compress::Codec;
 use blockhouse_pipeline::manifest::Manifest;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_types::{ChunkId, StripeId};
-use bytes::Bytes;
 use tokio::runtime::Handle;
 
+use self::runs::Runs;
 use crate::catalog;
 use crate::index::{Index, IndexError, Location, StripeEntry};
 use crate::stripes::{Damage, ReadStripeError, StripeStore};
 
-/// Packs kept in memory: chunks of one file may alternate between the stripe of an old backup and that of a new one.
-const PACKS: usize = 2;
-/// How many chunks are read from a stripe before all of it is: a range costs a leaf of each shard it touches, a pack all.
-const RANGE_READS: u32 = 8;
+/// Sealed bytes kept in memory: chunks of one file may alternate between the stripe of an old backup and that of a new one.
+pub(crate) const HELD_BYTES: usize = 8 << 20;
 
 /// Why a chunk could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +53,8 @@ pub struct ChunkReader {
     index: Index,
     allowed: HashSet<StripeId>,
     id_subkey: Secret,
-    decompressor: Decompressor,
-    packs: VecDeque<(StripeId, Bytes)>,
-    asked: BTreeMap<StripeId, u32>,
+    opener: ChunkOpener,
+    runs: Runs,
     runtime: Handle,
     /// What opens tables again, once, if the index turns out to have holes.
     keys: Option<PackKeys>,
@@ -80,36 +80,45 @@ impl ChunkReader {
         }
         Ok(Self {
             keys,
+            runs: Runs::new(Arc::clone(&store)),
             store,
             index,
             allowed: stripes.iter().copied().collect(),
             id_subkey: manifest.id_subkey.clone(),
-            decompressor: Decompressor::new(),
-            packs: VecDeque::new(),
-            asked: BTreeMap::new(),
+            opener: ChunkOpener::new(),
             runtime: Handle::current(),
         })
     }
 
     /// The plain bytes of a chunk.
     pub fn read(&mut self, reference: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
-        if self.locate(&reference.id).is_none()
-            && let Some(keys) = self.keys.take()
-        {
-            self.index_again(&keys);
-        }
         let chunk = reference.id;
         let mut refused = ChunkError::Unknown { chunk };
-        for location in self.index.locate(&chunk) {
-            if !self.allowed.contains(&location.stripe) {
-                continue;
-            }
+        for location in self.locations(&chunk) {
             match self.read_at(reference, &location) {
                 Ok(plain) => return Ok(plain),
                 Err(error) => refused = error,
             }
         }
         Err(refused)
+    }
+
+    /// Every place of a chunk in the snapshot's stripes. If the index knows none, the tables are read again, once.
+    fn locations(&mut self, chunk: &ChunkId) -> Vec<Location> {
+        let mut found = self.known(chunk);
+        if found.is_empty()
+            && let Some(keys) = self.keys.take()
+        {
+            self.index_again(&keys);
+            found = self.known(chunk);
+        }
+        found
+    }
+
+    fn known(&self, chunk: &ChunkId) -> Vec<Location> {
+        let mut found = self.index.locate(chunk);
+        found.retain(|location| self.allowed.contains(&location.stripe));
+        found
     }
 
     /// Reads the tables of all stripes again: a block of the index was damaged, and what it named is at the sites all the same.
@@ -126,7 +135,28 @@ impl ChunkReader {
 
     /// Where a chunk lies, if the index knows one of the snapshot's stripes for it.
     pub fn locate(&self, chunk: &ChunkId) -> Option<Location> {
-        self.index.locate(chunk).into_iter().find(|location| self.allowed.contains(&location.stripe))
+        self.known(chunk).into_iter().next()
+    }
+
+    /// The same, with the stripe, for whoever reads by himself; the tables are read again if need be.
+    pub(crate) fn find(&mut self, chunk: &ChunkId) -> Option<(StripeEntry, Location)> {
+        let location = self.locations(chunk).into_iter().next()?;
+        Some((*self.index.stripe(&location.stripe)?, location))
+    }
+
+    /// What chunks of the snapshot are named with.
+    pub(crate) const fn id_subkey(&self) -> &Secret {
+        &self.id_subkey
+    }
+
+    /// The stripes, for whoever reads by himself.
+    pub(crate) const fn store(&self) -> &Arc<StripeStore> {
+        &self.store
+    }
+
+    /// Where reads run.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The damage that reading met.
@@ -137,29 +167,15 @@ impl ChunkReader {
     fn read_at(&mut self, reference: &ChunkRef, location: &Location) -> Result<Vec<u8>, ChunkError> {
         let (chunk, slot) = (reference.id, location.slot);
         let codec = Codec::from_tag(slot.codec).ok_or(ChunkError::Codec { chunk, codec: slot.codec })?;
-        let sealed = self.sealed(location).map_err(|source| ChunkError::Stripe { chunk, source })?;
-        let rule = IdRule::Domain(&self.id_subkey);
-        Ok(open_chunk(&mut self.decompressor, reference, rule, codec, &sealed)?)
-    }
-
-    fn sealed(&mut self, location: &Location) -> Result<Bytes, ReadStripeError> {
-        let (stripe, slot) = (location.stripe, location.slot);
+        let entry: StripeEntry =
+            *self.index.stripe(&location.stripe).expect("a location names a stripe of its segment");
         let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
-        if let Some((_, pack)) = self.packs.iter().find(|(id, _)| *id == stripe) {
-            return Ok(pack.get(range.clone()).map(|_| pack.slice(range)).unwrap_or_default());
-        }
-        let entry: StripeEntry = *self.index.stripe(&stripe).expect("a location names a stripe of its segment");
-        let asked = self.asked.entry(stripe).or_default();
-        *asked += 1;
-        if *asked <= RANGE_READS {
-            return self.runtime.block_on(self.store.read_slot(&entry, &slot)).map(Bytes::from);
-        }
-        // Before, and not after: while a pack is read, its shards are in memory beside it.
-        if self.packs.len() == PACKS {
-            self.packs.pop_front();
-        }
-        let pack = self.runtime.block_on(self.store.read_pack(&entry))?;
-        self.packs.push_back((stripe, pack.clone()));
-        Ok(pack.get(range.clone()).map(|_| pack.slice(range)).unwrap_or_default())
+        let sealed = self.runs.read(&self.runtime, &entry, range);
+        let sealed = sealed.map_err(|source| ChunkError::Stripe { chunk, source })?;
+        let rule = IdRule::Domain(&self.id_subkey);
+        // A length that no sealed chunk of it has is not believed before there is room for it.
+        let mut plain = vec![0; reference.plain_len as usize];
+        self.opener.open_into(reference, rule, (codec, &sealed), &mut plain)?;
+        Ok(plain)
     }
 }

@@ -1,7 +1,7 @@
 //! The tree of a snapshot, listing by listing.
 
 use blockhouse_pipeline::chunk::ChunkRef;
-use blockhouse_pipeline::content::{Content, ResolveError};
+use blockhouse_pipeline::content::{Content, Extent, ResolveError};
 use blockhouse_pipeline::tree::{Body, Entry, ListingReader};
 use blockhouse_types::DecodeError;
 
@@ -63,21 +63,61 @@ pub(crate) enum Piece<'a> {
     Hole(u64),
 }
 
+/// The entries of one listing, read as they are asked for: a folder with millions of them takes no more memory than a small one.
+#[derive(Debug)]
+pub struct Entries {
+    path: Vec<u8>,
+    extents: std::vec::IntoIter<Extent>,
+    reader: Option<ListingReader>,
+}
+
+impl Entries {
+    /// Begins to read the listing of the folder at `path`.
+    pub fn of(chunks: &mut ChunkReader, path: &[u8], listing: &Content) -> Result<Self, ReadTreeError> {
+        let extents = listing.extents(|reference: &ChunkRef| chunks.read(reference));
+        let extents: Vec<Extent> = extents.collect::<Result<_, _>>().map_err(Box::new)?;
+        Ok(Self { path: path.to_vec(), extents: extents.into_iter(), reader: Some(ListingReader::new()) })
+    }
+
+    /// The next entry; none after the last, and after an error.
+    pub fn next(&mut self, chunks: &mut ChunkReader) -> Result<Option<Entry>, ReadTreeError> {
+        let next = self.try_next(chunks);
+        if next.is_err() {
+            self.reader = None;
+        }
+        next
+    }
+
+    fn try_next(&mut self, chunks: &mut ChunkReader) -> Result<Option<Entry>, ReadTreeError> {
+        let failed = |source| ReadTreeError::Listing { path: self.path.clone(), source };
+        while let Some(reader) = &mut self.reader {
+            if let Some(entry) = reader.next_entry().map_err(failed)? {
+                return Ok(Some(entry));
+            }
+            match self.extents.next() {
+                None => {
+                    let ended = self.reader.take().map_or(Ok(()), ListingReader::finish);
+                    ended.map_err(failed)?;
+                }
+                // A listing has no holes; what reads as zeros would be no entry.
+                Some(extent) => {
+                    let Some(reference) = extent.chunk() else { continue };
+                    let plain = chunks.read(reference)?;
+                    reader.push(extent.slice(&plain).unwrap_or_default());
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The entries of one listing.
 pub fn list(chunks: &mut ChunkReader, path: &[u8], listing: &Content) -> Result<Vec<Entry>, ReadTreeError> {
-    let failed = |source| ReadTreeError::Listing { path: path.to_vec(), source };
-    let mut reader = ListingReader::new();
+    let mut reading = Entries::of(chunks, path, listing)?;
     let mut entries = Vec::new();
-    pieces(chunks, listing, |piece| -> Result<(), ReadTreeError> {
-        if let Piece::Bytes(bytes) = piece {
-            reader.push(bytes);
-        }
-        while let Some(entry) = reader.next_entry().map_err(failed)? {
-            entries.push(entry);
-        }
-        Ok(())
-    })?;
-    reader.finish().map_err(failed)?;
+    while let Some(entry) = reading.next(chunks)? {
+        entries.push(entry);
+    }
     Ok(entries)
 }
 
@@ -88,9 +128,9 @@ pub fn walk<E: From<ReadTreeError>>(
     visit: &mut impl FnMut(&mut ChunkReader, &[u8], &Entry) -> Result<bool, E>,
 ) -> Result<(), E> {
     // The folders still to be visited, the next one last; a stack on the heap, for trees may be deep.
-    let mut stack = vec![(Vec::new(), list(chunks, b"", root)?.into_iter())];
+    let mut stack = vec![(Vec::new(), Entries::of(chunks, b"", root)?)];
     while let Some((folder, entries)) = stack.last_mut() {
-        let Some(entry) = entries.next() else {
+        let Some(entry) = entries.next(chunks)? else {
             stack.pop();
             continue;
         };
@@ -103,8 +143,8 @@ pub fn walk<E: From<ReadTreeError>>(
         if let Body::Directory(listing) = &entry.body
             && enter
         {
-            let below = list(chunks, &path, listing)?;
-            stack.push((path, below.into_iter()));
+            let below = Entries::of(chunks, &path, listing)?;
+            stack.push((path, below));
         }
     }
     Ok(())

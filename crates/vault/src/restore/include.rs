@@ -8,46 +8,112 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::RestoreSnapshotError;
 
 /// Patterns: each matches a path from the root of the snapshot's tree as it is restored, or any name if it has no slash.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only what matches one of these; everything if there are none of either kind.
+    pub include: Vec<String>,
+    /// The same, whatever the case of letters.
+    pub include_any_case: Vec<String>,
+    /// What matches one of these is left out, with all that is in it.
+    pub exclude: Vec<String>,
+    /// The same, whatever the case of letters.
+    pub exclude_any_case: Vec<String>,
+}
+
+/// A selection, compiled.
 #[derive(Debug)]
-pub(super) struct Include(Option<GlobSet>);
+pub(super) struct Include {
+    wanted: Option<GlobSet>,
+    unwanted: Option<GlobSet>,
+    /// What each wanted pattern begins with before anything that stands for several names.
+    beginnings: Vec<String>,
+}
 
 impl Include {
     /// Everything, if there are no patterns.
-    pub(super) fn parse(patterns: &[String]) -> Result<Self, RestoreSnapshotError> {
-        if patterns.is_empty() {
-            return Ok(Self(None));
-        }
-        let mut set = GlobSetBuilder::new();
-        for pattern in patterns {
-            let failed = |source| RestoreSnapshotError::Glob { glob: pattern.clone(), source };
-            let stem = pattern.trim_start_matches("./").trim_matches('/');
-            // A dot alone begins a name, as in `.bashrc`.
-            let is_anchored = pattern.starts_with('/') || pattern.starts_with("./");
-            let deep = if stem.contains('/') || is_anchored { stem.to_owned() } else { format!("**/{stem}") };
-            set.add(GlobBuilder::new(&deep).literal_separator(true).build().map_err(failed)?);
-        }
-        let failed = |source| RestoreSnapshotError::Glob { glob: patterns.join(" "), source };
-        set.build().map(|set| Self(Some(set))).map_err(failed)
+    pub(super) fn parse(selection: &Selection) -> Result<Self, RestoreSnapshotError> {
+        let Selection { include, include_any_case, exclude, exclude_any_case } = selection;
+        let beginnings = include.iter().map(|pattern| beginning(pattern));
+        // Another case may begin in another folder.
+        let beginnings = beginnings.chain(include_any_case.iter().map(|_| String::new())).collect();
+        let (wanted, unwanted) = (compile(include, include_any_case)?, compile(exclude, exclude_any_case)?);
+        Ok(Self { wanted, unwanted, beginnings })
     }
 
     /// True if not everything is asked for.
     pub(super) const fn is_partial(&self) -> bool {
-        self.0.is_some()
+        self.wanted.is_some()
     }
 
     /// True if this path is asked for by itself, whatever is said of the folder above it.
     pub(super) fn names(&self, path: &RestorePath) -> bool {
-        let text = String::from_utf8_lossy(path.as_bytes());
-        self.0.as_ref().is_none_or(|set| set.is_match(Path::new(&*text)))
+        self.wanted.as_ref().is_none_or(|set| matches(set, path))
     }
+
+    /// True if this path is left out, with all that is in it.
+    pub(super) fn leaves_out(&self, path: &RestorePath) -> bool {
+        !path.is_target() && self.unwanted.as_ref().is_some_and(|set| matches(set, path))
+    }
+
+    /// Paths below the target that hold all that is asked for.
+    pub(super) fn beginnings(&self) -> &[String] {
+        &self.beginnings
+    }
+}
+
+fn matches(set: &GlobSet, path: &RestorePath) -> bool {
+    let text = String::from_utf8_lossy(path.as_bytes());
+    set.is_match(Path::new(&*text))
+}
+
+fn compile(patterns: &[String], any_case: &[String]) -> Result<Option<GlobSet>, RestoreSnapshotError> {
+    if patterns.is_empty() && any_case.is_empty() {
+        return Ok(None);
+    }
+    let mut set = GlobSetBuilder::new();
+    for (pattern, is_any_case) in
+        patterns.iter().map(|pattern| (pattern, false)).chain(any_case.iter().map(|pattern| (pattern, true)))
+    {
+        let failed = |source| RestoreSnapshotError::Glob { glob: pattern.clone(), source };
+        let stem = stem(pattern);
+        let deep = if is_path(pattern) { stem.to_owned() } else { format!("**/{stem}") };
+        let glob = GlobBuilder::new(&deep).literal_separator(true).case_insensitive(is_any_case).build();
+        set.add(glob.map_err(failed)?);
+    }
+    let failed = |source| RestoreSnapshotError::Glob { glob: patterns.join(" "), source };
+    set.build().map(Some).map_err(failed)
+}
+
+fn stem(pattern: &str) -> &str {
+    pattern.trim_start_matches("./").trim_matches('/')
+}
+
+/// True for a path from the root, false for a name at any depth.
+fn is_path(pattern: &str) -> bool {
+    // A dot alone begins a name, as in `.bashrc`.
+    let is_anchored = pattern.starts_with('/') || pattern.starts_with("./");
+    stem(pattern).contains('/') || is_anchored
+}
+
+fn beginning(pattern: &str) -> String {
+    if !is_path(pattern) {
+        return String::new();
+    }
+    let is_plain = |name: &&str| !name.contains(['*', '?', '[', '{', '\\']);
+    stem(pattern).split('/').take_while(is_plain).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn including(patterns: &[&str]) -> Result<Include, RestoreSnapshotError> {
+        let include = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        Include::parse(&Selection { include, ..Selection::default() })
+    }
+
     fn names(pattern: &str, path: &str) -> bool {
-        Include::parse(&[pattern.to_owned()]).unwrap().names(&RestorePath::parse(path.as_bytes()).unwrap())
+        including(&[pattern]).unwrap().names(&RestorePath::parse(path.as_bytes()).unwrap())
     }
 
     #[test]
@@ -75,8 +141,33 @@ mod tests {
 
     #[test]
     fn no_pattern_is_everything_and_a_broken_one_is_named() {
-        assert!(!Include::parse(&[]).unwrap().is_partial());
-        let refused = Include::parse(&["good".to_owned(), "[".to_owned()]).unwrap_err();
+        assert!(!including(&[]).unwrap().is_partial());
+        let refused = including(&["good", "["]).unwrap_err();
         assert!(matches!(refused, RestoreSnapshotError::Glob { glob, .. } if glob == "["));
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_by_the_same_patterns_in_any_case_where_asked() {
+        let selection = Selection {
+            include_any_case: vec!["*.TXT".to_owned()],
+            exclude: vec!["old".to_owned()],
+            exclude_any_case: vec!["/Deep/*.bak".to_owned()],
+            ..Selection::default()
+        };
+        let include = Include::parse(&selection).unwrap();
+        let path = |text: &str| RestorePath::parse(text.as_bytes()).unwrap();
+        assert!(include.names(&path("a/b.txt")) && !include.names(&path("a/b.doc")));
+        assert!(include.leaves_out(&path("x/old")) && !include.leaves_out(&path("x/Old")));
+        assert!(include.leaves_out(&path("deep/a.BAK")) && !include.leaves_out(&path("deep/er/a.bak")));
+        assert!(!include.leaves_out(&RestorePath::target()));
+    }
+
+    #[test]
+    fn a_pattern_begins_where_it_names_folders() {
+        let beginnings = |pattern| including(&[pattern]).unwrap().beginnings().to_vec();
+        assert_eq!(beginnings("/etc/host*/x"), ["etc"]);
+        assert_eq!(beginnings("etc/hosts"), ["etc/hosts"]);
+        assert_eq!(beginnings("hosts"), [""]);
+        assert_eq!(beginnings("**/hosts"), [""]);
     }
 }

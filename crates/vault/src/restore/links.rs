@@ -71,6 +71,11 @@ impl Links {
         self.add_made(inode, path);
     }
 
+    /// A file that was to be written could not be: nothing can be linked to it.
+    pub(super) fn forget(&mut self, inode: &Inode) {
+        self.originals.remove(inode);
+    }
+
     /// A name that stands in the target with the right content stays. Gives the names that were made before it and are to be
     /// linked to it.
     pub(super) fn add_kept(&mut self, inode: Inode, path: &RestorePath) -> Vec<RestorePath> {

@@ -1,36 +1,65 @@
-//! Writes one snapshot into a target, entry by entry.
+//! Walks one snapshot and decides, entry by entry, what becomes of it in the target.
 //!
-//! - **Owns** the order of a restore: a folder, what is in it, then the folder's own metadata; and what is told of each entry.
-//! - **Does not** decide what may be replaced (`blockhouse-sources` does), nor which names are one file (`links`).
+//! - **Owns** the order of a restore: a folder, what is in it, what is not to be in it, then the folder's own metadata; and what is
+//!   told of each entry.
+//! - **Does not** decide what may be replaced (`blockhouse-sources` does), nor which names are one file (`links`), nor fetch content
+//!   (`fill` does, for many files at a time).
 
 mod contents;
+mod fill;
 mod names;
 
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::tree::{Body, Entry};
 use blockhouse_sources::files::{
-    Decision, Existing, NotRestored, Overwrite, Placing, RestoreError, RestorePath, RestoreTarget, Wanted, decide,
+    Decision, Existing, NotRestored, Placing, RestoreError, RestorePath, RestoreTarget, Wanted, decide,
 };
 use blockhouse_types::{EntryKind, Metadata};
 
+use self::names::Deferred;
+use super::fetch::Fetcher;
 use super::include::Include;
-use super::links::Links;
-use super::{RestoreFlaw, RestoreReport, RestoreSnapshotError};
+use super::job::{Job, mark};
+use super::links::{Inode, Links};
+use super::plan::Plan;
+use super::unfinished;
+use super::{Act, Change, ChangeKind, RestoreFlaw, RestoreReport, RestoreSnapshotError};
 use crate::progress::Progress;
-use crate::reader::{self, ChunkReader};
+use crate::reader::{ChunkReader, Entries, ReadTreeError};
 
 /// Writes one snapshot into a target.
 pub(super) struct Writer<'a> {
-    target: RestoreTarget,
-    overwrite: Overwrite,
+    /// None in a rehearsal for a target that is not there yet.
+    target: Option<RestoreTarget>,
+    act: Act,
     include: Include,
     links: Links,
+    /// Files with several names that are planned and not yet written.
+    pending: HashSet<Inode>,
     /// Whether anything was asked for so far.
     matched: bool,
     report: RestoreReport,
     progress: &'a Progress,
+    fetcher: Fetcher,
+    plan: Plan,
+    jobs: HashMap<u64, Job>,
+    next_job: u64,
+    /// Files that are open, the one that was written to longest ago first.
+    open: VecDeque<u64>,
+    deferred: Vec<Deferred>,
+    again: Vec<(Job, Box<Content>)>,
+    /// Folders of which everything is planned, deepest first.
+    folders: Vec<(RestorePath, Metadata)>,
+    deletions: Vec<RestorePath>,
+    root_metadata: Option<Metadata>,
+    /// What is planned beside chunks takes in memory.
+    side_bytes: usize,
+    /// How many flushes are under way, one out of another.
+    flushes: u32,
 }
 
 /// A folder that was entered.
@@ -41,23 +70,77 @@ struct Open {
     included: bool,
     /// Whether it was made or may get its metadata.
     is_made: bool,
-    entries: IntoIter<Entry>,
+    /// Whether a killed restore left files in it that are wanted.
+    has_left: bool,
+    /// None where nothing in it is to be restored.
+    entries: Option<Entries>,
+    /// Names in the target that may have to go.
+    extras: Peekable<IntoIter<Vec<u8>>>,
 }
 
 impl<'a> Writer<'a> {
     /// A writer that has written nothing yet.
-    pub(super) fn new(target: RestoreTarget, overwrite: Overwrite, include: Include, progress: &'a Progress) -> Self {
-        let report = RestoreReport::default();
-        Self { target, overwrite, include, links: Links::default(), matched: false, report, progress }
+    pub(super) fn new(
+        target: Option<RestoreTarget>,
+        act: Act,
+        include: Include,
+        fetcher: Fetcher,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            target,
+            act,
+            include,
+            links: Links::default(),
+            pending: HashSet::new(),
+            matched: false,
+            report: RestoreReport::default(),
+            progress,
+            fetcher,
+            plan: Plan::default(),
+            jobs: HashMap::new(),
+            next_job: 0,
+            open: VecDeque::new(),
+            deferred: Vec::new(),
+            again: Vec::new(),
+            folders: Vec::new(),
+            deletions: Vec::new(),
+            root_metadata: None,
+            side_bytes: 0,
+            flushes: 0,
+        }
     }
 
-    /// Makes what was written durable, and tells what was done.
-    pub(super) fn finish(self) -> Result<RestoreReport, RestoreSnapshotError> {
+    /// Writes what is still planned, makes it durable, and tells what was done.
+    pub(super) fn finish(&mut self, chunks: &mut ChunkReader) -> Result<RestoreReport, RestoreSnapshotError> {
+        self.flush(chunks)?;
         if !self.matched {
             return Err(RestoreSnapshotError::NothingMatches);
         }
-        self.target.sync()?;
-        Ok(self.report)
+        if !self.act.is_rehearsal {
+            // Before the mark goes: what it says is then true after a loss of power as well.
+            self.target().sync()?;
+            if self.report.unread == 0 {
+                unfinished::end(self.target().path());
+            }
+            if let Some(metadata) = self.root_metadata.take() {
+                self.set_folder(&RestorePath::target(), &metadata)?;
+            }
+        }
+        // What was left out with all that is in it was never counted.
+        self.progress.set_total(self.progress.bytes());
+        let mut report = std::mem::take(&mut self.report);
+        report.fetched_bytes = self.fetcher.fetched();
+        Ok(report)
+    }
+
+    /// The target of anything but a rehearsal.
+    fn target(&mut self) -> &mut RestoreTarget {
+        self.target.as_mut().expect("only a rehearsal has no target, and it changes none")
+    }
+
+    fn existing(&mut self, path: &RestorePath) -> Result<Option<Existing>, RestoreError> {
+        self.target.as_mut().map_or(Ok(None), |target| target.existing(path))
     }
 
     /// Restores a root of the snapshot and everything below it.
@@ -67,36 +150,75 @@ impl<'a> Writer<'a> {
         root: &Entry,
         path: RestorePath,
     ) -> Result<(), RestoreSnapshotError> {
+        if self.include.leaves_out(&path) {
+            return Ok(());
+        }
         let included = self.include.names(&path);
         let mut stack = Vec::new();
         match &root.body {
             Body::Directory(listing) => stack.push(self.enter(chunks, path, (root, listing), included)?),
-            _ => self.entry(chunks, &path, root, included)?,
+            _ => self.entry(chunks, &path, root, (included, false))?,
         }
         while let Some(open) = stack.last_mut() {
             if self.progress.is_interrupted() {
                 return Err(RestoreSnapshotError::Interrupted);
             }
-            let Some(entry) = open.entries.next() else {
+            let Some(entry) = self.next(chunks, open) else {
                 if let Some(done) = stack.pop() {
-                    self.leave(&done)?;
+                    self.leave(done);
                 }
                 continue;
             };
             let path = open.path.join(&entry.name)?;
+            if self.include.leaves_out(&path) {
+                self.progress.take_off(length(&entry));
+                continue;
+            }
             let included = open.included || self.include.names(&path);
+            let has_left = open.has_left;
             match &entry.body {
                 Body::Directory(listing) => {
                     let below = self.enter(chunks, path, (&entry, listing), included)?;
                     stack.push(below);
                 }
-                _ => self.entry(chunks, &path, &entry, included)?,
+                _ => self.entry(chunks, &path, &entry, (included, has_left))?,
+            }
+            if self.is_full() {
+                self.flush(chunks)?;
             }
         }
         Ok(())
     }
 
-    /// Makes a folder and reads its listing.
+    /// The next entry of a folder. A listing that cannot be read costs what is in that folder, and no other.
+    fn next(&mut self, chunks: &mut ChunkReader, open: &mut Open) -> Option<Entry> {
+        let next = open.entries.as_mut()?.next(chunks);
+        match next {
+            Ok(next) => {
+                while let Some(extra) =
+                    open.extras.next_if(|extra| next.as_ref().is_none_or(|entry| *extra < entry.name))
+                {
+                    self.extra(&open.path, &extra);
+                }
+                // What has the name of an entry stays, whatever becomes of that.
+                open.extras.next_if(|extra| next.as_ref().is_some_and(|entry| *extra == entry.name));
+                next
+            }
+            Err(error) => {
+                self.lose_folder(&open.path, &error);
+                // What is not known to be no entry stays.
+                (open.entries, open.extras) = (None, Vec::new().into_iter().peekable());
+                None
+            }
+        }
+    }
+
+    fn lose_folder(&mut self, path: &RestorePath, error: &ReadTreeError) {
+        self.report.unread += 1;
+        self.flaw(path, format!("what is in it could not be read: {}", crate::chain::chain(error)));
+    }
+
+    /// Makes a folder and begins to read its listing.
     fn enter(
         &mut self,
         chunks: &mut ChunkReader,
@@ -104,81 +226,155 @@ impl<'a> Writer<'a> {
         (entry, listing): (&Entry, &Content),
         included: bool,
     ) -> Result<Open, RestoreSnapshotError> {
-        let entries = reader::list(chunks, path.as_bytes(), listing)?;
-        let mut open =
-            Open { path, metadata: entry.metadata.clone(), included, is_made: false, entries: entries.into_iter() };
+        let entries = match Entries::of(chunks, path.as_bytes(), listing) {
+            Ok(entries) => Some(entries),
+            Err(error) => {
+                self.lose_folder(&path, &error);
+                None
+            }
+        };
+        let extras = Vec::new().into_iter().peekable();
+        let metadata = entry.metadata.clone();
+        let mut open = Open { path, metadata, included, is_made: false, has_left: false, entries, extras };
         if included {
             self.matched = true;
-            open.is_made = self.make_folder(&open.path, entry)?;
+            let existing = self.existing(&open.path)?;
+            open.is_made = self.make_folder(&open.path, entry, existing.as_ref())?;
             if !open.is_made {
-                open.entries = Vec::new().into_iter();
+                open.entries = None;
+            } else if existing.is_some_and(|existing| existing.kind == EntryKind::Directory) {
+                self.look_into(chunks, &mut open, listing)?;
             }
         }
         Ok(open)
     }
 
+    /// Looks for what may have to go from a folder that was there before.
+    fn look_into(
+        &mut self,
+        chunks: &mut ChunkReader,
+        open: &mut Open,
+        listing: &Content,
+    ) -> Result<(), RestoreSnapshotError> {
+        let Some(target) = self.target.as_mut() else { return Ok(()) };
+        if self.act.deletes && open.entries.is_some() {
+            open.extras = target.names_in(&open.path)?.into_iter().peekable();
+        }
+        if self.act.is_rehearsal || !target.has_temporaries(&open.path)? {
+            return Ok(());
+        }
+        let mut wanted = HashSet::new();
+        if let Ok(mut entries) = Entries::of(chunks, open.path.as_bytes(), listing) {
+            while let Ok(Some(entry)) = entries.next(chunks) {
+                if let Body::File { hash, .. } = &entry.body {
+                    wanted.insert(mark(&entry.name, hash));
+                }
+            }
+        }
+        let cleared = target.clear_temporaries(&open.path, &wanted)?;
+        self.report.cleared += cleared.entries;
+        open.has_left = target.has_temporaries(&open.path)?;
+        Ok(())
+    }
+
+    /// A name that is not in the snapshot.
+    fn extra(&mut self, folder: &RestorePath, name: &[u8]) {
+        // A name that the system gave us is one.
+        let Ok(path) = folder.join(name) else { return };
+        if !self.include.leaves_out(&path) {
+            self.side_bytes += size_of::<RestorePath>() + path.as_bytes().len();
+            self.deletions.push(path);
+        }
+    }
+
     /// True if the folder is there and may get its metadata.
-    fn make_folder(&mut self, path: &RestorePath, entry: &Entry) -> Result<bool, RestoreSnapshotError> {
-        let existing = self.target.existing(path)?;
-        match self.decide(path, entry, existing.as_ref())? {
+    fn make_folder(
+        &mut self,
+        path: &RestorePath,
+        entry: &Entry,
+        existing: Option<&Existing>,
+    ) -> Result<bool, RestoreSnapshotError> {
+        let decision = self.decide(path, entry, existing)?;
+        let placing = match decision {
             Decision::Refuse(conflict) => {
                 self.flaw(path, conflict.to_string());
                 return Ok(false);
             }
-            Decision::Replace => self.make_all(path, Placing::Replace)?,
-            Decision::Create | Decision::SetMetadata | Decision::Keep => self.make_all(path, Placing::New)?,
+            Decision::Replace => Placing::Replace,
+            Decision::Create | Decision::SetMetadata | Decision::Keep => Placing::New,
+        };
+        if matches!(decision, Decision::Create | Decision::Replace) && !path.is_target() {
+            self.tell(if decision == Decision::Create { ChangeKind::New } else { ChangeKind::Replaced }, path, entry);
+        }
+        if !self.act.is_rehearsal {
+            self.make_all(path, placing)?;
         }
         Ok(true)
     }
 
     /// Makes a folder and those above it.
     fn make_all(&mut self, path: &RestorePath, placing: Placing) -> Result<(), RestoreSnapshotError> {
+        if !self.include.is_partial() {
+            // Those above were entered before.
+            return Ok(self.target().create_dir(path, placing)?);
+        }
         let mut above = RestorePath::target();
         let names: Vec<Vec<u8>> = path.names().map(<[u8]>::to_vec).collect();
         for (place, name) in names.iter().enumerate() {
             above = above.join(name)?;
             let placing = if place + 1 == names.len() { placing } else { Placing::New };
-            self.target.create_dir(&above, placing)?;
+            self.target().create_dir(&above, placing)?;
         }
         Ok(())
     }
 
-    /// Gives a folder its metadata, once everything in it is done.
-    fn leave(&mut self, open: &Open) -> Result<(), RestoreSnapshotError> {
-        if open.included && open.is_made {
-            let missing = self.target.set_metadata(&open.path, EntryKind::Directory, &open.metadata)?;
-            self.note(missing);
+    /// Lets a folder get its metadata, once everything in it is done.
+    fn leave(&mut self, open: Open) {
+        if self.act.is_rehearsal || !open.included || !open.is_made {
+            return;
         }
+        if open.path.is_target() {
+            self.root_metadata = Some(open.metadata);
+        } else {
+            self.side_bytes += size_of::<(RestorePath, Metadata)>() + 2 * open.path.as_bytes().len();
+            self.folders.push((open.path, open.metadata));
+        }
+    }
+
+    fn set_folder(&mut self, path: &RestorePath, metadata: &Metadata) -> Result<(), RestoreSnapshotError> {
+        let missing = self.target().set_metadata(path, EntryKind::Directory, metadata)?;
+        self.note(missing);
         Ok(())
     }
 
-    /// Restores something that is no folder, and counts it as done whatever became of it.
+    /// Restores something that is no folder.
     fn entry(
         &mut self,
         chunks: &mut ChunkReader,
         path: &RestorePath,
         entry: &Entry,
-        included: bool,
+        (included, has_left): (bool, bool),
     ) -> Result<(), RestoreSnapshotError> {
         if !included {
             self.progress.take_off(length(entry));
             return Ok(());
         }
         self.matched = true;
-        let before = self.progress.bytes();
         match &entry.body {
             Body::Unreadable { reason, .. } => {
                 self.flaw(path, format!("it could not be read when it was backed up: {reason}"));
+                Ok(())
             }
-            Body::Socket => {}
-            _ => self.place(chunks, path, entry)?,
+            Body::Socket => Ok(()),
+            _ => self.place(chunks, path, entry, has_left),
         }
+    }
+
+    /// Counts an entry that needed no reading.
+    fn count_as_done(&self, entry: &Entry) {
         if let Body::File { content, .. } = &entry.body {
-            // Links and files that stay are done without reading.
-            let read = self.progress.bytes() - before;
-            self.progress.add_file(content.length().saturating_sub(read));
+            self.progress.add_file(content.length());
         }
-        Ok(())
     }
 
     fn decide(
@@ -188,8 +384,27 @@ impl<'a> Writer<'a> {
         existing: Option<&Existing>,
     ) -> Result<Decision, RestoreError> {
         let wanted = Wanted { kind: entry.body.kind(), size: length(entry), mtime: entry.metadata.mtime };
-        let (overwrite, is_file) = (self.overwrite, matches!(entry.body, Body::File { .. }));
+        let (overwrite, is_file) = (self.act.overwrite, matches!(entry.body, Body::File { .. }));
         decide(overwrite, &wanted, existing, is_file.then_some(|| self.has_content(path, entry)))
+    }
+
+    /// Tells what is done, or would be.
+    fn tell(&mut self, kind: ChangeKind, path: &RestorePath, entry: &Entry) {
+        self.tell_of(&Change { kind, path: path.as_bytes().to_vec(), bytes: length(entry) });
+    }
+
+    fn tell_of(&mut self, change: &Change) {
+        let counts = &mut self.report.changes;
+        let (entries, bytes) = match change.kind {
+            ChangeKind::New => (&mut counts.new, &mut counts.new_bytes),
+            ChangeKind::Changed | ChangeKind::Replaced => (&mut counts.changed, &mut counts.changed_bytes),
+            ChangeKind::Deleted => (&mut counts.deleted, &mut counts.deleted_bytes),
+        };
+        *entries += 1;
+        *bytes += change.bytes;
+        if let Some(tell) = &self.act.on_change {
+            tell(change);
+        }
     }
 
     fn flaw(&mut self, path: &RestorePath, why: String) {

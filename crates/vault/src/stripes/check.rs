@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use blockhouse_pipeline::shard::{ShardFault, ShardHeader, ShardName, StripeShape, UncheckedShard};
-use blockhouse_sites::{SiteError, SiteName};
-use blockhouse_types::{Code, Durability, StripeId};
+use blockhouse_pipeline::shard::{
+    ShardError, ShardFault, ShardHeader, ShardName, ShardPrefix, StripeShape, UncheckedShard,
+};
+use blockhouse_sites::{Site, SiteError, SiteName};
+use blockhouse_types::limits::{MIB, SHARD_LEAF};
+use blockhouse_types::{Code, Durability, StripeId, VaultId};
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use super::layout::Layout;
 use super::presence::{Presence, Sought};
 use super::{ClaimFault, Holder, StripeStore, heavy, key_of};
+
+/// How much of a shard is read at once: whole leaves, long enough that a request is worth its latency.
+const STEP: usize = 4 * MIB;
 
 /// How closely a stripe is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +110,7 @@ impl StripeFindings {
 
 impl StripeStore {
     /// Looks at all shards of a stripe that a listing found. With [`Depth::Data`] it reads them, k at the same time: it
-    /// holds one pack and takes one of the [`super::PACKS_IN_FLIGHT`] places.
+    /// holds k steps of [`STEP`] and takes one of the [`super::PACKS_IN_FLIGHT`] places.
     pub async fn check(&self, presence: &Presence, stripe: impl Into<Sought>, depth: Depth) -> StripeFindings {
         let sought: Sought = stripe.into();
         let (stripe, mut code, mut shape) = (sought.id, presence.code_of(sought), sought.shape);
@@ -162,14 +169,13 @@ impl StripeStore {
     ) -> (Holder, ShardState, Option<ShardHeader>) {
         let name = ShardName { stripe, index: holder.index };
         let Some(site) = self.readable(holder.member) else { return (holder, ShardState::SiteDown, None) };
-        let file = match site.get(&key_of(name)).await {
-            Ok(file) => file,
+        let read = match self.read_through(site, name).await {
+            Ok(read) => read,
             Err(error) if error.is_not_found() => return (holder, ShardState::Missing, None),
             Err(_) if self.readable(holder.member).is_none() => return (holder, ShardState::SiteDown, None),
             Err(error) => return (holder, ShardState::Unreadable(Arc::new(error)), None),
         };
-        let vault = self.vault;
-        match heavy(move || UncheckedShard::new(file).verify(&vault, name).map(|shard| shard.header().clone())).await {
+        match read {
             Ok(header) => match self.writer_of(&header) {
                 Ok(_) => (holder, ShardState::Good, Some(header)),
                 Err(fault) => (holder, ShardState::Unclaimed(fault), Some(header)),
@@ -186,4 +192,47 @@ impl StripeStore {
             }
         }
     }
+
+    /// Reads every byte of a shard and verifies it, a step at a time: shards are long, and many are read.
+    async fn read_through(&self, site: &Site, name: ShardName) -> Result<Result<ShardHeader, ShardError>, SiteError> {
+        let (key, vault) = (key_of(name), self.vault);
+        let length = site.stat(&key).await?.unwrap_or_default();
+        if length <= STEP as u64 {
+            // A file that is not there says so here.
+            let file = site.get(&key).await?;
+            return Ok(heavy(move || UncheckedShard::new(file).verify(&vault, name).map(|shard| shard.header().clone())).await);
+        }
+        let first = site.get_range(&key, 0..STEP as u64).await?;
+        let begun = heavy(move || begin(&first, &vault, name, length)).await;
+        let (prefix, mut at) = match begun {
+            Ok((prefix, done)) => (Arc::new(prefix), done),
+            Err(error) => return Ok(Err(error)),
+        };
+        let payload = prefix.header().shape.payload_len();
+        while at < payload {
+            let range = at..payload.min(at + STEP);
+            let file = prefix.file_range(&range);
+            let bytes = site.get_range(&key, file.start as u64..file.end as u64).await?;
+            let (prefix, start) = (Arc::clone(&prefix), range.start);
+            if let Err(error) = heavy(move || prefix.verify_range(start, bytes)).await {
+                return Ok(Err(error));
+            }
+            at = range.end;
+        }
+        Ok(Ok(prefix.header().clone()))
+    }
+}
+
+/// Verifies the beginning of a shard: its prefix, and the whole leaves that came with it; gives how long these are.
+fn begin(first: &Bytes, vault: &VaultId, shard: ShardName, length: u64) -> Result<(ShardPrefix, usize), ShardError> {
+    let prefix = ShardPrefix::verify(first, vault, shard)?;
+    let shape = prefix.header().shape;
+    if shape.file_len() as u64 != length {
+        let (found, expected) = (usize::try_from(length).unwrap_or(usize::MAX), shape.file_len());
+        return Err(ShardError { shard, fault: ShardFault::Length { found, expected } });
+    }
+    let came = first.len().saturating_sub(shape.prefix_len()).min(shape.payload_len());
+    let whole = if came == shape.payload_len() { came } else { came / SHARD_LEAF * SHARD_LEAF };
+    prefix.verify_range(0, first.slice(shape.prefix_len()..shape.prefix_len() + whole))?;
+    Ok((prefix, whole))
 }

@@ -24,7 +24,7 @@ use super::{StripeStore, heavy, key_of};
 
 /// How long answers may stay out before one more shard is asked for. A disk that is awake answers in a tenth of it, so
 /// the extra read is rare; one that spins up takes many times as long.
-const HEDGE_DELAY: Duration = Duration::from_millis(250);
+pub(super) const HEDGE_DELAY: Duration = Duration::from_millis(250);
 
 /// Why no site gave a shard. The order is that of what is worth remembering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +87,19 @@ impl StripeStore {
     pub(super) fn planned_member(&self, shard: ShardName) -> Option<usize> {
         let plan = plan_degraded(self.code, self.places.domains(), &shard.stripe).ok()?;
         self.places.member_of(*plan.sites.get(usize::from(shard.index.0))?)
+    }
+
+    /// True if the site that should have a shard does not answer, or no site has it. A guess: no site is asked.
+    pub(super) fn is_out_of_reach(&self, shard: ShardName) -> bool {
+        if matches!(self.known.get(shard), Some(Fact::Absent)) {
+            return true;
+        }
+        let seen = self.guided().map(|guide| guide.holders(shard.stripe)).unwrap_or_default();
+        let mut members = seen.into_iter().filter(|holder| holder.index == shard.index).map(|holder| holder.member);
+        match members.next().or_else(|| self.planned_member(shard)) {
+            Some(member) => self.readable(member).is_none_or(|site| self.damage.is_useless(shard, site.name())),
+            None => true,
+        }
     }
 
     /// A whole good shard. Holds one shard file.

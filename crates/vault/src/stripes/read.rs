@@ -1,17 +1,20 @@
 //! Reading from stripes: a chunk, a whole pack, a table of contents.
 
 use std::ops::Range;
+use std::pin::pin;
+use std::time::Duration;
 
 use blockhouse_pipeline::pack::{OpenPackError, PackKeys, TRAILER_LEN, Table, open_table, open_trailer};
 use blockhouse_pipeline::shard::{ShapeError, ShardName, ShardRange, StripeShape};
 use blockhouse_pipeline::stripe::{RebuildError, rebuild_pack, rebuild_range};
 use blockhouse_sites::SiteName;
+use blockhouse_types::limits::MIB;
 use blockhouse_types::{ShardIndex, StripeId};
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{Either, select, try_join_all};
 
 use super::damage::Remedy;
-use super::fetch::gather;
+use super::fetch::{HEDGE_DELAY, gather};
 use super::{StripeStore, heavy};
 use crate::index::{Slot, StripeEntry};
 
@@ -85,6 +88,24 @@ impl StripeStore {
         self.read_range(stripe, start..start + slot.sealed_len as usize).await
     }
 
+    /// A range of the pack, checked as that of a slot is. Without a copy where it lies in one shard.
+    ///
+    /// Holds k + 1 times the bytes and their leaves at most; the caller bounds how many reads run at a time.
+    pub async fn read_bytes(&self, stripe: &StripeEntry, range: Range<usize>) -> Result<Bytes, ReadStripeError> {
+        let parts = self.read_parts(stripe, range).await?;
+        match <[Bytes; 1]>::try_from(parts) {
+            Ok([only]) => Ok(only),
+            Err(parts) => Ok(Bytes::from(parts.concat())),
+        }
+    }
+
+    /// True if, as far as is known, a data shard of the stripe cannot be read: then all of it costs less than many parts, for each
+    /// part takes the same part of k other shards.
+    pub fn lacks_data_shards(&self, stripe: &StripeEntry) -> bool {
+        let data = stripe.code.indices().take(stripe.code.data());
+        data.map(|index| ShardName { stripe: stripe.id, index }).any(|name| self.is_out_of_reach(name))
+    }
+
     /// The whole pack, from any k good shards, the data shards first.
     ///
     /// Holds two packs' bytes and takes one of the [`super::PACKS_IN_FLIGHT`] places until it returns.
@@ -115,18 +136,32 @@ impl StripeStore {
     }
 
     async fn read_range(&self, stripe: &StripeEntry, range: Range<usize>) -> Result<Vec<u8>, ReadStripeError> {
+        Ok(self.read_parts(stripe, range).await?.concat())
+    }
+
+    async fn read_parts(&self, stripe: &StripeEntry, range: Range<usize>) -> Result<Vec<Bytes>, ReadStripeError> {
         let shape = shape_of(stripe)?;
         let (start, length) = (range.start as u64, range.len() as u64);
         let outside = ReadStripeError::Outside { stripe: stripe.id, start, length };
         let parts = shape.locate(range).ok_or(outside)?;
-        let parts = try_join_all(parts.iter().map(|part| self.part(stripe.id, shape, part))).await?;
-        Ok(parts.concat())
+        try_join_all(parts.iter().map(|part| self.part(stripe.id, shape, part))).await
     }
 
     /// A range of one data shard's payload.
     async fn part(&self, stripe: StripeId, shape: StripeShape, part: &ShardRange) -> Result<Bytes, ReadStripeError> {
         let name = ShardName { stripe, index: part.index };
-        match self.range(name, shape, &part.range).await {
+        let mut direct = pin!(self.range(name, shape, &part.range));
+        let read = match tokio::time::timeout(patience(part.range.len()), &mut direct).await {
+            Ok(read) => read,
+            // A site that is slow, or hangs, is not waited for if others have what it takes.
+            Err(_) => match select(direct, pin!(self.rebuilt_part(stripe, shape, part))).await {
+                Either::Left((Ok(read), _)) => Ok(read),
+                Either::Left((Err(_), rebuilt)) => return rebuilt.await,
+                Either::Right((Ok(rebuilt), _)) => return Ok(rebuilt),
+                Either::Right((Err(_), direct)) => direct.await,
+            },
+        };
+        match read {
             Ok((range, _)) => Ok(range.get(part.range.clone()).expect("the leaves that hold a range hold the range")),
             Err(_) => self.rebuilt_part(stripe, shape, part).await,
         }
@@ -164,6 +199,13 @@ impl StripeStore {
         let (silent, faulty) = (self.silent(), self.damage.faulty(&stripe));
         ReadStripeError::TooFewShards { stripe, found, needed, silent, faulty }
     }
+}
+
+/// How long a range may stay out before others are asked for what it takes to compute it: that costs k times its bytes, so a bad
+/// line of 1 MiB/s is given its time.
+fn patience(length: usize) -> Duration {
+    let mebibytes = u32::try_from(length.div_ceil(MIB)).unwrap_or(u32::MAX);
+    HEDGE_DELAY.saturating_add(Duration::from_secs(1).saturating_mul(mebibytes))
 }
 
 fn shape_of(stripe: &StripeEntry) -> Result<StripeShape, ReadStripeError> {

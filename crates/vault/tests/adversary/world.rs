@@ -8,7 +8,6 @@ use std::sync::Arc;
 use blockhouse_crypto::hash::keyed_stream;
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_pipeline::stripe::ShardFile;
-use blockhouse_sources::files::{Overwrite, Ownership};
 use blockhouse_types::{ListHash, StripeId};
 use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
@@ -86,12 +85,7 @@ impl World {
     pub(crate) async fn restore(&self, to: &str) -> Result<RestoreReport, RestoreSnapshotError> {
         let vault = self.open().await;
         let known = one(&vault, &SnapshotRef::Latest(None), &Narrow::default()).await.unwrap();
-        let request = RestoreRequest {
-            to: self.path(to),
-            include: Vec::new(),
-            overwrite: Overwrite::Never,
-            ownership: Ownership::ByName,
-        };
+        let request = RestoreRequest::new(self.path(to));
         restore(&vault, &self.unlocked(), known, &request, &Arc::new(Progress::new())).await
     }
 

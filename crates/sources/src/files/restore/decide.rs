@@ -9,8 +9,11 @@ pub enum Overwrite {
     Never,
     /// A file is replaced if it differs; something of another kind stays.
     IfChanged,
-    /// Everything but a folder that is not empty is replaced.
+    /// Everything but a folder that is not empty is replaced. A file with the right content is as good as written anew.
     Always,
+    /// Goes on with a restore that began in an empty folder: what it wrote stays if its content is right, what a loss of power tore
+    /// is written again, what was changed since stays.
+    Resume,
 }
 
 /// What stands in the target.
@@ -60,6 +63,9 @@ pub enum Conflict {
     /// Something of another kind is there and may not be replaced.
     #[error("something of another kind is there")]
     OtherKind(EntryKind),
+    /// Somebody changed it since this restore wrote it.
+    #[error("it was changed since this restore began; --overwrite if-changed replaces it")]
+    ChangedSince,
 }
 
 /// Whether something may be replaced when it gets its name.
@@ -72,7 +78,7 @@ pub enum Placing {
 }
 
 /// Decides. `has_same_content` compares the existing file with the wanted content and is asked only if that matters: for
-/// files of equal size under [`Overwrite::IfChanged`]. Without it equal sizes and times count as equal content.
+/// files of equal size that may be replaced. Without it equal sizes and times count as equal content.
 pub fn decide<E>(
     overwrite: Overwrite,
     wanted: &Wanted,
@@ -83,20 +89,30 @@ pub fn decide<E>(
     if existing.kind != wanted.kind {
         return Ok(match overwrite {
             Overwrite::Always => Decision::Replace,
-            Overwrite::Never | Overwrite::IfChanged => Decision::Refuse(Conflict::OtherKind(existing.kind)),
+            Overwrite::Never | Overwrite::IfChanged | Overwrite::Resume => Decision::Refuse(Conflict::OtherKind(existing.kind)),
         });
     }
     match (overwrite, wanted.kind) {
         (Overwrite::Never, _) => Ok(Decision::Keep),
-        (Overwrite::IfChanged | Overwrite::Always, EntryKind::Directory) => Ok(Decision::SetMetadata),
-        (Overwrite::IfChanged, EntryKind::File) => {
+        (Overwrite::IfChanged | Overwrite::Always | Overwrite::Resume, EntryKind::Directory) => {
+            Ok(Decision::SetMetadata)
+        }
+        (Overwrite::IfChanged | Overwrite::Always | Overwrite::Resume, EntryKind::File) => {
             let is_same = existing.size == wanted.size
                 && match has_same_content {
                     Some(compare) => compare()?,
                     None => existing.mtime == wanted.mtime,
                 };
-            Ok(if is_same { Decision::SetMetadata } else { Decision::Replace })
+            // A file gets its times before its name: other times are another hand's.
+            let is_torn = overwrite != Overwrite::Resume || existing.mtime == wanted.mtime;
+            Ok(match (is_same, is_torn) {
+                (true, _) => Decision::SetMetadata,
+                (false, true) => Decision::Replace,
+                (false, false) => Decision::Refuse(Conflict::ChangedSince),
+            })
         }
+        // These get their name when they are complete, so what is there is either right or somebody's own.
+        (Overwrite::Resume, _) => Ok(Decision::Keep),
         // Links, pipes and devices are written anew sooner than compared.
         (Overwrite::IfChanged | Overwrite::Always, _) => Ok(Decision::Replace),
     }
@@ -144,6 +160,18 @@ mod tests {
         assert_eq!(decided(later, Some(|| Ok(true))), Decision::SetMetadata);
         assert_eq!(decided(same, Some(|| Ok(false))), Decision::Replace);
         assert_eq!(decided(longer, Some(|| panic!("sizes differ"))), Decision::Replace);
+    }
+
+    #[test]
+    fn a_restore_that_goes_on_replaces_what_is_torn_and_leaves_what_was_changed() {
+        let (wanted, torn) = file(3, THEN);
+        let (_, edited) = file(3, LATER);
+        let decided = |existing, compare: Compare| decided(Overwrite::Resume, wanted, Some(existing), Some(compare));
+        assert_eq!(decided(torn, || Ok(true)), Decision::SetMetadata);
+        assert_eq!(decided(torn, || Ok(false)), Decision::Replace);
+        assert_eq!(decided(edited, || Ok(false)), Decision::Refuse(Conflict::ChangedSince));
+        assert_eq!(decided(edited, || Ok(true)), Decision::SetMetadata);
+        assert_eq!(decided(Existing { size: 0, ..torn }, || Ok(true)), Decision::Replace);
     }
 
     #[test]

@@ -1,33 +1,42 @@
 //! Sets owner, attributes, mode and times of an open entry, and tells what could not be set.
 //!
 //! The order is forced: a change of owner clears set-id bits and capabilities, an ACL changes the mode, and everything
-//! changes the times.
+//! changes the times. What was set is looked at once, at the end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use blockhouse_types::{EntryKind, Metadata};
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fstat,
-        utimensat,
+        AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fstat,
+        futimens, utimensat,
     },
     io::Errno,
 };
 
-use super::{RestorePath, Settings};
-use crate::files::{Accounts, Identity, attributes, found::kind_of};
+use super::{OwnerMapping, Ownership, RestorePath, Settings, owners};
+use crate::files::{Identity, attributes, found::kind_of};
 
 /// Set-user-id and set-group-id: they lend the owner's rights to whoever runs the file.
 const SET_ID: u32 = 0o6000;
 
-/// Whom restored entries belong to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ownership {
-    /// The user and group of the stored names, where this host has them; else the stored numbers.
-    #[default]
-    ByName,
-    /// The stored numbers.
-    ByNumber,
+/// What of the metadata is restored, and how.
+#[derive(Debug, Clone, Default)]
+pub struct MetadataRules {
+    /// Whose entries become.
+    pub ownership: Ownership,
+    /// Users that become others.
+    pub users: Vec<OwnerMapping>,
+    /// Groups that become others.
+    pub groups: Vec<OwnerMapping>,
+    /// Leaves extended attributes and ACLs as the target gives them.
+    pub without_attributes: bool,
+}
+
+impl From<Ownership> for MetadataRules {
+    fn from(ownership: Ownership) -> Self {
+        Self { ownership, ..Self::default() }
+    }
 }
 
 /// One thing about an entry that is not as stored.
@@ -75,70 +84,141 @@ pub enum Aspect {
     Time,
 }
 
-/// Sets everything that can be set. `handle` may be opened with `O_PATH`.
-pub(super) fn set(handle: &OwnedFd, path: &RestorePath, wanted: &Metadata, settings: &Settings) -> Vec<NotRestored> {
-    let mut setting = Setting { handle, path, wanted, missing: Vec::new() };
-    setting.owner(settings);
-    for (name, error) in attributes::make(handle, &wanted.attributes) {
-        setting.miss(Aspect::Attribute { name }, Some(error));
+/// How an open entry is reached.
+#[derive(Clone, Copy)]
+enum Handle<'a> {
+    /// Opened with `O_PATH`: by its name under `/proc`.
+    Path(BorrowedFd<'a>),
+    /// Open for writing: by itself.
+    File(BorrowedFd<'a>),
+}
+
+impl AsFd for Handle<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Path(handle) | Self::File(handle) => *handle,
+        }
     }
-    setting.mode(settings);
-    setting.time();
-    setting.missing
+}
+
+/// Sets everything that can be set, of whatever was opened with `O_PATH`.
+pub(super) fn set_at(handle: &OwnedFd, path: &RestorePath, wanted: &Metadata, settings: &Settings) -> Vec<NotRestored> {
+    let missing = Vec::new();
+    Setting { handle: Handle::Path(handle.as_fd()), path, wanted, settings, missing }.run()
+}
+
+/// The same of a file that is open for writing, with fewer and cheaper calls.
+pub(super) fn set(file: &OwnedFd, path: &RestorePath, wanted: &Metadata, settings: &Settings) -> Vec<NotRestored> {
+    let missing = Vec::new();
+    Setting { handle: Handle::File(file.as_fd()), path, wanted, settings, missing }.run()
 }
 
 struct Setting<'a> {
-    handle: &'a OwnedFd,
+    handle: Handle<'a>,
     path: &'a RestorePath,
     wanted: &'a Metadata,
+    settings: &'a Settings,
     missing: Vec<NotRestored>,
 }
 
 impl Setting<'_> {
-    fn owner(&mut self, settings: &Settings) {
-        let (uid, gid) = owner_of(self.wanted, settings.ownership, &settings.accounts);
-        let Ok(before) = fstat(self.handle) else { return self.miss(Aspect::Owner { uid, gid }, Some(Errno::BADF)) };
+    fn run(mut self) -> Vec<NotRestored> {
+        let Ok(mut stat) = fstat(self.handle) else {
+            self.miss(Aspect::Mode { mode: self.wanted.mode }, Some(Errno::BADF));
+            return self.missing;
+        };
+        if self.owner(&stat) | self.attributes() {
+            // Both change the mode.
+            stat = fstat(self.handle).unwrap_or(stat);
+        }
+        let (mode, mode_error) = self.mode(&stat);
+        let time_error = self.time();
+        let after = fstat(self.handle).unwrap_or(stat);
+        if mode.is_some_and(|mode| after.st_mode & 0o7777 != mode) {
+            self.miss(Aspect::Mode { mode: mode.unwrap_or_default() }, mode_error);
+        }
+        if time_error.is_some() || Identity::of(&after).mtime != self.wanted.mtime {
+            self.miss(Aspect::Time, time_error);
+        }
+        self.missing
+    }
+
+    /// True if something was changed.
+    fn owner(&mut self, before: &Stat) -> bool {
+        let (uid, gid) = self.intended((before.st_uid, before.st_gid));
         if (before.st_uid, before.st_gid) == (uid, gid) {
-            return;
+            return false;
         }
         if let Err(error) = self.chown(Some(uid), Some(gid)) {
             // A user may give a file to another group of their own, though not to another user.
             let _ = self.chown(None, Some(gid));
             self.miss(Aspect::Owner { uid, gid }, Some(error));
         }
+        true
     }
 
-    fn mode(&mut self, settings: &Settings) {
-        let Ok(stat) = fstat(self.handle) else { return };
+    /// Whom the entry is to belong to; `now` it belongs to whoever made it.
+    fn intended(&self, now: (u32, u32)) -> (u32, u32) {
+        let MetadataRules { ownership, users, groups, .. } = &self.settings.rules;
+        let (uid, gid) = match ownership {
+            Ownership::Mine => now,
+            ownership => owners::stored(self.wanted, *ownership, &self.settings.accounts),
+        };
+        let Metadata { uid: old_uid, gid: old_gid, user, group, .. } = self.wanted;
+        (
+            owners::mapped(users, *old_uid, user).unwrap_or(uid),
+            owners::mapped(groups, *old_gid, group).unwrap_or(gid),
+        )
+    }
+
+    /// True if something may have been changed.
+    fn attributes(&mut self) -> bool {
+        if self.settings.rules.without_attributes {
+            return false;
+        }
+        let wanted = &self.wanted.attributes;
+        let (failed, changed) = match self.handle {
+            Handle::Path(handle) => attributes::make(&attributes::AtPath::of(handle), wanted),
+            Handle::File(file) => attributes::make(&attributes::OfFile(file), wanted),
+        };
+        for (name, error) in failed {
+            self.miss(Aspect::Attribute { name }, Some(error));
+        }
+        changed
+    }
+
+    /// The mode that the entry should have after this; none for links.
+    fn mode(&mut self, stat: &Stat) -> (Option<u32>, Option<Errno>) {
         if kind_of(FileType::from_raw_mode(stat.st_mode)) == EntryKind::Symlink {
-            return;
+            return (None, None);
         }
         let mut mode = self.wanted.mode & 0o7777;
-        if mode & SET_ID != 0 && !belongs_as_stored(&stat, self.wanted, settings) {
+        if mode & SET_ID != 0 && !self.belongs_as_stored(stat) {
             mode &= !SET_ID;
             self.miss(Aspect::SetId, None);
         }
         if stat.st_mode & 0o7777 == mode {
-            return;
+            return (Some(mode), None);
         }
-        let set = chmodat(CWD, attributes::path_of(self.handle), Mode::from_raw_mode(mode), AtFlags::empty());
-        let is_set = fstat(self.handle).is_ok_and(|stat| stat.st_mode & 0o7777 == mode);
-        if set.is_err() || !is_set {
-            self.miss(Aspect::Mode { mode }, set.err());
-        }
+        let bits = Mode::from_raw_mode(mode);
+        let set = match self.handle {
+            Handle::Path(handle) => chmodat(CWD, attributes::path_of(handle), bits, AtFlags::empty()),
+            Handle::File(file) => fchmod(file, bits),
+        };
+        (Some(mode), set.err())
     }
 
-    fn time(&mut self) {
+    fn time(&self) -> Option<Errno> {
         let mtime = self.wanted.mtime;
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
         };
-        let set = utimensat(self.handle, "", &times, AtFlags::EMPTY_PATH);
-        let is_set = fstat(self.handle).is_ok_and(|stat| Identity::of(&stat).mtime == mtime);
-        if set.is_err() || !is_set {
-            self.miss(Aspect::Time, set.err());
-        }
+        let set = match self.handle {
+            Handle::Path(handle) => utimensat(handle, "", &times, AtFlags::EMPTY_PATH),
+            Handle::File(file) => futimens(file, &times),
+        };
+        set.err()
     }
 
     fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
@@ -149,41 +229,13 @@ impl Setting<'_> {
         chownat(self.handle, "", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
     }
 
+    /// B4: a mapped owner is not the stored one.
+    fn belongs_as_stored(&self, stat: &Stat) -> bool {
+        let Settings { accounts, rules } = self.settings;
+        (stat.st_uid, stat.st_gid) == owners::stored(self.wanted, rules.ownership, accounts)
+    }
+
     fn miss(&mut self, what: Aspect, reason: Option<Errno>) {
         self.missing.push(NotRestored { path: self.path.clone(), what, reason });
-    }
-}
-
-fn owner_of(wanted: &Metadata, ownership: Ownership, accounts: &Accounts) -> (u32, u32) {
-    match ownership {
-        Ownership::ByNumber => (wanted.uid, wanted.gid),
-        Ownership::ByName => {
-            (accounts.uid(&wanted.user).unwrap_or(wanted.uid), accounts.gid(&wanted.group).unwrap_or(wanted.gid))
-        }
-    }
-}
-
-fn belongs_as_stored(stat: &Stat, wanted: &Metadata, settings: &Settings) -> bool {
-    let (uid, gid) = owner_of(wanted, settings.ownership, &settings.accounts);
-    (stat.st_uid, stat.st_gid) == (uid, gid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_win_over_numbers_where_this_host_has_them() {
-        let accounts = Accounts::parse(b"anna:x:1000:1000::/:/bin/sh\n", b"staff:x:50:\n");
-        let metadata = |user: &[u8], group: &[u8]| Metadata {
-            uid: 7,
-            gid: 8,
-            user: user.to_vec(),
-            group: group.to_vec(),
-            ..Metadata::default()
-        };
-        assert_eq!(owner_of(&metadata(b"anna", b"staff"), Ownership::ByName, &accounts), (1000, 50));
-        assert_eq!(owner_of(&metadata(b"bert", b""), Ownership::ByName, &accounts), (7, 8));
-        assert_eq!(owner_of(&metadata(b"anna", b"staff"), Ownership::ByNumber, &accounts), (7, 8));
     }
 }

@@ -1,0 +1,443 @@
+//! Restoring into what is there: rehearsed, deleting, mapped, in part; stopped and gone on with; over files in use; with data missing.
+//!
+//! `BLOCKHOUSE_KILLS` says how many instants of a restore are tried (8 unless told); `BLOCKHOUSE_SEED` which ones.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use blockhouse_tests::tree::{self, MIB};
+use blockhouse_tests::world::exit;
+use blockhouse_tests::{Output, World, damage, need};
+use rand::RngExt;
+use serde_json::Value;
+
+fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+fn changes(output: &Output) -> Vec<(String, String, u64)> {
+    let lines = output.lines().into_iter().filter(|line| line["type"] == "change");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut all: Vec<_> =
+        lines.map(|line| (text(&line["change"]), text(&line["path"]), line["bytes"].as_u64().unwrap())).collect();
+    all.sort();
+    all
+}
+
+/// A target in which everything is wrong that can be: edited, missing, too much, of another kind, right with other times.
+fn spoil(to: &Path) {
+    tree::write(&to.join("small/3.txt"), b"edited");
+    fs::remove_file(to.join("small/4.txt")).unwrap();
+    tree::write(&to.join("small/mine"), b"not in the snapshot");
+    tree::write(&to.join("extra/deep/er/file"), b"12345");
+    symlink("/etc", to.join("extra/link")).unwrap();
+    fs::remove_file(to.join("small/5.txt")).unwrap();
+    fs::create_dir(to.join("small/5.txt")).unwrap();
+    tree::write(&to.join("small/5.txt/inside"), b"in the way");
+    fs::remove_file(to.join("small/6.txt")).unwrap();
+    symlink("3.txt", to.join("small/6.txt")).unwrap();
+    tree::set_time(&to.join("small/7.txt"), 1_000_000_000, 0);
+    tree::write(&to.join("kept by a pattern.bak"), b"kept");
+}
+
+/// What a rehearsal tells is what is done then, and it does nothing itself.
+#[test]
+fn a_rehearsal_tells_what_is_done_and_what_is_deleted() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 2, 1);
+    let snapshot = world.back_up(&source).snapshot();
+    let to = world.restore(&snapshot, "to");
+    spoil(&to);
+    let before = tree::read(&to);
+    let call = |words: &str| {
+        let call = world.unlocked("restore latest --json --overwrite always --delete --exclude *.bak --to").arg(&to);
+        call.args(words).run().expect(exit::DONE)
+    };
+    let rehearsed = call("--dry-run");
+    assert!(tree::differences(&before, &tree::read(&to)).is_empty(), "a rehearsal changes nothing");
+    let told = changes(&rehearsed);
+    let of = |kind: &str| -> Vec<&str> {
+        told.iter().filter(|(change, ..)| change == kind).map(|(_, path, _)| path.as_str()).collect()
+    };
+    assert_eq!(of("new"), ["small/4.txt", "small/5.txt"]);
+    assert_eq!(of("changed"), ["small/3.txt"]);
+    assert_eq!(of("replaced"), ["small/6.txt"]);
+    assert_eq!(of("deleted"), ["extra", "small/5.txt", "small/mine"]);
+    let done = call("--verbose");
+    assert_eq!(changes(&done), told);
+    for field in ["new", "new_bytes", "changed", "changed_bytes", "deleted", "deleted_bytes", "kept"] {
+        assert_eq!(done.summary()[field], rehearsed.summary()[field], "{field}");
+    }
+    assert_eq!((rehearsed.number("fetched_bytes"), &rehearsed.summary()["dry_run"]), (0, &Value::Bool(true)));
+    assert_eq!(fs::read(to.join("kept by a pattern.bak")).unwrap(), b"kept");
+    fs::remove_file(to.join("kept by a pattern.bak")).unwrap();
+    call("");
+    tree::assert_equal(&source, &to);
+    // A target that is not there is not made.
+    let new = world.unlocked("restore latest --json -n --to").arg(world.path("new")).run().expect(exit::DONE);
+    assert!(!world.path("new").exists());
+    assert_eq!(new.number("new_bytes"), tree::size(&source));
+}
+
+/// Only what is asked for is written, and only folders that are asked for whole lose what the snapshot has not.
+#[test]
+fn patterns_say_what_is_restored_and_where_is_deleted() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join("Deep/er/Note.TXT"), b"a note");
+    let snapshot = world.back_up(&source).snapshot();
+    let restore = |words: &str, to: &str| {
+        let call = world.unlocked("restore").arg(&snapshot).args("--json --to").arg(world.path(to)).args(words);
+        call.run().expect(exit::DONE)
+    };
+    let names = |to: &str| -> Vec<String> {
+        let to = world.path(to);
+        tree::files(&to).iter().map(|file| file.strip_prefix(&to).unwrap().display().to_string()).collect()
+    };
+    restore("--include small --exclude 1*.txt", "a");
+    assert!(names("a").iter().all(|name| name.starts_with("small/") && !name.starts_with("small/1")));
+    assert_eq!(names("a").len(), 9);
+    restore("--iinclude note.txt", "b");
+    assert_eq!(names("b"), ["Deep/er/Note.TXT"]);
+    tree::write(&world.path("patterns"), b"# names\n\n/prose.txt\n  Deep/**  \n");
+    restore(&format!("--include-file {}", world.path("patterns").display()), "c");
+    assert_eq!(names("c"), ["Deep/er/Note.TXT", "prose.txt"]);
+    restore("--iexclude *.txt", "d");
+    assert_eq!(names("d"), ["noise.bin"]);
+    for name in ["mine", "small/mine", "Deep/mine"] {
+        tree::write(&world.path("a").join(name), b"mine");
+    }
+    restore("--include small --delete", "a");
+    assert!(world.path("a/mine").exists() && world.path("a/Deep/mine").exists() && !world.path("a/small/mine").exists());
+    tree::assert_equal(&source.join("small"), &world.path("a/small"));
+}
+
+/// Deleting is refused where it would take the vault, a site, the key, or a home; the rest is told what to say.
+#[test]
+fn nothing_is_deleted_around_what_must_stay() {
+    let world = World::with_sites(2);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    world.back_up(&source);
+    let call = |to: &Path| world.unlocked("restore latest --delete --yes --to").arg(to);
+    call(&world.path("")).run().refuses(exit::NOT_ALLOWED, "the vault");
+    call(&world.path("sites")).run().refuses(exit::NOT_ALLOWED, "the site");
+    call(&world.site(1).join("shards")).run().refuses(exit::NOT_ALLOWED, "the site");
+    let keys = world.path("keys");
+    fs::create_dir(&keys).unwrap();
+    fs::copy(world.identity(), keys.join("owner")).unwrap();
+    call(&keys).env("BLOCKHOUSE_IDENTITY", keys.join("owner")).run().refuses(exit::NOT_ALLOWED, "key");
+    assert!(keys.join("owner").exists() && world.vault().join("config.toml").exists());
+    let home = world.path("home");
+    tree::write(&home.join("work/mine"), b"mine");
+    let at_home = |words: &str| {
+        let call = world.unlocked("restore latest --delete --to").arg(&home).args(words);
+        call.env("HOME", home.join("work")).run()
+    };
+    at_home("").refuses(exit::NOT_ALLOWED, "--yes");
+    assert!(home.join("work/mine").exists());
+    let here = world.unlocked("restore latest --delete --to .").within(&home);
+    here.run().refuses(exit::NOT_ALLOWED, "current folder");
+    world.unlocked("restore latest --delete --overwrite never --to").arg(&home).run().refuses(exit::USAGE, "--delete");
+    at_home("--yes").expect(exit::DONE);
+    tree::assert_equal(&source, &home);
+}
+
+/// Owners become others, or nobody's but one's own; set-id bits never go with another owner.
+#[test]
+fn owners_are_mapped() {
+    if !need::right(tree::is_root(), "files of other owners need root") {
+        return;
+    }
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("theirs"), b"theirs");
+    tree::write(&source.join("lends"), b"lends rights");
+    for name in ["theirs", "lends"] {
+        std::os::unix::fs::chown(source.join(name), Some(1234), Some(4321)).unwrap();
+    }
+    fs::set_permissions(source.join("lends"), std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    rustix::fs::setxattr(source.join("theirs"), "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    world.back_up(&source);
+    let restore = |words: &str, to: &str| {
+        world.unlocked("restore latest --json --to").arg(world.path(to)).args(words).run()
+    };
+    let owner = |path: &str| {
+        let metadata = fs::metadata(world.path(path)).unwrap();
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
+    };
+    let mapped = restore("--map-user 1234:5 --map-user 1234:6 --map-group 4321:root", "mapped").expect(exit::UNREADABLE);
+    assert_eq!(mapped.number("flaws"), 1, "the set-id bit, and that alone, is told");
+    assert_eq!(owner("mapped/theirs"), (5, 0, 0o644));
+    assert_eq!(owner("mapped/lends"), (5, 0, 0o755));
+    restore("--no-owner", "mine").expect(exit::UNREADABLE);
+    assert_eq!(owner("mine/theirs"), (0, 0, 0o644));
+    restore("--no-xattrs", "bare").expect(exit::DONE);
+    assert_eq!(owner("bare/lends"), (1234, 4321, 0o4755));
+    let mut value = [0; 8];
+    assert!(rustix::fs::getxattr(world.path("bare/theirs"), "user.note", &mut value[..]).is_err());
+    restore("--map-user nobody-at-all", "wrong").refuses(exit::USAGE, "OLD:NEW");
+    restore("--map-user 1:nobody-at-all", "wrong").refuses(exit::USAGE, "nobody-at-all");
+}
+
+/// Holes are where they were, and the right parts of a file that is there are not fetched.
+#[test]
+fn holes_are_exact_and_right_parts_are_not_fetched() {
+    let world = World::with_sites(6);
+    let source = world.path("source");
+    let file = |path: &Path| fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+    tree::write(&source.join("big"), &tree::noise(24 * MIB, 1));
+    let sparse = file(&source.join("sparse"));
+    sparse.set_len(40 * MIB as u64).unwrap();
+    for at in [0, 5, 6, 31] {
+        sparse.write_all_at(&tree::noise(MIB, 10 + at), at * MIB as u64).unwrap();
+    }
+    drop(sparse);
+    world.back_up(&source);
+    let to = world.restore("latest", "to");
+    let blocks = |folder: &Path| fs::metadata(folder.join("sparse")).unwrap().blocks();
+    assert_eq!(blocks(&to), blocks(&source));
+    // A byte in the middle of each, and one of them longer by some.
+    for name in ["big", "sparse"] {
+        file(&to.join(name)).write_all_at(b"x", 12 * MIB as u64).unwrap();
+    }
+    file(&to.join("big")).write_all_at(&[7; 5000], 24 * MIB as u64).unwrap();
+    let again = world.unlocked("restore latest --json --overwrite if-changed --to").arg(&to).run().expect(exit::DONE);
+    tree::assert_equal(&source, &to);
+    assert_eq!(blocks(&to), blocks(&source));
+    assert!(again.number("reused_bytes") > 25 * MIB as u64, "{}", again.summary());
+    assert!(again.number("fetched_bytes") < 2 * MIB as u64, "{}", again.summary());
+    let kept = world.unlocked("restore latest --json --overwrite always --to").arg(&to).run().expect(exit::DONE);
+    assert_eq!((kept.number("files"), kept.number("fetched_bytes"), kept.number("kept")), (0, 0, 2));
+}
+
+/// Chunks of two files that lie in two stripes by turns: what is fetched is what is stored, once; with two sites gone as well.
+#[test]
+fn each_stripe_is_read_once() {
+    let world = World::with_sites(6);
+    let source = world.path("source");
+    let noise = tree::noise(24 * MIB, 1);
+    tree::write(&source.join("first"), &noise);
+    world.back_up(&source);
+    // Every second piece of the next files is new.
+    let fresh = tree::noise(24 * MIB, 2);
+    let mixed: Vec<u8> =
+        noise.chunks(2 * MIB).zip(fresh.chunks(2 * MIB)).flat_map(|(old, new)| [&old[..MIB], &new[..MIB]].concat()).collect();
+    for name in ["copy", "mixed 1", "mixed 2"] {
+        tree::write(&source.join(name), &mixed);
+    }
+    let stored = world.back_up(&source).number("bytes");
+    assert!(stored > 90 * MIB as u64);
+    for gone in [&[][..], &[1, 4][..]] {
+        gone.iter().for_each(|site| world.take_away(*site));
+        let to = world.path(&format!("to-{}", gone.len()));
+        let done = world.unlocked("restore latest --json --to").arg(&to).run().expect(exit::DONE);
+        tree::assert_equal(&source, &to);
+        // 24 MiB and 12 MiB are different; a pack that is read whole has its padding and its listings too.
+        let fetched = done.number("fetched_bytes");
+        assert!(fetched < 50 * MIB as u64, "{gone:?}: {fetched}");
+        gone.iter().for_each(|site| world.bring_back(*site));
+    }
+}
+
+fn leftovers(folder: &Path) -> Vec<PathBuf> {
+    let mut all = tree::files(folder);
+    all.retain(|file| file.file_name().unwrap().to_string_lossy().starts_with(".blockhouse-restore-"));
+    all
+}
+
+/// kill -9 at seeded instants, then the same command: everything is right, nothing is left over, and less is fetched than by a restore
+/// from nothing as soon as something was written.
+#[test]
+fn a_restore_that_was_killed_goes_on_with_the_same_command() {
+    let (kills, seed) = (number_from("BLOCKHOUSE_KILLS", 8), number_from("BLOCKHOUSE_SEED", 1));
+    println!("replay with BLOCKHOUSE_KILLS={kills} BLOCKHOUSE_SEED={seed}");
+    let mut random = tree::random(seed);
+    let world = World::with_sites(6);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join("big/one"), &tree::noise(40 * MIB, 7));
+    tree::write(&source.join("big/two"), &tree::noise(20 * MIB, 8));
+    fs::hard_link(source.join("big/two"), source.join("small/linked")).unwrap();
+    let snapshot = world.back_up(&source).snapshot();
+    let call = |to: &Path| world.unlocked("restore --json").arg(&snapshot).arg("--to").arg(to);
+    let started = Instant::now();
+    let all = call(&world.path("unharmed")).run().expect(exit::DONE).number("fetched_bytes");
+    let unharmed = started.elapsed();
+    for number in 0..kills {
+        let to = world.path(&format!("to-{number}"));
+        let mut rounds = 0;
+        let done = loop {
+            let mut running = call(&to).spawn();
+            if rounds < 2 {
+                std::thread::sleep(unharmed.mul_f64(random.random_range(0.1..1.0)));
+                running.kill();
+            }
+            let mut ended = running.finish();
+            rounds += 1;
+            if ended.code() == exit::USAGE {
+                // The kill came between the last two steps: all is there, but perhaps the time of the target itself.
+                ended = call(&to).args("--overwrite if-changed").run().expect(exit::DONE);
+            }
+            if ended.code() == exit::DONE && ended.try_summary().is_some() {
+                break ended;
+            }
+            assert!(rounds < 4, "the last round is not killed: {}", ended.stderr);
+            // What has its name is whole, whenever the kill came.
+            for file in tree::files(&to) {
+                let is_named = !file.file_name().unwrap().to_string_lossy().starts_with(".blockhouse-restore-");
+                let name = file.strip_prefix(&to).unwrap();
+                assert!(!is_named || fs::read(&file).unwrap() == fs::read(source.join(name)).unwrap(), "{name:?}");
+            }
+        };
+        let fetched = done.number("fetched_bytes");
+        println!("kill {number}: {rounds} rounds, the last fetched {fetched} of {all}, reused {}", done.number("reused_bytes"));
+        assert!(fetched + done.number("reused_bytes") <= all + MIB as u64, "kill {number}");
+        tree::assert_equal(&source, &to);
+        assert_eq!(leftovers(&to), Vec::<PathBuf>::new(), "kill {number}");
+        fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+/// What was changed by hand between a kill and the next run stays, and is told; what a loss of power tore is written again.
+#[test]
+fn going_on_leaves_what_was_changed_since() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    let snapshot = world.back_up(&source).snapshot();
+    let to = world.restore(&snapshot, "to");
+    // As a kill right before the end leaves it.
+    tree::write(&to.join(".blockhouse-restore-unfinished"), format!("{snapshot}\n").as_bytes());
+    tree::write(&to.join(".blockhouse-restore-00112233445566ff"), b"of another restore");
+    tree::write(&to.join("small/3.txt"), b"edited by hand");
+    let times = fs::metadata(source.join("small/4.txt")).unwrap();
+    tree::write(&to.join("small/4.txt"), b"");
+    tree::set_time(&to.join("small/4.txt"), times.mtime(), times.mtime_nsec());
+    let call = world.unlocked("restore --json").arg(&snapshot).arg("--to").arg(&to);
+    let done = call.run().expect(exit::UNREADABLE);
+    assert_eq!((done.number("files"), done.number("flaws")), (1, 1), "{}", done.summary());
+    assert_eq!(fs::read(to.join("small/3.txt")).unwrap(), b"edited by hand");
+    assert_eq!(fs::read(to.join("small/4.txt")).unwrap(), fs::read(source.join("small/4.txt")).unwrap());
+    assert_eq!(leftovers(&to), Vec::<PathBuf>::new());
+    // Of another snapshot it is no beginning.
+    world.back_up(&source);
+    tree::write(&to.join(".blockhouse-restore-unfinished"), format!("{snapshot}\n").as_bytes());
+    world.unlocked("restore latest --to").arg(&to).run().refuses(exit::USAGE, "not empty");
+}
+
+struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(at: &Path, options: &str) -> Option<Self> {
+        let mut command = Command::new("mount");
+        let done = command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).stderr(std::process::Stdio::null()).status();
+        let is_mounted = need::right(done.is_ok_and(|status| status.success()), "this user may not mount");
+        is_mounted.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A full disk says how much is missing; with more room the same command goes on.
+#[test]
+fn a_full_disk_says_what_is_missing_and_the_restore_goes_on() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join("z/one"), &tree::noise(12 * MIB, 7));
+    tree::write(&source.join("z/two"), &tree::noise(12 * MIB, 8));
+    world.back_up(&source);
+    let small = world.path("small disk");
+    fs::create_dir(&small).unwrap();
+    let Some(_mount) = Mount::tmpfs(&small, "size=20m") else { return };
+    let call = || world.unlocked("restore latest --json --to").arg(small.join("to"));
+    let full = call().run();
+    assert!(full.says("more bytes are to be written") && full.says("same command"), "{}", full.stderr);
+    full.refuses(exit::FAILED, "the disk of the target is full");
+    call().run().refuses(exit::FAILED, "the disk of the target is full");
+    let grown = Command::new("mount").args(["-o", "remount,size=60m"]).arg(&small).status();
+    assert!(grown.unwrap().success());
+    let done = call().run().expect(exit::DONE);
+    tree::assert_equal(&source, &small.join("to"));
+    assert!(done.number("fetched_bytes") < 16 * MIB as u64, "{}", done.summary());
+    assert_eq!(leftovers(&small), Vec::<PathBuf>::new());
+}
+
+/// A running database is not written over, unless it is said.
+#[test]
+fn a_target_in_use_is_refused() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    for name in ["LOCK", "CURRENT", "000001.ldb"] {
+        tree::write(&source.join("data").join(name), name.as_bytes());
+    }
+    world.back_up(&source);
+    let to = world.restore("latest", "to");
+    let lock = fs::File::open(to.join("data/LOCK")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let call = |words: &str| world.unlocked("restore latest --overwrite if-changed --to").arg(&to).args(words).run();
+    let refused = call("");
+    assert!(refused.says("LOCK") && refused.says("--allow-live"), "{}", refused.stderr);
+    refused.refuses(exit::FAILED, "in use");
+    call("--include /elsewhere/file --include /data/CURRENT").expect(exit::DONE);
+    call("--allow-live").expect(exit::DONE);
+    drop(lock);
+    call("").expect(exit::DONE);
+}
+
+/// What cannot be read costs itself alone; once it can be, the same command brings it.
+#[test]
+fn what_cannot_be_read_costs_no_other_file_and_comes_later() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    world.back_up(&source);
+    let before: Vec<PathBuf> = damage::objects(&world.site(1), "shards");
+    tree::write(&source.join("later.bin"), &tree::noise(6 * MIB, 9));
+    let snapshot = world.back_up(&source).snapshot();
+    let shard = damage::objects(&world.site(1), "shards").into_iter().find(|path| !before.contains(path)).unwrap();
+    let good = fs::read(&shard).unwrap();
+    let mut bad = good.clone();
+    bad[3 * MIB] ^= 1;
+    fs::write(&shard, &bad).unwrap();
+    let to = world.path("to");
+    let call = || world.unlocked("restore --json").arg(&snapshot).arg("--to").arg(&to).run();
+    let done = call().expect(exit::CHECK);
+    let flaws: Vec<_> = done.lines().into_iter().filter(|line| line["type"] == "flaw").collect();
+    assert_eq!((flaws.len(), flaws[0]["path"].as_str()), (1, Some("later.bin")));
+    assert!(!to.join("later.bin").exists() && !done.summary()["ok"].as_bool().unwrap());
+    assert_eq!(fs::read(to.join("noise.bin")).unwrap(), fs::read(source.join("noise.bin")).unwrap());
+    fs::write(&shard, &good).unwrap();
+    let done = call().expect(exit::DONE);
+    assert_eq!(done.number("files"), 1, "{}", done.summary());
+    tree::assert_equal(&source, &to);
+}
+
+/// Two restores into one folder at once: the second is told to wait.
+#[test]
+fn one_restore_at_a_time_writes_to_a_folder() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    world.back_up(&source);
+    let to = world.path("to");
+    fs::create_dir(&to).unwrap();
+    let held = fs::File::open(&to).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let call = || world.unlocked("restore latest --to").arg(&to).run();
+    call().refuses(11, "another restore");
+    drop(held);
+    call().expect(exit::DONE);
+    tree::assert_equal(&source, &to);
+}
