@@ -9,7 +9,7 @@ use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, site, snapshots, status, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -40,6 +40,7 @@ pub(crate) enum Command {
     CheckReceipt(check_receipt::CheckReceiptArgs),
     History(history::HistoryArgs),
     Status(status::StatusArgs),
+    Site(site::SiteArgs),
     Key(key::KeyArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
@@ -157,7 +158,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 14);
+        assert_eq!(waiting.len(), 15);
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

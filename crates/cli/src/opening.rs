@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use blockhouse_crypto::identity::OpenIdentityError;
-use blockhouse_sites::Remedy;
+use blockhouse_sites::{Remedy, SiteName};
 use blockhouse_types::VaultId;
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
 use blockhouse_vault::vault::Vault;
@@ -15,6 +15,18 @@ use crate::passphrase;
 /// Opens the vault and tells what was strange.
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
     let vault = Vault::open(global.folder()?, global.settings()).await?;
+    tell_strange(&vault, out);
+    Ok(vault)
+}
+
+/// Opens the vault as if these sites were gone, and tells what was strange.
+pub(crate) async fn vault_without(global: &Global, sites: &[SiteName], out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open_without(global.folder()?, global.settings(), sites).await?;
+    tell_strange(&vault, out);
+    Ok(vault)
+}
+
+fn tell_strange(vault: &Vault, out: &Output) {
     for warning in vault.warnings() {
         out.warn(format_args!("warning: {}", one_line(warning)));
     }
@@ -28,7 +40,6 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
         };
         out.warn(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
     }
-    Ok(vault)
 }
 
 /// True if the user named something that opens snapshots.

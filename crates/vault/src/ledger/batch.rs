@@ -16,14 +16,37 @@ use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::Vault;
-use blockhouse_types::{Durability, SnapshotId};
+use blockhouse_types::{Account, Durability, SnapshotId};
 
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
 pub(crate) const BATCH_MAX: usize = 200;
+/// Enough for any call of the owner several times over; what one does is not known before those before it are done.
+const OWNER_GAS: u64 = 1_000_000;
 
 impl Ledger {
+    /// Sends calls that belong together, in their order; a home that seals them in one block does all of them or none.
+    pub(crate) async fn send_all(
+        &self,
+        sender: &AccountSecret,
+        calls: Vec<(Account, Bytes)>,
+    ) -> Result<(), LedgerError> {
+        let chain_id = self.provider.get_chain_id().await?;
+        let request = |(to, input): (Account, Bytes)| {
+            Request { chain_id, nonce: 0, to: TxKind::Call(address(to)), input, gas: OWNER_GAS }
+        };
+        let requests: Vec<Request> = calls.into_iter().map(request).collect();
+        let what = "the owner's calls";
+        for _ in 1..NONCE_TRIES {
+            match self.send_together(sender, requests.clone(), what).await {
+                Err(error) if error.is_nonce_taken() => {}
+                done => return done.map(drop),
+            }
+        }
+        self.send_together(sender, requests, what).await.map(drop)
+    }
+
     /// Records the durability of several snapshots as it is now, in one block as far as they fit; gives how many did. The
     /// account's nonce may be taken by another process of this host: then all is done anew.
     pub(crate) async fn record_health_of(
@@ -37,13 +60,14 @@ impl Ledger {
         };
         let inputs: Vec<Bytes> = health.iter().take(BATCH_MAX).map(call).collect();
         let requests = self.fitting(sender, inputs).await?;
+        let what = Vault::recordHealthCall::SIGNATURE;
         for _ in 1..NONCE_TRIES {
-            match self.send_together(sender, requests.clone()).await {
+            match self.send_together(sender, requests.clone(), what).await {
                 Err(error) if error.is_nonce_taken() => {}
                 done => return done,
             }
         }
-        self.send_together(sender, requests).await
+        self.send_together(sender, requests, what).await
     }
 
     /// The first of these calls that fit into a block together, one at least; nonces are not in them yet.
@@ -67,7 +91,12 @@ impl Ledger {
         Ok(requests)
     }
 
-    async fn send_together(&self, sender: &AccountSecret, requests: Vec<Request>) -> Result<usize, LedgerError> {
+    async fn send_together(
+        &self,
+        sender: &AccountSecret,
+        requests: Vec<Request>,
+        what: &'static str,
+    ) -> Result<usize, LedgerError> {
         let count = requests.len();
         let first = self.provider.get_transaction_count(address(sender.account())).await?;
         let mut batch = BatchRequest::new(self.provider.client());
@@ -82,12 +111,12 @@ impl Ledger {
         for sent in waiting {
             open.insert(sent.await?);
         }
-        self.await_receipts(open).await?;
+        self.await_receipts(open, what).await?;
         Ok(count)
     }
 
     /// Waits until all of these are sealed, a block at a time; fails at one that failed.
-    async fn await_receipts(&self, mut open: BTreeSet<B256>) -> Result<(), LedgerError> {
+    async fn await_receipts(&self, mut open: BTreeSet<B256>, call: &'static str) -> Result<(), LedgerError> {
         while let Some(transaction) = open.first().copied() {
             let pending = alloy_provider::PendingTransactionBuilder::new(self.provider.root().clone(), transaction);
             let receipt = pending.get_receipt().await.map_err(LedgerError::pending)?;
@@ -96,7 +125,7 @@ impl Ledger {
             for receipt in others.iter().chain([&receipt]) {
                 if open.remove(&receipt.transaction_hash) && !receipt.status() {
                     let transaction = receipt.transaction_hash;
-                    return Err(LedgerError::Failed { call: Vault::recordHealthCall::SIGNATURE, transaction });
+                    return Err(LedgerError::Failed { call, transaction });
                 }
             }
         }
