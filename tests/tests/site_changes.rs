@@ -129,7 +129,8 @@ fn a_lost_site_that_comes_back_does_no_harm_and_is_added_only_when_empty() {
 fn a_seventh_site_gets_what_every_site_has_and_new_stripes() {
     let kept = Kept::over(5, MIB);
     assert_eq!(kept.recorded_w(), 2, "3+2 over five");
-    let added = kept.world.unlocked("site add --json").arg(format!("{},name=attic,region=north", kept.world.site(7).display()));
+    let added =
+        kept.world.unlocked("site add --json").arg(format!("{},name=attic,region=north", kept.world.site(7).display()));
     let added = added.run().expect(exit::DONE);
     assert!(added.says("w stays 2"), "{}", added.stderr);
     assert!(added.number("copied") > 0);
@@ -138,10 +139,12 @@ fn a_seventh_site_gets_what_every_site_has_and_new_stripes() {
     assert_eq!((&attic["state"], &attic["shards"], &attic["region"]), (&"up".into(), &0.into(), &"north".into()));
     // The key bag names it: whoever has nothing but it and the identity finds all the others.
     let there = kept.world.path("rehearsal");
-    let recover = kept.world.outside("--vault").arg(&there).args("recover --read-only --json --site").arg(kept.world.site(7));
+    let recover =
+        kept.world.outside("--vault").arg(&there).args("recover --read-only --json --site").arg(kept.world.site(7));
     let recovered = recover.env("BLOCKHOUSE_IDENTITY", kept.world.identity()).run().expect(exit::DONE);
     assert_eq!(recovered.number("snapshots"), 1);
-    let shards = |name: &str| kept.listed().iter().find(|site| site["name"] == name).unwrap()["shards"].as_u64().unwrap();
+    let shards =
+        |name: &str| kept.listed().iter().find(|site| site["name"] == name).unwrap()["shards"].as_u64().unwrap();
     let mut next = kept.world.back_up(&kept.source);
     // Five shards of a stripe over six sites: each stripe leaves one out.
     for round in 0..12 {
@@ -154,7 +157,8 @@ fn a_seventh_site_gets_what_every_site_has_and_new_stripes() {
     assert!(shards("attic") > 0, "twelve stripes in a row passed it over");
     kept.world.expect_restores(&next.snapshot(), &kept.source);
     // Again, it is there already.
-    let again = kept.world.unlocked("site add --json").arg(format!("{},name=attic", kept.world.site(7).display())).run();
+    let again =
+        kept.world.unlocked("site add --json").arg(format!("{},name=attic", kept.world.site(7).display())).run();
     assert_eq!(again.expect(exit::DONE).summary()["already"], true);
 }
 
@@ -167,9 +171,8 @@ fn a_site_is_drained_then_removed_and_nothing_is_missed() {
     let (read, written) = (drained.number("read_bytes"), drained.number("written_bytes"));
     assert_eq!(read, written, "read from the site itself, not made anew");
     assert_eq!(kept.state("site-2").as_deref(), Some("draining"));
-    let shards = |kept: &Kept| {
-        kept.listed().iter().find(|site| site["name"] == "site-2").unwrap()["shards"].as_u64().unwrap()
-    };
+    let shards =
+        |kept: &Kept| kept.listed().iter().find(|site| site["name"] == "site-2").unwrap()["shards"].as_u64().unwrap();
     let held = shards(&kept);
     tree::write(&kept.source.join("more"), &tree::noise(3 * MIB, 11));
     let next = kept.world.back_up(&kept.source);
@@ -263,7 +266,9 @@ fn expect_small(vault: &Path) {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !name.starts_with('.'))
-        .filter(|name| !["config.toml", "secrets", "ledger.redb", "index", "cache", "recovery-sheet.txt"].contains(&name.as_str()))
+        .filter(|name| {
+            !["config.toml", "secrets", "ledger.redb", "index", "cache", "recovery-sheet.txt"].contains(&name.as_str())
+        })
         .collect();
     assert!(strange.is_empty(), "{strange:?}");
 }

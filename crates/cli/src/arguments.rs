@@ -9,7 +9,8 @@ use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, site, snapshots, status, verify,
+    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, site, snapshots, status,
+    verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};

@@ -231,10 +231,9 @@ fn of_init(error: &InitError) -> Option<Verdict> {
 
 fn of_create(error: &CreateError) -> Option<Verdict> {
     match error {
-        CreateError::Taken { .. } | CreateError::NotEmpty { .. } => Some(Verdict::hinted(
-            Exit::Failed,
-            "a site needs a folder of its own: an empty one, or one not yet there",
-        )),
+        CreateError::Taken { .. } | CreateError::NotEmpty { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "a site needs a folder of its own: an empty one, or one not yet there"))
+        }
         CreateError::NoParent { .. } => {
             Some(Verdict::hinted(Exit::Failed, "mount the storage, or make the folder that the site goes into"))
         }
@@ -445,10 +444,9 @@ fn of_site_change(error: &SiteChangeError) -> Option<Verdict> {
             Exit::Usage,
             "finish that first: `blockhouse site drain --cancel`, `site remove` or `site lost`, with its name",
         )),
-        SiteChangeError::Returned { .. } => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "empty the folder and add it again: it gets everything anew",
-        )),
+        SiteChangeError::Returned { .. } => {
+            Some(Verdict::hinted(Exit::NotAllowed, "empty the folder and add it again: it gets everything anew"))
+        }
         SiteChangeError::Promises { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "use another place; empty this folder before, a marker was written there",

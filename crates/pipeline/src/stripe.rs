@@ -200,7 +200,11 @@ pub fn copy_shard(shard: &VerifiedShard, writer: &StripeWriter) -> Result<ShardF
     }
     let header = ShardHeader { writer: writer.claim(), ..shard.header().clone() };
     let (leaves, _) = leaves_and_root(shard.payload());
-    Ok(ShardFile { name: header.name(), prefix: header.encode_prefix(&leaves).into(), payload: shard.payload().clone() })
+    Ok(ShardFile {
+        name: header.name(),
+        prefix: header.encode_prefix(&leaves).into(),
+        payload: shard.payload().clone(),
+    })
 }
 
 /// A range of a lost payload, from the same range of k others; whole leaves of verified shards of one stripe.

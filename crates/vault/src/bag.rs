@@ -133,9 +133,8 @@ fn follow(config: &mut Config, bag: &KeyBag) {
     config.recipients = recipients::to_entries(&bag.recipients);
     let named: BTreeSet<SiteId> = bag.sites.iter().map(|site| site.id).collect();
     // A site that was declared lost stays noted until what it held was made again elsewhere.
-    let is_kept = |entry: &SiteEntry| {
-        named.contains(&entry.id) || matches!(entry.state, Some(SiteUse::Joining | SiteUse::Lost))
-    };
+    let is_kept =
+        |entry: &SiteEntry| named.contains(&entry.id) || matches!(entry.state, Some(SiteUse::Joining | SiteUse::Lost));
     config.sites.retain(is_kept);
     for entry in &mut config.sites {
         if entry.state == Some(SiteUse::Joining) && named.contains(&entry.id) {

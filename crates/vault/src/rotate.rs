@@ -147,7 +147,8 @@ pub async fn rotate(
     let looked = look(vault, unlocked, keys).await?;
     bag::bring(vault, &looked).await?;
     let wanted = wanted(&looked.bag.recipients, keys)?;
-    let ages: Vec<AgeIdentity> = std::iter::once(unlocked.age()).chain(keys.unlocked().iter().map(Unlocked::age)).collect();
+    let ages: Vec<AgeIdentity> =
+        std::iter::once(unlocked.age()).chain(keys.unlocked().iter().map(Unlocked::age)).collect();
     let terms = wraps::Terms { wanted: &wanted, ages: &ages };
     let mut report = RotateReport::default();
     let mut versions = BTreeMap::new();
@@ -269,7 +270,11 @@ async fn recovery_changes(
 async fn recovery(vault: &Vault) -> Result<BTreeSet<Account>, LedgerError> {
     let mut current = BTreeSet::new();
     for change in vault.ledger().recovery_changes().await? {
-        if change.is_added { current.insert(change.who) } else { current.remove(&change.who) };
+        if change.is_added {
+            current.insert(change.who)
+        } else {
+            current.remove(&change.who)
+        };
     }
     Ok(current)
 }

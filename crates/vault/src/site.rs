@@ -61,7 +61,9 @@ pub enum SiteChangeError {
         source: Box<CreateError>,
     },
     /// It was a site of this vault once.
-    #[error("the folder of `{site}` was a site of this vault, which was declared lost or removed: what it holds is out of date")]
+    #[error(
+        "the folder of `{site}` was a site of this vault, which was declared lost or removed: what it holds is out of date"
+    )]
     Returned { site: SiteName },
     /// It does not answer the probe.
     #[error("could not probe site `{site}`")]

@@ -114,8 +114,11 @@ impl StripeStore {
         let StripeTerms { vault, code, writers, devices, draining } = terms;
         let places = Arc::new(Places::of(&sites, &devices));
         let draining: BTreeSet<usize> = draining.into_iter().filter_map(|site| places.member_of(site)).collect();
-        let staying: Vec<SiteDomain> =
-            (0..).zip(places.domains()).filter(|(member, _)| !draining.contains(member)).map(|(_, it)| it.clone()).collect();
+        let staying: Vec<SiteDomain> = (0..)
+            .zip(places.domains())
+            .filter(|(member, _)| !draining.contains(member))
+            .map(|(_, it)| it.clone())
+            .collect();
         let planned = planned_durability(code, &staying);
         Self {
             sites,

@@ -159,7 +159,11 @@ async fn cut_everywhere(
         let world = World::new(5, "2+1").await;
         prepare(&world).await;
         let (done, _) = cut(change(&world), instant).await;
-        println!("done: {}, then {:?}", done.is_some(), world.config().sites.iter().map(|it| it.state).collect::<Vec<_>>());
+        println!(
+            "done: {}, then {:?}",
+            done.is_some(),
+            world.config().sites.iter().map(|it| it.state).collect::<Vec<_>>()
+        );
         world.restores().await;
         world.back_up().await.unwrap();
         match change(&world).await {
@@ -180,14 +184,19 @@ async fn a_loss_that_was_cut_anywhere_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_addition_that_was_cut_anywhere_goes_on() {
-    cut_everywhere(async |_| {}, async |world| world.add().await, async |world| world.is_settled(&[1, 2, 3, 4, 5, 9]).await)
-        .await;
+    cut_everywhere(
+        async |_| {},
+        async |world| world.add().await,
+        async |world| world.is_settled(&[1, 2, 3, 4, 5, 9]).await,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_was_cut_anywhere_goes_on() {
     let change = async |world: &World| {
-        if world.config().sites.iter().any(|entry| entry.spec.name == name(2) && entry.state != Some(SiteUse::Leaving)) {
+        if world.config().sites.iter().any(|entry| entry.spec.name == name(2) && entry.state != Some(SiteUse::Leaving))
+        {
             world.drain().await?;
         }
         world.remove().await

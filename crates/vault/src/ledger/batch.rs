@@ -33,8 +33,12 @@ impl Ledger {
         calls: Vec<(Account, Bytes)>,
     ) -> Result<(), LedgerError> {
         let chain_id = self.provider.get_chain_id().await?;
-        let request = |(to, input): (Account, Bytes)| {
-            Request { chain_id, nonce: 0, to: TxKind::Call(address(to)), input, gas: OWNER_GAS }
+        let request = |(to, input): (Account, Bytes)| Request {
+            chain_id,
+            nonce: 0,
+            to: TxKind::Call(address(to)),
+            input,
+            gas: OWNER_GAS,
         };
         let requests: Vec<Request> = calls.into_iter().map(request).collect();
         let what = "the owner's calls";

@@ -101,7 +101,8 @@ async fn one(
             Err(error) => refused = Some(error),
         }
     }
-    let none = || TooFewCopies { what: "the wraps", held: 0, needed: vault.quorum(), places: "sites", failures: Vec::new() };
+    let none =
+        || TooFewCopies { what: "the wraps", held: 0, needed: vault.quorum(), places: "sites", failures: Vec::new() };
     Err(failed(refused.unwrap_or_else(none)))
 }
 

@@ -108,11 +108,7 @@ fn enter(config: &Config, spec: SiteSpec) -> Result<(SiteEntry, bool), SiteChang
 }
 
 /// Marks the site and asks what it promises.
-async fn make(
-    vault: &Vault,
-    entry: &SiteEntry,
-    begun: bool,
-) -> Result<(Option<u64>, ProbeReport), SiteChangeError> {
+async fn make(vault: &Vault, entry: &SiteEntry, begun: bool) -> Result<(Option<u64>, ProbeReport), SiteChangeError> {
     let marker = Marker { vault: vault.id(), site: entry.id, name: entry.spec.name.clone() };
     let made = if begun {
         Site::recreate(&entry.spec, &marker, Patience::default()).await
@@ -140,9 +136,7 @@ const fn is_other_site(reason: &DownReason) -> bool {
 /// True if nothing was written there, so that there is nothing to go on with; and where it never will do.
 fn is_untouched(error: &SiteChangeError) -> bool {
     match error {
-        SiteChangeError::Create { source, .. } => {
-            !matches!(**source, CreateError::Marker(_) | CreateError::Down(_))
-        }
+        SiteChangeError::Create { source, .. } => !matches!(**source, CreateError::Marker(_) | CreateError::Down(_)),
         SiteChangeError::Returned { .. } | SiteChangeError::Promises { .. } => true,
         _ => false,
     }
@@ -175,9 +169,7 @@ fn demand_taken(entry: &SiteEntry, report: PlainReport) -> Result<(), SiteChange
         MendError::Disputed { .. } => false,
     };
     match report.failed.into_iter().find(is_its) {
-        Some(error) => {
-            Err(SiteChangeError::NotCopied { site: entry.spec.name.clone(), source: Some(Box::new(error)) })
-        }
+        Some(error) => Err(SiteChangeError::NotCopied { site: entry.spec.name.clone(), source: Some(Box::new(error)) }),
         None => Ok(()),
     }
 }

@@ -38,13 +38,8 @@ pub async fn list(vault: &Vault, fast: bool) -> Vec<SiteRow> {
         }
     });
     let mut rows = join_all(open).await;
-    let apart = |entry: &SiteEntry| SiteRow {
-        entry: entry.clone(),
-        state: None,
-        shards: None,
-        bytes: None,
-        free_bytes: None,
-    };
+    let apart =
+        |entry: &SiteEntry| SiteRow { entry: entry.clone(), state: None, shards: None, bytes: None, free_bytes: None };
     rows.extend(vault.apart().iter().map(apart));
     rows
 }

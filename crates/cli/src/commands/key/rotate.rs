@@ -45,7 +45,10 @@ pub(crate) async fn run(args: RotateArgs, global: &Global, out: &Output) -> anyh
     if matches!(unlocked, Unlocked::Reader(_)) {
         return Err(Refusal::OwnerOnly { what: "key rotate" }.into());
     }
-    opening::confirm(global, "Wrap the keys of all snapshots anew, and remove the old wraps and key bags at the sites?")?;
+    opening::confirm(
+        global,
+        "Wrap the keys of all snapshots anew, and remove the old wraps and key bags at the sites?",
+    )?;
     // The owner has the new keys before anything is changed.
     let keys = NewKeys {
         identity: args.new_identity_out.as_deref().map(|path| identity(path, vault.id(), &args)).transpose()?,
@@ -65,7 +68,8 @@ pub(crate) async fn run(args: RotateArgs, global: &Global, out: &Output) -> anyh
     let report = done?;
     tell(&report, &keys, &args, out)?;
     let is_done = report.left.is_empty() && report.unopened.is_empty();
-    let left: serde_json::Map<_, _> = report.left.iter().map(|(site, left)| (site.to_string(), as_json(left))).collect();
+    let left: serde_json::Map<_, _> =
+        report.left.iter().map(|(site, left)| (site.to_string(), as_json(left))).collect();
     out.record(&json!({
         "type": "summary", "ok": is_done, "bag_version": report.bag_version, "rewrapped": report.rewrapped,
         "current": report.current, "forgotten": report.forgotten,
@@ -90,7 +94,8 @@ fn identity(path: &Path, vault: VaultId, args: &RotateArgs) -> anyhow::Result<Id
             (false, Some(file)) => Ok(Some(passphrase::from_file(file)?)),
             (false, None) if !passphrase::is_interactive() => {
                 let hint = "give it with --new-passphrase-file FILE, or want none with --new-no-passphrase";
-                Err(Refusal::usage("there is no terminal to ask for the passphrase of the new identity at", hint).into())
+                Err(Refusal::usage("there is no terminal to ask for the passphrase of the new identity at", hint)
+                    .into())
             }
             (false, None) => Ok(Some(passphrase::ask_new("Passphrase for the new identity: ")?)),
         }
@@ -164,7 +169,11 @@ fn tell(report: &RotateReport, keys: &NewKeys, args: &RotateArgs, out: &Output) 
         ));
     }
     if let Some(path) = args.new_paper_key_out.as_deref() {
-        let place = if path == Path::new(PRINTED) { "was printed above".to_owned() } else { format!("is in {}", path.display()) };
+        let place = if path == Path::new(PRINTED) {
+            "was printed above".to_owned()
+        } else {
+            format!("is in {}", path.display())
+        };
         out.talk(format_args!("The new paper key {place}. Destroy the old one."));
     }
     tell_accounts(report, keys, out);
@@ -213,7 +222,10 @@ fn tell_accounts(report: &RotateReport, keys: &NewKeys, out: &Output) {
         accounts.iter().map(|account| format!("0x{account}")).collect::<Vec<_>>().join(", ")
     };
     if !report.accounts_removed.is_empty() {
-        out.talk(format_args!("accounts that cannot hand the ledger over any more: {}", names(&report.accounts_removed)));
+        out.talk(format_args!(
+            "accounts that cannot hand the ledger over any more: {}",
+            names(&report.accounts_removed)
+        ));
     }
     let expected = 1;
     if report.accounts_left.len() > expected {

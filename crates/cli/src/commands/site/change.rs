@@ -56,11 +56,12 @@ fn tell_added(report: &AddReport, sites: usize, code: Code, out: &Output) -> any
     if after.w > before.w {
         out.talk(format_args!("stripes that are there survive what they did: `blockhouse repair` spreads them"));
     } else if !report.already {
-        out.warn(format_args!(
-            "note: it does not get safer by it: w stays {}, for a {code} code loses no more than its {} parity shards, wherever they lie",
-            after.w,
-            code.parity()
-        ));
+        let why = if usize::from(after.w) < code.parity() {
+            format!("with {} sites a {code} code survives the loss of {}", code.shards(), code.parity())
+        } else {
+            format!("that is the most that a {code} code survives")
+        };
+        out.warn(format_args!("note: it does not get safer by it: w stays {}; {why}", after.w));
         let better = Code::default_for(sites);
         if better.parity() > code.parity() {
             out.talk(format_args!(
@@ -226,7 +227,10 @@ pub(super) async fn remove(site: &SiteName, dry_run: bool, global: &Global, out:
     opening::confirm(global, &format!("Remove site `{site}` from the vault?"))?;
     let report = site::remove(&vault, &unlocked, site, &progress).await?;
     out.line(format_args!("site `{site}` is not a site of the vault any more"))?;
-    out.talk(format_args!("what lies there is of no use to anyone without a key, and not needed: {}", how_to_delete(&report.entry)));
+    out.talk(format_args!(
+        "what lies there is of no use to anyone without a key, and not needed: {}",
+        how_to_delete(&report.entry)
+    ));
     record_removal(&report, false, out)
 }
 
@@ -290,11 +294,11 @@ fn finish(mut report: RepairReport, mut fields: Value, out: &Output) -> anyhow::
     }
     plain::tell_flaws(&report.plain, out)?;
     out.line(format_args!(
-        "{} written, {} read and {} written; {} of other objects copied",
+        "{} written: {} read, {} written; {} copied where they were missing",
         text::count(report.written, "shard"),
         text::bytes(report.read_bytes),
         text::bytes(report.written_bytes),
-        text::count(report.plain.written, "copy").replace("copys", "copies")
+        text::count(report.plain.written, "other object")
     ))?;
     if let Some(now) = report.durability {
         out.line(format_args!("{} may vanish now ({now})", text::any_sites(now.w)))?;
