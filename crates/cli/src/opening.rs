@@ -4,6 +4,7 @@ use anyhow::Context;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_sites::{Remedy, SiteName};
 use blockhouse_types::VaultId;
+use blockhouse_vault::folder::SiteUse;
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
 use blockhouse_vault::vault::Vault;
 
@@ -16,6 +17,7 @@ use crate::passphrase;
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
     let vault = Vault::open(global.folder()?, global.settings()).await?;
     tell_strange(&vault, out);
+    tell_under_way(&vault, &[], out);
     Ok(vault)
 }
 
@@ -23,7 +25,22 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
 pub(crate) async fn vault_without(global: &Global, sites: &[SiteName], out: &Output) -> anyhow::Result<Vault> {
     let vault = Vault::open_without(global.folder()?, global.settings(), sites).await?;
     tell_strange(&vault, out);
+    tell_under_way(&vault, sites, out);
     Ok(vault)
+}
+
+/// A change of sites that was interrupted is told until it is finished; not of those that the command is about.
+fn tell_under_way(vault: &Vault, about: &[SiteName], out: &Output) {
+    for entry in vault.apart().iter().filter(|entry| !about.contains(&entry.spec.name)) {
+        let name = &entry.spec.name;
+        let what = match entry.state {
+            Some(SiteUse::Joining) => format!("is being added and does not count yet; `site add {}` goes on", entry.spec.url),
+            Some(SiteUse::Leaving) => format!("is being removed; `site remove {name}` goes on"),
+            Some(SiteUse::Lost) => format!("was declared lost, and not all that it held is made again; `site lost {name}` goes on"),
+            Some(SiteUse::Draining) | None => continue,
+        };
+        out.warn(format_args!("warning: site `{name}` {what}"));
+    }
 }
 
 fn tell_strange(vault: &Vault, out: &Output) {

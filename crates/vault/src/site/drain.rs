@@ -54,7 +54,7 @@ pub async fn drain(
     bag::settle(vault, unlocked).await?;
     note(vault, &[id], Some(SiteUse::Draining))?;
     let report = repair(vault, &RepairRequest::default(), progress).await?;
-    let others = Vault::open_without(vault.folder().clone(), vault.settings().clone(), &[site.clone()]).await?;
+    let others = Vault::open_without(vault.folder().clone(), vault.settings().clone(), std::slice::from_ref(site)).await?;
     let shortfall = shortfall(&others, progress).await?;
     Ok(DrainReport { repair: report, shortfall })
 }
@@ -75,7 +75,7 @@ fn begin(vault: &mut Vault, site: &SiteName) -> Result<SiteId, SiteChangeError> 
     let entry = one(vault, site)?;
     let others = |other: &&crate::folder::SiteEntry| other.id != entry.id && !other.is_draining();
     demand_enough(vault.config().code, vault.config().sites.iter().filter(others).count())?;
-    vault.set_draining(&[site.clone()]);
+    vault.set_draining(std::slice::from_ref(site));
     Ok(entry.id)
 }
 

@@ -25,7 +25,7 @@ pub struct RemoveReport {
 /// Whether the site may be removed. `vault` was opened without it.
 pub async fn plan_remove(vault: &Vault, site: &SiteName, progress: &Progress) -> Result<RemoveReport, SiteChangeError> {
     let entry = one(vault, site)?;
-    let plans = Plans { before: vault.plan_with(&[site.clone()]), after: vault.plan() };
+    let plans = Plans { before: vault.plan_with(std::slice::from_ref(site)), after: vault.plan() };
     if entry.state == Some(SiteUse::Joining) {
         return Ok(RemoveReport { entry, plans, shortfall: None });
     }

@@ -227,8 +227,8 @@ fn tell_accounts(report: &RotateReport, keys: &NewKeys, out: &Output) {
             names(&report.accounts_removed)
         ));
     }
-    let expected = 1;
-    if report.accounts_left.len() > expected {
+    // One beside the owner's is as it should be: that of the paper key.
+    if report.accounts_left.len() > 1 {
         out.warn(format_args!(
             "warning: these accounts can hand the ledger over, one of them is the paper key's: {}; a new paper key with --new-paper-key-out removes all others",
             names(&report.accounts_left)

@@ -81,10 +81,7 @@ pub(super) async fn lost(sites: &[SiteName], dry_run: bool, global: &Global, out
     let started = Instant::now();
     site::find(&Config::load(&global.folder()?)?, sites)?;
     let vault = opening::vault_without(global, sites, out).await?;
-    let unlocked = match dry_run {
-        true => None,
-        false => Some(opening::unlock(global, Some(vault.id()), "site lost")?),
-    };
+    let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site lost")?) };
     let (progress, bar) = shown(out);
     let planned = site::plan_lost(&vault, sites, &progress).await;
     drop(bar);
@@ -156,10 +153,7 @@ pub(super) async fn drain(site: &SiteName, dry_run: bool, global: &Global, out: 
     let started = Instant::now();
     site::find(&Config::load(&global.folder()?)?, std::slice::from_ref(site))?;
     let mut vault = opening::vault(global, out).await?;
-    let unlocked = match dry_run {
-        true => None,
-        false => Some(opening::unlock(global, Some(vault.id()), "site drain")?),
-    };
+    let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site drain")?) };
     let (progress, bar) = shown(out);
     let planned = site::plan_drain(&mut vault, site, &progress).await;
     drop(bar);
@@ -211,10 +205,7 @@ pub(super) async fn remove(site: &SiteName, dry_run: bool, global: &Global, out:
     let names = std::slice::from_ref(site);
     site::find(&Config::load(&global.folder()?)?, names)?;
     let vault = opening::vault_without(global, names, out).await?;
-    let unlocked = match dry_run {
-        true => None,
-        false => Some(opening::unlock(global, Some(vault.id()), "site remove")?),
-    };
+    let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site remove")?) };
     let (progress, bar) = shown(out);
     let planned = site::plan_remove(&vault, site, &progress).await;
     drop(bar);
