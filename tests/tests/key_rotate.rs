@@ -26,7 +26,10 @@ impl Kept {
     }
 
     fn rotate(&self) -> Call {
-        let call = self.world.unlocked("key rotate --json --new-no-passphrase --new-identity-out").arg(self.path("new-identity"));
+        let call = self
+            .world
+            .unlocked("key rotate --json --new-no-passphrase --new-identity-out")
+            .arg(self.path("new-identity"));
         call.arg("--new-paper-key-out").arg(self.path("new-paper"))
     }
 
@@ -46,7 +49,8 @@ impl Kept {
         let listed = self.world.call("ls").arg(&self.snapshot).arg("--paper-key").arg(self.path("new-paper"));
         listed.run().expect(exit::DONE);
         self.world.unlocked("key list").run().expect(exit::NOT_ALLOWED);
-        let keys = self.world.call("key list --json --identity").arg(self.path("new-identity")).run().expect(exit::DONE);
+        let keys =
+            self.world.call("key list --json --identity").arg(self.path("new-identity")).run().expect(exit::DONE);
         assert_eq!(keys.summary()["ok"], true);
         self.world.call("verify --read-data --json").run().expect(exit::DONE);
         let next = self.world.back_up(&self.source).snapshot();

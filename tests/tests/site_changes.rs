@@ -34,13 +34,29 @@ impl Kept {
         self.world.expect_restores(&self.snapshot, &self.source);
     }
 
+    /// A change with `--json`: each line says what it is, the last one is the summary.
     fn site(&self, words: &str) -> Output {
-        self.world.unlocked(&format!("site {words} --json")).run()
+        let done = self.world.unlocked(&format!("site {words} --json")).run();
+        let lines = done.lines();
+        assert!(lines.iter().all(|line| line["type"].is_string()), "{}: {lines:?}", done.line);
+        assert!(lines.last().is_none_or(|last| last["type"] == "summary"), "{}: {lines:?}", done.line);
+        done
     }
 
     /// The sites as `site list` tells them, by name.
     fn listed(&self) -> Vec<Value> {
         self.world.call("site list --json").run().expect(exit::DONE).lines()
+    }
+
+    /// A site that holds shards: of a stripe with fewer shards than there are sites one has none.
+    fn holder(&self) -> usize {
+        let holds = |site: &Value| site["shards"].as_u64().unwrap() > 0;
+        self.listed().iter().position(holds).unwrap() + 1
+    }
+
+    /// Two sites other than this one.
+    fn others(number: usize) -> [usize; 2] {
+        if number < 3 { [6, 7] } else { [1, 2] }
     }
 
     fn state(&self, name: &str) -> Option<String> {
@@ -66,22 +82,25 @@ impl Kept {
 #[test]
 fn a_lost_site_is_made_again_at_the_others_and_two_more_may_vanish() {
     let kept = Kept::over(7, 2 * MIB);
-    kept.world.destroy(3);
+    let number = kept.holder();
+    let name = format!("site-{number}");
+    kept.world.destroy(number);
     // Needs no key to look.
-    let planned = kept.world.call("site lost site-3 --dry-run --json").run().expect(exit::DONE);
+    let planned = kept.world.call(&format!("site lost {name} --dry-run --json")).run().expect(exit::DONE);
     let (written, read) = (planned.number("written"), planned.number("read_bytes"));
     assert!(written > 0 && read > planned.number("written_bytes"), "{written} {read}");
-    assert_eq!(kept.state("site-3").as_deref(), Some("down"), "a dry run changes nothing");
-    let lost = kept.site("lost site-3").expect(exit::DONE);
+    assert_eq!(kept.state(&name).as_deref(), Some("down"), "a dry run changes nothing");
+    let lost = kept.site(&format!("lost {name}")).expect(exit::DONE);
     assert_eq!(lost.number("written"), written);
     assert_eq!(lost.number("read_bytes"), read, "as was said before");
     assert_eq!(lost.summary()["recorded"], true);
-    assert_eq!(kept.state("site-3"), None);
-    assert!(!kept.config().contains("site-3") && !kept.sheet().contains("site-3"));
+    assert_eq!(kept.state(&name), None);
+    assert!(!kept.config().contains(&name) && !kept.sheet().contains(&name));
     assert_eq!(kept.recorded_w(), 2);
     kept.world.call("verify --read-data --json").run().expect(exit::DONE);
-    kept.world.destroy(1);
-    kept.world.destroy(6);
+    for other in Kept::others(number) {
+        kept.world.destroy(other);
+    }
     kept.restores();
 }
 
@@ -165,28 +184,29 @@ fn a_seventh_site_gets_what_every_site_has_and_new_stripes() {
 #[test]
 fn a_site_is_drained_then_removed_and_nothing_is_missed() {
     let kept = Kept::over(7, 2 * MIB);
-    kept.world.unlocked("site remove site-2").run().refuses(exit::NOT_ALLOWED, "site lost");
-    let drained = kept.site("drain site-2").expect(exit::DONE);
+    let number = kept.holder();
+    let name = format!("site-{number}");
+    kept.world.unlocked(&format!("site remove {name}")).run().refuses(exit::NOT_ALLOWED, "site lost");
+    let drained = kept.site(&format!("drain {name}")).expect(exit::DONE);
     assert_eq!(drained.summary()["drained"], true);
     let (read, written) = (drained.number("read_bytes"), drained.number("written_bytes"));
-    assert_eq!(read, written, "read from the site itself, not made anew");
-    assert_eq!(kept.state("site-2").as_deref(), Some("draining"));
-    let shards =
-        |kept: &Kept| kept.listed().iter().find(|site| site["name"] == "site-2").unwrap()["shards"].as_u64().unwrap();
-    let held = shards(&kept);
+    assert!(written > 0 && read == written, "read from the site itself, not made anew: {read} {written}");
+    assert_eq!(kept.state(&name).as_deref(), Some("draining"));
+    let shards = || kept.listed().iter().find(|site| site["name"] == *name).unwrap()["shards"].as_u64().unwrap();
+    let held = shards();
     tree::write(&kept.source.join("more"), &tree::noise(3 * MIB, 11));
     let next = kept.world.back_up(&kept.source);
-    assert_eq!(shards(&kept), held, "nothing new goes there, nothing is deleted there");
-    assert_eq!(kept.site("drain site-2").expect(exit::DONE).number("written"), 0, "it was done");
-    let removed = kept.site("remove site-2").expect(exit::DONE);
+    assert_eq!(shards(), held, "nothing new goes there, nothing is deleted there");
+    assert_eq!(kept.site(&format!("drain {name}")).expect(exit::DONE).number("written"), 0, "it was done");
+    let removed = kept.site(&format!("remove {name}")).expect(exit::DONE);
     assert!(removed.says("rm -r"), "{}", removed.stderr);
-    assert_eq!(kept.state("site-2"), None);
-    tree::remove(&kept.world.site(2));
+    assert_eq!(kept.state(&name), None);
+    tree::remove(&kept.world.site(number));
     kept.world.call("verify --json").run().expect(exit::DONE);
-    kept.world.destroy(1);
-    kept.world.destroy(7);
+    for other in Kept::others(number) {
+        kept.world.destroy(other);
+    }
     kept.world.expect_restores(&next.snapshot(), &kept.source);
-    fs::remove_file(kept.source.join("more")).unwrap();
     let first = kept.world.restore(&kept.snapshot, "first");
     assert_eq!(fs::read(first.join("noise")).unwrap(), tree::noise(2 * MIB, 7));
 }

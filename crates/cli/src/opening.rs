@@ -34,9 +34,13 @@ fn tell_under_way(vault: &Vault, about: &[SiteName], out: &Output) {
     for entry in vault.apart().iter().filter(|entry| !about.contains(&entry.spec.name)) {
         let name = &entry.spec.name;
         let what = match entry.state {
-            Some(SiteUse::Joining) => format!("is being added and does not count yet; `site add {}` goes on", entry.spec.url),
+            Some(SiteUse::Joining) => {
+                format!("is being added and does not count yet; `site add {}` goes on", entry.spec.url)
+            }
             Some(SiteUse::Leaving) => format!("is being removed; `site remove {name}` goes on"),
-            Some(SiteUse::Lost) => format!("was declared lost, and not all that it held is made again; `site lost {name}` goes on"),
+            Some(SiteUse::Lost) => {
+                format!("was declared lost, and not all that it held is made again; `site lost {name}` goes on")
+            }
             Some(SiteUse::Draining) | None => continue,
         };
         out.warn(format_args!("warning: site `{name}` {what}"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blockhouse_pipeline::key_bag::SealedBag;
 use blockhouse_sites::{ObjectKey, Prefix, Site, SiteName};
 use blockhouse_types::{BagHash, SnapshotId};
 
@@ -33,6 +34,7 @@ pub(super) async fn remove(
     report: &mut RotateReport,
 ) -> Result<(), RotateError> {
     let named = vault.ledger().bag().await?;
+    spread(vault, named).await;
     let mut held = Vec::new();
     for member in vault.sites().members() {
         let name = member.name().clone();
@@ -79,6 +81,14 @@ pub(super) async fn remove(
         }
     }
     Ok(())
+}
+
+/// Gives the bag in force to sites that were down when it was written; one that lacks it keeps its old ones.
+async fn spread(vault: &Vault, (version, hash): (u32, BagHash)) {
+    let key = ObjectKey::Bag { version, hash };
+    if let Ok(fetched) = vault.sites().get_any(&key, |bytes| SealedBag::hash(bytes) == hash).await {
+        vault.sites().put_everywhere(&key, &fetched.bytes).await;
+    }
 }
 
 async fn list(site: &Site) -> Result<Held, blockhouse_sites::SiteError> {

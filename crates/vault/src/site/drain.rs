@@ -54,7 +54,8 @@ pub async fn drain(
     bag::settle(vault, unlocked).await?;
     note(vault, &[id], Some(SiteUse::Draining))?;
     let report = repair(vault, &RepairRequest::default(), progress).await?;
-    let others = Vault::open_without(vault.folder().clone(), vault.settings().clone(), std::slice::from_ref(site)).await?;
+    let others =
+        Vault::open_without(vault.folder().clone(), vault.settings().clone(), std::slice::from_ref(site)).await?;
     let shortfall = shortfall(&others, progress).await?;
     Ok(DrainReport { repair: report, shortfall })
 }

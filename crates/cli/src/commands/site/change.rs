@@ -17,18 +17,18 @@ use crate::failure::one_line;
 use crate::output::Output;
 use crate::{opening, plain, progress, recording, text};
 
-/// Progress that is shown, and stops the work when the user says so.
-fn shown(out: &Output) -> (Arc<Progress>, progress::Shown) {
+/// Progress of all parts of a command, which the user can stop.
+fn begin(out: &Output) -> Arc<Progress> {
     let progress = Arc::new(Progress::new());
     progress::stop_on_interrupt(out, &progress);
-    let shown = progress::show(out, &progress);
-    (progress, shown)
+    progress
 }
 
 pub(super) async fn add(spec: SiteSpec, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "site add")?;
-    let (progress, shown) = shown(out);
+    let progress = begin(out);
+    let shown = progress::show(out, &progress);
     let added = site::add(&vault, &unlocked, spec, &progress).await;
     drop(shown);
     let report = added?;
@@ -82,7 +82,8 @@ pub(super) async fn lost(sites: &[SiteName], dry_run: bool, global: &Global, out
     site::find(&Config::load(&global.folder()?)?, sites)?;
     let vault = opening::vault_without(global, sites, out).await?;
     let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site lost")?) };
-    let (progress, bar) = shown(out);
+    let progress = begin(out);
+    let bar = progress::show(out, &progress);
     let planned = site::plan_lost(&vault, sites, &progress).await;
     drop(bar);
     let plan = planned?;
@@ -98,7 +99,7 @@ pub(super) async fn lost(sites: &[SiteName], dry_run: bool, global: &Global, out
     };
     let question = format!("Declare {names} lost for good? What they hold does not count from then on.");
     opening::confirm(global, &question)?;
-    let (progress, bar) = shown(out);
+    let bar = progress::show(out, &progress);
     let done = site::lost(&vault, &unlocked, sites, &progress).await;
     drop(bar);
     let done = done?;
@@ -154,7 +155,8 @@ pub(super) async fn drain(site: &SiteName, dry_run: bool, global: &Global, out: 
     site::find(&Config::load(&global.folder()?)?, std::slice::from_ref(site))?;
     let mut vault = opening::vault(global, out).await?;
     let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site drain")?) };
-    let (progress, bar) = shown(out);
+    let progress = begin(out);
+    let bar = progress::show(out, &progress);
     let planned = site::plan_drain(&mut vault, site, &progress).await;
     drop(bar);
     let plan = planned?;
@@ -169,7 +171,7 @@ pub(super) async fn drain(site: &SiteName, dry_run: bool, global: &Global, out: 
         out.record(&summary)?;
         return Ok(Exit::Success);
     };
-    let (progress, bar) = shown(out);
+    let bar = progress::show(out, &progress);
     let done = site::drain(&mut vault, &unlocked, site, &progress).await;
     drop(bar);
     let done = done?;
@@ -206,7 +208,8 @@ pub(super) async fn remove(site: &SiteName, dry_run: bool, global: &Global, out:
     site::find(&Config::load(&global.folder()?)?, names)?;
     let vault = opening::vault_without(global, names, out).await?;
     let unlocked = if dry_run { None } else { Some(opening::unlock(global, Some(vault.id()), "site remove")?) };
-    let (progress, bar) = shown(out);
+    let progress = begin(out);
+    let bar = progress::show(out, &progress);
     let planned = site::plan_remove(&vault, site, &progress).await;
     drop(bar);
     let plan = planned?;
