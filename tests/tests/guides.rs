@@ -10,7 +10,8 @@ use blockhouse_tests::guide::{Walk, blocks, repository};
 use blockhouse_tests::tree;
 use blockhouse_tests::world::{World, binary};
 
-const GUIDES: [&str; 3] = ["docs/guides/first-backup.md", "docs/guides/readers.md", "docs/guides/recover.md"];
+const GUIDES: [&str; 4] =
+    ["docs/guides/first-backup.md", "docs/guides/readers.md", "docs/guides/recover.md", "docs/guides/incident.md"];
 
 fn papers(walk: &Walk, at: &str) {
     let copied = Command::new("cp").arg("-r").arg(repository().join("fixtures/bitcoin")).arg(walk.path(at)).status();

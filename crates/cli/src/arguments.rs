@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     backup, check_receipt, demo, forget, freeze, history, init, key, ls, prune, receipt, recover, repair, restore,
-    retention, snapshots, status, tag, verify,
+    retention, site, snapshots, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     CheckReceipt(check_receipt::CheckReceiptArgs),
     History(history::HistoryArgs),
     Status(status::StatusArgs),
+    Site(site::SiteArgs),
     Key(key::KeyArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
@@ -175,7 +176,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 20);
+        assert_eq!(waiting.len(), 21);
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

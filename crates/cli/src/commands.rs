@@ -15,6 +15,7 @@ pub(crate) mod recover;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod retention;
+pub(crate) mod site;
 pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod tag;
@@ -44,6 +45,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::CheckReceipt(args) => check_receipt::run(args, global, out).await,
         Command::History(args) => history::run(args, global, out).await,
         Command::Status(args) => status::run(args, global, out).await,
+        Command::Site(args) => site::run(args, global, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,
         Command::Demo(args) => demo::run(&args, out),

@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 use blockhouse_crypto::identity::OpenIdentityError;
-use blockhouse_sites::Remedy;
+use blockhouse_sites::{Remedy, SiteName};
 use blockhouse_types::VaultId;
+use blockhouse_vault::folder::SiteUse;
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
 use blockhouse_vault::vault::Vault;
 
@@ -15,6 +16,38 @@ use crate::passphrase;
 /// Opens the vault and tells what was strange.
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
     let vault = Vault::open(global.folder()?, global.settings()).await?;
+    tell_strange(&vault, out);
+    tell_under_way(&vault, &[], out);
+    Ok(vault)
+}
+
+/// Opens the vault as if these sites were gone, and tells what was strange.
+pub(crate) async fn vault_without(global: &Global, sites: &[SiteName], out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open_without(global.folder()?, global.settings(), sites).await?;
+    tell_strange(&vault, out);
+    tell_under_way(&vault, sites, out);
+    Ok(vault)
+}
+
+/// A change of sites that was interrupted is told until it is finished; not of those that the command is about.
+fn tell_under_way(vault: &Vault, about: &[SiteName], out: &Output) {
+    for entry in vault.apart().iter().filter(|entry| !about.contains(&entry.spec.name)) {
+        let name = &entry.spec.name;
+        let what = match entry.state {
+            Some(SiteUse::Joining) => {
+                format!("is being added and does not count yet; `site add {}` goes on", entry.spec.url)
+            }
+            Some(SiteUse::Leaving) => format!("is being removed; `site remove {name}` goes on"),
+            Some(SiteUse::Lost) => {
+                format!("was declared lost, and not all that it held is made again; `site lost {name}` goes on")
+            }
+            Some(SiteUse::Draining) | None => continue,
+        };
+        out.warn(format_args!("warning: site `{name}` {what}"));
+    }
+}
+
+fn tell_strange(vault: &Vault, out: &Output) {
     for warning in vault.warnings() {
         out.warn(format_args!("warning: {}", one_line(warning)));
     }
@@ -22,7 +55,6 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
         let remedy = advice(reason.remedy());
         out.warn(format_args!("warning: site `{}` is down: {}; {remedy}", member.name(), one_line(reason.as_ref())));
     }
-    Ok(vault)
 }
 
 /// What a user does about a site that fails.

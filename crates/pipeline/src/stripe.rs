@@ -192,6 +192,21 @@ pub fn rebuild_shards(
     payloads.into_iter().map(|(index, payload)| known.file(index, payload, writer)).collect()
 }
 
+/// The file of a good shard for a further site, carrying the claim of `writer`: nothing is coded.
+pub fn copy_shard(shard: &VerifiedShard, writer: &StripeWriter) -> Result<ShardFile, RebuildError> {
+    let (stripe, found) = (shard.header().stripe, writer.stripe());
+    if found != stripe {
+        return Err(RebuildError::OtherStripe { stripe, found });
+    }
+    let header = ShardHeader { writer: writer.claim(), ..shard.header().clone() };
+    let (leaves, _) = leaves_and_root(shard.payload());
+    Ok(ShardFile {
+        name: header.name(),
+        prefix: header.encode_prefix(&leaves).into(),
+        payload: shard.payload().clone(),
+    })
+}
+
 /// A range of a lost payload, from the same range of k others; whole leaves of verified shards of one stripe.
 ///
 /// The result is not checked against the lost shard's leaves, which are lost too: what is read from it is checked

@@ -22,7 +22,7 @@ mod unfinished;
 
 use std::path::{Path, PathBuf};
 
-pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError};
+pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry, UpdateError};
 pub use durable::{WriteError, write_durably};
 pub use lock::{Held, LockError};
 pub(crate) use unfinished::Unfinished;

@@ -35,6 +35,11 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// True if fewer sites than that may vanish with its description.
+    pub(crate) fn is_description_below(&self, w: u16) -> bool {
+        self.description.is_none_or(|description| description.w < w)
+    }
+
     /// True if no site gives the list of its stripes.
     pub(crate) const fn is_list_lost(&self) -> bool {
         self.description.is_none()
@@ -150,7 +155,7 @@ pub(crate) fn cap(stripes: Durability, assessed: &[Health]) -> Durability {
 fn of_snapshot(snapshot: &SnapshotRecord, list: &Subtree, found: Found<'_>) -> Health {
     let least = list.least.unwrap_or(found.stripes.plan_durability());
     let (id, version) = (snapshot.id, 0);
-    let objects = [ObjectKey::Snapshot(id), ObjectKey::Wraps { snapshot: id, version }];
+    let objects = [ObjectKey::Snapshot(id), found.whereabouts.wraps_of(id)];
     // Without its map a reader that has no index key reads nothing, so it is part of the description.
     let objects = objects.into_iter().chain([ObjectKey::Map { snapshot: id, version }]);
     let mut holders = found.whereabouts.holders(objects, snapshot.block);

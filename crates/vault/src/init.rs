@@ -277,7 +277,7 @@ async fn make_sites(vault: VaultId, specs: Vec<SiteSpec>, touched: &mut Vec<Stri
             return Err(InitError::Promises { site: spec.name, report });
         }
         probes.push((spec.name.clone(), report));
-        entries.push(SiteEntry { id, device: site.device(), spec });
+        entries.push(SiteEntry { id, device: site.device(), spec, state: None });
         sites.push(site);
     }
     Ok(MadeSites { sites: Sites::of(sites), entries, probes })

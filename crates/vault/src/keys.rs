@@ -1,50 +1,31 @@
 //! Who can open the vault's snapshots: recipients added and removed, the identity's passphrase changed.
 //!
-//! - **Owns** the order: key bag at the sites, then its hash and the new set on the ledger, then the host's configuration; and the
-//!   way back to it when a change was interrupted.
-//! - **Does not** wrap old manifest keys anew: a change of recipients is for the snapshots that follow.
+//! - **Owns** which changes of recipients are allowed.
+//! - **Does not** wrap old manifest keys anew: a change of recipients is for the snapshots that follow (`rotate` does). The steps of
+//!   a change, and how an interrupted one is finished, are those of `bag`.
 //!
-//! # Invariants
-//! - **K2** The key bag that the ledger names is in force. Every change begins by bringing the ledger's default set and the host's
-//!   configuration to it, so one that was killed anywhere is finished, or was never begun.
-//!
-//! Page: `docs/design/keys.md`, section *Changing recipients*.
+//! Page: `docs/design/keys.md`, section *Changing the key bag*.
 
 use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::identity::ChangePassphraseError;
 use blockhouse_crypto::recipient::RecipientError;
 use blockhouse_crypto::{Identity, Recipient, RecipientSet, Role};
-use blockhouse_homes::HomeError;
-use blockhouse_pipeline::key_bag::{KeyBag, SealBagError, SealedBag};
-use blockhouse_sites::ObjectKey;
+use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_types::RecipientId;
-use bytes::Bytes;
 
-use crate::folder::{Config, UpdateError, WriteError, write_durably};
-use crate::ledger::LedgerError;
-use crate::publish::{Publication, TooFewCopies};
-use crate::recipients;
-use crate::sheet;
-use crate::unlock::{BagError, Unlocked, open_bag};
+use crate::bag::{self, BagChangeError};
+use crate::folder::{WriteError, write_durably};
+use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
 /// Why the keys were not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// The ledger.
-    #[error("the ledger did not take the change")]
-    Ledger(#[from] LedgerError),
-    /// The embedded ledger.
-    #[error("the embedded ledger failed")]
-    Home(#[from] HomeError),
-    /// The bag.
-    #[error("could not open the key bag")]
-    Bag(#[from] BagError),
-    /// The new bag.
-    #[error("the new key bag could not be sealed")]
-    Seal(#[from] SealBagError),
+    /// The key bag.
+    #[error(transparent)]
+    Change(#[from] BagChangeError),
     /// The recipients.
     #[error("the new recipients are no set")]
     Recipient(#[from] RecipientError),
@@ -60,12 +41,6 @@ pub enum KeysError {
     /// It cannot be locked out.
     #[error("`{label}` is the {role} key, which opens the key bag: only readers can be removed")]
     OpensBag { label: String, role: Role },
-    /// Too few copies.
-    #[error(transparent)]
-    Copies(#[from] TooFewCopies),
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] UpdateError),
     /// A file.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -94,7 +69,7 @@ pub struct InForce {
     pub version: u32,
     /// The ledger approved another set of recipients by default.
     pub ledger_lagged: bool,
-    /// The host's configuration named other recipients.
+    /// The host's configuration named other recipients or sites.
     pub host_lagged: bool,
 }
 
@@ -120,7 +95,7 @@ pub enum Added {
 /// Adds a recipient for the snapshots that follow. One that is there already is no error: a change that was interrupted may be
 /// asked for again.
 pub async fn add(vault: &Vault, unlocked: &Unlocked, recipient: Recipient) -> Result<Added, KeysError> {
-    let bag = settle(vault, unlocked).await?;
+    let bag = bag::settle(vault, unlocked).await?;
     if let Some(there) = bag.recipients.get(recipient.id()) {
         return Ok(Added::Already { label: there.label().to_owned() });
     }
@@ -136,7 +111,7 @@ pub async fn add(vault: &Vault, unlocked: &Unlocked, recipient: Recipient) -> Re
 /// Removes a reader for the snapshots that follow; what it could open it still can. Owner and paper key stay: old bags, and the
 /// owner's account in them, would stay open to them whatever the newest one says.
 pub async fn remove(vault: &Vault, unlocked: &Unlocked, wanted: &str) -> Result<RecipientId, KeysError> {
-    let bag = settle(vault, unlocked).await?;
+    let bag = bag::settle(vault, unlocked).await?;
     let found = find(&bag.recipients, wanted)?;
     if found.role().opens_bag() {
         return Err(KeysError::OpensBag { label: found.label().to_owned(), role: found.role() });
@@ -176,67 +151,21 @@ pub fn change_passphrase(path: &Path, old: Option<&str>, new: Option<&str>) -> R
 
 /// The bag in force. On the vault's own host an interrupted change is finished; a host that only reads changes nothing.
 pub async fn in_force(vault: &Vault, unlocked: &Unlocked) -> Result<InForce, KeysError> {
-    let (bag, found) = look(vault, unlocked).await?;
+    let looked = bag::look(vault, unlocked).await?;
+    let found = InForce {
+        recipients: looked.bag.recipients.clone(),
+        version: looked.version,
+        ledger_lagged: looked.ledger_lagged,
+        host_lagged: looked.host_lagged,
+    };
     if found.lagged() && vault.secrets().is_some() {
-        bring(vault, &bag, &found).await?;
+        bag::bring(vault, &looked).await?;
     }
     Ok(found)
 }
 
-/// The bag in force, after ledger and host were brought to it.
-async fn settle(vault: &Vault, unlocked: &Unlocked) -> Result<KeyBag, KeysError> {
-    let (bag, found) = look(vault, unlocked).await?;
-    // Also where nothing lags: a kill may have come before the blocks were copied.
-    bring(vault, &bag, &found).await?;
-    Ok(bag)
-}
-
-async fn look(vault: &Vault, unlocked: &Unlocked) -> Result<(KeyBag, InForce), KeysError> {
-    let named = vault.ledger().bag().await?;
-    let bag = open_bag(vault.sites(), named, unlocked).await?;
-    let found = InForce {
-        recipients: bag.recipients.clone(),
-        version: named.0,
-        ledger_lagged: vault.ledger().default_recipients().await? != bag.recipients.hash(),
-        host_lagged: vault.config().recipients != recipients::to_entries(&bag.recipients),
-    };
-    Ok((bag, found))
-}
-
-/// Brings the ledger's default set and the host's configuration to the bag in force (K2).
-async fn bring(vault: &Vault, bag: &KeyBag, found: &InForce) -> Result<(), KeysError> {
-    if found.ledger_lagged {
-        vault.ledger_as(&bag.owner).set_default_recipients(bag.recipients.hash()).await?;
-    }
-    conclude(vault, bag, Publication::begin(vault.sites())).await
-}
-
 /// Puts a bag with other recipients in force.
 async fn replace(vault: &Vault, mut bag: KeyBag, set: RecipientSet) -> Result<(), KeysError> {
-    let owner = vault.ledger_as(&bag.owner);
-    let (version, _) = owner.bag().await?;
     bag.recipients = set;
-    let sealed = bag.seal(vault.id(), version + 1)?.to_bytes();
-    let hash = SealedBag::hash(&sealed);
-    let key = ObjectKey::Bag { version: version + 1, hash };
-    let mut published = Publication::begin(vault.sites());
-    published.put(vault.sites(), &key, Bytes::from(sealed)).await;
-    published.require("the key bag", copies_needed(vault))?;
-    owner.record_bag(version + 1, hash).await?;
-    owner.set_default_recipients(bag.recipients.hash()).await?;
-    conclude(vault, &bag, published).await
-}
-
-/// Makes the ledger's word for a bag durable at the sites, then follows it on this host.
-async fn conclude(vault: &Vault, bag: &KeyBag, mut published: Publication) -> Result<(), KeysError> {
-    let standing = vault.standing().await?;
-    published.copy_blocks(vault.sites(), vault.home(), standing.height).await;
-    published.require("the ledger's block", copies_needed(vault))?;
-    let entries = recipients::to_entries(&bag.recipients);
-    let (config, ()) = Config::update(vault.folder(), |config| config.recipients = entries)?;
-    Ok(sheet::write(vault.folder(), &config, standing.fingerprint)?)
-}
-
-fn copies_needed(vault: &Vault) -> usize {
-    usize::from(vault.plan().w) + 1
+    Ok(bag::replace(vault, &bag.owner, &bag).await?)
 }

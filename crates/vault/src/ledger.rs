@@ -159,6 +159,26 @@ impl Ledger {
         self.send(self.access, &Access::revokeWriterCall { who: address(writer) }).await.map(drop)
     }
 
+    /// Offers the vault to another owner, who has to accept it. Owner.
+    pub async fn transfer_ownership(&self, next: Account) -> Result<(), LedgerError> {
+        self.send(self.access, &Access::transferOwnershipCall { newOwner: address(next) }).await.map(drop)
+    }
+
+    /// The owner's account.
+    pub async fn owner(&self) -> Result<Account, LedgerError> {
+        Ok(account(self.call(self.access, &Access::ownerCall {}).await?))
+    }
+
+    /// The contract `Access`.
+    pub(crate) const fn access_account(&self) -> Account {
+        account(self.access)
+    }
+
+    /// The contract `Vault`.
+    pub(crate) const fn vault_account(&self) -> Account {
+        account(self.vault)
+    }
+
     /// Hands the ledger over to another ledger key. A recovery account.
     pub async fn hand_over(&self, next_key: [u8; 32], parent: B256) -> Result<(), LedgerError> {
         let call = Access::handoverCall { nextKey: B256::new(next_key), parentHash: parent };
@@ -197,6 +217,11 @@ impl Ledger {
     /// The removal epoch.
     pub async fn epoch(&self) -> Result<u64, LedgerError> {
         self.call(self.vault, &Vault::epochCall {}).await
+    }
+
+    /// How many backups are open: those of runs that were killed too, until their leases end.
+    pub async fn open_sessions(&self) -> Result<u64, LedgerError> {
+        Ok(self.call(self.vault, &Vault::openSessionCountCall {}).await?.saturating_to())
     }
 
     /// Every writer that was ever enrolled, in order.

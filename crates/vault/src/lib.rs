@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod backup;
+pub mod bag;
 pub mod blocks;
 pub mod cache;
 mod catalog;
@@ -28,9 +29,11 @@ pub mod recover;
 pub mod repair;
 pub mod restore;
 pub mod retention;
+pub mod rotate;
 pub mod select;
 mod sessions;
 pub mod sheet;
+pub mod site;
 pub mod stripes;
 pub mod unlock;
 pub mod vault;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use blockhouse_homes::HomeError;
 use blockhouse_sites::{ObjectKey, SiteError, SiteName};
+use blockhouse_types::SnapshotId;
 
 use crate::ledger::LedgerError;
 
@@ -121,6 +122,8 @@ pub(crate) struct Whereabouts {
     lacking: BTreeMap<ObjectKey, BTreeSet<usize>>,
     /// The lowest block that a member lacks.
     first_gap: BTreeMap<usize, u64>,
+    /// The version of a snapshot's wraps that is needed, where that is not 0.
+    wraps: BTreeMap<SnapshotId, u32>,
 }
 
 impl PlainReport {
@@ -151,6 +154,11 @@ impl Whereabouts {
         } else {
             self.lacking.entry(object).or_default().insert(member);
         }
+    }
+
+    /// The wraps of a snapshot that are needed.
+    pub(crate) fn wraps_of(&self, snapshot: SnapshotId) -> ObjectKey {
+        ObjectKey::Wraps { snapshot, version: self.wraps.get(&snapshot).copied().unwrap_or(0) }
     }
 
     /// The members that hold all of these, and every block up to that height.

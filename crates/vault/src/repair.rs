@@ -42,6 +42,12 @@ pub struct RepairReport {
     pub written: u64,
     /// Bad files removed.
     pub removed: u64,
+    /// Bytes of shards that were read to make others: what a provider bills as egress.
+    pub read_bytes: u64,
+    /// Bytes of shards that were written.
+    pub written_bytes: u64,
+    /// Stripes that were repaired and lack shards still: no site took them.
+    pub incomplete: u64,
     /// Stripe lists that no site gives: what they name could not be looked at.
     pub lists: Vec<ListError>,
     /// Stripes that cannot be repaired with the sites that are up.
@@ -191,6 +197,7 @@ impl RepairReport {
     async fn stripe(&mut self, stripes: &StripeStore, presence: &Presence, stripe: StripeId, request: &RepairRequest) {
         let depth = if request.read_data { Depth::Data } else { Depth::Names };
         let findings = stripes.check(presence, stripe, depth).await;
+        let length = presence.file_len(stripe).unwrap_or_default();
         self.count(&findings);
         match stripes.plan_repair(&findings) {
             Err(error) => {
@@ -199,14 +206,19 @@ impl RepairReport {
             }
             Ok(plan) if plan.is_empty() => self.note(findings.durability),
             Ok(plan) if request.dry_run => {
-                self.written += (plan.write.len() + plan.copy.len()) as u64;
+                self.written += plan.writes() as u64;
+                self.read_bytes += plan.reads() as u64 * length;
+                self.written_bytes += plan.writes() as u64 * length;
                 self.removed += plan.remove.len() as u64;
                 self.note(plan.after);
             }
             Ok(plan) => match stripes.repair(&plan).await {
                 Ok(done) => {
                     self.written += done.written.len() as u64;
+                    self.read_bytes += done.read as u64 * length;
+                    self.written_bytes += done.written.len() as u64 * length;
                     self.removed += done.removed.len() as u64;
+                    self.incomplete += u64::from(usize::from(done.durability.d) < plan.code.shards());
                     self.note(done.durability);
                 }
                 Err(error) => {

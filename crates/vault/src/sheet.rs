@@ -25,7 +25,8 @@ pub fn text(config: &Config, fingerprint: Fingerprint) -> String {
         config.code,
         env!("CARGO_PKG_VERSION"),
     );
-    for site in &config.sites {
+    let sites = || config.sites.iter().filter(|site| site.counts());
+    for site in sites() {
         let label = |name: &str, value: &Option<String>| {
             value.as_ref().map(|value| format!(", {name} {value}")).unwrap_or_default()
         };
@@ -34,7 +35,7 @@ pub fn text(config: &Config, fingerprint: Fingerprint) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {}  {}{region}{provider}", site.spec.name, site.spec.url);
     }
-    let urls: Vec<String> = config.sites.iter().map(|site| format!("--site '{}'", site.spec.url)).collect();
+    let urls: Vec<String> = sites().map(|site| format!("--site '{}'", site.spec.url)).collect();
     let _ = write!(
         text,
         "\nTo get the vault back on a new host, with the identity file:\n\n  \

@@ -12,6 +12,7 @@
 //!   successor in memory.
 //! - **V4** At most [`PACKS_IN_FLIGHT`] calls that hold a pack run at a time; the others wait.
 //! - **V5** New shards carry the claim of an account that is a writer, or none are made.
+//! - **V6** A site that is drained gets no shard, and what it holds is placed as if it were not there; it is read as before.
 //!
 //! Rules: `docs/design/stripes.md`, `docs/design/sites.md`.
 
@@ -73,6 +74,8 @@ pub struct StripeTerms {
     pub writers: BTreeSet<Account>,
     /// The device that each site was on when last seen: a site that is down still counts to its wider domain.
     pub devices: BTreeMap<SiteId, u64>,
+    /// Sites that are being drained: they are read, and what lies there is wanted elsewhere too.
+    pub draining: BTreeSet<SiteId>,
 }
 
 /// The stripes of a vault at its sites.
@@ -83,6 +86,10 @@ pub struct StripeStore {
     code: Code,
     writers: BTreeSet<Account>,
     places: Arc<Places>,
+    /// The numbers of the members that get no new shards.
+    draining: BTreeSet<usize>,
+    /// The domains of the others.
+    staying: Vec<SiteDomain>,
     planned: Durability,
     coders: RwLock<BTreeMap<[u8; 2], Arc<Coder>>>,
     known: Known,
@@ -104,15 +111,23 @@ pub enum ClaimFault {
 impl StripeStore {
     /// The stripes at these sites.
     pub fn new(sites: Arc<Sites>, terms: StripeTerms) -> Self {
-        let StripeTerms { vault, code, writers, devices } = terms;
+        let StripeTerms { vault, code, writers, devices, draining } = terms;
         let places = Arc::new(Places::of(&sites, &devices));
-        let planned = planned_durability(code, places.domains());
+        let draining: BTreeSet<usize> = draining.into_iter().filter_map(|site| places.member_of(site)).collect();
+        let staying: Vec<SiteDomain> = (0..)
+            .zip(places.domains())
+            .filter(|(member, _)| !draining.contains(member))
+            .map(|(_, it)| it.clone())
+            .collect();
+        let planned = planned_durability(code, &staying);
         Self {
             sites,
             vault,
             code,
             writers,
             places,
+            draining,
+            staying,
             planned,
             coders: RwLock::default(),
             known: Known::default(),
@@ -198,6 +213,11 @@ impl StripeStore {
         self.sites.members().get(member)?.readable()
     }
 
+    /// True if new shards may go there.
+    fn takes_shards(&self, member: usize) -> bool {
+        self.is_writable(member) && !self.draining.contains(&member)
+    }
+
     fn is_writable(&self, member: usize) -> bool {
         self.sites.members().get(member).is_some_and(|member| member.writable().is_some())
     }
@@ -214,8 +234,8 @@ impl StripeStore {
     }
 }
 
-/// The least over all stripes, which begin their round at different sites.
-fn planned_durability(code: Code, sites: &[SiteDomain]) -> Durability {
+/// What every stripe over these sites survives: the least over all stripes, which begin their round at different sites.
+pub(crate) fn planned_durability(code: Code, sites: &[SiteDomain]) -> Durability {
     match survey(code, sites) {
         Ok(survey) => survey.durability,
         Err(PlacementError::TooFewSites { durability, .. }) => durability,

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use alloy_signer_local::PrivateKeySigner;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::{Embedded, HomeError, Standing};
-use blockhouse_pipeline::placement::{SiteDomain, plan_degraded, survey};
-use blockhouse_sites::Sites;
-use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
+use blockhouse_pipeline::placement::SiteDomain;
+use blockhouse_sites::{SiteName, Sites};
+use blockhouse_types::{Durability, SourceId, VaultId};
 
-use crate::folder::{Config, SourceEntry, VaultFolder};
+use crate::folder::{Config, SiteEntry, SiteUse, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
-use crate::stripes::{StripeStore, StripeTerms};
+use crate::stripes::{StripeStore, StripeTerms, planned_durability};
 
 pub(crate) use open::enrolled;
 pub use open::{OpenError, OpenWarning, Settings, local_standing};
@@ -35,6 +35,8 @@ pub struct Vault {
     secrets: Option<HostSecrets>,
     settings: Settings,
     warnings: Vec<OpenWarning>,
+    /// Sites of `config.toml` that are not among the sites of this value: they do not count yet, or not any more.
+    apart: Vec<SiteEntry>,
 }
 
 pub use blockhouse_pipeline::host_secrets::HostSecrets;
@@ -45,7 +47,7 @@ impl Vault {
         &self.folder
     }
 
-    /// What this host knows of it.
+    /// What this host knows of it; its sites are those that are open here.
     pub const fn config(&self) -> &Config {
         &self.config
     }
@@ -53,6 +55,11 @@ impl Vault {
     /// Its id.
     pub const fn id(&self) -> VaultId {
         self.config.vault
+    }
+
+    /// The sites that `config.toml` names and that were not opened: they do not count yet, or not any more.
+    pub fn apart(&self) -> &[SiteEntry] {
+        &self.apart
     }
 
     /// Its sites.
@@ -78,6 +85,13 @@ impl Vault {
     /// What the sources are called on this host.
     pub(crate) fn set_sources(&mut self, sources: BTreeMap<SourceId, SourceEntry>) {
         self.config.sources = sources;
+    }
+
+    /// These sites get no new shards from now on, in this value: `config.toml` is the caller's.
+    pub(crate) fn set_draining(&mut self, sites: &[SiteName]) {
+        for entry in self.config.sites.iter_mut().filter(|entry| sites.contains(&entry.spec.name)) {
+            entry.state = Some(SiteUse::Draining);
+        }
     }
 
     /// How it was opened.
@@ -120,6 +134,7 @@ impl Vault {
             code: self.config.code,
             writers: writers.into_iter().map(|writer| writer.account).collect(),
             devices: self.config.sites.iter().filter_map(|site| Some((site.id, site.device?))).collect(),
+            draining: self.config.sites.iter().filter(|site| site.is_draining()).map(|site| site.id).collect(),
         };
         Ok(Arc::new(StripeStore::new(Arc::clone(&self.sites), terms)))
     }
@@ -137,16 +152,47 @@ impl Vault {
             .collect()
     }
 
-    /// What the vault survives while every site is up.
+    /// What new stripes survive while every site is up: over the sites that are not being drained.
     pub fn plan(&self) -> Durability {
-        let domains = self.domains();
-        let none = Durability { d: 0, w: 0, wd: 0 };
-        survey(self.config.code, &domains).map_or_else(
-            |_| {
-                let any = StripeId::new([0; StripeId::LEN]);
-                plan_degraded(self.config.code, &domains, &any).map_or(none, |placement| placement.durability)
-            },
-            |survey| survey.durability,
-        )
+        let entries = self.config.sites.iter().zip(self.domains());
+        let staying: Vec<SiteDomain> = entries.filter(|(entry, _)| !entry.is_draining()).map(|(_, it)| it).collect();
+        planned_durability(self.config.code, &staying)
     }
+
+    /// What new stripes would survive with some of the sites apart among the others.
+    pub(crate) fn plan_with(&self, apart: &[SiteName]) -> Durability {
+        let entries = self.config.sites.iter().zip(self.domains()).filter(|(entry, _)| !entry.is_draining());
+        let joins = self.apart.iter().filter(|entry| apart.contains(&entry.spec.name)).map(domain_of);
+        let domains: Vec<SiteDomain> = entries.map(|(_, domain)| domain).chain(joins).collect();
+        planned_durability(self.config.code, &domains)
+    }
+
+    /// What new stripes would survive without a site.
+    pub(crate) fn plan_without(&self, site: &SiteName) -> Durability {
+        let entries = self.config.sites.iter().zip(self.domains());
+        let stays = |entry: &SiteEntry| !entry.is_draining() && entry.spec.name != *site;
+        let domains: Vec<SiteDomain> = entries.filter(|(entry, _)| stays(entry)).map(|(_, domain)| domain).collect();
+        planned_durability(self.config.code, &domains)
+    }
+
+    /// How many sites must answer before this host seals, and hold what it must find again: W+1, for the greatest W of the site
+    /// lists that another host may recover by. While sites are added or removed there are two; after it the sites apart are gone.
+    pub(crate) fn quorum(&self) -> usize {
+        let w_with = |joins: &dyn Fn(&SiteEntry) -> bool| {
+            let apart = self.apart.iter().filter(|entry| joins(entry)).map(domain_of);
+            let domains: Vec<SiteDomain> = self.domains().into_iter().chain(apart).collect();
+            planned_durability(self.config.code, &domains).w
+        };
+        let is_joining = |entry: &SiteEntry| entry.state == Some(SiteUse::Joining);
+        let w = w_with(&|_| false).max(w_with(&is_joining)).max(w_with(&|entry| !is_joining(entry)));
+        // Of copies alone, as many may be lost as to leave fewer than that: then all that are left must answer.
+        (usize::from(w) + 1).min(self.config.sites.len().max(1))
+    }
+}
+
+/// The domain of a site that is not open, by what is known of it.
+fn domain_of(entry: &SiteEntry) -> SiteDomain {
+    let labels = entry.spec.labels.clone();
+    let device = entry.device.unwrap_or_default();
+    SiteDomain { site: entry.id, device, provider: labels.provider, region: labels.region }
 }

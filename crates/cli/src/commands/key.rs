@@ -1,5 +1,7 @@
 //! `blockhouse key`
 
+mod rotate;
+
 use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::{Recipient, RecipientSet, Role};
@@ -52,6 +54,14 @@ enum KeyCommand {
         #[arg(value_name = "KEY")]
         key: String,
     },
+    /// Wrap the keys of all snapshots anew, and make a new key bag; with other keys in the place of the old ones if asked
+    ///
+    /// After a key was removed, or an identity or paper key came into wrong hands. Old wraps and key bags are removed at the sites
+    /// once the new ones are safe there. Run again after an interruption, with the same files, it goes on.
+    #[command(after_help = help!(
+        "blockhouse key rotate --identity ~/owner.identity --new-identity-out ~/new.identity --new-paper-key-out ~/new-paper.txt"
+    ))]
+    Rotate(rotate::RotateArgs),
     /// Change the passphrase of the identity file
     #[command(after_help = help!("blockhouse key passwd --identity ~/owner.identity"))]
     Passwd {
@@ -69,6 +79,7 @@ pub(crate) async fn run(args: KeyArgs, global: &Global, out: &Output) -> anyhow:
         KeyCommand::List => list(global, out).await,
         KeyCommand::Add { public, label } => add(&public, &label, global, out).await,
         KeyCommand::Remove { key } => remove(&key, global, out).await,
+        KeyCommand::Rotate(args) => rotate::run(args, global, out).await,
         KeyCommand::Passwd { new_passphrase_file, new_no_passphrase } => {
             passwd(new_passphrase_file.as_deref(), new_no_passphrase, global, out)
         }

@@ -68,7 +68,7 @@ pub struct Config {
     pub ledger: LedgerEntry,
     /// The public keys that manifest keys are wrapped for.
     pub recipients: Vec<RecipientEntry>,
-    /// The sites, in the order of `init`.
+    /// The sites, in the order in which they came; also those that do not count (yet, or any more).
     pub sites: Vec<SiteEntry>,
     /// Markings up to this one are finished: nothing acts on them any more. Absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,6 +117,47 @@ pub struct SiteEntry {
     /// The device it was on when last seen, so that a site that is gone still counts to its wider domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<u64>,
+    /// What is under way with it; none for a site that is used as sites are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<SiteUse>,
+}
+
+/// What is under way with a site. The page `docs/design/sites.md` has the steps of each change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SiteUse {
+    /// It is being added: it does not count until the key bag in force names it.
+    Joining,
+    /// It is emptied: it counts and is read, and gets no new shards.
+    Draining,
+    /// It is being removed: it is not contacted any more.
+    Leaving,
+    /// It was declared lost: it is never contacted, and what it held is being made again elsewhere.
+    Lost,
+}
+
+impl SiteUse {
+    /// As `config.toml` and `site list` name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Draining => "draining",
+            Self::Leaving => "leaving",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl SiteEntry {
+    /// True if it is one of the vault's sites: contacted, counted, named on the recovery sheet.
+    pub const fn counts(&self) -> bool {
+        matches!(self.state, None | Some(SiteUse::Draining))
+    }
+
+    /// True if it is emptied.
+    pub const fn is_draining(&self) -> bool {
+        matches!(self.state, Some(SiteUse::Draining))
+    }
 }
 
 /// One source, as this host names it.

@@ -8,10 +8,11 @@ use alloy_primitives::{Bytes as CallBytes, TxKind};
 use blockhouse_crypto::LedgerKey;
 use blockhouse_homes::{Embedded, HomeError};
 use blockhouse_ledger::{Fork, Genesis, Request};
-use blockhouse_pipeline::key_bag::{BagSite, KeyBag, SealedBag};
+use blockhouse_pipeline::key_bag::{KeyBag, SealedBag};
 use blockhouse_types::Code;
 
 use super::{InitError, Keys};
+use crate::bag;
 use crate::blocks::Purpose;
 use crate::folder::{Config, LedgerEntry, SiteEntry};
 use crate::ledger::{Ledger, LedgerError, WriterRecord, account};
@@ -63,30 +64,18 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
 
 /// The first key bag.
 pub(super) fn first_bag(keys: &Keys, config: &Config) -> Result<SealedBag, InitError> {
-    let bag = KeyBag {
+    let first = KeyBag {
         vault_secret: keys.vault_secret.clone(),
         owner: keys.identity.owner().clone(),
         recipients: keys.recipients.clone(),
-        sites: bag_sites(config),
+        sites: config.sites.iter().map(bag::site_of).collect(),
         code: config.code,
         chain_id: config.ledger.chain_id,
         genesis: config.ledger.genesis,
         vault_contract: config.ledger.vault,
         access_contract: config.ledger.access,
     };
-    Ok(bag.seal(keys.vault, 1)?)
-}
-
-/// The sites as a key bag names them.
-pub(crate) fn bag_sites(config: &Config) -> Vec<BagSite> {
-    let site = |entry: &SiteEntry| BagSite {
-        id: entry.id,
-        name: entry.spec.name.to_string(),
-        url: entry.spec.url.to_string(),
-        region: entry.spec.labels.region.clone().unwrap_or_default(),
-        provider: entry.spec.labels.provider.clone().unwrap_or_default(),
-    };
-    config.sites.iter().map(site).collect()
+    Ok(first.seal(keys.vault, 1)?)
 }
 
 impl Vault {

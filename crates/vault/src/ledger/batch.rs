@@ -16,12 +16,14 @@ use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::{Timeline, Vault};
-use blockhouse_types::{Durability, SnapshotId, SourceId};
+use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
 pub(crate) const BATCH_MAX: usize = 200;
+/// Enough for any call of the owner several times over; what one does is not known before those before it are done.
+const OWNER_GAS: u64 = 1_000_000;
 
 /// A snapshot that is to be forgotten, and where it stands in its source's timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,24 @@ const CALL_GAS: u64 = 60_000;
 const SPARE_GAS: u64 = 400_000;
 
 impl Ledger {
+    /// Sends calls that belong together, in their order; a home that seals them in one block does all of them or none.
+    pub(crate) async fn send_all(
+        &self,
+        sender: &AccountSecret,
+        calls: Vec<(Account, Bytes)>,
+    ) -> Result<(), LedgerError> {
+        let chain_id = self.provider.get_chain_id().await?;
+        let request = |(to, input): (Account, Bytes)| Request {
+            chain_id,
+            nonce: 0,
+            to: TxKind::Call(address(to)),
+            input,
+            gas: OWNER_GAS,
+        };
+        let requests = calls.into_iter().map(request).collect();
+        all_done(&self.send_in_one_block(sender, requests).await?, "the owner's calls")
+    }
+
     /// Records the durability of several snapshots as it is now, in one block as far as they fit; gives how many did. The
     /// account's nonce may be taken by another process of this host: then all is done anew.
     pub(crate) async fn record_health_of(
@@ -66,13 +86,8 @@ impl Ledger {
         let inputs: Vec<Bytes> = health.iter().take(BATCH_MAX).map(call).collect();
         let requests = self.fitting(sender, inputs).await?;
         let done = self.send_in_one_block(sender, requests).await?;
-        match done.iter().find(|outcome| !outcome.is_done) {
-            Some(failed) => {
-                let (call, transaction) = (Vault::recordHealthCall::SIGNATURE, failed.transaction);
-                Err(LedgerError::Failed { call, transaction })
-            }
-            None => Ok(done.len()),
-        }
+        all_done(&done, Vault::recordHealthCall::SIGNATURE)?;
+        Ok(done.len())
     }
 
     /// Forgets the first of these, in one block as far as they fit, and takes them out of their timelines there. What the contract
@@ -249,6 +264,13 @@ impl Ledger {
 pub(super) struct Outcome {
     pub(super) transaction: B256,
     pub(super) is_done: bool,
+}
+
+fn all_done(outcomes: &[Outcome], call: &'static str) -> Result<(), LedgerError> {
+    match outcomes.iter().find(|outcome| !outcome.is_done) {
+        Some(failed) => Err(LedgerError::Failed { call, transaction: failed.transaction }),
+        None => Ok(()),
+    }
 }
 
 fn forget_input(one: &Forgetting) -> Bytes {

@@ -87,12 +87,24 @@ pub(super) fn snapshots(records: &[SnapshotRecord]) -> Vec<Needed> {
     records.iter().map(needed).collect()
 }
 
-pub(super) fn wraps(records: &[SnapshotRecord]) -> Vec<Needed> {
+/// The wraps of these snapshots, each in the version that `versions` says; version 0 where it says none.
+pub(super) fn wraps(records: &[SnapshotRecord], versions: &BTreeMap<SnapshotId, u32>) -> Vec<Needed> {
     let needed = |record: &SnapshotRecord| {
-        let truth = Truth::Agreement(Some(RecipientSetHash::new(record.commit.recipients.0)));
-        Needed { key: ObjectKey::Wraps { snapshot: record.id, version: 0 }, truth, length: None }
+        let version = versions.get(&record.id).copied().unwrap_or(0);
+        // The commit names the recipients of version 0; those of a later one only the owner knows.
+        let recipients = (version == 0).then(|| RecipientSetHash::new(record.commit.recipients.0));
+        let truth = Truth::Agreement(recipients);
+        Needed { key: ObjectKey::Wraps { snapshot: record.id, version }, truth, length: None }
     };
     records.iter().map(needed).collect()
+}
+
+/// Which version of a snapshot's wraps is needed, by how many of `sites` sites list each: the newest that more than half of all list,
+/// else the one that most do. So one site alone neither brings old wraps back nor has false ones spread.
+pub(super) fn version_in_use(listed: &BTreeMap<u32, usize>, sites: usize) -> u32 {
+    let newest = listed.iter().rev().find(|(_, count)| **count * 2 > sites).map(|(version, _)| *version);
+    let most = || listed.iter().max_by_key(|(version, count)| (**count, **version)).map(|(version, _)| *version);
+    newest.or_else(most).unwrap_or(0)
 }
 
 /// Whether a snapshot has a map the ledger does not say: one that any site holds is needed at all of them.
@@ -160,6 +172,17 @@ pub(super) fn agreed(candidates: &BTreeMap<usize, [u8; 32]>, sites: usize) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wraps_are_needed_in_the_newest_version_that_a_greater_part_of_all_sites_lists() {
+        let version = |listed: &[(u32, usize)]| version_in_use(&listed.iter().copied().collect(), 6);
+        assert_eq!(version(&[]), 0);
+        assert_eq!(version(&[(0, 6), (1, 3)]), 0, "a rotation is under way");
+        assert_eq!(version(&[(0, 6), (1, 4)]), 1);
+        assert_eq!(version(&[(0, 5), (7, 1)]), 0, "a false one");
+        assert_eq!(version(&[(0, 1), (1, 5), (9, 1)]), 1, "an old one that could not be removed");
+        assert_eq!(version(&[(1, 3)]), 1, "half of the sites are down");
+    }
 
     #[test]
     fn a_greater_part_of_all_sites_decides_and_less_does_not() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Prefix, Sites};
+use blockhouse_types::SnapshotId;
 use futures::stream::{self, StreamExt};
 
 use super::copies::{Looked, Shelf, look, read_all};
@@ -59,7 +60,7 @@ pub(crate) async fn survey(
     let mut survey = Survey { vault, request, progress, report };
     survey.folder(Prefix::Lists, needed::nodes(nodes)).await?;
     survey.folder(Prefix::Snapshots, needed::snapshots(snapshots)).await?;
-    survey.folder(Prefix::Wraps, needed::wraps(snapshots)).await?;
+    survey.wraps(snapshots).await?;
     survey.maps(snapshots).await?;
     survey.folder(Prefix::Bags, needed::bag(vault).await?.into_iter().collect()).await?;
     survey.blocks(snapshots).await?;
@@ -82,6 +83,24 @@ impl Survey<'_> {
         let keys: HashSet<ObjectKey> = needed.iter().map(|needed| needed.key).collect();
         let mut held = Shelf::list(self.vault.sites(), prefix, |key| keys.contains(key)).await;
         self.note_unlisted(&mut held);
+        self.objects(&held, needed, |_, _| true).await
+    }
+
+    /// Which version is needed the sites say: keys may have been rotated.
+    async fn wraps(&mut self, snapshots: &[SnapshotRecord]) -> Result<(), PlainError> {
+        let mut held = Shelf::list(self.vault.sites(), Prefix::Wraps, |_| true).await;
+        self.note_unlisted(&mut held);
+        let mut listed: BTreeMap<SnapshotId, BTreeMap<u32, usize>> = BTreeMap::new();
+        for key in held.keys() {
+            if let ObjectKey::Wraps { snapshot, version } = key {
+                listed.entry(snapshot).or_default().insert(version, held.holders(&key).len());
+            }
+        }
+        let sites = self.vault.sites().members().len();
+        let in_use = listed.iter().map(|(id, listed)| (*id, needed::version_in_use(listed, sites)));
+        let in_use: BTreeMap<SnapshotId, u32> = in_use.collect();
+        let needed = needed::wraps(snapshots, &in_use);
+        self.report.whereabouts.wraps = in_use.into_iter().filter(|(_, version)| *version > 0).collect();
         self.objects(&held, needed, |_, _| true).await
     }
 

@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockhouse_pipeline::key_bag::{KeyBag, SealedBag};
-use blockhouse_sites::{Labels, ObjectKey, Patience, Prefix, Site, SiteLimits, SiteName, SiteSpec, SiteUrl, Sites};
+use blockhouse_sites::{ObjectKey, Patience, Prefix, Site, Sites};
 use blockhouse_types::{BagHash, VaultId};
 
 use super::RecoverError;
 use super::chains::{Chosen, Trust, choose};
-use crate::folder::{Config, LedgerEntry, SiteEntry};
+use crate::bag::entry_of;
+use crate::folder::{Config, LedgerEntry};
 use crate::recipients;
 use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::enrolled;
@@ -123,18 +124,13 @@ async fn open_all(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<
 fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, RecoverError> {
     let mut sites = Vec::new();
     for site in &bag.sites {
-        let url = SiteUrl::parse_absolute(&site.url).map_err(|_| RecoverError::BagSite { url: site.url.clone() })?;
-        let name = SiteName::parse(&site.name).map_err(|_| RecoverError::BagSite { url: site.url.clone() })?;
-        let label = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let labels = Labels { region: label(&site.region), provider: label(&site.provider) };
+        let mut entry = entry_of(site).ok_or_else(|| RecoverError::BagSite { url: site.url.clone() })?;
         let here = given.up().find(|(_, open)| open.id() == site.id);
-        let url = here.map_or(url, |(_, open)| open.url().clone());
-        let device = here.and_then(|(_, open)| open.device());
-        sites.push(SiteEntry {
-            id: site.id,
-            spec: SiteSpec { url, name, labels, limits: SiteLimits::default() },
-            device,
-        });
+        if let Some((_, open)) = here {
+            entry.spec.url = open.url().clone();
+            entry.device = open.device();
+        }
+        sites.push(entry);
     }
     Ok(Config {
         version: 1,

@@ -85,7 +85,7 @@ impl StripeStore {
 
     /// Where the plan puts a shard when all sites are up.
     pub(super) fn planned_member(&self, shard: ShardName) -> Option<usize> {
-        let plan = plan_degraded(self.code, self.places.domains(), &shard.stripe).ok()?;
+        let plan = plan_degraded(self.code, &self.staying, &shard.stripe).ok()?;
         self.places.member_of(*plan.sites.get(usize::from(shard.index.0))?)
     }
 

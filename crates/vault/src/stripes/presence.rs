@@ -274,6 +274,13 @@ impl Presence {
         least
     }
 
+    /// How long a shard file of this stripe is, by what is listed; none if nothing of it is.
+    pub fn file_len(&self, sought: impl Into<Sought>) -> Option<u64> {
+        let sought = sought.into();
+        let by_shape = sought.shape.map(StripeShape::file_len);
+        by_shape.or_else(|| common_length(self.code, self.holdings(&sought.id).iter())).map(|length| length as u64)
+    }
+
     /// Takes a stripe in that was written after the listing.
     pub fn note_written(&mut self, written: &Written) {
         self.change(Sought::from(&written.entry), &written.holders, &[]);

@@ -122,7 +122,7 @@ impl StripeStore {
     ) -> Vec<Refusal> {
         loop {
             let may = |holder: Holder| {
-                self.is_writable(holder.member) && refused.iter().all(|refusal| refusal.holder != holder)
+                self.takes_shards(holder.member) && refused.iter().all(|refusal| refusal.holder != holder)
             };
             let targets = layout.place(&wanted, may);
             if targets.is_empty() {

@@ -13,7 +13,7 @@ use blockhouse_types::DecodeError;
 
 use super::Vault;
 use crate::blocks::{self, BlocksError, Chain, Guard, Purpose};
-use crate::folder::{Config, ConfigError, VaultFolder};
+use crate::folder::{Config, ConfigError, SiteEntry, SiteUse, VaultFolder};
 use crate::ledger::{Ledger, address};
 
 /// How a vault is opened.
@@ -104,12 +104,34 @@ pub enum OpenWarning {
 impl Vault {
     /// Opens the vault in `folder`.
     pub async fn open(folder: VaultFolder, settings: Settings) -> Result<Self, OpenError> {
-        let config = Config::load(&folder)?;
+        Self::open_apart(folder, settings, |entry| !entry.counts()).await
+    }
+
+    /// Opens the vault as if these sites were gone: they are not contacted, so one that hangs costs nothing.
+    pub async fn open_without(folder: VaultFolder, settings: Settings, sites: &[SiteName]) -> Result<Self, OpenError> {
+        Self::open_apart(folder, settings, |entry| !entry.counts() || sites.contains(&entry.spec.name)).await
+    }
+
+    /// Opens the vault with the sites that are being added among its own. For copying to them: they do not count yet.
+    pub(crate) async fn open_with_joining(folder: VaultFolder, settings: Settings) -> Result<Self, OpenError> {
+        let joins = |entry: &SiteEntry| entry.state == Some(SiteUse::Joining);
+        Self::open_apart(folder, settings, |entry| !entry.counts() && !joins(entry)).await
+    }
+
+    async fn open_apart(
+        folder: VaultFolder,
+        settings: Settings,
+        is_apart: impl Fn(&SiteEntry) -> bool,
+    ) -> Result<Self, OpenError> {
+        let mut config = Config::load(&folder)?;
+        let (apart, sites) = std::mem::take(&mut config.sites).into_iter().partition(is_apart);
+        config.sites = sites;
         let secrets = load_secrets(&folder)?;
         let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
         let key = secrets.as_ref().map(|secrets| Arc::new(LedgerKey::from_seed(&secrets.ledger_seed)));
         let own = key.as_ref().map(|key| key.public());
         let mut vault = Self::assemble(folder, config, sites, settings);
+        vault.apart = apart;
         vault.secrets = secrets;
         vault.home = vault.embedded(key, Purpose::Block);
         vault.heal(own).await?;
@@ -120,7 +142,7 @@ impl Vault {
     /// A vault of parts that the caller made.
     pub(crate) fn assemble(folder: VaultFolder, config: Config, sites: Arc<Sites>, settings: Settings) -> Self {
         let home = Embedded::new(Options::reader(folder.ledger(), Arc::clone(&settings.clock)));
-        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new() }
+        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new(), apart: Vec::new() }
     }
 
     /// Asks the sites whether this host may seal.
@@ -128,7 +150,7 @@ impl Vault {
         let home = Embedded::new(Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock)));
         let ledger = Ledger::new(blockhouse_homes::provider::reader(home.clone()), &self.config.ledger);
         // With the operator's word for it fewer sites may answer than meet those of every handover; one always must.
-        let needed = if self.settings.accept_risk { 1 } else { usize::from(self.plan().w) + 1 };
+        let needed = if self.settings.accept_risk { 1 } else { self.quorum() };
         let (sites, access) = (Arc::clone(&self.sites), address(self.config.ledger.access));
         Guard { sites, needed, home, ledger, access, purpose }
     }

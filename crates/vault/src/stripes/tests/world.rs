@@ -124,7 +124,10 @@ impl World {
         let writers = [account(3).account()].into();
         let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(self.scratch.path()).unwrap());
         let devices = (0..6).map(|number| (marker(number).site, device)).collect();
-        StripeStore::new(Arc::new(sites), StripeTerms { vault: VAULT, code: code(), writers, devices })
+        StripeStore::new(
+            Arc::new(sites),
+            StripeTerms { vault: VAULT, code: code(), writers, devices, draining: BTreeSet::new() },
+        )
     }
 
     pub(super) fn hide(&self, members: &[usize]) {
