@@ -1,5 +1,7 @@
 //! Values as people read them, and texts as values.
 
+use std::time::Duration;
+
 use blockhouse_sources::files::decode_root_name;
 use jiff::Timestamp;
 use jiff::civil;
@@ -84,6 +86,36 @@ pub(crate) fn parse_tag(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads a number of bytes: alone, or with K, M, G or T for powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let failed = || format!("`{text}` is no size: write a whole number, alone or with K, M, G or T");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(failed()),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(failed)
+}
+
+/// Reads a time span: seconds, or a whole number with s, m, h or d.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let failed = || format!("`{text}` is no duration: write seconds, or a whole number with s, m, h or d");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(failed()),
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(failed)?;
+    Ok(Duration::from_secs(seconds))
+}
+
 /// Reads a share in percent as hundredths of a percent.
 pub(crate) fn parse_percent(text: &str) -> Result<u16, String> {
     let failed = || format!("`{text}` is no share: write a number above 0 and up to 100, with at most two decimals");
@@ -125,6 +157,20 @@ mod tests {
         assert_eq!(parse_percent("0.01"), Ok(1));
         for text in ["", "0", "100.01", "101", "-1", "1.234", "x", "1.x", ".5"] {
             assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        let sizes = ["0", "500", "10K", "4m", "2GiB", "1T"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [0, 500, 10 << 10, 4 << 20, 2 << 30, 1 << 40]);
+        let durations = ["0", "90", "90s", "30m", "2h", "1d"].map(|text| parse_duration(text).unwrap().as_secs());
+        assert_eq!(durations, [0, 90, 90, 1800, 7200, 86_400]);
+        for text in ["", "K", "1X", "-1", "1.5G", "99999999999999999999", "20000000T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+        for text in ["", "h", "1w", "-1s", "1h30m"] {
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 

@@ -14,12 +14,15 @@
 
 mod config;
 mod durable;
+mod profiles;
 mod unfinished;
 
 use std::path::{Path, PathBuf};
 
-pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError};
+pub use config::{Config, ConfigError, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError, UserTable};
 pub use durable::{WriteError, write_durably};
+pub(crate) use profiles::one_or_many;
+pub use profiles::{Profile, ProfileError, Profiles, Size};
 pub(crate) use unfinished::Unfinished;
 pub use unfinished::leftovers;
 

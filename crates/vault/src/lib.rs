@@ -8,6 +8,7 @@ mod catalog;
 mod chain;
 pub mod folder;
 mod health;
+pub mod hooks;
 pub mod index;
 pub mod init;
 pub mod keys;

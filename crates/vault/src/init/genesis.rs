@@ -57,6 +57,9 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
         recipients: recipients::to_entries(&keys.recipients),
         sites,
         sources: BTreeMap::new(),
+        hooks: crate::folder::UserTable::default(),
+        source_hooks: crate::folder::UserTable::default(),
+        profiles: crate::folder::UserTable::default(),
     }
 }
 

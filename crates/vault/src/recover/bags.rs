@@ -146,5 +146,8 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         recipients: recipients::to_entries(&bag.recipients),
         sites,
         sources: BTreeMap::new(),
+        hooks: crate::folder::UserTable::default(),
+        source_hooks: crate::folder::UserTable::default(),
+        profiles: crate::folder::UserTable::default(),
     })
 }
