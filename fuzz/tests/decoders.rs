@@ -33,7 +33,10 @@ const BYTES: [&str; 7] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str", "Path", "
 /// Functions that look like decoders and need no target.
 const NOT_DECODERS: [(&str, &str); 16] = [
     ("cli/arguments.rs::parse_site", "calls SiteSpec::parse, which is fed"),
-    ("cli/text.rs::parse_duration", "typed by the user of this host, in a program that nothing links; tested beside it"),
+    (
+        "cli/text.rs::parse_duration",
+        "typed by the user of this host, in a program that nothing links; tested beside it",
+    ),
     ("cli/text.rs::parse_percent", "typed by the user of this host, in a program that nothing links; tested beside it"),
     ("cli/text.rs::parse_size", "typed by the user of this host, in a program that nothing links; tested beside it"),
     ("cli/text.rs::parse_tag", "typed by the user of this host, in a program that nothing links; tested beside it"),

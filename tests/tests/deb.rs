@@ -43,7 +43,9 @@ fn the_package_holds_what_it_says_and_its_binary_runs() {
     }
     let listed = text_of(Command::new("dpkg-deb").arg("-c").arg(&package));
     assert!(listed.lines().all(|line| line.contains(" root/root ")), "{listed}");
-    for file in ["usr/bin/blockhouse", "usr/lib/systemd/system/blockhouse-backup@.timer", "usr/share/doc/blockhouse/copyright"] {
+    for file in
+        ["usr/bin/blockhouse", "usr/lib/systemd/system/blockhouse-backup@.timer", "usr/share/doc/blockhouse/copyright"]
+    {
         assert!(listed.contains(file), "{file}:\n{listed}");
     }
     let root = world.path("root");

@@ -194,7 +194,8 @@ Description: verifiable backups over several sites, recorded on a ledger
 }
 
 fn debian_changes(package: &Package) -> Result<String> {
-    let date = text_of(Command::new("date").args(["--utc", "--rfc-email", "--date"]).arg(format!("@{}", package.time)))?;
+    let date =
+        text_of(Command::new("date").args(["--utc", "--rfc-email", "--date"]).arg(format!("@{}", package.time)))?;
     Ok(format!(
         "blockhouse ({}) unstable; urgency=medium
 

@@ -8,8 +8,7 @@
 //! - **G2** A program that is given up is asked to end, and ended a few seconds later, with its whole group.
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus},
     time::{Duration, Instant},

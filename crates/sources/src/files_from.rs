@@ -62,7 +62,8 @@ pub fn paths_of(list: &str, form: ListForm, text: &[u8]) -> Result<Vec<PathBuf>,
             paths.extend((!line.is_empty()).then(|| taken(line)));
             continue;
         }
-        let line = std::str::from_utf8(line).map_err(|_| ListError::Encoding { list: list.to_owned(), line: number })?;
+        let line =
+            std::str::from_utf8(line).map_err(|_| ListError::Encoding { list: list.to_owned(), line: number })?;
         let pattern = line.trim();
         if !pattern.is_empty() && !pattern.starts_with('#') {
             let failed = |source| ListError::Glob { list: list.to_owned(), line: number, source };

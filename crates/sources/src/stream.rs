@@ -71,7 +71,9 @@ pub enum StreamError {
     },
     #[error("the command `{command}` failed ({ended}): what it wrote is not backed up")]
     Failed { command: String, ended: HowEnded },
-    #[error("the command `{command}` neither wrote nor ended for {seconds} s and was stopped: what it wrote is not backed up")]
+    #[error(
+        "the command `{command}` neither wrote nor ended for {seconds} s and was stopped: what it wrote is not backed up"
+    )]
     Silent { command: String, seconds: u64 },
     #[error("nothing came in the stream of `{name}`, which would be an empty file")]
     Empty { name: String },

@@ -19,7 +19,9 @@ mod unfinished;
 
 use std::path::{Path, PathBuf};
 
-pub use config::{Config, ConfigError, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError, UserTable};
+pub use config::{
+    Config, ConfigError, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SourceEntry, UpdateError, UserTable,
+};
 pub use durable::{WriteError, write_durably};
 pub(crate) use profiles::one_or_many;
 pub use profiles::{Profile, ProfileError, Profiles, Size};

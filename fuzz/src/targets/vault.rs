@@ -241,7 +241,8 @@ fn config() -> Config {
         host: "ann-laptop".to_owned(),
         roots: vec!["/home/ann/papers".to_owned(), "%FF".to_owned()],
         tags: [("0a".repeat(32), vec!["year=2026".to_owned()])].into(),
-        last: [("ann-laptop".to_owned(), LastEntry { snapshot: SnapshotId::new([9; 32]), tree: "0b".repeat(32) })].into(),
+        last: [("ann-laptop".to_owned(), LastEntry { snapshot: SnapshotId::new([9; 32]), tree: "0b".repeat(32) })]
+            .into(),
     };
     let hooks = "before = 'sync'\n".parse().unwrap();
     let profiles = "[home]\npaths = ['/home'] # all\n".parse().unwrap();

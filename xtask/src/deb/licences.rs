@@ -67,7 +67,11 @@ License: MIT or Apache-2.0
         let _ = writeln!(page, " {line}");
     }
     for (number, (licence, crates)) in all.iter().enumerate() {
-        let _ = write!(page, "\nFiles: linked-crates-{}\nCopyright: their authors\nLicense: {licence}\nComment:\n", number + 1);
+        let _ = write!(
+            page,
+            "\nFiles: linked-crates-{}\nCopyright: their authors\nLicense: {licence}\nComment:\n",
+            number + 1
+        );
         for name in crates {
             let _ = writeln!(page, " {name}");
         }
@@ -95,6 +99,10 @@ mod tests {
         let all = linked(&metadata).unwrap();
         assert_eq!(all, ByLicence::from([("MIT OR Apache-2.0".to_owned(), BTreeSet::from(["used 1.0.0".to_owned()]))]));
         let page = page(&all);
-        assert!(page.contains("License: MIT OR Apache-2.0\nComment:\n used 1.0.0\n") && page.contains("Permission is hereby"), "{page}");
+        assert!(
+            page.contains("License: MIT OR Apache-2.0\nComment:\n used 1.0.0\n")
+                && page.contains("Permission is hereby"),
+            "{page}"
+        );
     }
 }

@@ -47,7 +47,8 @@ impl Stage {
     /// Adds a file that is compressed, without a name or a time in it.
     pub(super) fn compressed(&self, place: &str, bytes: &[u8]) -> Result<()> {
         let mut gzip = Command::new("gzip");
-        let mut child = gzip.args(["-9n"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("could not start gzip")?;
+        let mut child =
+            gzip.args(["-9n"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("could not start gzip")?;
         let mut input = child.stdin.take().context("gzip takes no input")?;
         let bytes = bytes.to_vec();
         let writer = std::thread::spawn(move || input.write_all(&bytes));

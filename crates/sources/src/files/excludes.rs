@@ -48,8 +48,7 @@ pub enum ExcludeError {
 /// Reads the patterns of an exclude file: one a line, without the spaces around it; empty lines and lines that begin with `#` say
 /// nothing.
 pub fn read_exclude_file(path: &Path) -> Result<Vec<String>, ExcludeError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ExcludeError::File { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ExcludeError::File { path: path.to_owned(), source })?;
     let mut patterns = Vec::new();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let pattern = line.trim();

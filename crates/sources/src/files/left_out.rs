@@ -93,9 +93,12 @@ mod tests {
             tally.count(&vec![LeftOut { root: 0, path: Vec::new(), reason }; times + 1]);
         }
         let counted: Vec<_> = tally.by_reason().collect();
-        assert!(counted.iter().enumerate().all(|(place, (reason, count))| {
-            *reason == LeftOutReason::ALL[place] && *count == place as u64 + 1
-        }));
+        assert!(
+            counted
+                .iter()
+                .enumerate()
+                .all(|(place, (reason, count))| { *reason == LeftOutReason::ALL[place] && *count == place as u64 + 1 })
+        );
         assert_eq!(tally.total(), 28);
         let names: std::collections::BTreeSet<_> = LeftOutReason::ALL.map(LeftOutReason::name).into();
         assert_eq!(names.len(), LeftOutReason::ALL.len());

@@ -30,8 +30,8 @@ use super::{
     trail::{Open, open_quietly},
 };
 
-pub use ignore_file::{IGNORE_FILE, IgnoreProblem};
 pub(crate) use ignore_file::Rules;
+pub use ignore_file::{IGNORE_FILE, IgnoreProblem};
 
 /// How a folder says that it is a cache: <https://bford.info/cachedir/>.
 const CACHE_TAG: (&str, &str) = ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");

@@ -3,11 +3,7 @@
 //! Consistency is the file system's: a capture reads what stands there now, and [`super::FileReader`] tells which files
 //! changed meanwhile. What is known to be inconsistent while it runs, a node's or a database's files, is refused.
 
-use std::{
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use blockhouse_types::{EntryKind, limits::NAME_MAX};
 use rustix::io::Errno;
@@ -182,7 +178,9 @@ impl FilesSource {
 fn named_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
     let mut roots = Vec::with_capacity(paths.len());
     for path in paths {
-        roots.push(root_at(path.canonicalize().map_err(|source| OpenSourceError::Missing { path: path.clone(), source })?)?);
+        roots.push(root_at(
+            path.canonicalize().map_err(|source| OpenSourceError::Missing { path: path.clone(), source })?,
+        )?);
     }
     if roots.is_empty() {
         return Err(OpenSourceError::NoRoots);

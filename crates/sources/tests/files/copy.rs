@@ -3,8 +3,8 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use blockhouse_sources::files::{
-    Capture, Event, FilesSource, Folder, Found, LeftOut, NotRestored, Ownership, Placing, RestorePath, RestoreTarget, Special,
-    Unreadable,
+    Capture, Event, FilesSource, Folder, Found, LeftOut, NotRestored, Ownership, Placing, RestorePath, RestoreTarget,
+    Special, Unreadable,
 };
 use blockhouse_types::{EntryKind, Link};
 

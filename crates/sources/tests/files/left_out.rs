@@ -88,7 +88,7 @@ fn printed(command: &mut Command, end: char) -> Paths {
 #[test]
 fn ignore_files_mean_what_they_mean_to_git() {
     let (mut left_out, mut kept) = (0, 0);
-    for seed in 0..150 {
+    for seed in 0..60 {
         let scratch = Scratch::new();
         let tree = scratch.folder("tree");
         grow(&tree, 3, &mut Dice(seed));
@@ -109,7 +109,7 @@ fn ignore_files_mean_what_they_mean_to_git() {
         kept += found.len();
         left_out += files_of(&FilesSource::try_new(&[tree], &all).unwrap()).len() - found.len();
     }
-    assert!(kept > 1000 && left_out > 1000, "{kept} kept, {left_out} left out: a poor sample");
+    assert!(kept > 300 && left_out > 300, "{kept} kept, {left_out} left out: a poor sample");
 }
 
 /// A folder with a tag keeps the tag and loses the rest, as tar does it.
@@ -142,11 +142,8 @@ fn tagged_folders_are_left_out_as_by_tar() {
     let listed = printed(Command::new("tar").args(["-tf", "archive"]).current_dir(scratch.path()), '\n');
     let expected: Paths =
         listed.iter().map(|path| path.trim_start_matches("tree").trim_matches('/').to_owned()).collect();
-    let options = Options {
-        exclude_caches: true,
-        exclude_if_present: vec![".nobackup".to_owned()],
-        ..Options::default()
-    };
+    let options =
+        Options { exclude_caches: true, exclude_if_present: vec![".nobackup".to_owned()], ..Options::default() };
     let copy = Copy::of(&FilesSource::try_new(std::slice::from_ref(&tree), &options).unwrap());
     let found: Paths = copy.paths().iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     assert_eq!(found, expected);
@@ -189,8 +186,7 @@ fn other_file_systems_are_taken_as_empty_folders() {
     let options = Options { excludes, one_file_system: true, allow_live: true, ..Options::default() };
     let copy = Copy::of(&FilesSource::try_new(&["/".into()], &options).unwrap());
     assert_eq!(copy.paths(), [&b""[..], b"proc"]);
-    let other: Vec<_> =
-        copy.left_out.iter().filter(|left| left.reason == LeftOutReason::OtherFileSystem).collect();
+    let other: Vec<_> = copy.left_out.iter().filter(|left| left.reason == LeftOutReason::OtherFileSystem).collect();
     assert!(matches!(other[..], [left] if left.path == b"proc"), "{other:?}");
 }
 

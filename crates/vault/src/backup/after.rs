@@ -23,7 +23,9 @@ use crate::folder::UpdateError;
 #[non_exhaustive]
 pub enum BackupWarning {
     /// The tags are on the ledger as commitments and in the manifest, not on this host.
-    #[error("the tags of the snapshot could not be noted in config.toml: without the identity it is not found by them, and --skip-if-unchanged does not know it")]
+    #[error(
+        "the tags of the snapshot could not be noted in config.toml: without the identity it is not found by them, and --skip-if-unchanged does not know it"
+    )]
     Tags(#[source] UpdateError),
     /// A line of an ignore file, or all of one, left nothing out.
     #[error("{}{}: {why}: it leaves nothing out", path.escape_ascii(), line_text(*line))]

@@ -162,7 +162,11 @@ impl Run<'_> {
     }
 
     /// What the stripes survive as they are at the sites now; those that survive less than the plan are mended first.
-    pub(super) async fn durability(&self, stripes: &StripeStore, needed: &[StripeId]) -> Result<Durability, BackupError> {
+    pub(super) async fn durability(
+        &self,
+        stripes: &StripeStore,
+        needed: &[StripeId],
+    ) -> Result<Durability, BackupError> {
         let plan = stripes.plan_durability();
         let mut least = stripes.presence().await.least(needed);
         if !least.degraded.is_empty() {

@@ -216,7 +216,8 @@ impl Config {
     pub fn save(&self, folder: &VaultFolder) -> Result<(), WriteError> {
         let text = toml::to_string_pretty(self).expect("every field of the configuration is plain data");
         let before = std::fs::read_to_string(folder.config()).unwrap_or_default();
-        let kept = text::merged(&before, &text).filter(|kept| toml::from_str(kept).is_ok_and(|read: Self| read == *self));
+        let kept =
+            text::merged(&before, &text).filter(|kept| toml::from_str(kept).is_ok_and(|read: Self| read == *self));
         let text = kept.unwrap_or(text);
         write_durably(&folder.config(), 0o644, text.as_bytes())
     }

@@ -189,7 +189,8 @@ impl Profiles {
         if let Ok(document) = Document::parse(text) {
             Check { text, path: &path }.document(document.as_table())?;
         }
-        let profiles: Self = read.map_err(|source| ProfileError::Form { path: path.clone(), source: Box::new(source) })?;
+        let profiles: Self =
+            read.map_err(|source| ProfileError::Form { path: path.clone(), source: Box::new(source) })?;
         for (name, profile) in &profiles.profiles {
             profile.refuse_relative(name, &path)?;
         }
@@ -256,7 +257,8 @@ impl Check<'_> {
             }
             let span = table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span()).unwrap_or(0..0);
             let before = self.text.get(..span.start).unwrap_or_default();
-            let (line, column) = (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+            let (line, column) =
+                (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
             let nearest = nearest(key, known);
             let (path, table, key) = (self.path.to_owned(), place.to_owned(), key.to_owned());
             return Err(ProfileError::UnknownKey { path, line, column, table, key, nearest });

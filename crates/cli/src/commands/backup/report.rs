@@ -10,12 +10,7 @@ use crate::output::Output;
 use crate::text;
 
 /// Tells it, and how the command ends for it.
-pub(super) fn tell(
-    report: &BackupReport,
-    profile: Option<&str>,
-    seconds: f64,
-    out: &Output,
-) -> anyhow::Result<Exit> {
+pub(super) fn tell(report: &BackupReport, profile: Option<&str>, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
     for flaw in &report.findings.flaws {
         let path = text::tree_path(&flaw.path);
         out.talk(format_args!("not as it should be: {path}: {}", flaw.why));
@@ -98,6 +93,7 @@ pub(super) fn left_out(tally: &LeftOutTally) -> String {
 
 /// The same for programs: every reason, zeros too.
 pub(super) fn by_reason(tally: &LeftOutTally) -> Value {
-    let all: Map<String, Value> = tally.by_reason().map(|(reason, count)| (reason.name().to_owned(), count.into())).collect();
+    let all: Map<String, Value> =
+        tally.by_reason().map(|(reason, count)| (reason.name().to_owned(), count.into())).collect();
     all.into()
 }

@@ -48,7 +48,11 @@ pub(super) fn jobs(args: &BackupArgs, profiles: &Profiles) -> anyhow::Result<Vec
     if args.all_profiles {
         names = profiles.profiles.keys().map(String::as_str).collect();
         if names.is_empty() {
-            return Err(Refusal::usage("config.toml has no profile", "write one: docs/reference/backup.md has the keys").into());
+            return Err(Refusal::usage(
+                "config.toml has no profile",
+                "write one: docs/reference/backup.md has the keys",
+            )
+            .into());
         }
     }
     if names.is_empty() {
@@ -125,7 +129,10 @@ impl Job {
             paths.extend(paths_of(&list.display().to_string(), *form, &text)?);
         }
         if paths.is_empty() && !self.lists.is_empty() {
-            let what = format!("the list `{}` names no path", self.lists.first().map_or_else(String::new, |(list, _)| list.display().to_string()));
+            let what = format!(
+                "the list `{}` names no path",
+                self.lists.first().map_or_else(String::new, |(list, _)| list.display().to_string())
+            );
             return Err(Refusal::Usage { what, hint: None }.into());
         }
         Ok(paths)
@@ -144,7 +151,9 @@ impl Job {
         }
         let stdins = self.lists.iter().filter(|(list, _)| list == Path::new(STDIN)).count();
         if stdins > 1 {
-            return Err(Refusal::usage("the standard input was given for two lists", "give one of them as a file").into());
+            return Err(
+                Refusal::usage("the standard input was given for two lists", "give one of them as a file").into()
+            );
         }
         Ok(())
     }

@@ -96,7 +96,14 @@ name = \"x\"
         value["list"] = toml::Value::Array(vec![2.into()]);
         let text = merged(BEFORE, &toml::to_string_pretty(&value).unwrap()).unwrap();
         assert_eq!(text.parse::<Plain>().unwrap(), value, "{text}");
-        for kept in ["# my vault", "# do not touch", "# the cellar", "# what I back up at night", "# all of it", "'echo \"go\"'"] {
+        for kept in [
+            "# my vault",
+            "# do not touch",
+            "# the cellar",
+            "# what I back up at night",
+            "# all of it",
+            "'echo \"go\"'",
+        ] {
             assert!(text.contains(kept), "{kept}:\n{text}");
         }
         value.remove("profiles");
