@@ -68,6 +68,7 @@ pub const ALL: &[Target] = &[
     vault::INDEX,
     vault::FILE_CACHE,
     vault::CONFIG,
+    vault::PROFILES,
     vault::KEY_FILES,
     vault::SNAPSHOT_REF,
 ];

@@ -31,9 +31,14 @@ const NAMES: [&str; 11] = [
 const BYTES: [&str; 7] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str", "Path", "VaultFolder"];
 
 /// Functions that look like decoders and need no target.
-const NOT_DECODERS: [(&str, &str); 14] = [
+const NOT_DECODERS: [(&str, &str); 16] = [
     ("cli/arguments.rs::parse_site", "calls SiteSpec::parse, which is fed"),
+    (
+        "cli/text.rs::parse_duration",
+        "typed by the user of this host, in a program that nothing links; tested beside it",
+    ),
     ("cli/text.rs::parse_percent", "typed by the user of this host, in a program that nothing links; tested beside it"),
+    ("cli/text.rs::parse_size", "typed by the user of this host, in a program that nothing links; tested beside it"),
     ("cli/text.rs::parse_tag", "typed by the user of this host, in a program that nothing links; tested beside it"),
     ("cli/text.rs::parse_time", "typed by the user of this host, in a program that nothing links; tested beside it"),
     ("ledger/receipt/file.rs::check_file", "compares a length and a hash, and reads no bytes"),

@@ -224,6 +224,13 @@ impl Call {
         self
     }
 
+    /// What it reads on its standard input.
+    #[must_use]
+    pub fn reading(mut self, input: fs::File) -> Self {
+        self.command.stdin(input);
+        self
+    }
+
     /// Its current folder.
     #[must_use]
     pub fn within(mut self, folder: &Path) -> Self {
@@ -264,6 +271,12 @@ impl Running {
     /// Ends it as kill -9 does. Nothing happens if it has ended.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn terminate(&self) {
+        let own = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
     }
 
     /// The same for the binary where another program started it; that program sees the end and ends too.

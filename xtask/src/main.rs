@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod contracts;
+mod deb;
 mod demo;
 mod fuzz;
 mod long;
@@ -48,6 +49,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Check => check::run(),
         Task::Long { seed } => long::run(seed),
         Task::Contracts { check } => contracts::run(check),
+        Task::Deb(options) => deb::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Measure(order) => bench::measure::run(&order),

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::bench::{Size, measure::Order};
+use crate::deb::DebOptions;
 use crate::fuzz::Budget;
 
 pub(crate) const USAGE: &str = "\
@@ -14,6 +15,8 @@ usage: ./x COMMAND
   check                test, and format, lints, documents, licences and advisories of dependencies
   long [--seed N]      in full what test runs short: 200 kills, every byte flipped, a million fuzz runs a target
   contracts [--check]  rebuild the contracts' ABI and bytecode; with --check, fail if they differ
+  deb [--out FOLDER]   the Debian package: binary, man pages, completions, systemd units
+        [--profile P | --binary FILE]  built with another profile than `release`, or not built anew
   bench [--full]       seconds, memory and stored bytes beside borg, restic and tar|zstd|openssl
         [--out FILE]   where the results go, one JSON object per line
         [--only WHAT]  `stages` (GB/s of each stage) or `peers` (the comparison)
@@ -35,6 +38,7 @@ pub(crate) enum Task {
     Contracts {
         check: bool,
     },
+    Deb(DebOptions),
     Bench(BenchOptions),
     Fuzz(FuzzOptions),
     /// Runs one command and writes down what it used; `bench` calls this, people do not.
@@ -75,6 +79,7 @@ impl Task {
             "check" => Self::Check,
             "long" => Self::Long { seed: seed(&mut words)? },
             "contracts" => Self::Contracts { check: words.flag("--check")? },
+            "deb" => Self::Deb(deb(&mut words)?),
             "bench" => Self::Bench(bench(&mut words)?),
             "fuzz" => Self::Fuzz(fuzz(&mut words)?),
             "measure" => Self::Measure(measure(&mut words)?),
@@ -142,6 +147,19 @@ fn bench(words: &mut Words<'_>) -> Result<BenchOptions, String> {
     Ok(options)
 }
 
+fn deb(words: &mut Words<'_>) -> Result<DebOptions, String> {
+    let mut options = DebOptions::default();
+    while let Some(word) = words.next_text()? {
+        match word {
+            "--profile" => options.profile = text(words.value(word)?)?.to_owned(),
+            "--binary" => options.binary = Some(words.value(word)?.into()),
+            "--out" => options.out = Some(words.value(word)?.into()),
+            other => return Err(format!("`{other}` is not expected here")),
+        }
+    }
+    Ok(options)
+}
+
 fn fuzz(words: &mut Words<'_>) -> Result<FuzzOptions, String> {
     let mut options = FuzzOptions::default();
     while let Some(word) = words.next_text()? {
@@ -188,6 +206,8 @@ mod tests {
         assert_eq!(parse("demo a/b"), Ok(Task::Demo { path: Some("a/b".into()) }));
         assert_eq!(parse("contracts"), Ok(Task::Contracts { check: false }));
         assert_eq!(parse("contracts --check"), Ok(Task::Contracts { check: true }));
+        let deb = DebOptions { profile: "ci".to_owned(), binary: None, out: Some("o".into()) };
+        assert_eq!(parse("deb --profile ci --out o"), Ok(Task::Deb(deb)));
         let bench = BenchOptions { size: Size::Full, out: Some("r".into()), part: BenchPart::Stages };
         assert_eq!(parse("bench --full --out r --only stages"), Ok(Task::Bench(bench)));
         let fuzz = FuzzOptions { target: Some("shard".into()), budget: Budget::Runs(9), seed: Some(7), list: false };
@@ -201,7 +221,7 @@ mod tests {
         let head = entry.lines().find(|line| line.starts_with("#   ./x ")).unwrap();
         let commands = USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
         let commands: Vec<_> = commands.filter(|name| !name.is_empty()).collect();
-        assert_eq!(commands.len(), 8, "{commands:?}");
+        assert_eq!(commands.len(), 9, "{commands:?}");
         for name in commands {
             assert!(parse(name).is_ok(), "{name} is in the usage and is no command");
             assert!(head.split([' ', '|']).any(|word| word == name), "the head of x does not name {name}");
@@ -220,6 +240,7 @@ mod tests {
             ("long 7", "`7` is not expected"),
             ("demo a b", "`b` is not expected"),
             ("contracts --chekc", "`--chekc` is not expected"),
+            ("deb ci", "`ci` is not expected"),
             ("bench --out", "`--out` needs a value"),
             ("bench --only all", "not `all`"),
             ("fuzz --runs many", "not `many`"),

@@ -204,7 +204,9 @@ mod tests {
         assert!(parse("blockhouse restore latest").is_err());
         assert!(parse("blockhouse restore latest --to x --overwrite sometimes").is_err());
         assert!(parse("blockhouse restore ../x --to x").is_err());
-        assert!(parse("blockhouse backup").is_err());
+        assert!(parse("blockhouse backup --command").is_err());
+        assert!(parse("blockhouse backup x --profile home").is_err());
+        assert!(parse("blockhouse backup --stdin-filename db.sql --command -- pg_dump -Fc db").is_ok());
         assert!(parse("blockhouse backup x --tag novalue").is_err());
         assert!(parse("blockhouse backup x --level 20").is_err());
         assert!(parse("blockhouse --json backup x -n --level 19 --vault v").unwrap().global.json);

@@ -14,12 +14,15 @@ use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
 use blockhouse_sites::{Cause, CreateError};
-use blockhouse_sources::files::{OpenSourceError, RestoreError};
+use blockhouse_sources::files::{ExcludeError, OpenSourceError, RestoreError};
+use blockhouse_sources::files_from::ListError;
+use blockhouse_sources::stream::StreamError;
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::bag::BagChangeError;
 use blockhouse_vault::blocks::GuardError;
-use blockhouse_vault::folder::{ConfigError, LockError};
+use blockhouse_vault::folder::{ConfigError, LockError, ProfileError};
 use blockhouse_vault::forget::ForgetError;
+use blockhouse_vault::hooks::HookError;
 use blockhouse_vault::init::InitError;
 use blockhouse_vault::keys::KeysError;
 use blockhouse_vault::ledger::LedgerError;
@@ -162,6 +165,10 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().map(of_copies))
         .or_else(|| cause.downcast_ref().and_then(of_walk))
         .or_else(|| cause.downcast_ref().and_then(of_site))
+        .or_else(|| cause.downcast_ref().and_then(of_stream))
+        .or_else(|| cause.downcast_ref().and_then(of_profile))
+        .or_else(|| cause.downcast_ref().map(of_hook))
+        .or_else(|| of_words(cause))
         .or_else(|| of_proof(cause))
 }
 
@@ -270,7 +277,7 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
             Exit::NotAllowed,
             "a change of keys was interrupted, or config.toml was edited: `blockhouse key list --identity FILE` brings ledger and host back to the key bag, then run this again",
         )),
-        BackupError::Source(OpenSourceError::Missing { .. }) => None,
+        BackupError::Source(OpenSourceError::Missing { .. } | OpenSourceError::AllMissing { .. }) => None,
         BackupError::Source(_) => Some(Verdict::plain(Exit::Usage)),
         BackupError::Capture(_) => Some(Verdict::hinted(
             Exit::Failed,
@@ -292,8 +299,49 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
 }
 
 fn of_walk(error: &WalkError) -> Option<Verdict> {
-    let hint = "run it again: what was stored is not stored twice";
-    matches!(error, WalkError::Interrupted).then_some(Verdict::hinted(Exit::Interrupted, hint))
+    match error {
+        WalkError::Interrupted => {
+            Some(Verdict::hinted(Exit::Interrupted, "run it again: what was stored is not stored twice"))
+        }
+        WalkError::Stream(error) => of_stream(error),
+        _ => None,
+    }
+}
+
+fn of_stream(error: &StreamError) -> Option<Verdict> {
+    match error {
+        StreamError::Name { .. } | StreamError::NoCommand => Some(Verdict::plain(Exit::Usage)),
+        StreamError::Failed { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "its own words above say why; no snapshot was recorded, run this again when it works",
+        )),
+        StreamError::Silent { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "if it needs longer, give it time: --command-timeout DURATION"))
+        }
+        StreamError::Empty { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "if nothing is what it should write, say so: --allow-empty"))
+        }
+        _ => None,
+    }
+}
+
+fn of_profile(error: &ProfileError) -> Option<Verdict> {
+    match error {
+        ProfileError::Config(error) => of_config(error),
+        _ => Some(Verdict::hinted(Exit::Usage, "docs/reference/backup.md has every key of profiles and hooks")),
+    }
+}
+
+fn of_hook(error: &HookError) -> Verdict {
+    match error {
+        HookError::Interrupted { .. } => Verdict::plain(Exit::Interrupted),
+        _ => Verdict::hinted(Exit::Failed, "its own words above say why; --no-hooks backs up without hooks"),
+    }
+}
+
+fn of_words(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    let is_wrong = cause.is::<ExcludeError>() || cause.is::<ListError>();
+    is_wrong.then_some(Verdict::plain(Exit::Usage))
 }
 
 fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use blockhouse_vault::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Output;
 
@@ -130,16 +131,25 @@ impl Drop for Shown {
     }
 }
 
-/// The first Ctrl-C asks the workflow to stop at the next safe place, the second ends the process.
+/// The first Ctrl-C, or SIGTERM as a service manager sends it, asks the workflow to stop at the next safe place; the second ends the
+/// process.
 pub(crate) fn stop_on_interrupt(out: &Output, progress: &Arc<Progress>) {
     let (out, progress) = (out.clone(), Arc::clone(progress));
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
+    let mut asked = async move || {
+        tokio::select! {
+            // Nothing is lost with either branch: both wait for the same.
+            interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+            terminated = terminated.recv() => terminated.is_some(),
+        }
+    };
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_err() {
+        if !asked().await {
             return;
         }
         progress.interrupt();
         out.warn(format_args!("stopping at the next safe place; press Ctrl-C again to stop at once"));
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if asked().await {
             std::process::exit(crate::exit::Exit::Interrupted.code().into());
         }
     });

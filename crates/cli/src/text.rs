@@ -1,5 +1,6 @@
 //! Values as people read them, and texts as values.
 
+
 use blockhouse_sources::files::decode_root_name;
 use jiff::Timestamp;
 use jiff::civil;
@@ -94,6 +95,9 @@ pub(crate) fn parse_count(text: &str) -> Result<u32, String> {
 
 /// Reads a duration: a number and `min`, `h`, `d`, `w` or `y` (365 days). Months differ, so they have no letter.
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
     let end = text.find(|other: char| !other.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = match unit {
@@ -109,6 +113,21 @@ pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
     seconds
         .filter(|seconds| *seconds <= 1_000 * 31_536_000)
         .ok_or_else(|| format!("`{text}` is no duration: write a number with s, min, h, d, w or y, as in 30d"))
+}
+
+/// Reads a number of bytes: alone, or with K, M, G or T for powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let failed = || format!("`{text}` is no size: write a whole number, alone or with K, M, G or T");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(failed()),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(failed)
 }
 
 /// Reads a share in percent as hundredths of a percent.
@@ -147,7 +166,7 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        assert_eq!(["0d", "90min", "2w", "1y"].map(parse_duration), [Ok(0), Ok(5_400), Ok(1_209_600), Ok(31_536_000)]);
+        assert_eq!(["0", "90s", "90min", "2w", "1y"].map(parse_duration), [Ok(0), Ok(90), Ok(5_400), Ok(1_209_600), Ok(31_536_000)]);
         for text in ["", "d", "3", "3m", "-1d", "1.5d", "99999999999999999999y", "2000y", "3d "] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
@@ -162,6 +181,15 @@ mod tests {
         assert_eq!(parse_percent("0.01"), Ok(1));
         for text in ["", "0", "100.01", "101", "-1", "1.234", "x", "1.x", ".5"] {
             assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["0", "500", "10K", "4m", "2GiB", "1T"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [0, 500, 10 << 10, 4 << 20, 2 << 30, 1 << 40]);
+        for text in ["", "K", "1X", "-1", "1.5G", "99999999999999999999", "20000000T"] {
+            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 

@@ -13,6 +13,7 @@
 
 mod after;
 mod commit;
+mod last;
 mod preview;
 mod session;
 mod sink;
@@ -33,6 +34,7 @@ use blockhouse_pipeline::manifest::SealManifestError;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_sites::SiteName;
 use blockhouse_sources::files::{CaptureError, FilesSource, OpenSourceError, Options};
+use blockhouse_sources::stream::StreamSource;
 use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
 
 use crate::blocks::{BlocksError, GuardError};
@@ -48,8 +50,9 @@ use crate::sessions::Running;
 use crate::vault::{HostSecrets, Vault};
 
 pub use after::BackupWarning;
-pub use preview::{Change, Changed, Preview, Tally, preview};
+pub use preview::{Change, Changed, Preview, Tally, Told, preview};
 pub use session::CatchUpError;
+use source::Opened;
 pub(crate) use source::readable;
 pub use store::StoreError;
 use store::{ChunkStore, StoreKeys, Stored};
@@ -59,22 +62,43 @@ use walker::{Tree, Walker};
 /// What to back up, and how.
 #[derive(Debug, Clone)]
 pub struct BackupRequest {
-    /// The paths.
-    pub paths: Vec<PathBuf>,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The source's name; else it is known by host and paths.
     pub source: Option<String>,
     /// The name of this host.
     pub host: String,
-    /// What to leave out.
-    pub excludes: Vec<String>,
+    /// What to leave out, and how paths are taken.
+    pub options: Options,
     /// Tags, each `key=value`.
     pub tags: Vec<String>,
     /// The base level of compression.
     pub level: i32,
     /// Who shares chunks with this source.
     pub dedup: DomainKind,
-    /// Read files that a running node or database holds.
-    pub allow_live: bool,
+    /// Read all files, also those that this host knows as unchanged.
+    pub force: bool,
+    /// Record no snapshot if the source is as in the last one of this host.
+    pub skip_if_unchanged: bool,
+}
+
+/// Where the bytes of a backup come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Folders and files.
+    Paths(Vec<PathBuf>),
+    /// A stream that becomes one file.
+    Stream(StreamSource),
+}
+
+impl BackupRequest {
+    /// Opens what is to be backed up; reads nothing yet.
+    fn open(&self) -> Result<Opened, OpenSourceError> {
+        Ok(match &self.origin {
+            Origin::Paths(paths) => Opened::Files(FilesSource::try_new(paths, &self.options)?),
+            Origin::Stream(stream) => Opened::Stream(stream.clone()),
+        })
+    }
 }
 
 /// An acknowledged snapshot.
@@ -102,6 +126,8 @@ pub struct BackupReport {
     pub durability: Durability,
     /// What it would survive with every site up.
     pub plan: Durability,
+    /// Nothing was recorded, for the source is as in `snapshot`, the last one of this host.
+    pub is_skipped: bool,
 }
 
 impl BackupReport {
@@ -223,10 +249,11 @@ pub async fn back_up(
     progress: &Arc<Progress>,
 ) -> Result<BackupReport, BackupError> {
     let secrets = vault.secrets().ok_or(BackupError::NoWriter)?;
-    let options = Options { excludes: request.excludes.clone(), allow_live: request.allow_live };
-    let files = FilesSource::try_new(&request.paths, &options)?;
-    drop(files.capture()?);
-    let source = source::enrol(vault, request, &files)?;
+    let opened = request.open()?;
+    if let Opened::Files(files) = &opened {
+        drop(files.capture()?);
+    }
+    let source = source::enrol(vault, request, &opened)?;
     let recipients = crate::recipients::of_config(vault.config())?;
     refuse_if_handed_over(vault, secrets).await?;
     sweep(vault).await;
@@ -240,9 +267,9 @@ pub async fn back_up(
     running.is_of(session.id).map_err(no_mark)?;
     let keeper = keep_lease(ledger.clone(), session);
     let run = Run { vault, secrets, request, ledger: &ledger, session, source };
-    let done = run.store_and_commit(files, recipients, progress).await;
+    let done = run.store_and_commit(opened, recipients, progress).await;
     keeper.abort();
-    if done.is_err() {
+    if done.as_ref().map_or(true, |report| report.is_skipped) {
         // The lease would end by itself; ending it now spares the ledger a live session. The first error is the one to tell.
         let _ = ledger.end_session(session.id).await;
     }
@@ -289,7 +316,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn store_and_commit(
         &self,
-        files: FilesSource,
+        opened: Opened,
         recipients: blockhouse_crypto::RecipientSet,
         progress: &Arc<Progress>,
     ) -> Result<BackupReport, BackupError> {
@@ -300,7 +327,7 @@ impl Run<'_> {
         let presence = stripes.presence().await;
         let there = (&*stripes, &presence);
         let known = session::catch_up(self.vault, self.secrets, self.ledger, there, &marked).await?;
-        let roots = files.roots().iter().map(|root| root.path.as_os_str().as_encoded_bytes().to_vec()).collect();
+        let roots = opened.roots();
         let keys = StoreKeys {
             vault: self.vault.id(),
             session: self.session.id,
@@ -313,9 +340,12 @@ impl Run<'_> {
         let store = ChunkStore::start(keys, known, Arc::clone(&stripes))?;
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
-        let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
+        let (tree, stored, cache) = self.walk(opened, store, &manifest_key, (progress, started)).await?;
         let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked };
-        let mut report = self.commit(prepared, &stripes).await?;
+        let mut report = match self.unchanged(&prepared, &stripes).await? {
+            Some(report) => report,
+            None => self.commit(prepared, &stripes).await?,
+        };
         report.warnings.extend(after::replace_cache(cache, &self.vault.folder().cache(), &self.source));
         Ok(report)
     }
@@ -323,21 +353,27 @@ impl Run<'_> {
     /// Reads the source on a thread that may block.
     async fn walk(
         &self,
-        files: FilesSource,
+        opened: Opened,
         mut store: ChunkStore,
         manifest_key: &Secret,
         (progress, started): (&Arc<Progress>, Timestamp),
     ) -> Result<(Tree, Stored, CacheWriter), BackupError> {
         let folder = self.vault.folder().cache();
-        let cache = CacheReader::open(&folder, &self.source);
+        let cache = if self.request.force { CacheReader::default() } else { CacheReader::open(&folder, &self.source) };
         let mut next_cache = CacheWriter::create(&folder, &self.source, &self.session.id)
             .map_err(|source| BackupError::Cache { folder, source })?;
         let (manifest_key, progress) = (manifest_key.clone(), Arc::clone(progress));
         let cutter = Cutter::new(self.secrets.write.cut_seed);
         let walk = move || {
-            let capture = files.capture()?;
             let context = (&manifest_key, &*progress, started);
-            let walked = Walker::new(&capture, &mut store, &cutter, (cache, &mut next_cache), context).run();
+            let mut capture = None;
+            let walked = match &opened {
+                Opened::Files(files) => {
+                    let capture = capture.insert(files.capture()?);
+                    Walker::new(capture, &mut store, &cutter, (cache, &mut next_cache), context).run()
+                }
+                Opened::Stream(source) => walker::store_stream(source, &mut store, &cutter, context),
+            };
             // What stopped the threads behind the store says more than that they stopped.
             let stored = store.finish();
             let tree = match (walked, stored) {
@@ -345,7 +381,9 @@ impl Run<'_> {
                 (Err(error), Ok(_)) => return Err(error.into()),
                 (_, Err(error)) => return Err(error.into()),
             };
-            capture.check_still_quiet()?;
+            if let Some(capture) = capture {
+                capture.check_still_quiet()?;
+            }
             Ok((tree.0, tree.1, next_cache))
         };
         tokio::task::spawn_blocking(walk).await.map_err(BackupError::Stopped)?

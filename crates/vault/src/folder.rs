@@ -18,13 +18,19 @@
 mod config;
 mod durable;
 mod lock;
+mod profiles;
 mod unfinished;
 
 use std::path::{Path, PathBuf};
 
-pub use config::{Config, ConfigError, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry, UpdateError};
+pub use config::{
+    Config, ConfigError, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry, UpdateError,
+    UserTable,
+};
 pub use durable::{WriteError, write_durably};
 pub use lock::{Held, LockError};
+pub(crate) use profiles::one_or_many;
+pub use profiles::{Profile, ProfileError, Profiles, Size};
 pub(crate) use unfinished::Unfinished;
 pub use unfinished::leftovers;
 

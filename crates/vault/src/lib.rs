@@ -10,6 +10,7 @@ mod chain;
 pub mod folder;
 pub mod forget;
 mod health;
+pub mod hooks;
 pub mod index;
 pub mod init;
 pub mod keys;

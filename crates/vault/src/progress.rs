@@ -20,6 +20,13 @@ impl Progress {
         Self::default()
     }
 
+    /// Forgets what was done, for the next of several workflows; who asked to stop is still heard.
+    pub fn restart(&self) {
+        for counter in [&self.files, &self.bytes, &self.total, &self.steps, &self.steps_in_all] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Files done.
     pub fn files(&self) -> u64 {
         self.files.load(Ordering::Relaxed)

@@ -10,9 +10,13 @@ use blockhouse_crypto::hash::hash;
 use blockhouse_crypto::{RecipientSet, Role};
 use blockhouse_sites::SiteSpec;
 use blockhouse_sources::files::Identity;
-use blockhouse_types::{Account, BlockHash, ChunkId, Code, SessionId, SiteId, SourceId, StripeId, Timestamp, VaultId};
+use blockhouse_types::{
+    Account, BlockHash, ChunkId, Code, SessionId, SiteId, SnapshotId, SourceId, StripeId, Timestamp, VaultId,
+};
 use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey};
-use blockhouse_vault::folder::{Config, LedgerEntry, SiteEntry, SourceEntry, VaultFolder};
+use blockhouse_vault::folder::{
+    Config, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
+};
 use blockhouse_vault::index::{Index, Slot, StripeEntry};
 use blockhouse_vault::recipients;
 use blockhouse_vault::select::SnapshotRef;
@@ -186,7 +190,7 @@ fn with_record_hashes(bytes: &[u8]) -> Vec<u8> {
 /// `config.toml`: what is taken is written again as the same configuration.
 pub(super) const CONFIG: Target = Target {
     name: "config",
-    decoders: &["vault/folder/config.rs::load"],
+    decoders: &["vault/folder/config.rs::load", "vault/folder/config.rs::from_str"],
     run: |bytes| {
         in_folder(|folder| {
             let folder = VaultFolder::new(folder);
@@ -209,6 +213,24 @@ pub(super) const CONFIG: Target = Target {
     },
 };
 
+/// Profiles and hooks in `config.toml`.
+pub(super) const PROFILES: Target = Target {
+    name: "profiles",
+    decoders: &["vault/folder/profiles.rs::load"],
+    run: |bytes| {
+        in_folder(|folder| {
+            let folder = VaultFolder::new(folder);
+            fs::write(folder.config(), bytes).unwrap();
+            Verdict::of(Profiles::load(&folder))
+        })
+    },
+    seeds: || {
+        let whole = "[hooks]\nfinally = ['x']\n[source_hooks.a]\nbefore = 'y'\n[profiles.home]\npaths = '/home'\nexclude = ['*.o']\n\
+            exclude_larger_than = '2G'\n[profiles.home.hooks]\ntimeout_secs = 5\n";
+        vec![whole.as_bytes().to_vec(), b"profiles = { a = { command = ['x'], level = 3 } }".to_vec()]
+    },
+};
+
 fn config() -> Config {
     let spec = |text: &str| SiteSpec::parse(text, Path::new("/base")).unwrap();
     let site =
@@ -219,7 +241,11 @@ fn config() -> Config {
         host: "ann-laptop".to_owned(),
         roots: vec!["/home/ann/papers".to_owned(), "%FF".to_owned()],
         tags: [("0a".repeat(32), vec!["year=2026".to_owned()])].into(),
+        last: [("ann-laptop".to_owned(), LastEntry { snapshot: SnapshotId::new([9; 32]), tree: "0b".repeat(32) })]
+            .into(),
     };
+    let hooks = "before = 'sync'\n".parse().unwrap();
+    let profiles = "[home]\npaths = ['/home'] # all\n".parse().unwrap();
     let (genesis, vault, access) = (BlockHash::new([4; 32]), Account::new([5; 20]), Account::new([6; 20]));
     Config {
         version: 1,
@@ -230,6 +256,9 @@ fn config() -> Config {
         sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],
         finished_markings: Some(3),
         sources: [(SOURCE, source)].into(),
+        hooks,
+        source_hooks: UserTable::default(),
+        profiles,
     }
 }
 

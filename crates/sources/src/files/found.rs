@@ -8,7 +8,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Accounts, attributes::Attributes, trail::Node};
+use super::{Accounts, IgnoreProblem, LeftOut, LeftOutReason, attributes::Attributes, trail::Node};
 
 /// An entry as it was when its folder was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +119,9 @@ impl Unreadable {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
+    /// It was named to be backed up and is not there.
+    #[error("there is no such file or folder")]
+    Missing,
     /// It was there when its folder was listed and is gone.
     #[error("it vanished while it was being read")]
     Vanished,
@@ -185,8 +188,10 @@ impl Entry {
 pub struct Listing {
     /// By ascending bytes of their names.
     pub entries: Vec<Entry>,
-    /// How many entries the patterns left out; what lies below them is not counted.
-    pub excluded: u64,
+    /// What the user wants left out; what lies below it is not told.
+    pub left_out: Vec<LeftOut>,
+    /// What of the folder's ignore file could not be used.
+    pub ignore_problems: Vec<IgnoreProblem>,
     /// Attributes of these entries that are missing in their metadata.
     pub attributes_unread: Vec<AttributeUnread>,
 }
@@ -201,6 +206,19 @@ impl Listing {
             }
             Err(error) => Entry::Unreadable(Arc::new(place.unreadable(kind, error.into()))),
         });
+    }
+
+    /// Adds a root that is not there.
+    pub(crate) fn add_missing(&mut self, place: Place) {
+        self.entries.push(Entry::Unreadable(Arc::new(place.unreadable(EntryKind::Unreadable, Reason::Missing))));
+    }
+
+    /// Takes the entry added last out again; what of its attributes was unread does not matter any more.
+    pub(crate) fn leave_out_last(&mut self, reason: LeftOutReason) {
+        if let Some(Entry::Found(found)) = self.entries.pop() {
+            self.attributes_unread.retain(|unread| unread.path != found.path);
+            self.left_out.push(LeftOut { root: found.root, path: found.path.clone(), reason });
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use rustix::{
 };
 
 use super::{
-    Accounts,
-    excludes::Excludes,
+    Accounts, Entry, LeftOut,
     found::{Listing, Place, Reason, describe, kind_of},
+    selection::{Rules, Selection},
     trail::Open,
 };
 
@@ -58,20 +58,39 @@ pub(crate) struct Listed<'a> {
     pub(crate) path: &'a [u8],
 }
 
-/// Everything in a folder, with metadata.
-pub(crate) fn list(listed: Listed<'_>, excludes: &Excludes, accounts: &Accounts) -> Result<Listing, Reason> {
+/// Everything in a folder that is not left out, with metadata; and the rules for what is below it.
+pub(crate) fn list(
+    listed: Listed<'_>,
+    above: &Rules,
+    selection: &Selection,
+    accounts: &Accounts,
+) -> Result<(Listing, Rules), Reason> {
     let mut listing = Listing::default();
-    for Named { name, kind } in names(listed.folder)? {
-        let path = join(listed.path, &name);
-        if excludes.matches(listed.root_path, &path, &name, kind == EntryKind::Directory) {
-            listing.excluded += 1;
+    let names = names(listed.folder)?;
+    let below = selection.below(above, listed, &names);
+    for named in names {
+        let path = join(listed.path, &named.name);
+        if let Some(reason) = below.by_name(listed.root_path, &path, &named) {
+            listing.left_out.push(LeftOut { root: listed.root, path, reason });
             continue;
         }
-        let place = Place { root: listed.root, path, name };
-        let described = listed.folder.entry(&place.name).and_then(|handle| describe(&handle, place.clone(), accounts));
-        listing.add(place, kind, described);
+        let place = Place { root: listed.root, path, name: named.name };
+        let handle = listed.folder.entry(&place.name);
+        if let Some(reason) = handle.as_ref().ok().and_then(|handle| below.by_flag(handle)) {
+            listing.left_out.push(LeftOut { root: listed.root, path: place.path, reason });
+            continue;
+        }
+        listing.add(place.clone(), named.kind, handle.and_then(|handle| describe(&handle, place, accounts)));
+        let is_unwanted = |entry: &Entry| match entry {
+            Entry::Found(found) => below.by_entry(found),
+            Entry::Unreadable(_) => None,
+        };
+        if let Some(reason) = listing.entries.last().and_then(is_unwanted) {
+            listing.leave_out_last(reason);
+        }
     }
-    Ok(listing)
+    listing.ignore_problems = below.problems;
+    Ok((listing, below.rules))
 }
 
 /// A path one part longer.

@@ -43,7 +43,8 @@ use self::{
 };
 use super::{
     FilesSource, Root,
-    list::{Named, join, names},
+    list::{Listed, Named, join, names},
+    selection::Rules,
     trail::{Node, Open, Trail},
 };
 
@@ -117,9 +118,10 @@ pub fn refuse_live(folder: &Path) -> Result<(), LiveSource> {
 /// All candidates of a source: one pass over the names of its folders.
 pub(crate) fn candidates(source: &FilesSource) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    for root in source.roots() {
+    for (number, root) in source.roots().iter().enumerate() {
         if let Ok(open) = Open::absolute(&root.path) {
-            Search { source, root, candidates: &mut candidates }.run(open);
+            let device = open.node().device;
+            Search { source, root, number, device, candidates: &mut candidates }.run(open);
         } else if let Ok((folder, name)) = root.locate() {
             let named = names(&folder).unwrap_or_default();
             let parent = root.path.parent().unwrap_or(&root.path);
@@ -139,18 +141,25 @@ fn in_folder<'a>(folder: &'a Path, named: &'a [Named]) -> impl Iterator<Item = C
         .map(|(name, sign)| Candidate { path: folder.join(std::ffi::OsStr::from_bytes(name)), sign })
 }
 
+/// The names of sub-folders, and their paths from the root.
+type SubFolders = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A walk over names alone.
 struct Search<'a> {
     source: &'a FilesSource,
     root: &'a Root,
+    /// The place of the root in the source.
+    number: usize,
+    /// The device of the root.
+    device: u64,
     candidates: &'a mut Vec<Candidate>,
 }
 
 impl Search<'_> {
     fn run(mut self, open: Open) {
-        let mut pending = vec![self.look_into(&open, b"")];
+        let mut pending = vec![self.look_into(&open, b"", &Rules::default())];
         let mut trail = Trail::new(open);
-        while let Some(folders) = pending.last_mut() {
+        while let Some((folders, rules)) = pending.last_mut() {
             let Some((name, path)) = folders.pop() else {
                 pending.pop();
                 trail.pop();
@@ -158,23 +167,31 @@ impl Search<'_> {
             };
             // What cannot be opened here cannot be read by the walk either, which reports it.
             if let Ok(open) = trail.current().and_then(|current| current.child(&name)) {
-                pending.push(self.look_into(&open, &path));
+                let rules = rules.clone();
+                pending.push(self.look_into(&open, &path, &rules));
                 trail.push(&name, open);
             }
         }
     }
 
-    /// Collects the candidates of a folder; returns the names and paths of its sub-folders.
-    fn look_into(&mut self, folder: &Open, path: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// Collects the candidates of a folder; returns the names and paths of its sub-folders, and the rules in force there.
+    fn look_into(&mut self, folder: &Open, path: &[u8], above: &Rules) -> (SubFolders, Rules) {
+        let selection = self.source.selection();
+        if selection.is_elsewhere(folder, self.device) {
+            return (Vec::new(), Rules::default());
+        }
         let root = self.root.path.as_os_str().as_bytes();
         let mut named = names(folder).unwrap_or_default();
-        named.retain(|Named { name, kind }| {
-            !self.source.excludes().matches(root, &join(path, name), name, *kind == EntryKind::Directory)
+        let listed = Listed { folder, root: self.number, root_path: root, path };
+        let below = selection.below(above, listed, &named);
+        named.retain(|named| {
+            let is_left_out = below.by_name(root, &join(path, &named.name), named).is_some();
+            !is_left_out && below.by_flag_of(folder, &named.name).is_none()
         });
         let here = self.root.path.join(std::ffi::OsStr::from_bytes(path));
         self.candidates.extend(in_folder(&here, &named));
         let folders = named.into_iter().filter(|named| named.kind == EntryKind::Directory);
-        folders.map(|Named { name, .. }| (name.clone(), join(path, &name))).collect()
+        (folders.map(|Named { name, .. }| (name.clone(), join(path, &name))).collect(), below.rules)
     }
 }
 

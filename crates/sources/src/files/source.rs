@@ -3,32 +3,63 @@
 //! Consistency is the file system's: a capture reads what stands there now, and [`super::FileReader`] tells which files
 //! changed meanwhile. What is known to be inconsistent while it runs, a node's or a database's files, is refused.
 
-use std::{
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use blockhouse_types::{EntryKind, limits::NAME_MAX};
 use rustix::io::Errno;
 
 use super::{
     Accounts, ExcludeError, FileReader, Found, Reason, Unreadable, Walk,
-    excludes::Excludes,
     found::{Listing, Place, describe},
     live::{self, Candidate, LiveSource},
     root_name::encode_root_name,
+    selection::Selection,
     trail::Open,
     walk::Folder,
 };
 
 /// How a source is captured.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct Options {
     /// What is left out; the language is in `files/excludes.rs` and in `backup --help`.
     pub excludes: Vec<String>,
+    /// The same, with letters of either case alike; they come after the others.
+    pub iexcludes: Vec<String>,
+    /// Whether the content of folders with a `CACHEDIR.TAG` is left out.
+    pub exclude_caches: bool,
+    /// The content of folders with such a file is left out: `NAME`, or `NAME:HEAD` if it must begin with `HEAD`.
+    pub exclude_if_present: Vec<String>,
+    /// Files longer than this are left out.
+    pub exclude_larger_than: Option<u64>,
+    /// Whether what has the attribute `nodump` is left out.
+    pub exclude_nodump: bool,
+    /// Whether folders on other file systems than their root's are taken without their content.
+    pub one_file_system: bool,
+    /// Whether files named `.blockhouseignore` are files like any other.
+    pub no_ignore_files: bool,
+    /// How the roots were named.
+    pub roots: Roots,
     /// Whether the files of running nodes and databases are read all the same.
     pub allow_live: bool,
+}
+
+impl Options {
+    /// All patterns as they are told of a snapshot: those that ignore case begin with `(?i)`.
+    pub fn all_patterns(&self) -> Vec<String> {
+        let ignoring_case = self.iexcludes.iter().map(|pattern| format!("(?i){pattern}"));
+        self.excludes.iter().cloned().chain(ignoring_case).collect()
+    }
+}
+
+/// How the roots of a source were named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// One by one, by somebody who means each of them: one that is missing, given twice or in another is refused.
+    #[default]
+    Named,
+    /// By a list that a program may have made: what is missing is recorded as unreadable, what is there twice counts once.
+    Listed,
 }
 
 /// One path that is backed up.
@@ -62,6 +93,8 @@ pub enum OpenSourceError {
         #[source]
         source: std::io::Error,
     },
+    #[error("none of the {count} paths to back up is there; the first is `{}`", first.display())]
+    AllMissing { count: usize, first: PathBuf },
     #[error("`{}` was given twice", path.display())]
     Duplicate { path: PathBuf },
     #[error("`{}` lies in `{}`, which is backed up as well", inner.display(), outer.display())]
@@ -76,7 +109,7 @@ pub enum OpenSourceError {
 #[derive(Debug)]
 pub struct FilesSource {
     roots: Arc<[Root]>,
-    excludes: Excludes,
+    selection: Selection,
     accounts: Accounts,
     allow_live: bool,
 }
@@ -84,15 +117,14 @@ pub struct FilesSource {
 impl FilesSource {
     /// Resolves the roots and puts them in the order of their names.
     pub fn try_new(roots: &[PathBuf], options: &Options) -> Result<Self, OpenSourceError> {
-        let mut roots = roots.iter().map(|path| canonical_root(path)).collect::<Result<Vec<_>, _>>()?;
-        if roots.is_empty() {
-            return Err(OpenSourceError::NoRoots);
-        }
-        refuse_overlap(&mut roots)?;
+        let mut roots = match options.roots {
+            Roots::Named => named_roots(roots)?,
+            Roots::Listed => listed_roots(roots)?,
+        };
         roots.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Self {
             roots: roots.into(),
-            excludes: Excludes::parse(&options.excludes)?,
+            selection: Selection::parse(options)?,
             accounts: Accounts::of_this_host(),
             allow_live: options.allow_live,
         })
@@ -111,8 +143,8 @@ impl FilesSource {
         Ok(Capture { source: self, candidates })
     }
 
-    pub(crate) fn excludes(&self) -> &Excludes {
-        &self.excludes
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -132,14 +164,67 @@ impl FilesSource {
                 .locate()
                 .and_then(|(folder, name)| folder.entry(name))
                 .and_then(|handle| describe(&handle, place.clone(), &self.accounts));
-            listing.add(place, EntryKind::Unreadable, described);
+            if described.as_ref().is_err_and(|error| *error == Errno::NOENT) {
+                listing.add_missing(place);
+            } else {
+                listing.add(place, EntryKind::Unreadable, described);
+            }
         }
         listing
     }
 }
 
-fn canonical_root(path: &Path) -> Result<Root, OpenSourceError> {
-    let path = path.canonicalize().map_err(|source| OpenSourceError::Missing { path: path.to_owned(), source })?;
+/// Roots that are there, each once and none in another.
+fn named_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
+    let mut roots = Vec::with_capacity(paths.len());
+    for path in paths {
+        roots.push(root_at(
+            path.canonicalize().map_err(|source| OpenSourceError::Missing { path: path.clone(), source })?,
+        )?);
+    }
+    if roots.is_empty() {
+        return Err(OpenSourceError::NoRoots);
+    }
+    refuse_overlap(&mut roots)?;
+    Ok(roots)
+}
+
+/// The roots of a list: what is missing keeps the place that its path has as it is written, what lies in another root is part of that.
+fn listed_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
+    let (mut roots, mut missing) = (Vec::with_capacity(paths.len()), 0);
+    for path in paths {
+        let path = path.canonicalize().or_else(|source| {
+            missing += 1;
+            std::path::absolute(path).map(normal).map_err(|_| OpenSourceError::Missing { path: path.clone(), source })
+        })?;
+        roots.push(root_at(path)?);
+    }
+    match paths.first() {
+        None => return Err(OpenSourceError::NoRoots),
+        Some(first) if missing == paths.len() => {
+            return Err(OpenSourceError::AllMissing { count: missing, first: first.clone() });
+        }
+        Some(_) => {}
+    }
+    roots.sort_by(|one, other| one.path.cmp(&other.path));
+    roots.dedup_by(|later, earlier| later.path.starts_with(&earlier.path));
+    Ok(roots)
+}
+
+/// An absolute path without `..`, which nothing is asked for.
+fn normal(path: PathBuf) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        if part == std::path::Component::ParentDir {
+            normal.pop();
+        } else {
+            normal.push(part);
+        }
+    }
+    normal
+}
+
+fn root_at(path: PathBuf) -> Result<Root, OpenSourceError> {
     let name = encode_root_name(path.as_os_str().as_bytes());
     if name.len() > NAME_MAX {
         return Err(OpenSourceError::NameTooLong { path });
@@ -200,7 +285,7 @@ impl<'a> Capture<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
 

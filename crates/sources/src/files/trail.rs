@@ -121,6 +121,11 @@ impl Trail {
         Self { base, steps: Vec::new() }
     }
 
+    /// The device of the base folder.
+    pub(crate) fn device(&self) -> u64 {
+        self.base.node().device
+    }
+
     /// The names from the base to the current folder.
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.steps.iter().map(|step| step.name.as_slice())

@@ -18,8 +18,9 @@ use blockhouse_types::EntryKind;
 use rustix::io::Errno;
 
 use super::{
-    Entry, FilesSource, Found, Listing, Reason, Root, Unreadable,
+    Entry, FilesSource, Found, LeftOut, LeftOutReason, Listing, Reason, Root, Unreadable,
     list::{Listed, list},
+    selection::Rules,
     trail::{Open, Trail},
 };
 
@@ -92,6 +93,8 @@ pub struct Walk<'a> {
 struct Frame {
     listing: Arc<Listing>,
     next: usize,
+    /// The ignore files in force in this folder and below.
+    rules: Rules,
 }
 
 impl<'a> Walk<'a> {
@@ -102,7 +105,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self) -> Event {
         self.has_begun = true;
         let listing = Arc::new(self.source.list_roots());
-        self.frames.push(Frame { listing: Arc::clone(&listing), next: 0 });
+        self.frames.push(Frame { listing: Arc::clone(&listing), next: 0, rules: Rules::default() });
         Event::Enter { entry: None, folder: self.roots(), listing }
     }
 
@@ -140,13 +143,29 @@ impl<'a> Walk<'a> {
         let root_path =
             self.source.roots().get(found.root).map_or(&b""[..], |root| root.path.as_os_str().as_encoded_bytes());
         let listed = Listed { folder: &open, root: found.root, root_path, path: &found.path };
-        let listing = Arc::new(list(listed, self.source.excludes(), self.source.accounts())?);
+        let (listing, rules) = self.list(listed)?;
+        let listing = Arc::new(listing);
         match &mut self.trail {
             Some(trail) => trail.push(&name, open.clone()),
             None => self.trail = Some(Trail::new(open.clone())),
         }
-        self.frames.push(Frame { listing: Arc::clone(&listing), next: 0 });
+        self.frames.push(Frame { listing: Arc::clone(&listing), next: 0, rules });
         Ok(Event::Enter { entry: Some((index, Arc::clone(found))), folder: Folder(Handle::Open(open)), listing })
+    }
+
+    fn list(&self, listed: Listed<'_>) -> Result<(Listing, Rules), Reason> {
+        let selection = self.source.selection();
+        // The root itself is on its own file system.
+        let root_device = self.trail.as_ref().map_or(listed.folder.node().device, Trail::device);
+        if selection.is_elsewhere(listed.folder, root_device) {
+            let mut listing = Listing::default();
+            let reason = LeftOutReason::OtherFileSystem;
+            listing.left_out.push(LeftOut { root: listed.root, path: listed.path.to_vec(), reason });
+            return Ok((listing, Rules::default()));
+        }
+        let none = Rules::default();
+        let above = self.frames.last().map_or(&none, |frame| &frame.rules);
+        list(listed, above, selection, self.source.accounts())
     }
 
     fn leave(&mut self) -> Event {

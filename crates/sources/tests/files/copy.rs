@@ -3,8 +3,8 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use blockhouse_sources::files::{
-    Capture, Event, FilesSource, Folder, Found, NotRestored, Ownership, Placing, RestorePath, RestoreTarget, Special,
-    Unreadable,
+    Capture, Event, FilesSource, Folder, Found, LeftOut, NotRestored, Ownership, Placing, RestorePath, RestoreTarget,
+    Special, Unreadable,
 };
 use blockhouse_types::{EntryKind, Link};
 
@@ -23,7 +23,7 @@ pub(crate) struct Copy {
     /// The paths of folders, in the order in which they were left.
     pub(crate) left: Vec<Arc<Found>>,
     pub(crate) unreadable: Vec<Arc<Unreadable>>,
-    pub(crate) excluded: u64,
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl Copy {
@@ -37,7 +37,7 @@ impl Copy {
                     let found = entry.map(|(_, found)| found);
                     copy.entries
                         .extend(found.iter().map(|found| Copied { found: Arc::clone(found), data: Vec::new() }));
-                    copy.excluded += listing.excluded;
+                    copy.left_out.extend(listing.left_out.iter().cloned());
                     open.push(found);
                 }
                 Event::Entry { folder, found, .. } => copy.entries.push(read(&capture, &folder, found)),

@@ -167,7 +167,7 @@ fn what_is_excluded_or_allowed_does_not_refuse() {
     let Some(_holder) = Holder::start(FLOCK, &[&scratch.path().join("node/LOCK")]) else { return };
     assert!(live(&source(scratch.path())).is_some());
     assert_eq!(live(&source_with(scratch.path(), &["node/"])), None);
-    let options = Options { excludes: Vec::new(), allow_live: true };
+    let options = Options { allow_live: true, ..Options::default() };
     let allowed = FilesSource::try_new(&[scratch.path().to_owned()], &options).unwrap();
     assert_eq!(live(&allowed), None);
     assert!(allowed.capture().unwrap().check_still_quiet().is_ok());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 
 mod copy;
+mod left_out;
 mod live;
 mod read;
 mod restore;

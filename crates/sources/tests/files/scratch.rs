@@ -50,7 +50,7 @@ pub(crate) fn source(root: &Path) -> FilesSource {
 
 pub(crate) fn source_with(root: &Path, excludes: &[&str]) -> FilesSource {
     let excludes = excludes.iter().map(|&pattern| pattern.to_owned()).collect();
-    FilesSource::try_new(&[root.to_owned()], &Options { excludes, allow_live: false }).unwrap()
+    FilesSource::try_new(&[root.to_owned()], &Options { excludes, ..Options::default() }).unwrap()
 }
 
 pub(crate) fn is_root() -> bool {

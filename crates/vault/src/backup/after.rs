@@ -12,6 +12,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use blockhouse_sources::files::IgnoreProblem;
 use blockhouse_types::SourceId;
 
 use crate::cache::{self, CacheWriter};
@@ -22,8 +23,13 @@ use crate::folder::UpdateError;
 #[non_exhaustive]
 pub enum BackupWarning {
     /// The tags are on the ledger as commitments and in the manifest, not on this host.
-    #[error("the tags of the snapshot could not be noted in config.toml: without the identity it is not found by them")]
+    #[error(
+        "the tags of the snapshot could not be noted in config.toml: without the identity it is not found by them, and --skip-if-unchanged does not know it"
+    )]
     Tags(#[source] UpdateError),
+    /// A line of an ignore file, or all of one, left nothing out.
+    #[error("{}{}: {why}: it leaves nothing out", path.escape_ascii(), line_text(*line))]
+    IgnoreFile { path: Vec<u8>, line: usize, why: String },
     /// There is no cache of the source now.
     #[error("the file cache in {} could not be written and is gone: the next backup reads all files of the source", folder.display())]
     Cache {
@@ -42,6 +48,16 @@ pub enum BackupWarning {
         #[source]
         source: io::Error,
     },
+}
+
+impl BackupWarning {
+    pub(super) fn of_ignore_file(problem: &IgnoreProblem) -> Self {
+        Self::IgnoreFile { path: problem.path.clone(), line: problem.line, why: problem.why.clone() }
+    }
+}
+
+fn line_text(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(" line {line}") }
 }
 
 /// Puts the new cache in the place of the old one, or removes the old one.

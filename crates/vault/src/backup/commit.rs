@@ -19,7 +19,7 @@ use super::walker::Tree;
 use super::{BackupError, BackupReport, BackupWarning, Run, wall_clock};
 use crate::blocks::{GuardError, Purpose};
 use crate::chain::chain;
-use crate::folder::{Config, Held, UpdateError};
+use crate::folder::Held;
 use crate::index::Index;
 use crate::ledger::{Commit, LedgerError, Recorded};
 use crate::maps;
@@ -68,7 +68,9 @@ impl Run<'_> {
         self.confirm(id, recorded).await?;
         drop(publishing);
         // From here on the snapshot stands: what fails is told beside it.
-        let warnings = self.remember_tags(id).err().map(BackupWarning::Tags).into_iter().collect();
+        let noted = self.remember(id, &done.tree);
+        let mut warnings: Vec<BackupWarning> = noted.err().map(BackupWarning::Tags).into_iter().collect();
+        warnings.extend(done.tree.findings.ignore_problems.iter().map(BackupWarning::of_ignore_file));
         let mut refusals = done.stored.refusals;
         for failure in published.failures() {
             refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
@@ -85,6 +87,7 @@ impl Run<'_> {
             stripes: done.stored.written,
             durability,
             plan: stripes.plan_durability(),
+            is_skipped: false,
         })
     }
 
@@ -204,7 +207,11 @@ impl Run<'_> {
     }
 
     /// What the stripes survive as they are at the sites now; those that survive less than the plan are mended first.
-    async fn durability(&self, stripes: &StripeStore, needed: &[StripeId]) -> Result<Durability, BackupError> {
+    pub(super) async fn durability(
+        &self,
+        stripes: &StripeStore,
+        needed: &[StripeId],
+    ) -> Result<Durability, BackupError> {
         let plan = stripes.plan_durability();
         let mut least = stripes.presence().await.least(needed);
         if !least.degraded.is_empty() {
@@ -229,11 +236,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The last snapshot of this source that is not forgotten.
+    /// The last snapshot of this source and host that is not forgotten.
     async fn parent(&self) -> Result<Option<SnapshotId>, BackupError> {
-        let snapshots = self.ledger.snapshots().await?;
-        let mine = snapshots.iter().rev().find(|record| record.source == self.source && !record.forgotten);
-        Ok(mine.map(|record| record.id))
+        Ok(self.last().await?.map(|last| last.record.id))
     }
 
     fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Manifest {
@@ -244,7 +249,7 @@ impl Run<'_> {
         facts.set_finished(wall_clock().seconds);
         facts.set_tool(concat!("blockhouse ", env!("CARGO_PKG_VERSION")));
         facts.set_tags(&self.request.tags);
-        facts.set_excludes(&self.request.excludes);
+        facts.set_excludes(&self.request.options.all_patterns());
         facts.set_files(findings.files);
         facts.set_bytes(findings.bytes);
         facts.set_unreadable(findings.flaws.len() as u64);
@@ -269,19 +274,6 @@ impl Run<'_> {
     fn tag(&self, tag: &str) -> B256 {
         let key = crate::select::tag_key(&self.secrets.write.index_key);
         word(hash::keyed(&key, tag.as_bytes()))
-    }
-
-    /// Tags by name stay on this host: the ledger has commitments of them only.
-    fn remember_tags(&self, snapshot: SnapshotId) -> Result<(), UpdateError> {
-        if self.request.tags.is_empty() {
-            return Ok(());
-        }
-        Config::update(self.vault.folder(), |config| {
-            if let Some(entry) = config.sources.get_mut(&self.source) {
-                entry.tags.insert(snapshot.to_string(), self.request.tags.clone());
-            }
-        })?;
-        Ok(())
     }
 }
 

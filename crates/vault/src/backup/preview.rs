@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 
-use blockhouse_sources::files::{Event, FilesSource, Found, Listing, Options, decode_root_name};
+use blockhouse_sources::files::{
+    Event, FilesSource, Found, IgnoreProblem, LeftOutReason, LeftOutTally, Listing, decode_root_name,
+};
 
 use super::walker::{FRESH, Flaw, folder_key, regular_files};
-use super::{BackupError, BackupRequest, source};
+use super::{BackupError, BackupRequest, Opened, source};
 use crate::cache::{CacheReader, CachedFile, FolderKey};
 use crate::vault::Vault;
 
@@ -65,18 +67,31 @@ pub struct Preview {
     pub changed: Tally,
     /// Those that are not there any more.
     pub gone: Tally,
-    /// What an exclude leaves out.
-    pub excluded: u64,
+    /// What is left out, by reason.
+    pub left_out: LeftOutTally,
+    /// What of ignore files cannot be used.
+    pub ignore_problems: Vec<IgnoreProblem>,
     /// What could not be looked at.
     pub flaws: Vec<Flaw>,
 }
 
-/// Looks at a source as a backup would, and tells each file that is not as it was.
-pub fn preview(vault: &Vault, request: &BackupRequest, tell: &mut impl FnMut(Changed)) -> Result<Preview, BackupError> {
-    let options = Options { excludes: request.excludes.clone(), allow_live: request.allow_live };
-    let files = FilesSource::try_new(&request.paths, &options)?;
-    let source = source::find(vault.config(), request, &files);
+/// What a preview tells on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A file that is not as it was.
+    Changed(Changed),
+    /// An entry that is left out, by its path from the root folder of the system.
+    LeftOut(Vec<u8>, LeftOutReason),
+}
+
+/// Looks at a source as a backup would, and tells each file that is not as it was. A stream is not begun: of it nothing is told.
+pub fn preview(vault: &Vault, request: &BackupRequest, tell: &mut impl FnMut(Told)) -> Result<Preview, BackupError> {
+    let opened = request.open()?;
+    let source = source::find(vault.config(), request, &opened);
     let cache = source.map(|source| CacheReader::open(&vault.folder().cache(), &source)).unwrap_or_default();
+    let Opened::Files(files) = opened else {
+        return Ok(Preview { is_known: cache.is_there(), ..Preview::default() });
+    };
     let preview = Preview { is_known: cache.is_there(), ..Preview::default() };
     let mut looking = Looking { files: &files, cache, preview, tell };
     for event in files.capture()?.walk() {
@@ -92,11 +107,11 @@ struct Looking<'a, F> {
     tell: &'a mut F,
 }
 
-impl<F: FnMut(Changed)> Looking<'_, F> {
+impl<F: FnMut(Told)> Looking<'_, F> {
     fn step(&mut self, event: Event) {
         match event {
             Event::Enter { entry, listing, .. } => {
-                self.preview.excluded += listing.excluded;
+                self.leave_out(&listing);
                 self.folder(&folder_key(entry.as_ref().map(|(_, found)| &**found)), &listing);
             }
             Event::Unreadable { unreadable, .. } => {
@@ -104,6 +119,14 @@ impl<F: FnMut(Changed)> Looking<'_, F> {
                 self.preview.flaws.push(Flaw { path, why: unreadable.reason.to_string() });
             }
             Event::Entry { .. } | Event::Leave => {}
+        }
+    }
+
+    fn leave_out(&mut self, listing: &Listing) {
+        self.preview.left_out.count(&listing.left_out);
+        self.preview.ignore_problems.extend(listing.ignore_problems.iter().cloned());
+        for left in &listing.left_out {
+            (self.tell)(Told::LeftOut(path_of(self.files, left.root, &left.path), left.reason));
         }
     }
 
@@ -146,7 +169,7 @@ impl<F: FnMut(Changed)> Looking<'_, F> {
             Change::Changed => self.preview.changed.add(bytes),
             Change::Gone => self.preview.gone.add(bytes),
         }
-        (self.tell)(Changed { change, path, bytes });
+        (self.tell)(Told::Changed(Changed { change, path, bytes }));
     }
 
     fn finish(mut self) -> Preview {

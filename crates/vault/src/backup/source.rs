@@ -1,30 +1,49 @@
 //! Which source a backup is of: known by its name, or by host and paths.
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
 use blockhouse_sources::files::{FilesSource, encode_root_name};
+use blockhouse_sources::stream::StreamSource;
 use blockhouse_types::SourceId;
 
 use super::{BackupError, BackupRequest};
 use crate::folder::{Config, SourceEntry};
 use crate::vault::Vault;
 
+/// What is to be backed up, found and not yet read.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Folders and files.
+    Files(FilesSource),
+    /// A stream.
+    Stream(StreamSource),
+}
+
+impl Opened {
+    /// The canonical paths of the roots; of a stream the name of its file, which is no absolute path.
+    pub(super) fn roots(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Files(files) => files.roots().iter().map(|root| root.path.as_os_str().as_bytes().to_vec()).collect(),
+            Self::Stream(stream) => vec![stream.name().to_vec()],
+        }
+    }
+}
+
 /// The source's id; a new source is entered in the host's configuration.
-pub(super) fn enrol(vault: &Vault, request: &BackupRequest, files: &FilesSource) -> Result<SourceId, BackupError> {
-    let roots = roots(files);
+pub(super) fn enrol(vault: &Vault, request: &BackupRequest, opened: &Opened) -> Result<SourceId, BackupError> {
+    let roots = roots(opened);
     let (_, id) = Config::update(vault.folder(), |config| find_or_enter(config, request, &roots))?;
     Ok(id)
 }
 
 /// The source's id, if this host knows it.
-pub(super) fn find(config: &Config, request: &BackupRequest, files: &FilesSource) -> Option<SourceId> {
-    let roots = roots(files);
+pub(super) fn find(config: &Config, request: &BackupRequest, opened: &Opened) -> Option<SourceId> {
+    let roots = roots(opened);
     config.sources.iter().find(|(_, entry)| is_it(entry, request, &roots)).map(|(id, _)| *id)
 }
 
-fn roots(files: &FilesSource) -> Vec<String> {
-    files.roots().iter().map(|root| readable(root.path.as_os_str().as_bytes())).collect()
+fn roots(opened: &Opened) -> Vec<String> {
+    opened.roots().iter().map(|root| readable(root)).collect()
 }
 
 fn is_it(entry: &SourceEntry, request: &BackupRequest, roots: &[String]) -> bool {
@@ -41,7 +60,7 @@ fn find_or_enter(config: &mut Config, request: &BackupRequest, roots: &[String])
     }
     let id = SourceId::new(rand::random());
     let name = request.source.clone().unwrap_or_else(|| roots.join(" "));
-    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), tags: BTreeMap::new() };
+    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), ..SourceEntry::default() };
     config.sources.insert(id, entry);
     id
 }

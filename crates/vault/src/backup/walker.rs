@@ -4,8 +4,10 @@
 //! - **Does not** store chunks or talk to the ledger.
 
 mod files;
+mod stream_file;
 
 pub(super) use files::{FRESH, regular_files};
+pub(super) use stream_file::store_stream;
 
 use std::sync::Arc;
 
@@ -13,7 +15,8 @@ use blockhouse_crypto::Secret;
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_pipeline::tree::{Body, Device, EntriesCommitment, Entry, EntryError, EntryLeaves, ListingWriter};
-use blockhouse_sources::files::{Capture, Event, Found, Listing, Reason, Unreadable};
+use blockhouse_sources::files::{Capture, Event, Found, IgnoreProblem, LeftOutTally, Listing, Reason, Unreadable};
+use blockhouse_sources::stream::StreamError;
 use blockhouse_types::{EntryFacts, EntryKind, Metadata, Timestamp};
 
 use super::sink::{ContentSink, SinkError};
@@ -38,6 +41,9 @@ pub enum WalkError {
     /// The cache could not be written.
     #[error("could not write the file cache")]
     Cache(#[source] std::io::Error),
+    /// A stream did not come to a good end.
+    #[error(transparent)]
+    Stream(StreamError),
     /// The user asked to stop.
     #[error("the backup was interrupted")]
     Interrupted,
@@ -59,8 +65,10 @@ pub struct Findings {
     pub files: u64,
     /// Their bytes, holes too.
     pub bytes: u64,
-    /// What an exclude left out.
-    pub excluded: u64,
+    /// What was left out, by reason.
+    pub left_out: LeftOutTally,
+    /// What of ignore files could not be used.
+    pub ignore_problems: Vec<IgnoreProblem>,
     /// Files that were recognised without reading.
     pub unchanged: u64,
     /// What could not be read, or changed while it was read.
@@ -245,7 +253,8 @@ impl<'a> Walker<'a> {
     }
 
     fn note_listing(&mut self, listing: &Listing) {
-        self.findings.excluded += listing.excluded;
+        self.findings.left_out.count(&listing.left_out);
+        self.findings.ignore_problems.extend(listing.ignore_problems.iter().cloned());
         for unread in &listing.attributes_unread {
             let attribute = String::from_utf8_lossy(&unread.attribute);
             let why = format!("attribute {attribute} could not be read: {}", unread.reason);

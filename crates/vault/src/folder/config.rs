@@ -1,11 +1,13 @@
 //! `config.toml`: what this host knows of its vault. Holds no secret.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
 use blockhouse_sites::SiteSpec;
-use blockhouse_types::{Account, BlockHash, Code, SiteId, SourceId, VaultId};
+use blockhouse_types::{Account, BlockHash, Code, SiteId, SnapshotId, SourceId, VaultId};
 use serde::{Deserialize, Serialize};
 
 use super::VaultFolder;
@@ -76,6 +78,15 @@ pub struct Config {
     /// Sources by id.
     #[serde(default)]
     pub sources: BTreeMap<SourceId, SourceEntry>,
+    /// The user's own: read where they are used, so that a slip in them hinders nothing else, and kept as they are written.
+    #[serde(default, skip_serializing_if = "UserTable::is_empty")]
+    pub hooks: UserTable,
+    /// The same by the names of sources.
+    #[serde(default, skip_serializing_if = "UserTable::is_empty")]
+    pub source_hooks: UserTable,
+    /// The user's own as well.
+    #[serde(default, skip_serializing_if = "UserTable::is_empty")]
+    pub profiles: UserTable,
 }
 
 /// Where the ledger is and what its trust root is made of.
@@ -161,7 +172,7 @@ impl SiteEntry {
 }
 
 /// One source, as this host names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceEntry {
     /// Its name: `--source NAME`, else made of the roots.
@@ -173,7 +184,48 @@ pub struct SourceEntry {
     /// Tags of its snapshots, by snapshot id: the ledger holds only commitments of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, Vec<String>>,
+    /// The last snapshot of each host that backed this source up from here, by the name it went by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last: BTreeMap<String, LastEntry>,
 }
+
+/// The last snapshot of a source and host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastEntry {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// A hash of its tree, in hexadecimal: equal trees have equal ones. Opens nothing.
+    pub tree: String,
+}
+
+/// A table that the user writes and this program carries along.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserTable(toml::Table);
+
+impl UserTable {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::str::FromStr for UserTable {
+    type Err = toml::de::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Equal texts are equal tables: a number in them may be none, which equals not even itself.
+impl PartialEq for UserTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for UserTable {}
 
 impl Config {
     /// Reads the configuration of the vault in `folder`.
@@ -204,9 +256,13 @@ impl Config {
         Ok((config, result))
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it, whole or not at all. What its user wrote into it, comments too, stays as far as it still holds.
     pub fn save(&self, folder: &VaultFolder) -> Result<(), WriteError> {
         let text = toml::to_string_pretty(self).expect("every field of the configuration is plain data");
+        let before = std::fs::read_to_string(folder.config()).unwrap_or_default();
+        let kept =
+            text::merged(&before, &text).filter(|kept| toml::from_str(kept).is_ok_and(|read: Self| read == *self));
+        let text = kept.unwrap_or(text);
         write_durably(&folder.config(), 0o644, text.as_bytes())
     }
 }

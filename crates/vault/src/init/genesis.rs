@@ -59,6 +59,9 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
         sites,
         finished_markings: None,
         sources: BTreeMap::new(),
+        hooks: crate::folder::UserTable::default(),
+        source_hooks: crate::folder::UserTable::default(),
+        profiles: crate::folder::UserTable::default(),
     }
 }
 

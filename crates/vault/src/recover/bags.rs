@@ -147,5 +147,8 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         sites,
         finished_markings: None,
         sources: BTreeMap::new(),
+        hooks: crate::folder::UserTable::default(),
+        source_hooks: crate::folder::UserTable::default(),
+        profiles: crate::folder::UserTable::default(),
     })
 }

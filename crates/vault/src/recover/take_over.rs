@@ -206,7 +206,7 @@ pub(super) async fn finish(vault: &mut Vault, unlocked: &Unlocked) -> Result<(),
         let roots: Vec<String> =
             facts.roots().unwrap_or_default().iter().map(|root| crate::backup::readable(root)).collect();
         let name = facts.source().unwrap_or_else(|| roots.join(" "));
-        let entry = SourceEntry { name, host: facts.host().unwrap_or_default(), roots, tags: BTreeMap::new() };
+        let entry = SourceEntry { name, host: facts.host().unwrap_or_default(), roots, ..SourceEntry::default() };
         sources.insert(source, entry);
     }
     vault.set_sources(sources);
