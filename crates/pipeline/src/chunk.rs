@@ -43,6 +43,11 @@ impl ChunkRef {
         })
     }
 
+    /// True if these bytes are the chunk of this reference: told by their whole id in the domain, which is what the chunk is.
+    pub fn is_of(&self, domain: &DomainKey, plain: &[u8]) -> bool {
+        plain.len() as u64 == u64::from(self.plain_len) && keyed(domain.id_subkey(), plain) == *self.id.as_bytes()
+    }
+
     /// The reference of a chunk that must not deduplicate, under a key drawn for it alone.
     pub fn under_random_key(key: Secret, plain: &[u8]) -> Result<Self, ChunkLengthError> {
         let plain_len = checked_length(plain)?;

@@ -121,11 +121,25 @@ impl ChunkStore {
     /// Names a chunk, and stores it unless it is there already.
     pub(super) fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
         let reference = ChunkRef::of(&self.keys.domain, plain)?;
+        self.put_named(&reference, plain)?;
+        Ok(reference)
+    }
+
+    /// The same for a chunk that is expected to be this one; false, and nothing is done, if it is another.
+    pub(super) fn put_expected(&mut self, expected: &ChunkRef, plain: &[u8]) -> Result<bool, StoreError> {
+        let is_it = expected.is_of(&self.keys.domain, plain);
+        if is_it {
+            self.put_named(expected, plain)?;
+        }
+        Ok(is_it)
+    }
+
+    fn put_named(&mut self, reference: &ChunkRef, plain: &[u8]) -> Result<(), StoreError> {
         if self.known.admit(&reference.id) {
             self.new_bytes += plain.len() as u64;
             self.threads.send(Fresh { reference: reference.clone(), plain: plain.to_vec() })?;
         }
-        Ok(reference)
+        Ok(())
     }
 
     /// Counts chunks of an earlier backup as needed by this one; false if one of them is not there to be reused.

@@ -5,6 +5,14 @@
 //!
 //! # Invariants
 //! - **S1** The pieces handed to an owner, in order, are its bytes; holes stand where they were announced.
+//! - **S2** What is expected moves no boundary: the chunks are those of a stream of which nothing is known.
+//!
+//! # What is expected
+//! A file that was backed up before comes with the chunks it was cut into then ([`Stream::expect`]). Where one of them began at this place, as
+//! many bytes as it had are hashed, all of them, and compared with its id. If they are that chunk, it ends here again, for a boundary
+//! depends on the bytes of its chunk alone (C3 of `pipeline::cut`), and neither boundary nor key has to be computed. If not, this chunk is cut as
+//! any other, and the comparison goes on where an old chunk and a new one begin at the same place. So a file that grew is cut only
+//! from where it grew, and one flipped byte in its old part costs one chunk and is never missed.
 
 use std::collections::VecDeque;
 
@@ -33,12 +41,44 @@ pub(super) struct Stream<T> {
     start: usize,
     stretches: VecDeque<Stretch<T>>,
     pieces: Vec<(T, Extent)>,
+    expected: Expected,
+}
+
+/// The chunks that an earlier stream was cut into, from the next place on where this one may meet them.
+#[derive(Debug, Default)]
+struct Expected {
+    chunks: VecDeque<ChunkRef>,
+    /// Where the first of them began.
+    first_at: u64,
+    /// Where the next chunk of this stream begins; holes do not count.
+    at: u64,
+}
+
+impl Expected {
+    /// The chunk that began here.
+    fn here(&mut self) -> Option<&ChunkRef> {
+        while self.first_at < self.at && self.pass() {}
+        self.chunks.front().filter(|_| self.first_at == self.at)
+    }
+
+    fn pass(&mut self) -> bool {
+        let passed = self.chunks.pop_front();
+        self.first_at += passed.as_ref().map_or(0, |chunk| u64::from(chunk.plain_len));
+        passed.is_some()
+    }
 }
 
 impl<T: Copy> Stream<T> {
     /// Nothing yet.
-    pub(super) const fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, stretches: VecDeque::new(), pieces: Vec::new() }
+    pub(super) fn new() -> Self {
+        let expected = Expected::default();
+        Self { buffer: Vec::new(), start: 0, stretches: VecDeque::new(), pieces: Vec::new(), expected }
+    }
+
+    /// The chunks that an earlier stream was cut into, in order. Its last one ended with the stream and not by its bytes: it is no guide.
+    pub(super) fn expect(&mut self, mut chunks: VecDeque<ChunkRef>) {
+        chunks.pop_back();
+        self.expected = Expected { chunks, first_at: 0, at: 0 };
     }
 
     /// Appends what `fill` writes into room for `length` bytes.
@@ -85,11 +125,19 @@ impl<T: Copy> Stream<T> {
         loop {
             let window = self.buffer.get(self.start..).unwrap_or_default();
             // A short window would be scanned again next time: wait for more.
-            let length = if ends || window.len() >= CUT_MAX { cutter.next(window, ends) } else { None };
-            let Some(plain) = length.and_then(|length| window.get(..length)) else { break };
-            let (length, reference) = (plain.len(), store.put(plain)?);
-            self.start += length;
-            self.deal(&reference, length as u64);
+            if window.is_empty() || (!ends && window.len() < CUT_MAX) {
+                break;
+            }
+            let reference = match as_expected(&mut self.expected, window, store)? {
+                Some(expected) => expected,
+                None => match cutter.next(window, ends).and_then(|length| window.get(..length)) {
+                    Some(plain) => store.put(plain)?,
+                    None => break,
+                },
+            };
+            self.start += reference.plain_len as usize;
+            self.expected.at += u64::from(reference.plain_len);
+            self.deal(&reference, reference.plain_len.into());
         }
         self.buffer.drain(..self.start);
         self.start = 0;
@@ -127,6 +175,17 @@ impl<T: Copy> Stream<T> {
             self.pieces.push((owner, Extent::Hole { length }));
         }
     }
+}
+
+/// Stores the chunk that began here in the earlier stream, if these bytes are it.
+fn as_expected(
+    expected: &mut Expected,
+    window: &[u8],
+    store: &mut ChunkStore,
+) -> Result<Option<ChunkRef>, StoreError> {
+    let Some(chunk) = expected.here() else { return Ok(None) };
+    let Some(plain) = window.get(..chunk.plain_len as usize) else { return Ok(None) };
+    Ok(store.put_expected(chunk, plain)?.then(|| chunk.clone()))
 }
 
 fn piece(chunk: &ChunkRef, offset: u64, length: u64) -> Extent {
