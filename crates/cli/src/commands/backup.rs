@@ -168,12 +168,16 @@ fn tell(report: &BackupReport, seconds: f64, out: &Output) -> anyhow::Result<Exi
     })
 }
 
+/// When a backup has run so long, its files are counted: one that ends sooner is not slowed down by a second walk.
+const WORTH_COUNTING: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Counts beside the backup, so that the time left can be told. What fails here fails there too, and is told there.
 fn count_ahead(request: &BackupRequest, progress: &Arc<Progress>) {
     // The backup itself refuses what is live.
     let options = Options { excludes: request.excludes.clone(), allow_live: true };
     let (paths, progress) = (request.paths.clone(), Arc::clone(progress));
     std::thread::spawn(move || {
+        std::thread::sleep(WORTH_COUNTING);
         let Ok(source) = FilesSource::try_new(&paths, &options) else { return };
         let Ok(capture) = source.capture() else { return };
         let is_file = |event: &Event| match event {

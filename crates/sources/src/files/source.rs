@@ -6,7 +6,7 @@
 use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use blockhouse_types::{EntryKind, limits::NAME_MAX};
@@ -79,6 +79,8 @@ pub struct FilesSource {
     excludes: Excludes,
     accounts: Accounts,
     allow_live: bool,
+    /// What could be live, by the names that the first capture read.
+    candidates: OnceLock<Vec<Candidate>>,
 }
 
 impl FilesSource {
@@ -95,6 +97,7 @@ impl FilesSource {
             excludes: Excludes::parse(&options.excludes)?,
             accounts: Accounts::of_this_host(),
             allow_live: options.allow_live,
+            candidates: OnceLock::new(),
         })
     }
 
@@ -103,11 +106,12 @@ impl FilesSource {
         &self.roots
     }
 
-    /// Begins a capture. Unless live data is allowed, reads the names of all folders once to refuse before anything is
-    /// stored.
+    /// Begins a capture. Unless live data is allowed, the first one reads the names of all folders, to refuse before anything is stored;
+    /// every one asks whether what they name is live now.
     pub fn capture(&self) -> Result<Capture<'_>, CaptureError> {
-        let candidates = if self.allow_live { Vec::new() } else { live::candidates(self) };
-        live::refuse(&candidates)?;
+        let find = || if self.allow_live { Vec::new() } else { live::candidates(self) };
+        let candidates = self.candidates.get_or_init(find);
+        live::refuse(candidates)?;
         Ok(Capture { source: self, candidates })
     }
 
@@ -174,7 +178,7 @@ pub enum CaptureError {
 #[derive(Debug)]
 pub struct Capture<'a> {
     source: &'a FilesSource,
-    candidates: Vec<Candidate>,
+    candidates: &'a [Candidate],
 }
 
 impl<'a> Capture<'a> {
@@ -194,7 +198,7 @@ impl<'a> Capture<'a> {
 
     /// To be asked before the snapshot is committed: did a node or database start while its files were read?
     pub fn check_still_quiet(&self) -> Result<(), CaptureError> {
-        Ok(live::refuse(&self.candidates)?)
+        Ok(live::refuse(self.candidates)?)
     }
 }
 

@@ -21,10 +21,18 @@ use blockhouse_pipeline::content::Extent;
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_types::limits::{CUT_MAX, MIB};
 
-use super::store::{ChunkStore, StoreError};
+use super::store::StoreError;
 
 /// How many bytes are gathered before they are cut: windows much longer than a chunk are scanned once.
 const WINDOW: usize = 4 * MIB;
+
+/// Who names and keeps the chunks that a stream is cut into.
+pub(super) trait Chunks {
+    /// Names a chunk, and stores it unless it is there already.
+    fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError>;
+    /// The same for a chunk that is expected to be this one; false, and nothing is done, if it is another.
+    fn put_expected(&mut self, expected: &ChunkRef, plain: &[u8]) -> Result<bool, StoreError>;
+}
 
 /// A stretch of the stream that belongs to one owner.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +45,10 @@ struct Stretch<T> {
 /// A stream whose bytes belong to owners of type `T`.
 #[derive(Debug)]
 pub(super) struct Stream<T> {
+    /// Grows to the greatest window and is used again and again; what lies behind `end` means nothing.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
     stretches: VecDeque<Stretch<T>>,
     pieces: Vec<(T, Extent)>,
     expected: Expected,
@@ -72,7 +82,7 @@ impl<T: Copy> Stream<T> {
     /// Nothing yet.
     pub(super) fn new() -> Self {
         let expected = Expected::default();
-        Self { buffer: Vec::new(), start: 0, stretches: VecDeque::new(), pieces: Vec::new(), expected }
+        Self { buffer: Vec::new(), start: 0, end: 0, stretches: VecDeque::new(), pieces: Vec::new(), expected }
     }
 
     /// The chunks that an earlier stream was cut into, in order. Its last one ended with the stream and not by its bytes: it is no guide.
@@ -88,20 +98,19 @@ impl<T: Copy> Stream<T> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let at = self.buffer.len();
-        self.buffer.resize(at + length, 0);
-        let room = self.buffer.get_mut(at..).unwrap_or_default();
-        if let Err(error) = fill(room) {
-            self.buffer.truncate(at);
-            return Err(error);
+        let end = self.end + length;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
         }
+        fill(self.buffer.get_mut(self.end..end).unwrap_or_default())?;
+        self.end = end;
         self.announce(owner, length as u64, false);
         Ok(())
     }
 
     /// The bytes appended last, `length` of them.
     pub(super) fn last(&self, length: usize) -> &[u8] {
-        self.buffer.len().checked_sub(length).and_then(|at| self.buffer.get(at..)).unwrap_or_default()
+        self.end.checked_sub(length).and_then(|at| self.buffer.get(at..self.end)).unwrap_or_default()
     }
 
     /// A hole of the owner stands here; it takes no bytes.
@@ -117,13 +126,13 @@ impl<T: Copy> Stream<T> {
 
     /// True if enough bytes are gathered to be cut.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() - self.start >= WINDOW
+        self.end - self.start >= WINDOW
     }
 
     /// Cuts and stores what can be cut; all of it if the stream `ends` here.
-    pub(super) fn cut(&mut self, cutter: &Cutter, store: &mut ChunkStore, ends: bool) -> Result<(), StoreError> {
+    pub(super) fn cut(&mut self, cutter: &Cutter, store: &mut impl Chunks, ends: bool) -> Result<(), StoreError> {
         loop {
-            let window = self.buffer.get(self.start..).unwrap_or_default();
+            let window = self.buffer.get(self.start..self.end).unwrap_or_default();
             // A short window would be scanned again next time: wait for more.
             if window.is_empty() || (!ends && window.len() < CUT_MAX) {
                 break;
@@ -139,7 +148,8 @@ impl<T: Copy> Stream<T> {
             self.expected.at += u64::from(reference.plain_len);
             self.deal(&reference, reference.plain_len.into());
         }
-        self.buffer.drain(..self.start);
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
         self.start = 0;
         if ends {
             self.deal_holes();
@@ -181,7 +191,7 @@ impl<T: Copy> Stream<T> {
 fn as_expected(
     expected: &mut Expected,
     window: &[u8],
-    store: &mut ChunkStore,
+    store: &mut impl Chunks,
 ) -> Result<Option<ChunkRef>, StoreError> {
     let Some(chunk) = expected.here() else { return Ok(None) };
     let Some(plain) = window.get(..chunk.plain_len as usize) else { return Ok(None) };
@@ -195,3 +205,6 @@ fn piece(chunk: &ChunkRef, offset: u64, length: u64) -> Extent {
     let number = |value| u32::try_from(value).expect("a place in a chunk is below its length, at most 1 MiB");
     Extent::Part { chunk: chunk.clone(), offset: number(offset), length: number(length) }
 }
+
+#[cfg(test)]
+mod tests;

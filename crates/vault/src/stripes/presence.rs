@@ -12,7 +12,7 @@
 //! # Cost
 //! 8 bytes for each listed shard and 36 for each stripe: 11 MB for 100,000 stripes of 9 shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,11 +101,35 @@ pub struct Least {
 impl StripeStore {
     /// Lists the shards of all sites that can be read, at the same time.
     pub async fn presence(&self) -> Presence {
+        self.list_where(|_| true).await
+    }
+
+    /// Lists what the sites have of these stripes, and of those whose ids begin alike; says nothing of others.
+    pub async fn presence_of(&self, stripes: &[StripeId]) -> Presence {
+        let firsts: BTreeSet<u8> = stripes.iter().filter_map(|id| id.as_bytes().first().copied()).collect();
+        self.list_where(|first| firsts.contains(&first)).await
+    }
+
+    async fn list_where(&self, is_wanted: impl Fn(u8) -> bool) -> Presence {
         let sites: Vec<(usize, Site)> = self.sites.up().map(|(member, site)| (member, site.clone())).collect();
         let mut presence = Presence::none(self);
         presence.listed = sites.iter().map(|(member, _)| *member).collect();
-        let folders = stream::iter(0..=u8::MAX).map(|first| list_folder(sites.clone(), first));
-        let mut folders = folders.buffered(FOLDERS_IN_FLIGHT);
+        let found = join_all(sites.iter().map(|(_, site)| site.shard_folders())).await;
+        let mut there: Vec<(BTreeSet<u8>, (usize, Site))> = Vec::new();
+        for ((member, site), folders) in sites.into_iter().zip(found) {
+            match folders {
+                Ok(folders) => there.push((folders, (member, site))),
+                Err(error) => presence.failed.push((member, error)),
+            }
+        }
+        let holding = |first: u8| {
+            let sites = there.iter().filter(|(folders, _)| folders.contains(&first));
+            sites.map(|(_, site)| site.clone()).collect::<Vec<_>>()
+        };
+        let folders = (0..=u8::MAX).filter(|first| is_wanted(*first)).map(|first| (first, holding(first)));
+        let folders: Vec<_> = folders.filter(|(_, sites)| !sites.is_empty()).collect();
+        let mut folders =
+            stream::iter(folders).map(|(first, sites)| list_folder(sites, first)).buffered(FOLDERS_IN_FLIGHT);
         while let Some(folder) = folders.next().await {
             presence.take_folder(folder);
         }
