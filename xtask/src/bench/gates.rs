@@ -189,7 +189,11 @@ mod tests {
     #[test]
     fn gates_are_met_at_their_limit_and_not_above_it() {
         let measured = |cpu: f64, kept: u64| Measured {
-            rows: vec![row(OURS, "backup1", cpu, kept), row(BORG, "backup1", 10.0, 100), row(RUSTIC, "backup1", 17.5, 1)],
+            rows: vec![
+                row(OURS, "backup1", cpu, kept),
+                row(BORG, "backup1", 10.0, 100),
+                row(RUSTIC, "backup1", 17.5, 1),
+            ],
             ..Measured::default()
         };
         let (at, above) = (measured(7.0, 105), measured(7.01, 106));
@@ -209,7 +213,9 @@ mod tests {
     #[test]
     fn growth_is_measured_beside_the_bytes_that_changed() {
         let steps = [("backup1", 500, 400), ("backup2", 0, 401), ("backup3", 40, 501)];
-        let rows = steps.iter().flat_map(|(step, ours, theirs)| [row(OURS, step, 1.0, *ours), row(RUSTIC, step, 1.0, *theirs)]);
+        let rows = steps
+            .iter()
+            .flat_map(|(step, ours, theirs)| [row(OURS, step, 1.0, *ours), row(RUSTIC, step, 1.0, *theirs)]);
         let measured = |changed: u64| Measured {
             rows: rows.clone().collect(),
             changed: [("chain", changed << 20)].into(),

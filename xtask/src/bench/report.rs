@@ -56,7 +56,9 @@ fn cells(tool: &str, rows: &[&Row], steps: &[&str]) -> Vec<String> {
     cells.push(restored.map_or_else(nothing, |found| {
         match (found.content.len(), found.metadata.len(), found.holes.len()) {
             (0, 0, 0) => "equal".to_owned(),
-            (content, metadata, holes) => format!("content of {content}, metadata of {metadata}, holes of {holes} differ"),
+            (content, metadata, holes) => {
+                format!("content of {content}, metadata of {metadata}, holes of {holes} differ")
+            }
         }
     }));
     cells

@@ -21,7 +21,9 @@ pub(super) fn seconds(results: &Path, rows: &[Row]) -> Result<BTreeMap<&'static 
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut seconds = BTreeMap::new();
     for (corpus, input) in INPUTS {
-        let is_sum = |line: &&Value| line.get("stage").is_some_and(|stage| stage == SUM) && line.get("input").is_some_and(|name| name == input);
+        let is_sum = |line: &&Value| {
+            line.get("stage").is_some_and(|stage| stage == SUM) && line.get("input").is_some_and(|name| name == input)
+        };
         let cost = lines.iter().find(is_sum).and_then(|line| line.get("cpu_ms_per_mib_of_input")?.as_f64());
         let first = rows.iter().find(|row| row.corpus == corpus.name());
         if let (Some(cost), Some(first)) = (cost, first) {

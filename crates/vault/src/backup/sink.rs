@@ -67,11 +67,7 @@ impl ContentSink {
     }
 
     /// The content, and every chunk it needs.
-    pub(super) fn finish(
-        mut self,
-        cutter: &Cutter,
-        store: &mut ChunkStore,
-    ) -> Result<(Content, Needed), SinkError> {
+    pub(super) fn finish(mut self, cutter: &Cutter, store: &mut ChunkStore) -> Result<(Content, Needed), SinkError> {
         loop {
             match self.builder.close()? {
                 Closing::Done(content) => return Ok((content, self.needed)),
