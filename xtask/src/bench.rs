@@ -14,9 +14,11 @@ mod compare;
 mod corpus;
 mod entropy;
 mod floor;
+mod gates;
 pub(crate) mod measure;
 mod peers;
 mod report;
+mod stages;
 mod tools;
 
 use std::fs;
@@ -62,13 +64,24 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     if options.part != BenchPart::Peers {
         stages(options.size, &work, &out)?;
         clear(&work)?;
+        if options.size == Size::Full {
+            index(options.size, &work, &out)?;
+        }
     }
     if options.part != BenchPart::Stages {
-        let measured = peers::run(options.size, &work, &out)?;
+        let mut measured = peers::run(options.size, &work, &out)?;
         clear(&work)?;
-        report::print(&measured);
+        measured.stage_seconds = stages::seconds(&out, &measured.rows)?;
+        report::print(&measured, options.size);
     }
     Ok(())
+}
+
+/// A vault's index with ten million chunks: what it takes on disk, in memory, and for each look-up.
+fn index(size: Size, work: &Path, out: &Path) -> Result<()> {
+    let mut command = process::cargo("bench --package xtask --bench index --profile")?;
+    process::call(command.arg(size.profile()).arg("--").arg("--out").arg(out).arg(work.join("index")))?;
+    clear(work)
 }
 
 /// Feeds the stages with one file of each kind: nearly incompressible, and text with holes.

@@ -43,6 +43,11 @@ impl ChunkRef {
         })
     }
 
+    /// True if these bytes are the chunk of this reference: told by their whole id in the domain, which is what the chunk is.
+    pub fn is_of(&self, domain: &DomainKey, plain: &[u8]) -> bool {
+        plain.len() as u64 == u64::from(self.plain_len) && keyed(domain.id_subkey(), plain) == *self.id.as_bytes()
+    }
+
     /// The reference of a chunk that must not deduplicate, under a key drawn for it alone.
     pub fn under_random_key(key: Secret, plain: &[u8]) -> Result<Self, ChunkLengthError> {
         let plain_len = checked_length(plain)?;
@@ -156,12 +161,24 @@ pub fn seal_chunk(
     nonce: [u8; NONCE_LEN],
     plain: &[u8],
 ) -> Result<SealedChunk, SealChunkError> {
+    seal_chunk_into(Vec::new(), compressor, reference, nonce, plain)
+}
+
+/// The same in a buffer that was used before: what is in it goes, its room stays.
+pub fn seal_chunk_into(
+    mut bytes: Vec<u8>,
+    compressor: &mut Compressor,
+    reference: &ChunkRef,
+    nonce: [u8; NONCE_LEN],
+    plain: &[u8],
+) -> Result<SealedChunk, SealChunkError> {
     let (id, plain_len) = (reference.id, reference.plain_len);
     if plain.len() as u64 != u64::from(plain_len) {
         return Err(SealChunkError::Length { id, found: plain.len(), expected: plain_len });
     }
     let (codec, body) = compressor.compress(plain).map_err(|source| SealChunkError::Compress { id, source })?;
-    let mut bytes = Vec::with_capacity(body.len() + SEAL_OVERHEAD);
+    bytes.clear();
+    bytes.reserve_exact(body.len() + SEAL_OVERHEAD);
     seal::seal_into(&mut bytes, &reference.key, nonce, &additional_data(codec, plain_len), body);
     Ok(SealedChunk { id, codec, bytes, plain_len })
 }

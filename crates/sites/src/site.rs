@@ -17,6 +17,7 @@ mod line;
 mod listing;
 mod probe;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -213,6 +214,11 @@ impl Site {
     /// Lists the objects of a folder, in no order.
     pub async fn list_all(&self, prefix: Prefix) -> Result<Vec<Listed>, SiteError> {
         Listing::collect(self, prefix).await
+    }
+
+    /// Which folders of shards there are, by the first byte of their stripes' ids.
+    pub async fn shard_folders(&self) -> Result<BTreeSet<u8>, SiteError> {
+        Listing::shard_folders(self).await
     }
 
     /// Removes an object; false if it was not there.

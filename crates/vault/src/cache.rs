@@ -19,12 +19,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::hash;
+use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_sources::files::Identity;
 use blockhouse_types::encoding::HEADER_LEN;
 use blockhouse_types::{ChunkId, DecodeError, Decoder, Encoder, SessionId, SourceId, Timestamp};
 
-const MAGIC: [u8; 4] = *b"BHFC";
-const CONTEXT: &str = "blockhouse v1 file cache record";
+const MAGIC: [u8; 4] = *b"BHF2";
+const CONTEXT: &str = "blockhouse v2 file cache record";
 const HASH_LEN: usize = 32;
 /// How the name of a cache ends whose backup is not yet committed.
 const UNFINISHED: &str = ".new";
@@ -40,7 +41,10 @@ pub struct CachedFile {
     pub identity: Identity,
     /// Its content, encoded as in a tree.
     pub content: Vec<u8>,
-    /// Every chunk it needs, if its list of extents is too long to stand in `content`; else empty.
+    /// If its list of extents is too long to stand in `content`: the chunks that it was cut into, in their order, unless there are too many
+    /// to be kept; else empty. A file that grew or was written to is compared with them.
+    pub cut: Vec<ChunkRef>,
+    /// Every other chunk it needs, if its list of extents is too long to stand in `content`; else empty.
     pub deep_chunks: Vec<ChunkId>,
     /// The plain BLAKE3 of its bytes.
     pub content_hash: [u8; 32],
@@ -239,7 +243,8 @@ fn write_file(out: &mut Encoder, file: &CachedFile) {
     for time in [mtime, ctime] {
         out.i64(time.seconds).u32(time.nanoseconds);
     }
-    out.bytes(&file.content).list(file.deep_chunks.iter(), |out, chunk| {
+    out.bytes(&file.content).list(file.cut.iter(), |out, chunk| chunk.encode(out));
+    out.list(file.deep_chunks.iter(), |out, chunk| {
         out.raw(chunk.as_bytes());
     });
     out.raw(&file.content_hash);
@@ -251,13 +256,15 @@ fn read_file(from: &mut Decoder<'_>) -> Result<CachedFile, DecodeError> {
     let mut time = || Ok(Timestamp { seconds: from.i64()?, nanoseconds: from.u32()? });
     let identity = Identity { device, inode, size, mtime: time()?, ctime: time()? };
     let content = from.bytes("content", RECORD_MAX)?.to_vec();
-    let deep_chunks = from.list("chunks", RECORD_MAX, |from| Ok(ChunkId::new(from.array()?)))?;
-    Ok(CachedFile { name, identity, content, deep_chunks, content_hash: from.array()? })
+    let cut = from.list("chunks", RECORD_MAX, ChunkRef::decode)?;
+    let deep_chunks = from.list("other chunks", RECORD_MAX, |from| Ok(ChunkId::new(from.array()?)))?;
+    Ok(CachedFile { name, identity, content, cut, deep_chunks, content_hash: from.array()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blockhouse_crypto::Secret;
 
     const SOURCE: SourceId = SourceId::new([1; 32]);
     const SESSION: SessionId = SessionId::new([2; 32]);
@@ -273,6 +280,7 @@ mod tests {
             name: name.into(),
             identity,
             content: vec![7; 9],
+            cut: vec![ChunkRef { id: ChunkId::new([8; 32]), key: Secret::new([6; 32]), plain_len: 5 }],
             deep_chunks: vec![ChunkId::new([9; 32])],
             content_hash: [8; 32],
         }

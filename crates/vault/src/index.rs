@@ -6,14 +6,17 @@
 //! # Invariants
 //! - **I1** A segment appears whole or not at all; a damaged one, or a damaged block of one, is ignored, never believed.
 //! - **I2** Several processes may read and add at once; at worst one of them does not see what another added, and stores a chunk twice.
-//! - **I3** Memory does not grow with the number of chunks but by 8 bytes per 64 of them.
+//! - **I3** Memory grows by a filter of 10 bits for each chunk, 8 bytes for 64 of them, and one entry for each stripe.
+//! - **I4** What an index of an earlier layout left is removed, never read.
 //!
 //! Format: `docs/design/host-files.md`.
 
+mod filter;
 mod merge;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,7 @@ use std::path::{Path, PathBuf};
 use blockhouse_types::{Account, ChunkId, Code, StripeId};
 
 pub use segment::SegmentError;
-use segment::{Segment, SegmentWriter};
+use segment::{EXTENSION, Entry, Segment, ShortId};
 
 /// Where a chunk stands inside its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +81,13 @@ pub enum IndexError {
     },
 }
 
-/// How many segments may stand side by side before they are joined: each costs a look-up one read.
+/// How many segments may stand side by side before some are joined: each costs a look-up a glance at its filter.
 const SEGMENTS_MAX: usize = 12;
+/// How many of the largest are left alone at a join, unless the others together outgrow them: so a chunk is written again only when its
+/// segment has doubled, and a small backup beside a large vault does not copy the vault's index.
+const SEGMENTS_KEPT: usize = 6;
+/// How names ended in the first layout.
+const EARLIER: &str = "segment";
 
 /// The index of one vault on this host.
 #[derive(Debug)]
@@ -97,8 +105,12 @@ impl Index {
         let mut index = Self { folder: folder.to_owned(), segments: Vec::new(), stripes: BTreeMap::new() };
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "segment") {
+            let extension = path.extension().and_then(OsStr::to_str);
+            if extension == Some(EXTENSION) {
                 index.open_segment(&path)?;
+            } else if extension == Some(EARLIER) {
+                // A cache: what it said is read again from the stripes' tables.
+                let _ = fs::remove_file(&path);
             }
         }
         Ok(index)
@@ -124,7 +136,7 @@ impl Index {
         self.segments.push(segment);
     }
 
-    /// Every place where a chunk is said to be. A block that does not check is as if it were not there.
+    /// Every place where a chunk is said to be; by the first 160 bits of its id. A block that does not check is as if it were not there.
     pub fn locate(&self, chunk: &ChunkId) -> Vec<Location> {
         let mut found = Vec::new();
         for segment in &self.segments {
@@ -147,13 +159,14 @@ impl Index {
     /// Adds the chunks of one stripe.
     pub fn add(&mut self, stripe: StripeEntry, mut chunks: Vec<(ChunkId, Slot)>) -> Result<(), IndexError> {
         chunks.sort_unstable_by_key(|(id, slot)| (*id, slot.offset));
-        let path = self.folder.join(format!("{}.segment", stripe.id));
-        let entries = chunks.into_iter().map(|(id, slot)| Ok((id, 0, slot)));
-        write(&path, &[stripe], entries)?;
+        let path = self.folder.join(format!("{}.{EXTENSION}", stripe.id));
+        let count = chunks.len() as u64;
+        let entries = chunks.into_iter().map(|(id, slot)| Ok((ShortId::of(&id), 0, slot)));
+        write(&path, &[stripe], count, entries)?;
         self.open_segment(&path)
     }
 
-    /// Joins the segments into one, if there are many.
+    /// Joins the smaller segments into one, if there are many.
     pub fn compact(&mut self) -> Result<(), IndexError> {
         if self.segments.len() <= SEGMENTS_MAX {
             return Ok(());
@@ -164,18 +177,37 @@ impl Index {
         Ok(())
     }
 
-    /// Joins the segments; gives the place of one that cannot be, and then nothing was done.
+    /// The largest segments first, and how many of them a join leaves alone.
+    fn order_by_size(&mut self) -> usize {
+        self.segments.sort_by_key(|segment| std::cmp::Reverse(segment.entries()));
+        let mut kept = SEGMENTS_KEPT.min(self.segments.len());
+        let mut joined: u64 = self.segments.iter().skip(kept).map(Segment::entries).sum();
+        while let Some(next) = kept.checked_sub(1).and_then(|at| self.segments.get(at))
+            && next.entries() <= joined
+        {
+            joined += next.entries();
+            kept -= 1;
+        }
+        kept
+    }
+
+    /// Joins the smaller segments; gives the place of one that cannot be, and then nothing was done.
     fn join(&mut self) -> Result<Option<usize>, IndexError> {
-        let stripes: Vec<StripeEntry> = self.stripes.values().copied().collect();
-        let path = self.folder.join(format!("{}.segment", hex::encode(name_of(&stripes))));
+        let kept = self.order_by_size();
+        let small: Vec<&Segment> = self.segments.iter().skip(kept).collect();
+        let known: BTreeMap<StripeId, StripeEntry> =
+            small.iter().flat_map(|segment| segment.stripes()).map(|stripe| (stripe.id, *stripe)).collect();
+        let stripes: Vec<StripeEntry> = known.into_values().collect();
+        let path = self.folder.join(format!("{}.{EXTENSION}", hex::encode(name_of(&stripes))));
         let ordinals: BTreeMap<StripeId, u32> = stripes.iter().map(|stripe| stripe.id).zip(0..).collect();
-        let mut merged = merge::Merge::new(&self.segments, &ordinals);
-        let written = write(&path, &stripes, &mut merged);
+        let at_most = small.iter().map(|segment| segment.entries()).sum();
+        let mut merged = merge::Merge::new(&small, &ordinals);
+        let written = write(&path, &stripes, at_most, &mut merged);
         if let Some(unusable) = merged.unusable() {
-            return Ok(Some(unusable));
+            return Ok(Some(kept + unusable));
         }
         written?;
-        let old: Vec<PathBuf> = self.segments.drain(..).map(|segment| segment.path().to_owned()).collect();
+        let old: Vec<PathBuf> = self.segments.drain(kept..).map(|segment| segment.path().to_owned()).collect();
         self.open_segment(&path)?;
         for gone in old.iter().filter(|old| **old != path) {
             // What cannot be removed now is joined again next time.
@@ -222,8 +254,8 @@ impl Index {
             };
             // A block that does not check costs deduplication of its chunks.
             let entries = (0..segment.blocks()).flat_map(|block| segment.block(block).unwrap_or_default());
-            let path = self.folder.join(format!("{}.segment", hex::encode(name_of(&left))));
-            write(&path, &left, entries.filter_map(entry))?;
+            let path = self.folder.join(format!("{}.{EXTENSION}", hex::encode(name_of(&left))));
+            write(&path, &left, segment.entries(), entries.filter_map(entry))?;
             self.open_segment(&path)?;
         }
         match fs::remove_file(segment.path()) {
@@ -256,9 +288,11 @@ fn name_of(stripes: &[StripeEntry]) -> [u8; 32] {
 fn write(
     path: &Path,
     stripes: &[StripeEntry],
-    entries: impl Iterator<Item = Result<(ChunkId, u32, Slot), SegmentError>>,
+    at_most: u64,
+    entries: impl Iterator<Item = Result<Entry, SegmentError>>,
 ) -> Result<(), IndexError> {
-    SegmentWriter::write(path, stripes, entries).map_err(|source| IndexError::Segment { path: path.to_owned(), source })
+    segment::write(path, stripes, at_most, entries)
+        .map_err(|source| IndexError::Segment { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use blockhouse_crypto::hash::hash;
-use blockhouse_crypto::{RecipientSet, Role};
+use blockhouse_crypto::{RecipientSet, Role, Secret};
+use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_sites::SiteSpec;
 use blockhouse_sources::files::Identity;
 use blockhouse_types::{
@@ -47,7 +48,7 @@ pub(super) const INDEX: Target = Target {
         let segment = |count| {
             in_folder(|folder| {
                 Index::open(folder).unwrap().add(stripe(1), chunks(count)).unwrap();
-                fs::read(folder.join(format!("{}.segment", stripe(1).id))).unwrap()
+                fs::read(folder.join(format!("{}.chunks", stripe(1).id))).unwrap()
             })
         };
         vec![segment(3), segment(64), segment(200)]
@@ -70,10 +71,10 @@ fn stripe(number: u8) -> StripeEntry {
 
 fn index(segment: &[u8]) -> Verdict {
     in_folder(|folder| {
-        fs::write(folder.join("fed.segment"), segment).unwrap();
+        fs::write(folder.join("fed.chunks"), segment).unwrap();
         let mut index = Index::open(folder).unwrap();
         if index.stripes().next().is_none() {
-            assert!(!folder.join("fed.segment").exists() || segment_is_empty(segment), "a damaged segment is removed");
+            assert!(!folder.join("fed.chunks").exists() || segment_is_empty(segment), "a damaged segment is removed");
             return Verdict::Refused;
         }
         ask(&index);
@@ -102,26 +103,32 @@ fn ask(index: &Index) {
 
 /// A whole segment may have no stripe in it, if its hash holds.
 fn segment_is_empty(segment: &[u8]) -> bool {
-    segment.get(8..12) == Some(&[0; 4])
+    segment.len().checked_sub(TAIL).and_then(|at| segment.get(at..at + 4)) == Some(&[0; 4])
 }
 
-/// The bytes as the page of host files lays them out, cut or filled to the length they claim, with hashes that fit.
+/// Counts and hash, the last bytes of a segment.
+const TAIL: usize = 20 + 32;
+
+/// The bytes as the page of host files lays them out, the foot moved to where its counts say, with hashes that fit.
 fn with_segment_hashes(bytes: &[u8]) -> Vec<u8> {
-    const BLOCK: usize = 49 * 64;
-    let count = |at: usize| bytes.get(at..at + 4).map_or(0, |raw| u32::from_le_bytes(raw.try_into().unwrap()) as usize);
+    const BLOCK: usize = 35 * 64;
+    let Some((rest, tail)) = bytes.split_last_chunk::<TAIL>() else { return bytes.to_vec() };
+    let count = |at: usize| u32::from_le_bytes(tail[at..at + 4].try_into().unwrap()) as usize;
     // No more than the fuzzer's inputs are long.
-    let (stripes, blocks) = (count(8).min(4000), count(12).min(200));
-    let head = 24 + 62 * stripes + 8 * blocks;
-    let mut mended = bytes.to_vec();
-    mended.resize(head + 32 + blocks * (BLOCK + 32), 0);
+    let (stripes, blocks, lines) = (count(0).min(4000), count(4).min(200), count(8).min(2000));
+    let foot = 8 + blocks * (BLOCK + 32);
+    let counts = foot + 62 * stripes + 8 * blocks + 64 * lines;
+    let mut mended = rest.to_vec();
+    mended.resize(counts, 0);
+    mended.extend_from_slice(tail);
     let mut mend = |from: usize, to: usize, context: &'static str| {
         let sum = hash(context, &mended[from..to]);
         mended[to..to + 32].copy_from_slice(&sum);
     };
-    mend(0, head, "blockhouse v1 index head");
+    mend(foot, counts + 20, "blockhouse v2 index foot");
     for block in 0..blocks {
-        let from = head + 32 + block * (BLOCK + 32);
-        mend(from, from + BLOCK, "blockhouse v1 index block");
+        let from = 8 + block * (BLOCK + 32);
+        mend(from, from + BLOCK, "blockhouse v2 index block");
     }
     mended
 }
@@ -158,8 +165,10 @@ fn key(path: &str) -> FolderKey {
 fn cached(name: &str, chunks: u8) -> CachedFile {
     let time = Timestamp { seconds: -5, nanoseconds: 6 };
     let identity = Identity { device: 1, inode: 2, size: 3, mtime: time, ctime: time };
-    let deep_chunks = (0..chunks).map(|byte| ChunkId::new([byte; 32])).collect();
-    CachedFile { name: name.into(), identity, content: vec![7; 9], deep_chunks, content_hash: [8; 32] }
+    let chunk_ids = || (0..chunks).map(|byte| ChunkId::new([byte; 32]));
+    let cut = chunk_ids().map(|id| ChunkRef { id, key: Secret::new([5; 32]), plain_len: 9 }).collect();
+    let deep_chunks = chunk_ids().collect();
+    CachedFile { name: name.into(), identity, content: vec![7; 9], cut, deep_chunks, content_hash: [8; 32] }
 }
 
 fn file_cache(bytes: &[u8]) -> Verdict {
@@ -179,7 +188,7 @@ fn with_record_hashes(bytes: &[u8]) -> Vec<u8> {
         let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
         let (from, to) = (at + 4, (at + 4).saturating_add(length));
         let Some(body) = mended.get(from..to) else { break };
-        let sum = hash("blockhouse v1 file cache record", body);
+        let sum = hash("blockhouse v2 file cache record", body);
         let Some(place) = mended.get_mut(to..to + 32) else { break };
         place.copy_from_slice(&sum);
         at = to + 32;

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use serde::Serialize;
 
 /// Everything a restore must bring back, by path.
@@ -19,6 +21,8 @@ struct Entry {
     /// Nanoseconds since 1970 of a file; a folder's change as its entries are made.
     modified: Option<i128>,
     content: Content,
+    /// Where data begins and ends in a file.
+    data: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(crate) struct Difference {
     pub(crate) content: Vec<String>,
     /// Paths with another mode or time.
     pub(crate) metadata: Vec<String>,
+    /// Paths of equal files whose holes lie elsewhere.
+    pub(crate) holes: Vec<String>,
 }
 
 impl Tree {
@@ -67,6 +73,9 @@ impl Tree {
             let name = || path.display().to_string();
             match other.0.get(path) {
                 Some(found) if found == entry => {}
+                Some(found) if found.content == entry.content && found.data != entry.data => {
+                    difference.holes.push(name())
+                }
                 Some(found) if found.content == entry.content => difference.metadata.push(name()),
                 _ => difference.content.push(name()),
             }
@@ -82,15 +91,36 @@ impl Entry {
         let facts = fs::symlink_metadata(path)?;
         let mode = facts.mode() & 0o7777;
         if facts.is_dir() {
-            return Ok(Self { mode, modified: None, content: Content::Folder });
+            return Ok(Self { mode, modified: None, content: Content::Folder, data: Vec::new() });
         }
         if facts.is_symlink() {
-            return Ok(Self { mode: 0, modified: None, content: Content::Link(fs::read_link(path)?) });
+            let content = Content::Link(fs::read_link(path)?);
+            return Ok(Self { mode: 0, modified: None, content, data: Vec::new() });
         }
         let modified = i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec());
-        let hash = blake3::Hasher::new().update_reader(fs::File::open(path)?)?.finalize();
-        Ok(Self { mode, modified: Some(modified), content: Content::File(hash) })
+        let file = fs::File::open(path)?;
+        let data = data_of(&file)?;
+        let hash = blake3::Hasher::new().update_reader(&file)?.finalize();
+        Ok(Self { mode, modified: Some(modified), content: Content::File(hash), data })
     }
+}
+
+/// Where data begins and ends; leaves the file at its beginning.
+fn data_of(file: &fs::File) -> std::io::Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(begins) => {
+                at = rustix::fs::seek(file, SeekFrom::Hole(begins))?;
+                found.push((begins, at));
+            }
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rustix::fs::seek(file, SeekFrom::Start(0))?;
+    Ok(found)
 }
 
 /// Bytes of all files below a folder, hard links counted once.

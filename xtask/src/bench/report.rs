@@ -1,34 +1,25 @@
-//! The table that people read, and the gates: what must hold, said as met or not met.
+//! The tables that people read.
 
 use std::collections::BTreeSet;
 
+use super::Size;
 use super::corpus::Corpus;
 use super::floor::Floor;
+use super::gates::{self, BORG, OURS};
 use super::peers::{Measured, Row};
 use super::tools::Step;
 
-const OURS: &str = "blockhouse";
-const BORG: &str = "borg";
-/// What a backup, a check and a restore may use at most.
-const PEAK_BYTES: u64 = 256 << 20;
-/// Our stored bytes before coding beside borg's repository, after the first backup, in hundredths.
-/// Not on generated words: there all tools come close to the floor, and what is left between them says little.
-const STORED: [(Corpus, u64); 2] = [(Corpus::Chain, 105), (Corpus::Tree, 90)];
-
 /// Prints the tables of all corpora and the gates.
-pub(crate) fn print(measured: &Measured) {
+pub(crate) fn print(measured: &Measured, size: Size) {
     let rows = &measured.rows;
-    for corpus in Corpus::ALL {
+    for corpus in Corpus::of(size) {
         let of_corpus: Vec<_> = rows.iter().filter(|row| row.corpus == corpus.name()).collect();
         println!("\n{}", table(corpus, &of_corpus));
         if corpus == Corpus::Words {
             println!("\n{}", beside_floor(rows, &measured.floor));
         }
     }
-    println!();
-    for gate in gates(rows) {
-        println!("{gate}");
-    }
+    println!("\n{}", gates::table(&gates::gates(measured, size)));
 }
 
 fn table(corpus: Corpus, rows: &[&Row]) -> String {
@@ -62,9 +53,13 @@ fn cells(tool: &str, rows: &[&Row], steps: &[&str]) -> Vec<String> {
     let stored: Vec<_> = rows.iter().filter_map(|row| row.stored_bytes).collect();
     cells.push(stored.first().map_or_else(nothing, |first| format!("{} / {}", mib(*first), mib(stored.iter().sum()))));
     let restored = find("restore").and_then(|row| row.difference.as_ref());
-    cells.push(restored.map_or_else(nothing, |found| match (found.content.len(), found.metadata.len()) {
-        (0, 0) => "equal".to_owned(),
-        (content, metadata) => format!("content of {content}, metadata of {metadata} differ"),
+    cells.push(restored.map_or_else(nothing, |found| {
+        match (found.content.len(), found.metadata.len(), found.holes.len()) {
+            (0, 0, 0) => "equal".to_owned(),
+            (content, metadata, holes) => {
+                format!("content of {content}, metadata of {metadata}, holes of {holes} differ")
+            }
+        }
     }));
     cells
 }
@@ -101,35 +96,12 @@ fn beside_floor(rows: &[Row], floor: &Floor) -> String {
     )
 }
 
-fn gates(rows: &[Row]) -> Vec<String> {
-    let ours: Vec<_> = rows.iter().filter(|row| row.tool == OURS).collect();
-    let peak = peak(&ours);
-    let mut gates =
-        vec![gate(!ours.is_empty() && peak <= PEAK_BYTES, &format!("peak memory {} MiB of 256 MiB", mib(peak)))];
-    for (corpus, hundredths) in STORED {
-        let stored = first(rows, OURS, corpus).and_then(|row| row.stored_bytes).unwrap_or(0);
-        let theirs = first(rows, BORG, corpus).map_or(0, |row| row.repository_bytes);
-        let most = theirs * hundredths / 100;
-        let text = format!("{}: stored before coding {} MiB of {} MiB", corpus.name(), mib(stored), mib(most));
-        gates.push(gate(stored > 0 && stored <= most, &format!("{text} (borg: {} MiB)", mib(theirs))));
-    }
-    gates.extend(ours.iter().filter_map(|row| Some((row.corpus, row.difference.as_ref()?))).map(|(corpus, found)| {
-        let equal = found.content.is_empty() && found.metadata.is_empty();
-        gate(equal, &format!("{corpus}: restored tree equals the source"))
-    }));
-    gates
-}
-
-fn gate(met: bool, text: &str) -> String {
-    format!("gate {}: {text}", if met { "met    " } else { "NOT MET" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::floor::Floor;
     use super::super::measure::Usage;
     use super::super::peers::Row;
-    use super::{beside_floor, gates};
+    use super::beside_floor;
 
     fn row(tool: &'static str, corpus: &'static str, peak_bytes: u64, stored: Option<u64>, kept: u64) -> Row {
         Row {
@@ -145,31 +117,8 @@ mod tests {
         }
     }
 
-    fn met(rows: &[Row]) -> Vec<bool> {
-        gates(rows).iter().map(|gate| !gate.contains("NOT MET")).collect()
-    }
-
     #[test]
-    fn gates_are_met_at_their_limit_and_not_above_it() {
-        let rows = |extra: u64| {
-            vec![
-                row("blockhouse", "chain", (256 << 20) + extra, Some(1050 + extra), 9000),
-                row("blockhouse", "tree", 0, Some(900 + extra), 9000),
-                row("borg", "chain", 1 << 40, None, 1000),
-                row("borg", "tree", 0, None, 1000),
-            ]
-        };
-        assert_eq!(met(&rows(0)), [true; 3]);
-        assert_eq!(met(&rows(1)), [false; 3]);
-    }
-
-    #[test]
-    fn what_was_not_measured_is_not_met() {
-        assert_eq!(met(&[]), [false; 3]);
-    }
-
-    #[test]
-    fn words_are_shown_beside_their_floor_and_have_no_gate() {
+    fn words_are_shown_beside_their_floor() {
         let floor = Floor { incompressible: 3 << 20, text: 7 << 20, compressed_text: 1 << 20 };
         let rows = [
             row("blockhouse", "words", 0, Some(5 << 20), 9 << 20),
@@ -179,6 +128,5 @@ mod tests {
         assert!(said.contains("floor of words: 4.0 MiB (3.0 MiB of entropy; 7.0 MiB of text, 1.0 MiB"), "{said}");
         assert!(said.contains("before coding: 5.0 MiB, 1.25 of it; borg: 6.0 MiB, 1.50 of it"), "{said}");
         assert!(beside_floor(&[], &floor).contains("blockhouse before coding: not measured; borg: not measured"));
-        assert!(gates(&rows).iter().all(|gate| !gate.contains("words")));
     }
 }

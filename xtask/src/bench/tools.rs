@@ -88,7 +88,8 @@ impl Tool {
 
 /// All tools, built or installed where that is needed.
 pub(crate) fn all(profile: &str) -> Result<Vec<Tool>> {
-    Ok(vec![blockhouse(process::build_blockhouse(profile)?), borg(install_borg()?), restic(), plain()])
+    let blockhouse = blockhouse(process::build_blockhouse(profile)?);
+    Ok(vec![blockhouse, borg(install_borg()?), rustic(install_rustic()?), restic(), plain()])
 }
 
 /// Six sites, any two of which may be lost. No passphrase: opening an identity that has one takes 256 MiB for a
@@ -125,6 +126,23 @@ fn borg(program: PathBuf) -> Tool {
             check: Some("\"$BIN\" check"),
             verify: "\"$BIN\" check --verify-data",
             restore: "cd \"$DST\" && \"$BIN\" extract --sparse ::b3",
+        },
+    }
+}
+
+fn rustic(program: PathBuf) -> Tool {
+    Tool {
+        name: "rustic",
+        program,
+        version: "\"$BIN\" --version",
+        commands: Commands {
+            environment: "export RUSTIC_PASSWORD=bench RUSTIC_REPOSITORY=\"$REPO/r\" RUSTIC_CACHE_DIR=\"$STATE/cache\" \
+                          RUSTIC_NO_PROGRESS=true",
+            init: Some("\"$BIN\" init"),
+            backup: "cd \"$SRC\" && \"$BIN\" backup .",
+            check: Some("\"$BIN\" check"),
+            verify: "\"$BIN\" check --read-data",
+            restore: "\"$BIN\" restore latest \"$DST\"",
         },
     }
 }
@@ -175,4 +193,19 @@ fn install_borg() -> Result<PathBuf> {
         std::fs::write(&wanted, "").with_context(|| format!("could not write {}", wanted.display()))?;
     }
     Ok(program)
+}
+
+/// Built without its server, exporters and screens, which take no part: that spares half an hour on a small machine.
+const RUSTIC: &str = "0.11.4";
+
+fn install_rustic() -> Result<PathBuf> {
+    let folder = process::target()?.join("tools/rustic");
+    let wanted = folder.join(format!("rustic-{RUSTIC}"));
+    if !wanted.exists() {
+        println!("building rustic {RUSTIC}, once: this takes long");
+        let mut install = process::cargo("install rustic-rs --locked --no-default-features --version")?;
+        process::call(install.arg(RUSTIC).arg("--root").arg(&folder).env_remove("CARGO_TARGET_DIR"))?;
+        std::fs::write(&wanted, "").with_context(|| format!("could not write {}", wanted.display()))?;
+    }
+    Ok(folder.join("bin/rustic"))
 }

@@ -104,6 +104,9 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if rank(other) > rank(one) { other } else { one }
 }
 
+/// When a backup has run so long, its files are counted: one that ends sooner is not slowed down by a second walk.
+const WORTH_COUNTING: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Counts beside the backup, so that the time left can be told. What fails here fails there too, and is told there.
 fn count_ahead(request: &BackupRequest, progress: &Arc<Progress>) {
     let Origin::Paths(paths) = &request.origin else { return };
@@ -111,6 +114,7 @@ fn count_ahead(request: &BackupRequest, progress: &Arc<Progress>) {
     let options = Options { allow_live: true, ..request.options.clone() };
     let (paths, progress) = (paths.clone(), Arc::clone(progress));
     std::thread::spawn(move || {
+        std::thread::sleep(WORTH_COUNTING);
         let Ok(source) = FilesSource::try_new(&paths, &options) else { return };
         let Ok(capture) = source.capture() else { return };
         let is_file = |event: &Event| match event {

@@ -2,6 +2,7 @@
 //!
 //! A listing of millions of shards neither fits one deadline nor has to fit into memory: each page has its own.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use futures::TryStreamExt;
@@ -36,6 +37,20 @@ enum Progress {
     Begin,
     Within(Box<Lister>),
     End,
+}
+
+/// The folder of the folders of shards.
+const SHARDS: &str = "shards/";
+
+async fn read_shard_folders(site: &Site) -> Result<BTreeSet<u8>, Cause> {
+    let mut lister = site.operator().lister_with(SHARDS).await?;
+    let mut found = BTreeSet::new();
+    while let Some(entry) = lister.try_next().await? {
+        let name = entry.path().strip_prefix(SHARDS).and_then(|name| name.strip_suffix('/'));
+        let first = name.filter(|name| name.len() == 2).and_then(|name| u8::from_str_radix(name, 16).ok());
+        found.extend(first);
+    }
+    Ok(found)
 }
 
 impl Listing {
@@ -99,6 +114,18 @@ impl Listing {
         }
         self.progress = Progress::Within(lister);
         Ok(Some(page))
+    }
+
+    /// The first bytes of stripe ids that have a folder of shards here, in one round trip: a small vault has few of the 256, and asking for
+    /// each of them costs more than all the rest of a backup that finds nothing new.
+    pub(super) async fn shard_folders(site: &Site) -> Result<BTreeSet<u8>, SiteError> {
+        let work = Work { operation: Operation::List, object: SHARDS, bytes: 0 };
+        let found = site.inner.line.run(work, |_turn| read_shard_folders(site)).await?;
+        if found.is_empty() {
+            // A folder that is not there lists as empty.
+            site.confirm_marker(work).await?;
+        }
+        Ok(found)
     }
 
     /// All of it, begun again after a passing error.

@@ -3,7 +3,11 @@
 //! Consistency is the file system's: a capture reads what stands there now, and [`super::FileReader`] tells which files
 //! changed meanwhile. What is known to be inconsistent while it runs, a node's or a database's files, is refused.
 
-use std::{os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use blockhouse_types::{EntryKind, limits::NAME_MAX};
 use rustix::io::Errno;
@@ -112,6 +116,8 @@ pub struct FilesSource {
     selection: Selection,
     accounts: Accounts,
     allow_live: bool,
+    /// What could be live, by the names that the first capture read.
+    candidates: OnceLock<Vec<Candidate>>,
 }
 
 impl FilesSource {
@@ -127,6 +133,7 @@ impl FilesSource {
             selection: Selection::parse(options)?,
             accounts: Accounts::of_this_host(),
             allow_live: options.allow_live,
+            candidates: OnceLock::new(),
         })
     }
 
@@ -135,11 +142,12 @@ impl FilesSource {
         &self.roots
     }
 
-    /// Begins a capture. Unless live data is allowed, reads the names of all folders once to refuse before anything is
-    /// stored.
+    /// Begins a capture. Unless live data is allowed, the first one reads the names of all folders, to refuse before anything is stored;
+    /// every one asks whether what they name is live now.
     pub fn capture(&self) -> Result<Capture<'_>, CaptureError> {
-        let candidates = if self.allow_live { Vec::new() } else { live::candidates(self) };
-        live::refuse(&candidates)?;
+        let find = || if self.allow_live { Vec::new() } else { live::candidates(self) };
+        let candidates = self.candidates.get_or_init(find);
+        live::refuse(candidates)?;
         Ok(Capture { source: self, candidates })
     }
 
@@ -259,7 +267,7 @@ pub enum CaptureError {
 #[derive(Debug)]
 pub struct Capture<'a> {
     source: &'a FilesSource,
-    candidates: Vec<Candidate>,
+    candidates: &'a [Candidate],
 }
 
 impl<'a> Capture<'a> {
@@ -279,7 +287,7 @@ impl<'a> Capture<'a> {
 
     /// To be asked before the snapshot is committed: did a node or database start while its files were read?
     pub fn check_still_quiet(&self) -> Result<(), CaptureError> {
-        Ok(live::refuse(&self.candidates)?)
+        Ok(live::refuse(self.candidates)?)
     }
 }
 

@@ -213,10 +213,10 @@ impl Run<'_> {
         needed: &[StripeId],
     ) -> Result<Durability, BackupError> {
         let plan = stripes.plan_durability();
-        let mut least = stripes.presence().await.least(needed);
+        let mut least = stripes.presence_of(needed).await.least(needed);
         if !least.degraded.is_empty() {
             crate::repair::mend(stripes, &least.degraded).await;
-            least = stripes.presence().await.least(needed);
+            least = stripes.presence_of(needed).await.least(needed);
         }
         if let Some(stripe) = least.unreadable.first() {
             return Err(BackupError::StripeGone { stripe: *stripe });

@@ -28,11 +28,12 @@ use blockhouse_pipeline::shard::ShapeError;
 use blockhouse_sites::SiteName;
 use blockhouse_types::{ChunkId, Code, SessionId, StripeId, VaultId};
 
+use super::stream::Chunks;
 use crate::index::IndexError;
 use crate::stripes::{StripeStore, WriteStripeError};
 
 pub(super) use known::Known;
-use threads::{Fresh, Threads};
+use threads::Threads;
 
 /// Why chunks could not be stored.
 #[derive(Debug, thiserror::Error)]
@@ -120,14 +121,12 @@ impl ChunkStore {
         Ok(Self { keys, known, threads, new_bytes: 0 })
     }
 
-    /// Names a chunk, and stores it unless it is there already.
-    pub(super) fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
-        let reference = ChunkRef::of(&self.keys.domain, plain)?;
+    fn put_named(&mut self, reference: &ChunkRef, plain: &[u8]) -> Result<(), StoreError> {
         if self.known.admit(&reference.id) {
             self.new_bytes += plain.len() as u64;
-            self.threads.send(Fresh { reference: reference.clone(), plain: plain.to_vec() })?;
+            self.threads.send(reference.clone(), plain)?;
         }
-        Ok(reference)
+        Ok(())
     }
 
     /// Counts chunks of an earlier backup as needed by this one; false if one of them is not there to be reused.
@@ -146,5 +145,21 @@ impl ChunkStore {
             pack_bytes: written.pack_bytes,
             new_bytes: self.new_bytes,
         })
+    }
+}
+
+impl Chunks for ChunkStore {
+    fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError> {
+        let reference = ChunkRef::of(&self.keys.domain, plain)?;
+        self.put_named(&reference, plain)?;
+        Ok(reference)
+    }
+
+    fn put_expected(&mut self, expected: &ChunkRef, plain: &[u8]) -> Result<bool, StoreError> {
+        let is_it = expected.is_of(&self.keys.domain, plain);
+        if is_it {
+            self.put_named(expected, plain)?;
+        }
+        Ok(is_it)
     }
 }

@@ -5,6 +5,14 @@
 //!
 //! # Invariants
 //! - **S1** The pieces handed to an owner, in order, are its bytes; holes stand where they were announced.
+//! - **S2** What is expected moves no boundary: the chunks are those of a stream of which nothing is known.
+//!
+//! # What is expected
+//! A file that was backed up before comes with the chunks it was cut into then ([`Stream::expect`]). Where one of them began at this place, as
+//! many bytes as it had are hashed, all of them, and compared with its id. If they are that chunk, it ends here again, for a boundary
+//! depends on the bytes of its chunk alone (C3 of `pipeline::cut`), and neither boundary nor key has to be computed. If not, this chunk is cut as
+//! any other, and the comparison goes on where an old chunk and a new one begin at the same place. So a file that grew is cut only
+//! from where it grew, and one flipped byte in its old part costs one chunk and is never missed.
 
 use std::collections::VecDeque;
 
@@ -13,10 +21,18 @@ use blockhouse_pipeline::content::Extent;
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_types::limits::{CUT_MAX, MIB};
 
-use super::store::{ChunkStore, StoreError};
+use super::store::StoreError;
 
 /// How many bytes are gathered before they are cut: windows much longer than a chunk are scanned once.
 const WINDOW: usize = 4 * MIB;
+
+/// Who names and keeps the chunks that a stream is cut into.
+pub(super) trait Chunks {
+    /// Names a chunk, and stores it unless it is there already.
+    fn put(&mut self, plain: &[u8]) -> Result<ChunkRef, StoreError>;
+    /// The same for a chunk that is expected to be this one; false, and nothing is done, if it is another.
+    fn put_expected(&mut self, expected: &ChunkRef, plain: &[u8]) -> Result<bool, StoreError>;
+}
 
 /// A stretch of the stream that belongs to one owner.
 #[derive(Debug, Clone, Copy)]
@@ -29,16 +45,50 @@ struct Stretch<T> {
 /// A stream whose bytes belong to owners of type `T`.
 #[derive(Debug)]
 pub(super) struct Stream<T> {
+    /// Grows to the greatest window and is used again and again; what lies behind `end` means nothing.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
     stretches: VecDeque<Stretch<T>>,
     pieces: Vec<(T, Extent)>,
+    expected: Expected,
+}
+
+/// The chunks that an earlier stream was cut into, from the next place on where this one may meet them.
+#[derive(Debug, Default)]
+struct Expected {
+    chunks: VecDeque<ChunkRef>,
+    /// Where the first of them began.
+    first_at: u64,
+    /// Where the next chunk of this stream begins; holes do not count.
+    at: u64,
+}
+
+impl Expected {
+    /// The chunk that began here.
+    fn here(&mut self) -> Option<&ChunkRef> {
+        while self.first_at < self.at && self.pass() {}
+        self.chunks.front().filter(|_| self.first_at == self.at)
+    }
+
+    fn pass(&mut self) -> bool {
+        let passed = self.chunks.pop_front();
+        self.first_at += passed.as_ref().map_or(0, |chunk| u64::from(chunk.plain_len));
+        passed.is_some()
+    }
 }
 
 impl<T: Copy> Stream<T> {
     /// Nothing yet.
-    pub(super) const fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, stretches: VecDeque::new(), pieces: Vec::new() }
+    pub(super) fn new() -> Self {
+        let expected = Expected::default();
+        Self { buffer: Vec::new(), start: 0, end: 0, stretches: VecDeque::new(), pieces: Vec::new(), expected }
+    }
+
+    /// The chunks that an earlier stream was cut into, in order. Its last one ended with the stream and not by its bytes: it is no guide.
+    pub(super) fn expect(&mut self, mut chunks: VecDeque<ChunkRef>) {
+        chunks.pop_back();
+        self.expected = Expected { chunks, first_at: 0, at: 0 };
     }
 
     /// Appends what `fill` writes into room for `length` bytes.
@@ -48,20 +98,19 @@ impl<T: Copy> Stream<T> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let at = self.buffer.len();
-        self.buffer.resize(at + length, 0);
-        let room = self.buffer.get_mut(at..).unwrap_or_default();
-        if let Err(error) = fill(room) {
-            self.buffer.truncate(at);
-            return Err(error);
+        let end = self.end + length;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
         }
+        fill(self.buffer.get_mut(self.end..end).unwrap_or_default())?;
+        self.end = end;
         self.announce(owner, length as u64, false);
         Ok(())
     }
 
     /// The bytes appended last, `length` of them.
     pub(super) fn last(&self, length: usize) -> &[u8] {
-        self.buffer.len().checked_sub(length).and_then(|at| self.buffer.get(at..)).unwrap_or_default()
+        self.end.checked_sub(length).and_then(|at| self.buffer.get(at..self.end)).unwrap_or_default()
     }
 
     /// A hole of the owner stands here; it takes no bytes.
@@ -77,21 +126,30 @@ impl<T: Copy> Stream<T> {
 
     /// True if enough bytes are gathered to be cut.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() - self.start >= WINDOW
+        self.end - self.start >= WINDOW
     }
 
     /// Cuts and stores what can be cut; all of it if the stream `ends` here.
-    pub(super) fn cut(&mut self, cutter: &Cutter, store: &mut ChunkStore, ends: bool) -> Result<(), StoreError> {
+    pub(super) fn cut(&mut self, cutter: &Cutter, store: &mut impl Chunks, ends: bool) -> Result<(), StoreError> {
         loop {
-            let window = self.buffer.get(self.start..).unwrap_or_default();
+            let window = self.buffer.get(self.start..self.end).unwrap_or_default();
             // A short window would be scanned again next time: wait for more.
-            let length = if ends || window.len() >= CUT_MAX { cutter.next(window, ends) } else { None };
-            let Some(plain) = length.and_then(|length| window.get(..length)) else { break };
-            let (length, reference) = (plain.len(), store.put(plain)?);
-            self.start += length;
-            self.deal(&reference, length as u64);
+            if window.is_empty() || (!ends && window.len() < CUT_MAX) {
+                break;
+            }
+            let reference = match as_expected(&mut self.expected, window, store)? {
+                Some(expected) => expected,
+                None => match cutter.next(window, ends).and_then(|length| window.get(..length)) {
+                    Some(plain) => store.put(plain)?,
+                    None => break,
+                },
+            };
+            self.start += reference.plain_len as usize;
+            self.expected.at += u64::from(reference.plain_len);
+            self.deal(&reference, reference.plain_len.into());
         }
-        self.buffer.drain(..self.start);
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
         self.start = 0;
         if ends {
             self.deal_holes();
@@ -129,6 +187,17 @@ impl<T: Copy> Stream<T> {
     }
 }
 
+/// Stores the chunk that began here in the earlier stream, if these bytes are it.
+fn as_expected(
+    expected: &mut Expected,
+    window: &[u8],
+    store: &mut impl Chunks,
+) -> Result<Option<ChunkRef>, StoreError> {
+    let Some(chunk) = expected.here() else { return Ok(None) };
+    let Some(plain) = window.get(..chunk.plain_len as usize) else { return Ok(None) };
+    Ok(store.put_expected(chunk, plain)?.then(|| chunk.clone()))
+}
+
 fn piece(chunk: &ChunkRef, offset: u64, length: u64) -> Extent {
     if length == u64::from(chunk.plain_len) {
         return Extent::Chunk(chunk.clone());
@@ -136,3 +205,6 @@ fn piece(chunk: &ChunkRef, offset: u64, length: u64) -> Extent {
     let number = |value| u32::try_from(value).expect("a place in a chunk is below its length, at most 1 MiB");
     Extent::Part { chunk: chunk.clone(), offset: number(offset), length: number(length) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,19 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use blockhouse_types::{ChunkId, StripeId};
+use blockhouse_types::StripeId;
 
-use super::Slot;
-use super::segment::{Segment, SegmentError};
-
-type Entry = (ChunkId, u32, Slot);
+use super::segment::{Entry, Segment, SegmentError, ShortId};
 
 /// The entries of all segments in order, ordinals rewritten, exact repetitions left out.
 pub(super) struct Merge<'a> {
     cursors: Vec<Cursor<'a>>,
-    heap: BinaryHeap<Reverse<(ChunkId, u32, u32, usize)>>,
+    heap: BinaryHeap<Reverse<(ShortId, u32, u32, usize)>>,
     ordinals: &'a BTreeMap<StripeId, u32>,
-    last: Option<(ChunkId, u32, u32)>,
+    last: Option<(ShortId, u32, u32)>,
     failed: Option<SegmentError>,
     unusable: Option<usize>,
 }
@@ -28,10 +25,10 @@ struct Cursor<'a> {
 }
 
 impl<'a> Merge<'a> {
-    pub(super) fn new(segments: &'a [Segment], ordinals: &'a BTreeMap<StripeId, u32>) -> Self {
+    pub(super) fn new(segments: &[&'a Segment], ordinals: &'a BTreeMap<StripeId, u32>) -> Self {
         let cursors = segments
             .iter()
-            .map(|segment| Cursor { segment, next_block: 0, entries: Vec::new().into_iter(), current: None })
+            .map(|segment| Cursor { segment: *segment, next_block: 0, entries: Vec::new().into_iter(), current: None })
             .collect::<Vec<_>>();
         let mut merge = Self { cursors, heap: BinaryHeap::new(), ordinals, last: None, failed: None, unusable: None };
         for at in 0..merge.cursors.len() {
@@ -52,7 +49,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// The place of the segment that ended the merge: an entry of it names no stripe, though all its hashes are right.
+    /// The place, among those given, of the segment that ended the merge: an entry of it names no stripe, though all its hashes are right.
     pub(super) const fn unusable(&self) -> Option<usize> {
         self.unusable
     }

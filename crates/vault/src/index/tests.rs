@@ -52,7 +52,7 @@ fn a_damaged_segment_gives_no_wrong_answer() {
     let folder = tempfile::tempdir().unwrap();
     let mut index = Index::open(folder.path()).unwrap();
     add(&mut index, 1, 0..100);
-    let path = folder.path().join(format!("{}.segment", stripe(1).id));
+    let path = folder.path().join(format!("{}.chunks", stripe(1).id));
     let good = fs::read(&path).unwrap();
     for at in 0..good.len() {
         let mut bad = good.clone();
@@ -94,8 +94,8 @@ fn a_segment_that_makes_no_sense_is_dropped_when_it_is_joined() {
     for seed in 0..20_u8 {
         add(&mut index, seed, u32::from(seed)..u32::from(seed) + 1);
     }
-    let bad = folder.path().join("bad.segment");
-    write(&bad, &[stripe(99)], [Ok((chunk(500), 7, slot(0)))].into_iter()).unwrap();
+    let bad = folder.path().join("bad.chunks");
+    write(&bad, &[stripe(99)], 1, [Ok((ShortId::of(&chunk(500)), 7, slot(0)))].into_iter()).unwrap();
     index.open_segment(&bad).unwrap();
     assert!(index.stripe(&stripe(99).id).is_some());
     index.compact().unwrap();

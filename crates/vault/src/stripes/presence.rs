@@ -12,7 +12,7 @@
 //! # Cost
 //! 8 bytes for each listed shard and 36 for each stripe: 11 MB for 100,000 stripes of 9 shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ use crate::index::StripeEntry;
 /// Folders of shards that are listed at a time: they hide the time that a site takes to answer, and bound the memory
 /// to a small part of the whole.
 const FOLDERS_IN_FLIGHT: usize = 4;
+/// From more folders on than so many a site that can lists all of them in one go.
+const DEEP_FROM: usize = 16;
 
 /// A stripe that is asked for: by its id alone, or with its lengths.
 #[derive(Debug, Clone, Copy)]
@@ -101,15 +103,32 @@ pub struct Least {
 impl StripeStore {
     /// Lists the shards of all sites that can be read, at the same time.
     pub async fn presence(&self) -> Presence {
+        self.list_folders(&(0..=u8::MAX).collect()).await
+    }
+
+    /// Lists what the sites have of these stripes, and of those whose ids begin alike; says nothing of others.
+    pub async fn presence_of(&self, stripes: &[StripeId]) -> Presence {
+        self.list_folders(&stripes.iter().filter_map(|id| id.as_bytes().first().copied()).collect()).await
+    }
+
+    async fn list_folders(&self, wanted: &BTreeSet<u8>) -> Presence {
         let sites: Vec<(usize, Site)> = self.sites.up().map(|(member, site)| (member, site.clone())).collect();
         let mut presence = Presence::none(self);
         presence.listed = sites.iter().map(|(member, _)| *member).collect();
-        let (deep, by_folder): (Vec<_>, Vec<_>) = sites.into_iter().partition(|(_, site)| site.lists_deep());
-        let folders = stream::iter(0..=u8::MAX).map(|first| list_folder(by_folder.clone(), first));
-        let mut folders = folders.buffered(FOLDERS_IN_FLIGHT);
+        let (deep, by_folder): (Vec<_>, Vec<_>) =
+            sites.into_iter().partition(|(_, site)| site.lists_deep() && wanted.len() > DEEP_FROM);
         let mut whole = join_all(deep.into_iter().map(list_whole)).await;
-        for first in 0..=u8::MAX {
-            let mut folder = folders.next().await.unwrap_or_default();
+        let there = presence.take_folders_there(by_folder).await;
+        let holding = |first: u8| {
+            let sites = there.iter().filter(|(folders, _)| folders.contains(&first));
+            sites.map(|(_, site)| site.clone()).collect::<Vec<_>>()
+        };
+        let folders = stream::iter(wanted).map(|first| {
+            let listed = list_folder(holding(*first), *first);
+            async move { (*first, listed.await) }
+        });
+        let mut folders = folders.buffered(FOLDERS_IN_FLIGHT);
+        while let Some((first, mut folder)) = folders.next().await {
             folder.extend(whole.iter_mut().map(|whole| whole.take(first)));
             presence.take_folder(folder);
         }
@@ -171,6 +190,19 @@ impl Presence {
             holdings: Vec::new(),
             changed: BTreeMap::new(),
         }
+    }
+
+    /// Asks each of these sites which folders it has; one that does not answer counts as failed.
+    async fn take_folders_there(&mut self, sites: Vec<(usize, Site)>) -> Vec<(BTreeSet<u8>, (usize, Site))> {
+        let found = join_all(sites.iter().map(|(_, site)| site.shard_folders())).await;
+        let mut there = Vec::new();
+        for ((member, site), folders) in sites.into_iter().zip(found) {
+            match folders {
+                Ok(folders) => there.push((folders, (member, site))),
+                Err(error) => self.failed.push((member, error)),
+            }
+        }
+        there
     }
 
     /// Takes in what the sites list of the stripes whose ids share a first byte; folders come in that byte's order.

@@ -18,12 +18,13 @@ pub(crate) fn generate(folder: &Path, total: u64) -> Result<()> {
     append(folder, Chain::new(1), total)
 }
 
-pub(crate) fn change(folder: &Path, total: u64) -> Result<()> {
-    let mut entropy = Entropy::new(2);
+pub(crate) fn change(folder: &Path, total: u64) -> Result<u64> {
+    let (mut entropy, mut written) = (Entropy::new(2), 0);
     for number in 0..files(folder) {
-        overwrite(&folder.join(name(number)), 64 << 10, &mut entropy)?;
+        written += overwrite(&folder.join(name(number)), 64 << 10, &mut entropy)?;
     }
-    append(folder, Chain::new(3), total / 20)
+    append(folder, Chain::new(3), total / 20)?;
+    Ok(written + total / 20)
 }
 
 fn name(number: u64) -> String {

@@ -17,15 +17,16 @@ pub(crate) fn generate(folder: &Path, total: u64) -> Result<()> {
     write(&mut file, total).with_context(|| format!("could not write {}", path.display()))
 }
 
-pub(crate) fn change(folder: &Path, total: u64) -> Result<()> {
+pub(crate) fn change(folder: &Path, total: u64) -> Result<u64> {
     let path = folder.join(NAME);
     let mut entropy = Entropy::new(22);
-    overwrite(&path, PAGE, &mut entropy)?;
+    let written = overwrite(&path, PAGE, &mut entropy)?;
     OpenOptions::new()
         .append(true)
         .open(&path)
         .and_then(|mut file| file.write_all(&entropy.bytes(usize::try_from(total / 20).unwrap_or(usize::MAX))))
-        .with_context(|| format!("could not append to {}", path.display()))
+        .with_context(|| format!("could not append to {}", path.display()))?;
+    Ok(written + total / 20)
 }
 
 fn write(file: &mut File, total: u64) -> std::io::Result<()> {

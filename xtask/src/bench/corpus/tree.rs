@@ -34,7 +34,8 @@ pub(crate) fn generate(folder: &Path, total: u64) -> Result<()> {
 }
 
 /// One file of a hundred gets 40 bytes in its middle; every twentieth is copied with another beginning.
-pub(crate) fn change(folder: &Path) -> Result<()> {
+pub(crate) fn change(folder: &Path) -> Result<u64> {
+    let mut written = 0;
     let mut entropy = Entropy::new(12);
     let files = files_below(folder)?;
     let any = |entropy: &mut Entropy| files.get(entropy.index(files.len())).context("the folder holds no file");
@@ -43,6 +44,7 @@ pub(crate) fn change(folder: &Path) -> Result<()> {
         let mut content = read(&path)?;
         let at = entropy.index(content.len() + 1);
         content.splice(at..at, entropy.bytes(40));
+        written += 40;
         fs::write(&path, content).with_context(|| format!("could not write {}", path.display()))?;
     }
     let new = folder.join("new");
@@ -51,9 +53,10 @@ pub(crate) fn change(folder: &Path) -> Result<()> {
         let old = read(&folder.join(any(&mut entropy)?))?;
         let path = new.join(format!("{number:05}"));
         let content = [entropy.bytes(old.len() / 2), old].concat();
+        written += content.len() as u64;
         create(&path)?.write_all(&content).with_context(|| format!("could not write {}", path.display()))?;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The folders of all dependencies that come from a registry, by name and version.

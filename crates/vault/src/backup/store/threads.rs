@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use blockhouse_pipeline::chunk::{ChunkRef, SealedChunk, seal_chunk};
+use blockhouse_pipeline::chunk::{ChunkRef, SealedChunk, seal_chunk_into};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::Compressor;
 use blockhouse_pipeline::pack::{Pack, PackBuilder, PackNonces};
@@ -26,9 +26,10 @@ const PACK_LIMIT: usize = 32 * MIB;
 const QUEUE: usize = 32;
 
 /// A chunk that is nowhere yet.
-pub(super) struct Fresh {
-    pub(super) reference: ChunkRef,
-    pub(super) plain: Vec<u8>,
+#[derive(Debug)]
+struct Fresh {
+    reference: ChunkRef,
+    plain: Vec<u8>,
 }
 
 /// What the threads wrote.
@@ -43,6 +44,7 @@ pub(super) struct Written {
 #[derive(Debug)]
 pub(super) struct Threads {
     input: Sender<Fresh>,
+    spare: Receiver<Vec<u8>>,
     sealers: Vec<JoinHandle<Result<(), StoreError>>>,
     packer: JoinHandle<Result<(), StoreError>>,
     writer: JoinHandle<Result<Written, StoreError>>,
@@ -56,23 +58,35 @@ impl Threads {
     ) -> Result<Self, StoreError> {
         let (input, fresh) = bounded::<Fresh>(QUEUE);
         let (seal_out, sealed) = bounded::<SealedChunk>(QUEUE);
+        // Buffers on their way back: a chunk in flight needs no new memory once the queues have been full.
+        let (spare_out, spare) = bounded::<Vec<u8>>(QUEUE);
+        let (spare_sealed_out, spare_sealed) = bounded::<Vec<u8>>(QUEUE);
         // No room: a full pack waits until the one before it is written.
         let (pack_out, packs) = bounded::<Pack>(0);
         let count = thread::available_parallelism().map_or(1, usize::from);
         let mut sealers = Vec::with_capacity(count);
         for _ in 0..count {
-            let (fresh, out) = (fresh.clone(), seal_out.clone());
-            let compressor = Compressor::try_new(keys.level)?;
-            sealers.push(spawn("seal", move || seal(compressor, &fresh, &out))?);
+            let sealer = Sealer {
+                compressor: Compressor::try_new(keys.level)?,
+                fresh: fresh.clone(),
+                out: seal_out.clone(),
+                used: spare_out.clone(),
+                spare: spare_sealed.clone(),
+            };
+            sealers.push(spawn("seal", move || sealer.run())?);
         }
         let packer_keys = Arc::clone(keys);
-        let packer = spawn("pack", move || pack(&packer_keys, &sealed, &pack_out))?;
+        let packer = spawn("pack", move || pack(&packer_keys, &sealed, &pack_out, &spare_sealed_out))?;
         let (keys, known, runtime) = (Arc::clone(keys), Arc::clone(known), Handle::current());
         let writer = spawn("write", move || write(&keys, &known, &stripes, &runtime, &packs))?;
-        Ok(Self { input, sealers, packer, writer })
+        Ok(Self { input, spare, sealers, packer, writer })
     }
 
-    pub(super) fn send(&self, fresh: Fresh) -> Result<(), StoreError> {
+    pub(super) fn send(&self, reference: ChunkRef, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut plain = self.spare.try_recv().unwrap_or_default();
+        plain.clear();
+        plain.extend_from_slice(bytes);
+        let fresh = Fresh { reference, plain };
         // A closed channel means that a thread behind it failed: `finish` tells why.
         self.input.send(fresh).map_err(|_| StoreError::Stopped)
     }
@@ -100,18 +114,38 @@ fn join<T>(thread: JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
     thread.join().unwrap_or(Err(StoreError::Stopped))
 }
 
-fn seal(mut compressor: Compressor, fresh: &Receiver<Fresh>, out: &Sender<SealedChunk>) -> Result<(), StoreError> {
-    let mut random = rand::rng();
-    for Fresh { reference, plain } in fresh {
-        let mut nonce = [0; 12];
-        random.fill_bytes(&mut nonce);
-        let sealed = seal_chunk(&mut compressor, &reference, nonce, &plain)?;
-        out.send(sealed).map_err(|_| StoreError::Stopped)?;
-    }
-    Ok(())
+/// Compresses and seals what comes.
+struct Sealer {
+    compressor: Compressor,
+    fresh: Receiver<Fresh>,
+    out: Sender<SealedChunk>,
+    /// Where buffers of plain chunks go back to, and where those of sealed ones come from.
+    used: Sender<Vec<u8>>,
+    spare: Receiver<Vec<u8>>,
 }
 
-fn pack(keys: &StoreKeys, sealed: &Receiver<SealedChunk>, out: &Sender<Pack>) -> Result<(), StoreError> {
+impl Sealer {
+    fn run(mut self) -> Result<(), StoreError> {
+        let mut random = rand::rng();
+        for Fresh { reference, plain } in &self.fresh {
+            let mut nonce = [0; 12];
+            random.fill_bytes(&mut nonce);
+            let buffer = self.spare.try_recv().unwrap_or_default();
+            let sealed = seal_chunk_into(buffer, &mut self.compressor, &reference, nonce, &plain)?;
+            // If there is no room for it, it is freed.
+            let _ = self.used.try_send(plain);
+            self.out.send(sealed).map_err(|_| StoreError::Stopped)?;
+        }
+        Ok(())
+    }
+}
+
+fn pack(
+    keys: &StoreKeys,
+    sealed: &Receiver<SealedChunk>,
+    out: &Sender<Pack>,
+    used: &Sender<Vec<u8>>,
+) -> Result<(), StoreError> {
     let mut random = rand::rng();
     let mut finish = |builder: PackBuilder| -> Result<(), StoreError> {
         let pack = builder.finish(&keys.pack, PackNonces::random(&mut random))?;
@@ -123,6 +157,7 @@ fn pack(keys: &StoreKeys, sealed: &Receiver<SealedChunk>, out: &Sender<Pack>) ->
             finish(std::mem::replace(&mut builder, PackBuilder::with_limit(PACK_LIMIT)))?;
         }
         builder.push(&chunk)?;
+        let _ = used.try_send(chunk.bytes);
     }
     if builder.chunks() > 0 {
         finish(builder)?;

@@ -5,18 +5,19 @@
 //! - **R2** The joined files of a folder are reused unread only if they are the very files of the last backup, each unchanged;
 //!   otherwise all of them are read and cut again. So no chunk with bytes of a file that is gone stays in the next cache.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use blockhouse_crypto::hash::ContentHasher;
-use blockhouse_pipeline::content::Content;
+use blockhouse_pipeline::chunk::ChunkRef;
+use blockhouse_pipeline::content::{Content, Extent};
 use blockhouse_pipeline::tree::Body;
 use blockhouse_sources::files::{Entry as Listed, FileReader, Folder, Found, Identity, Listing, ReadError, Unreadable};
 use blockhouse_types::limits::{CUT_TARGET, MIB};
 use blockhouse_types::{ChunkId, Decoder, Encoder, EntryKind};
 
 use super::{FileEntry, WalkError, Walker};
-use crate::backup::sink::ContentSink;
+use crate::backup::sink::{ContentSink, Needed};
 use crate::backup::stream::Stream;
 use crate::cache::{CachedFile, FolderKey};
 
@@ -48,26 +49,29 @@ impl Walker<'_> {
     ) -> Result<Vec<Option<FileEntry>>, WalkError> {
         let mut entries: Vec<Option<FileEntry>> = listing.entries.iter().map(|_| None).collect();
         let mut cache = Vec::new();
-        let cached = self.cache.folder(key);
-        let recognised = Recognised::of(&cached, listing);
-        let is_joined = |found: &Found| found.size < CUT_TARGET as u64;
+        let mut recognised = Recognised::of(self.cache.folder(key), listing);
         let joined: Vec<ChunkId> = recognised.joined_chunks();
         // Of the joined files all are reused, or none.
         let reuses_joined = recognised.has_all_joined && self.store.reuse(&joined);
         let (mut small, mut large) = (Vec::new(), Vec::new());
         for (place, found) in regular_files(listing) {
-            let known = recognised.get(&found.name);
-            let known =
-                known.filter(|known| if is_joined(found) { reuses_joined } else { self.store.reuse(&known.chunks) });
-            if let Some(known) = known {
-                self.count(found, true);
-                cache.push(known.file.clone());
-                let body = Body::File { content: known.content.clone(), hash: known.file.content_hash };
-                set(&mut entries, place, FileEntry { metadata: found.metadata.clone(), body });
-            } else if is_joined(found) {
-                small.push((place, found));
-            } else {
-                large.push((place, found));
+            let known = recognised.files.remove(&found.name);
+            let is_reused = known.as_ref().is_some_and(|known| {
+                if is_joined(found.size) {
+                    reuses_joined
+                } else {
+                    known.is_unchanged && self.store.reuse(&known.chunks)
+                }
+            });
+            match known {
+                Some(Known { file, content, .. }) if is_reused => {
+                    self.count(found, true);
+                    let body = Body::File { content, hash: file.content_hash };
+                    cache.push(file);
+                    set(&mut entries, place, FileEntry { metadata: found.metadata.clone(), body });
+                }
+                _ if is_joined(found.size) => small.push((place, found)),
+                known => large.push((place, found, known.map(Known::into_cut).unwrap_or_default())),
             }
         }
         self.read_joined(folder, &small, &mut entries, &mut cache)?;
@@ -138,7 +142,7 @@ impl Walker<'_> {
     fn read_alone(
         &mut self,
         folder: &Folder,
-        (place, found): (Place, &Found),
+        (place, found, earlier): (Place, &Found, VecDeque<ChunkRef>),
         entries: &mut [Option<FileEntry>],
         cache: &mut Vec<CachedFile>,
     ) -> Result<(), WalkError> {
@@ -150,7 +154,7 @@ impl Walker<'_> {
             }
         };
         let opened = reader.found().clone();
-        match self.stream_file(&reader)? {
+        match self.stream_file(&reader, earlier)? {
             Ok((hash, sink)) => {
                 match reader.finish() {
                     Ok(None) => {}
@@ -166,9 +170,14 @@ impl Walker<'_> {
         }
     }
 
-    /// Cuts and stores the bytes of a file; the inner error is the file's own.
-    fn stream_file(&mut self, reader: &FileReader) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
+    /// Cuts and stores the bytes of a file, of which the last backup had these chunks; the inner error is the file's own.
+    fn stream_file(
+        &mut self,
+        reader: &FileReader,
+        earlier: VecDeque<ChunkRef>,
+    ) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
         let mut stream: Stream<()> = Stream::new();
+        stream.expect(earlier);
         let (mut hasher, mut sink, mut offset) = (ContentHasher::new(), ContentSink::default(), 0);
         loop {
             let extent = match reader.extent_at(offset) {
@@ -221,7 +230,9 @@ impl Walker<'_> {
         cache: &mut Vec<CachedFile>,
     ) -> Result<(), WalkError> {
         let Read { found, hash, sink } = read;
-        let (content, chunks) = sink.finish(self.cutter, self.store)?;
+        let (content, needed) = sink.finish(self.cutter, self.store)?;
+        // Those of an inline list stand in it.
+        let needed = if content.depth() > 0 { needed } else { Needed::default() };
         self.count(&found, false);
         let mut encoder = Encoder::new();
         content.encode(&mut encoder);
@@ -229,7 +240,8 @@ impl Walker<'_> {
             name: found.name.clone(),
             identity: self.recorded(&found),
             content: encoder.finish(),
-            deep_chunks: if content.depth() > 0 { chunks } else { Vec::new() },
+            cut: needed.cut,
+            deep_chunks: needed.others,
             content_hash: hash,
         });
         set(entries, place, FileEntry { metadata: found.metadata, body: Body::File { content, hash } });
@@ -310,7 +322,7 @@ impl Slurped {
     }
 }
 
-/// The files of the last backup that are unchanged, by name.
+/// The files of the last backup that are still there, by name.
 struct Recognised {
     files: HashMap<Vec<u8>, Known>,
     /// Whether the joined files are the very ones of the last backup, each unchanged (R2).
@@ -321,39 +333,53 @@ struct Known {
     file: CachedFile,
     content: Content,
     chunks: Vec<ChunkId>,
+    is_unchanged: bool,
 }
 
 impl Recognised {
-    fn of(cached: &[CachedFile], listing: &Listing) -> Self {
+    fn of(cached: Vec<CachedFile>, listing: &Listing) -> Self {
         let present: HashMap<&[u8], &Found> =
             regular_files(listing).map(|(_, found)| (&found.name[..], found)).collect();
-        let is_joined = |size: u64| size < CUT_TARGET as u64;
-        let mut files = HashMap::new();
+        let mut files = HashMap::with_capacity(cached.len());
         let mut has_all_joined = true;
         for file in cached {
-            let unchanged = present.get(&file.name[..]).is_some_and(|found| found.identity == file.identity);
-            match decode(file).filter(|_| unchanged) {
+            let found = present.get(&file.name[..]);
+            let is_unchanged = found.is_some_and(|found| found.identity == file.identity);
+            match decode(&file).filter(|_| is_unchanged || (found.is_some() && !is_joined(file.identity.size))) {
                 Some((content, chunks)) => {
-                    files.insert(file.name.clone(), Known { file: file.clone(), content, chunks });
+                    has_all_joined &= is_unchanged || !is_joined(file.identity.size);
+                    files.insert(file.name.clone(), Known { file, content, chunks, is_unchanged });
                 }
                 None => has_all_joined &= !is_joined(file.identity.size),
             }
         }
         // One that was not recorded, for it is new or was too fresh, stands in the same stream.
-        let is_known = |found: &Found| files.contains_key(&found.name);
+        let is_known = |found: &Found| files.get(&found.name).is_some_and(|known: &Known| known.is_unchanged);
         has_all_joined &= regular_files(listing).all(|(_, found)| !is_joined(found.size) || is_known(found));
         Self { files, has_all_joined }
     }
 
-    fn get(&self, name: &[u8]) -> Option<&Known> {
-        self.files.get(name)
-    }
-
     /// Every chunk of the joined files.
     fn joined_chunks(&self) -> Vec<ChunkId> {
-        let joined = self.files.values().filter(|known| known.file.identity.size < CUT_TARGET as u64);
+        let joined = self.files.values().filter(|known| is_joined(known.file.identity.size));
         joined.flat_map(|known| known.chunks.iter().copied()).collect()
     }
+}
+
+impl Known {
+    /// The chunks that a file was cut into which was read alone, and still is.
+    fn into_cut(self) -> VecDeque<ChunkRef> {
+        if !self.file.cut.is_empty() {
+            return self.file.cut.into();
+        }
+        let begins = |extent: &&Extent| !matches!(extent, Extent::Part { offset, .. } if *offset > 0);
+        self.content.inline_extents().iter().filter(begins).filter_map(|extent| extent.chunk().cloned()).collect()
+    }
+}
+
+/// True for files that are cut in one stream with others of their folder.
+const fn is_joined(size: u64) -> bool {
+    size < CUT_TARGET as u64
 }
 
 /// The content of a record and the chunks it needs.
@@ -362,7 +388,8 @@ fn decode(file: &CachedFile) -> Option<(Content, Vec<ChunkId>)> {
     let content = Content::decode(&mut decoder).ok()?;
     decoder.finish().ok()?;
     let inline = content.inline_extents().iter().filter_map(|extent| extent.chunk()).map(|chunk| chunk.id);
-    let chunks = inline.chain(file.deep_chunks.iter().copied()).collect();
+    let deep = file.cut.iter().map(|chunk| chunk.id).chain(file.deep_chunks.iter().copied());
+    let chunks = inline.chain(deep).collect();
     Some((content, chunks))
 }
 
