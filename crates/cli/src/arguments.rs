@@ -9,7 +9,8 @@ use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+    backup, check_receipt, completions, demo, diff, dump, find, history, init, key, ls, man, receipt, recover, repair,
+    restore, snapshots, stats, status, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
@@ -40,9 +44,12 @@ pub(crate) enum Command {
     CheckReceipt(check_receipt::CheckReceiptArgs),
     History(history::HistoryArgs),
     Status(status::StatusArgs),
+    Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// What every command takes.
@@ -157,7 +164,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 14);
+        assert_eq!(waiting.len(), 20);
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -1,6 +1,7 @@
 //! Values as people read them, and texts as values.
 
 use blockhouse_sources::files::decode_root_name;
+use blockhouse_types::EntryKind;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -84,6 +85,63 @@ pub(crate) fn parse_tag(text: &str) -> Result<String, String> {
     }
 }
 
+/// The letter of a kind of entry, as `ls` shows it.
+pub(crate) const fn letter(kind: EntryKind) -> char {
+    match kind {
+        EntryKind::Directory => 'd',
+        EntryKind::File => '-',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::Socket => 's',
+        EntryKind::Unreadable => '?',
+    }
+}
+
+/// How long ago something was, in words: `3 hours ago`.
+pub(crate) fn age(seconds: u64) -> String {
+    const DAY: u64 = 86_400;
+    let (number, unit) = match seconds {
+        0..60 => return "just now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..DAY => (seconds / 3600, "hour"),
+        _ => (seconds / DAY, "day"),
+    };
+    format!("{} ago", count(number, unit))
+}
+
+/// Reads a time span: a number and s, m, h, d or w.
+pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
+    let failed = || format!("`{text}` is no time span: write a number and s, m, h, d or w, as in 26h or 7d");
+    let at = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(failed)?;
+    let (number, unit) = text.split_at(at);
+    let unit: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(failed()),
+    };
+    number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|span| *span > 0).ok_or_else(failed)
+}
+
+/// Reads a number of bytes: a number, with K, M, G or T for powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let failed = || format!("`{text}` is no number of bytes: write one, or one with K, M, G or T, as in 20M");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(failed()),
+    };
+    digits.parse().ok().and_then(|number: u64| number.checked_mul(1 << shift)).ok_or_else(failed)
+}
+
 /// Reads a share in percent as hundredths of a percent.
 pub(crate) fn parse_percent(text: &str) -> Result<u16, String> {
     let failed = || format!("`{text}` is no share: write a number above 0 and up to 100, with at most two decimals");
@@ -126,6 +184,22 @@ mod tests {
         for text in ["", "0", "100.01", "101", "-1", "1.234", "x", "1.x", ".5"] {
             assert!(parse_percent(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        let told = [0, 59, 60, 7200, 86_399, 86_400, 900_000].map(age);
+        let expected =
+            ["just now", "just now", "1 minute ago", "2 hours ago", "23 hours ago", "1 day ago", "10 days ago"];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn spans_and_sizes_have_units() {
+        assert_eq!((parse_span("26h"), parse_span("2w")), (Ok(93_600), Ok(1_209_600)));
+        assert_eq!((parse_size("10"), parse_size("2k"), parse_size("1GiB")), (Ok(10), Ok(2048), Ok(1 << 30)));
+        assert!(["", "5", "h", "0d", "1y", "-1d"].iter().all(|text| parse_span(text).is_err()));
+        assert!(["", "M", "1x", "-1", "1.5M", "99999999999999T"].iter().all(|text| parse_size(text).is_err()));
     }
 
     #[test]

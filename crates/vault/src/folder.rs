@@ -7,6 +7,7 @@
 //! config.toml            what this host knows of the vault: sites, sources' names; no secret
 //! secrets                writer account, write secrets, ledger key; mode 0600
 //! ledger.redb            the embedded ledger
+//! ledger.summary         what was read of it before; a cache
 //! index/                 which stripe holds which chunk; a cache
 //! cache/                 what the last backup saw of each source; holds keys of present files only
 //! recovery-sheet.txt     what to do when this folder is gone; no secret
@@ -56,6 +57,11 @@ impl VaultFolder {
     /// The embedded ledger's store.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger.redb")
+    }
+
+    /// What was read of the ledger before.
+    pub fn ledger_summary(&self) -> PathBuf {
+        self.root.join("ledger.summary")
     }
 
     /// The chunk index.

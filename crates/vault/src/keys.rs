@@ -234,6 +234,7 @@ async fn conclude(vault: &Vault, bag: &KeyBag, mut published: Publication) -> Re
     published.require("the ledger's block", copies_needed(vault))?;
     let entries = recipients::to_entries(&bag.recipients);
     let (config, ()) = Config::update(vault.folder(), |config| config.recipients = entries)?;
+    vault.keep_summary().await;
     Ok(sheet::write(vault.folder(), &config, standing.fingerprint)?)
 }
 

@@ -11,6 +11,6 @@ mod open;
 mod tree;
 
 pub use chunks::{ChunkError, ChunkReader};
-pub use open::{OpenSnapshotError, OpenedSnapshot, open};
+pub use open::{OpenSnapshotError, OpenedSnapshot, manifest, open};
 pub(crate) use tree::{Piece, pieces};
 pub use tree::{ReadTreeError, list, walk};

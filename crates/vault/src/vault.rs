@@ -21,6 +21,7 @@ use blockhouse_types::{Durability, SourceId, StripeId, VaultId};
 use crate::folder::{Config, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms};
+use crate::summary::Keeper;
 
 pub(crate) use open::enrolled;
 pub use open::{OpenError, OpenWarning, Settings, local_standing};
@@ -35,6 +36,7 @@ pub struct Vault {
     secrets: Option<HostSecrets>,
     settings: Settings,
     warnings: Vec<OpenWarning>,
+    kept: Keeper,
 }
 
 pub use blockhouse_pipeline::host_secrets::HostSecrets;
@@ -92,7 +94,8 @@ impl Vault {
 
     /// The ledger, to be read.
     pub fn ledger(&self) -> Ledger {
-        Ledger::new(blockhouse_homes::provider::reader(self.home.clone()), &self.config.ledger)
+        let reader = blockhouse_homes::provider::reader(self.home.clone());
+        Ledger::new(reader, &self.config.ledger).with_kept(self.kept.clone())
     }
 
     /// The ledger, written to with an account.
@@ -109,7 +112,17 @@ impl Vault {
 
     /// Where the ledger stands.
     pub async fn standing(&self) -> Result<Standing, HomeError> {
-        self.home.standing().await
+        match self.kept.current().await {
+            Some(summary) => Ok(summary.standing.clone()),
+            None => self.home.standing().await,
+        }
+    }
+
+    /// Keeps what the ledger says now, so that commands that only read it need not read all of it. It is a cache: what fails here
+    /// costs the next command time.
+    pub async fn keep_summary(&self) {
+        let ledger = Ledger::new(blockhouse_homes::provider::reader(self.home.clone()), &self.config.ledger);
+        self.kept.renew(&self.home, &ledger).await;
     }
 
     /// The stripes at the sites.

@@ -106,18 +106,18 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
 
 /// Snapshots while the history is read.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     records: Vec<SnapshotRecord>,
     places: BTreeMap<B256, usize>,
 }
 
 impl Snapshots {
-    pub(super) fn into_records(self) -> Vec<SnapshotRecord> {
+    pub(crate) fn into_records(self) -> Vec<SnapshotRecord> {
         self.records
     }
 
     /// Takes in the next event.
-    pub(super) fn take(&mut self, entry: &HistoryEntry) {
+    pub(crate) fn take(&mut self, entry: &HistoryEntry) {
         let Event::Vault(event) = &entry.event else { return };
         match event {
             VaultEvents::SnapshotCommitted(committed) => {
