@@ -75,7 +75,7 @@ impl Schema {
                 }
                 "field" => {
                     let kinds: BTreeSet<String> =
-                        second.split(", ").next().unwrap().split(" or ").map(|kind| kind.trim().to_owned()).collect();
+                        second.split([',', ';', ':']).next().unwrap().split(" or ").map(|kind| kind.trim().to_owned()).collect();
                     quoted(first).into_iter().for_each(|name| drop(schema.names.insert(name, kinds.clone())));
                 }
                 _ => {}

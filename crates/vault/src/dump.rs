@@ -6,7 +6,7 @@
 //! # Invariants
 //! - **U1** A file's last bytes are written only after its hash was compared: a file that is not what the snapshot says is cut
 //!   short, never complete and wrong.
-//! - **U2** An archive that could not be finished cannot be taken for a whole one: it ends in the middle of a block.
+//! - **U2** An archive that could not be finished cannot be taken for a whole one: it announces bytes that do not follow.
 
 mod archive;
 

@@ -90,7 +90,7 @@ async fn reading_a_ledger_with_many_snapshots() {
         let sessions = writing.sessions(BATCH.min(wanted - made)).await;
         assert!(!sessions.is_empty());
         let commit = |session: &B256| {
-            let commit = Commit { session: *session, snapshot: B256::random(), ..one.commit.clone() };
+            let commit = Commit { session: *session, snapshot: B256::new(rand::random()), ..one.commit.clone() };
             Contract::commitCall { c: commit }.abi_encode()
         };
         made += sessions.len();

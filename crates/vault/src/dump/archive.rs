@@ -22,8 +22,9 @@ const NAME_MAX: usize = 100;
 const OWNER_MAX: u32 = 0o7_777_777;
 /// The greatest length and time that a header holds: eleven octal digits.
 const NUMBER_MAX: u64 = 0o77_777_777_777;
-/// What an archive ends with that was given up: less than a block, so that no reader takes it for whole (U2).
-const GIVEN_UP: &[u8] = b"blockhouse gave this archive up: it is not whole\n";
+/// What is announced at the end of an archive that was given up, and does not follow (U2). A part of a block alone would be passed
+/// over by GNU tar.
+const ANNOUNCED: u64 = 1024;
 
 /// An archive while it is written.
 pub(super) struct Archive<'a> {
@@ -59,7 +60,11 @@ impl<'a> Archive<'a> {
     pub(super) fn end(self, done: Result<(), DumpError>) -> Result<Dumped, DumpError> {
         if let Err(error) = done {
             if !matches!(error, DumpError::Write(_)) {
-                self.to.write_all(GIVEN_UP).and_then(|()| self.to.flush())?;
+                let mut records = header(b"./this-archive-is-not-whole", &Metadata::default());
+                records.set_entry_type(EntryType::XHeader);
+                records.set_size(ANNOUNCED);
+                records.set_cksum();
+                self.to.write_all(records.as_bytes()).and_then(|()| self.to.flush())?;
             }
             return Err(error);
         }
