@@ -74,8 +74,13 @@ impl Schema {
                     quoted(first).into_iter().for_each(|name| drop(schema.inside.insert(name, fields.clone())));
                 }
                 "field" => {
-                    let kinds: BTreeSet<String> =
-                        second.split([',', ';', ':']).next().unwrap().split(" or ").map(|kind| kind.trim().to_owned()).collect();
+                    let kinds: BTreeSet<String> = second
+                        .split([',', ';', ':'])
+                        .next()
+                        .unwrap()
+                        .split(" or ")
+                        .map(|kind| kind.trim().to_owned())
+                        .collect();
                     quoted(first).into_iter().for_each(|name| drop(schema.names.insert(name, kinds.clone())));
                 }
                 _ => {}
@@ -144,9 +149,8 @@ impl Schema {
         };
         for object in objects {
             match self.inside.get(name) {
-                Some(Some(fields)) => faults.extend(
-                    self.judge(fields, object, false).into_iter().map(|fault| format!("in `{name}`: {fault}")),
-                ),
+                Some(Some(fields)) => faults
+                    .extend(self.judge(fields, object, false).into_iter().map(|fault| format!("in `{name}`: {fault}"))),
                 Some(None) => {}
                 None => faults.push(format!("the page does not say what is in `{name}`")),
             }
@@ -211,7 +215,8 @@ fn fits(command: &[String], arguments: &[String]) -> bool {
             flag => flag.replacen('=', " ", 1),
         };
         let line = format!(" {} ", arguments.join(" "));
-        arguments.iter().any(|it| it.starts_with(&format!("{flag}="))) || [flag, &other].iter().any(|it| line.contains(&format!(" {it} ")))
+        arguments.iter().any(|it| it.starts_with(&format!("{flag}=")))
+            || [flag, &other].iter().any(|it| line.contains(&format!(" {it} ")))
     };
     let mut plain = arguments.iter().filter(|word| !word.starts_with('-'));
     command.iter().all(|word| if word.starts_with('-') { has(word) } else { plain.next() == Some(word) })
@@ -279,7 +284,10 @@ mod tests {
 
     #[test]
     fn summaries_are_those_of_the_closest_command() {
-        let (full, dry) = (json!({ "type": "summary", "files": 1, "durability": { "d": 1 } }), json!({ "type": "summary", "known": true }));
+        let (full, dry) = (
+            json!({ "type": "summary", "files": 1, "durability": { "d": 1 } }),
+            json!({ "type": "summary", "known": true }),
+        );
         assert_eq!((faults("backup x", &full), faults("backup -n x", &dry), faults("key add x", &dry)), (0, 0, 0));
         assert!(faults("backup x", &dry) > 0 && faults("key x", &dry) > 0);
         assert_eq!(faults("backup", &json!({ "type": "summary", "files": 1, "durability": { "w": 1 } })), 2);
@@ -288,6 +296,9 @@ mod tests {
     #[test]
     fn the_page_is_whole() {
         let without = Schema::page().without_type();
-        assert!(without.is_empty(), "fields of docs/reference/json.md without a row in its table of names: {without:?}");
+        assert!(
+            without.is_empty(),
+            "fields of docs/reference/json.md without a row in its table of names: {without:?}"
+        );
     }
 }

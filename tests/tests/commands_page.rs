@@ -12,7 +12,7 @@ const HEAD: &str = "# Commands\n\nWhat `blockhouse COMMAND --help` says, for all
 the [exit codes](exit-codes.md) are those of all commands.\n";
 
 fn help(world: &World, words: &str) -> String {
-    let said = world.outside(&format!("{words} --help")).run().expect(exit::DONE);
+    let said = world.outside(&format!("{words} --help")).env("COLUMNS", "100").run().expect(exit::DONE);
     let text = String::from_utf8(said.stdout).unwrap();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
@@ -52,5 +52,8 @@ fn the_page_of_commands_is_what_help_says() {
     }
     let written = fs::read_to_string(&path).unwrap();
     let differs = written.lines().zip(page.lines()).find(|(written, said)| written != said);
-    assert!(written == page, "docs/reference/commands.md is another; write it anew with BLOCKHOUSE_WRITE_PAGES=1. First: {differs:?}");
+    assert!(
+        written == page,
+        "docs/reference/commands.md is another; write it anew with BLOCKHOUSE_WRITE_PAGES=1. First: {differs:?}"
+    );
 }

@@ -117,11 +117,13 @@ fn differing(one: &Path, other: &Path) -> (BTreeSet<String>, BTreeSet<String>, B
     let arguments = ["-rq", "--no-dereference"].map(std::ffi::OsStr::new);
     let all = [&arguments[..], &[one.as_os_str(), other.as_os_str()]].concat();
     let said = String::from_utf8(tool("diff", &all, &[0, 1]).stdout).unwrap();
-    let below = |path: &str, root: &Path| path.strip_prefix(root.to_str().unwrap()).unwrap().trim_matches('/').to_owned();
+    let below =
+        |path: &str, root: &Path| path.strip_prefix(root.to_str().unwrap()).unwrap().trim_matches('/').to_owned();
     let (mut gone, mut new, mut changed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for line in said.lines() {
         if let Some((folder, name)) = line.strip_prefix("Only in ").and_then(|rest| rest.split_once(": ")) {
-            let (root, set) = if folder.starts_with(one.to_str().unwrap()) { (one, &mut gone) } else { (other, &mut new) };
+            let (root, set) =
+                if folder.starts_with(one.to_str().unwrap()) { (one, &mut gone) } else { (other, &mut new) };
             set.insert(format!("{}/{name}", below(folder, root)).trim_start_matches('/').to_owned());
         } else {
             let words: Vec<&str> = line.split(' ').collect();
@@ -154,7 +156,9 @@ fn diff_says_what_diff_says() {
         let lines = output.lines();
         let paths = lines.iter().filter(|line| line["type"] == "difference" && line["modifier"] == letter);
         let root = format!("{}/", source.display());
-        paths.map(|line| line["path"].as_str().unwrap().strip_prefix(&root).unwrap().to_owned()).collect::<BTreeSet<_>>()
+        paths
+            .map(|line| line["path"].as_str().unwrap().strip_prefix(&root).unwrap().to_owned())
+            .collect::<BTreeSet<_>>()
     };
     // The tool tells a new folder alone, ours what is in it too.
     let topmost = |all: BTreeSet<String>| {
@@ -209,7 +213,8 @@ fn diff_with_what_is_there_now() {
 fn a_dumped_folder_is_what_tar_unpacks() {
     let world = World::with_sites(3);
     let source = source(&world);
-    let attribute = rustix::fs::setxattr(source.join("prose.txt"), "user.origin", b"\x00\xffbin", rustix::fs::XattrFlags::empty());
+    let attribute =
+        rustix::fs::setxattr(source.join("prose.txt"), "user.origin", b"\x00\xffbin", rustix::fs::XattrFlags::empty());
     world.back_up(&source);
     let archive = world.path("all.tar");
     world.unlocked("dump latest --json -o").arg(&archive).run().expect(exit::DONE);
@@ -313,7 +318,8 @@ fn stats_add_up_to_what_lies_at_the_sites() {
         number(&of(&second), "stored_bytes") - number(&of(&first), "stored_bytes")
     );
     // All stripes are of one snapshot alone, or shared by the first two.
-    let alone: u64 = lines.iter().filter(|line| line["type"] == "snapshot-use").map(|line| number(line, "alone_bytes")).sum();
+    let alone: u64 =
+        lines.iter().filter(|line| line["type"] == "snapshot-use").map(|line| number(line, "alone_bytes")).sum();
     assert_eq!(alone + number(&of(&first), "stored_bytes"), number(&summary, "stored_bytes"));
 
     let by_source = world.unlocked("stats --json").run().expect(exit::DONE);
@@ -338,7 +344,8 @@ fn completions_are_read_by_the_shells() {
         fs::write(world.path(shell), script).unwrap();
     }
     tool("bash", &["-n".as_ref(), world.path("bash").as_os_str()], &[0]);
-    let asked = "source $0; COMP_WORDS=(blockhouse sna); COMP_CWORD=1; _blockhouse blockhouse sna ''; echo ${COMPREPLY[*]}";
+    let asked =
+        "source $0; COMP_WORDS=(blockhouse sna); COMP_CWORD=1; _blockhouse blockhouse sna ''; echo ${COMPREPLY[*]}";
     let said = tool("bash", &["-c".as_ref(), asked.as_ref(), world.path("bash").as_os_str()], &[0]);
     assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "snapshots");
     world.outside("completions tcsh").run().expect(exit::USAGE);

@@ -168,8 +168,7 @@ const SAME_KEY: &str = "`blockhouse recover` into a new vault folder takes the l
 const CUT_OFF: &str = "back up on the new host; what only this one has, its `blockhouse receipt ID -o FILE` and then `blockhouse recover --expect FILE` into a new vault folder bring back";
 const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
-const MEND: &str =
-    "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
+const MEND: &str = "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
 const OTHER_KEY: &str =
     "give the owner's identity, the paper key, or a key that was added before the snapshot was made";
 
@@ -297,9 +296,10 @@ fn of_dump(error: &DumpError) -> Option<Verdict> {
     match error {
         DumpError::Read { .. } | DumpError::OtherContent { .. } => Some(Verdict::hinted(Exit::CheckFailed, MEND)),
         DumpError::NoEntry { .. } => Some(Verdict::hinted(Exit::Failed, LISTED)),
-        DumpError::NoBytes { .. } => {
-            Some(Verdict::hinted(Exit::Usage, "`--archive tar` makes an archive with it; `blockhouse restore` makes it anew"))
-        }
+        DumpError::NoBytes { .. } => Some(Verdict::hinted(
+            Exit::Usage,
+            "`--archive tar` makes an archive with it; `blockhouse restore` makes it anew",
+        )),
         DumpError::NotInSnapshot { .. } => {
             Some(Verdict::hinted(Exit::Unreadable, "`blockhouse find` shows whether another snapshot has it"))
         }

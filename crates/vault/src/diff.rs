@@ -214,12 +214,7 @@ fn paired(folder: &[u8], before: Vec<Entry>, after: Vec<Entry>) -> Vec<Pair> {
 }
 
 /// What is in the folders of a pair, of which at least one is a folder.
-fn inside(
-    before: &mut OpenedSnapshot,
-    after: &mut OpenedSnapshot,
-    pair: &Pair,
-    summary: &mut Summary,
-) -> Vec<Pair> {
+fn inside(before: &mut OpenedSnapshot, after: &mut OpenedSnapshot, pair: &Pair, summary: &mut Summary) -> Vec<Pair> {
     let mut read = |opened: &mut OpenedSnapshot, entry: Option<&Entry>| match entry.and_then(listing) {
         None => Some(Vec::new()),
         Some(listing) => match reader::list(&mut opened.chunks, &pair.path, listing) {

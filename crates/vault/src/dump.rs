@@ -86,7 +86,10 @@ pub struct Dump {
 /// Files go out as they are, everything else as an archive.
 #[derive(Debug)]
 enum What {
-    File { content: Content, hash: [u8; 32] },
+    File {
+        content: Content,
+        hash: [u8; 32],
+    },
     /// Entries with their paths in the archive.
     Archive(Vec<(Vec<u8>, Entry)>),
 }

@@ -133,11 +133,14 @@ impl Finder {
             let mut builder = GlobBuilder::new(&whole);
             let built = builder.literal_separator(true).case_insensitive(query.ignore_case).build().map_err(failed)?;
             has_paths |= is_path;
-            if is_path { paths.add(built) } else { names.add(built) };
+            if is_path {
+                paths.add(built)
+            } else {
+                names.add(built)
+            };
         }
-        let build = |set: &GlobSetBuilder| {
-            set.build().map_err(|source| GlobError { glob: query.globs.join(" "), source })
-        };
+        let build =
+            |set: &GlobSetBuilder| set.build().map_err(|source| GlobError { glob: query.globs.join(" "), source });
         let (names, paths) = (build(&names)?, build(&paths)?);
         let (nodes, searched) = (Vec::new(), HashMap::new());
         Ok(Self { query, names, paths, has_paths, nodes, searched, listings: 0, shared: 0 })
@@ -251,11 +254,7 @@ impl Finder {
         (number, is_empty)
     }
 
-    fn tell<E>(
-        &self,
-        root: usize,
-        tell: &mut impl FnMut(&[u8], &EntryFacts) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn tell<E>(&self, root: usize, tell: &mut impl FnMut(&[u8], &EntryFacts) -> Result<(), E>) -> Result<(), E> {
         let mut waiting = vec![(Vec::new(), root)];
         while let Some((path, number)) = waiting.pop() {
             let Some(node) = self.nodes.get(number) else { continue };

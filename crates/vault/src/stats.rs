@@ -26,15 +26,8 @@ use crate::vault::Vault;
 use needed::{Needs, Owner};
 
 /// The folders of plain objects.
-const PLAIN: [Prefix; 7] = [
-    Prefix::Lists,
-    Prefix::Snapshots,
-    Prefix::Maps,
-    Prefix::Wraps,
-    Prefix::Bags,
-    Prefix::Blocks,
-    Prefix::Handovers,
-];
+const PLAIN: [Prefix; 7] =
+    [Prefix::Lists, Prefix::Snapshots, Prefix::Maps, Prefix::Wraps, Prefix::Bags, Prefix::Blocks, Prefix::Handovers];
 
 /// A number of things and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

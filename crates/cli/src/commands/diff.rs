@@ -81,7 +81,8 @@ pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow
             let after = select::one(&vault, &after, &narrow).await?;
             let second = after.record.id;
             let mut after = reader::open(&vault, &unlocked, after.record).await?;
-            let work = move || diff::compare(&mut before, &mut after, &mut |it| tell(it, &teller).map_err(DiffError::from));
+            let work =
+                move || diff::compare(&mut before, &mut after, &mut |it| tell(it, &teller).map_err(DiffError::from));
             (tokio::task::spawn_blocking(work).await, Some(second))
         }
         (None, Some(path)) => {
@@ -90,7 +91,9 @@ pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow
                 move || diff::compare_live(&mut before, &request, &mut |it| tell(it, &teller).map_err(DiffError::from));
             (tokio::task::spawn_blocking(work).await, None)
         }
-        (None, None) => return Err(Refusal::usage("nothing to compare with", "give a second snapshot, or --live").into()),
+        (None, None) => {
+            return Err(Refusal::usage("nothing to compare with", "give a second snapshot, or --live").into());
+        }
     };
     let summary = summary.context("the comparison was stopped")?.map_err(DiffError::told)?;
     let mut record = tell_summary(&summary, out)?;
@@ -168,7 +171,8 @@ fn tell_summary(summary: &Summary, out: &Output) -> anyhow::Result<Value> {
         out.data(format_args!(""))?;
         out.table(&["", "files", "folders", "others", "bytes"], &rows)?;
     }
-    let mut record = json!({ "type": "summary", "equal": summary.is_equal(), "not_compared": summary.not_compared.len() });
+    let mut record =
+        json!({ "type": "summary", "equal": summary.is_equal(), "not_compared": summary.not_compared.len() });
     if let Some(fields) = record.as_object_mut() {
         fields.extend(counts);
     }

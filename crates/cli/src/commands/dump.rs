@@ -133,8 +133,12 @@ fn to_file(dump: Dump, file: &Path) -> anyhow::Result<Dumped> {
         let created = File::create_new(&new).with_context(failed)?;
         let mut to = BufWriter::with_capacity(BUFFER, created);
         let dumped = dump.write(&mut to)?;
-        to.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all()).with_context(failed)?;
-        std::fs::hard_link(&new, file).with_context(|| format!("could not give the file its name {}", file.display()))?;
+        to.into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .and_then(|file| file.sync_all())
+            .with_context(failed)?;
+        std::fs::hard_link(&new, file)
+            .with_context(|| format!("could not give the file its name {}", file.display()))?;
         Ok(dumped)
     };
     let done = write();

@@ -32,7 +32,12 @@ pub(crate) fn run(args: &ManArgs, out: &Output) -> anyhow::Result<Exit> {
     let Some(folder) = &args.out else {
         let wanted: Vec<&str> = std::iter::once("blockhouse").chain(args.command.iter().map(String::as_str)).collect();
         let page = pages.iter().find(|(name, _)| *name == wanted.join("-"));
-        let none = || Refusal::usage(format!("there is no command `{}`", args.command.join(" ")), "`blockhouse --help` lists them");
+        let none = || {
+            Refusal::usage(
+                format!("there is no command `{}`", args.command.join(" ")),
+                "`blockhouse --help` lists them",
+            )
+        };
         let (name, command) = page.ok_or_else(none)?;
         out.raw(&render(name, command)?)?;
         return Ok(Exit::Success);
@@ -40,8 +45,7 @@ pub(crate) fn run(args: &ManArgs, out: &Output) -> anyhow::Result<Exit> {
     std::fs::create_dir_all(folder).with_context(|| format!("could not make the folder {}", folder.display()))?;
     for (name, command) in &pages {
         let path = folder.join(format!("{name}.1"));
-        std::fs::write(&path, render(name, command)?)
-            .with_context(|| format!("could not write {}", path.display()))?;
+        std::fs::write(&path, render(name, command)?).with_context(|| format!("could not write {}", path.display()))?;
     }
     let count = pages.len() as u64;
     out.line(format_args!("{} in {}", text::count(count, "page"), folder.display()))?;
@@ -64,7 +68,10 @@ fn pages(root: &Command) -> Vec<(String, &Command)> {
 fn render(name: &str, command: &Command) -> anyhow::Result<Vec<u8>> {
     let mut page = Vec::new();
     // Without a date the pages of one release are the same wherever they are made.
-    let man = Man::new(command.clone()).title(name.to_uppercase()).date("").source(concat!("blockhouse ", env!("CARGO_PKG_VERSION")));
+    let man = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .date("")
+        .source(concat!("blockhouse ", env!("CARGO_PKG_VERSION")));
     man.render(&mut page).context("could not make the page")?;
     Ok(page)
 }

@@ -64,7 +64,8 @@ pub(crate) async fn run(args: StatsArgs, global: &Global, out: &Output) -> anyho
     if args.by == By::Folder {
         return by_folder(&vault, chosen, args.depth, global, out).await;
     }
-    let unlocked = if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "stats")?) } else { None };
+    let unlocked =
+        if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "stats")?) } else { None };
     let all = select::all(&vault, &Narrow::default()).await?;
     let stats = stats::take_stock(&vault, &all).await;
     let logical = logical(&vault, unlocked.as_ref(), &chosen).await?;
@@ -227,10 +228,20 @@ fn tell_sites(stats: &Stats, out: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn by_folder(vault: &Vault, mut chosen: Vec<Known>, depth: usize, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+async fn by_folder(
+    vault: &Vault,
+    mut chosen: Vec<Known>,
+    depth: usize,
+    global: &Global,
+    out: &Output,
+) -> anyhow::Result<Exit> {
     let unlocked = opening::unlock(global, Some(vault.id()), "stats --by folder")?;
     let Some(known) = chosen.pop().filter(|_| chosen.is_empty()) else {
-        return Err(Refusal::usage("--by folder looks at one snapshot", "name it: blockhouse stats latest --by folder").into());
+        return Err(Refusal::usage(
+            "--by folder looks at one snapshot",
+            "name it: blockhouse stats latest --by folder",
+        )
+        .into());
     };
     let record = known.record;
     let mut before = select::all(vault, &Narrow::default()).await?;
@@ -267,7 +278,9 @@ async fn by_folder(vault: &Vault, mut chosen: Vec<Known>, depth: usize, global: 
         }))?;
     }
     out.table(&["bytes", "files", "new bytes", "new files", "folder"], &rows)?;
-    out.record(&json!({ "type": "summary", "ok": true, "snapshot": id, "parent": parent_id, "folders": folders.len() }))?;
+    out.record(
+        &json!({ "type": "summary", "ok": true, "snapshot": id, "parent": parent_id, "folders": folders.len() }),
+    )?;
     Ok(Exit::Success)
 }
 

@@ -124,14 +124,19 @@ fn actions(vault: &Vault, sources: &[SourceStatus], plan: Durability, now: u64) 
     let mut add = |why: String, command: String| actions.push(Action { why, command });
     for (member, reason) in vault.sites().down() {
         let command = match reason.remedy() {
-            Remedy::RecreateOrCorrect => "correct its place in config.toml, or `blockhouse repair --recreate`".to_owned(),
+            Remedy::RecreateOrCorrect => {
+                "correct its place in config.toml, or `blockhouse repair --recreate`".to_owned()
+            }
             _ => format!("bring back {}", member.spec().url),
         };
         add(format!("site `{}` is down", member.name()), command);
     }
     let is_bad = |source: &&SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
     if sources.iter().any(|source| is_bad(&source)) {
-        add("the last verification found damage".to_owned(), "blockhouse repair --read-data, then blockhouse verify".to_owned());
+        add(
+            "the last verification found damage".to_owned(),
+            "blockhouse repair --read-data, then blockhouse verify".to_owned(),
+        );
     } else if sources.iter().any(|source| source.least.w < plan.w) {
         add("some snapshots survive less than the plan".to_owned(), "blockhouse repair".to_owned());
     }

@@ -145,12 +145,7 @@ impl<F, E> Comparing<'_, '_, F>
 where
     F: FnMut(&Difference) -> Result<(), E>,
 {
-    fn step(
-        &mut self,
-        live: &Live<'_>,
-        event: Event,
-        by_path: &mut HashMap<PathBuf, Entry>,
-    ) -> Result<(), E> {
+    fn step(&mut self, live: &Live<'_>, event: Event, by_path: &mut HashMap<PathBuf, Entry>) -> Result<(), E> {
         match event {
             Event::Enter { entry: None, folder, listing } => {
                 let mut before = |found: &files::Entry| {
@@ -220,13 +215,7 @@ where
     }
 
     /// Compares one entry with what is there; true if it differs. Folders wait for the walk to enter them.
-    fn pair(
-        &mut self,
-        live: &Live<'_>,
-        folder: &Folder,
-        before: Option<Entry>,
-        found: &Arc<Found>,
-    ) -> Result<bool, E> {
+    fn pair(&mut self, live: &Live<'_>, folder: &Folder, before: Option<Entry>, found: &Arc<Found>) -> Result<bool, E> {
         let path = live.path(found.root, &found.path);
         let key = (found.root, found.path.clone());
         let Some(before) = before else {
@@ -332,7 +321,15 @@ fn paired(before: Vec<Entry>, live: &Listing) -> Vec<Pair> {
 fn facts(found: &Found, content_hash: [u8; 32]) -> EntryFacts {
     let Found { kind, metadata, size: length, .. } = found;
     let (kind, length) = (*kind, *length);
-    EntryFacts { kind, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid, mtime: metadata.mtime, length, content_hash }
+    EntryFacts {
+        kind,
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: metadata.mtime,
+        length,
+        content_hash,
+    }
 }
 
 /// Plain BLAKE3 of a file's bytes, holes as zeros.

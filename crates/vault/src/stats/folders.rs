@@ -42,9 +42,8 @@ pub fn folders(
     depth: usize,
 ) -> Result<BTreeMap<Vec<u8>, FolderUse>, ReadTreeError> {
     let mut found: BTreeMap<Vec<u8>, FolderUse> = BTreeMap::new();
-    let before = parent.as_ref().map_or(Before::Nothing, |parent| {
-        before_of(Some(&parent.manifest.root), &opened.manifest.root)
-    });
+    let before =
+        parent.as_ref().map_or(Before::Nothing, |parent| before_of(Some(&parent.manifest.root), &opened.manifest.root));
     let mut waiting =
         vec![Waiting { path: Vec::new(), shown: Vec::new(), listing: opened.manifest.root.clone(), before }];
     while let Some(folder) = waiting.pop() {

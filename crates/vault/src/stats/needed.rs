@@ -140,8 +140,7 @@ mod tests {
     fn what_is_in_one_list_alone_is_told_from_what_is_shared() {
         let leaf = |byte, stripes: &[u8]| (hash(byte), Read::Leaf(stripes.iter().map(|it| stripe(*it)).collect()));
         let inner = |byte, below: &[u8]| (hash(byte), Read::Inner(below.iter().map(|it| hash(*it)).collect()));
-        let nodes =
-            vec![leaf(1, &[10]), leaf(2, &[20, 21]), inner(100, &[1, 2]), leaf(3, &[30]), inner(101, &[2, 3])];
+        let nodes = vec![leaf(1, &[10]), leaf(2, &[20, 21]), inner(100, &[1, 2]), leaf(3, &[30]), inner(101, &[2, 3])];
         let mut needs = Needs { nodes, ..Needs::default() };
         let source = |byte| SourceId::new([byte; 32]);
         let owner = |place, from| Need { snapshots: Owner::One(place), sources: BTreeSet::from([source(from)]) };

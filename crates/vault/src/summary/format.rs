@@ -125,9 +125,8 @@ fn read(body: &[u8], genesis: BlockHash) -> Result<Option<Summary>, DecodeError>
     };
     let (height, hash, time) = (decoder.u64()?, B256::new(decoder.array()?), decoder.u64()?);
     let (fingerprint, first) = (Fingerprint::new(decoder.array()?), decoder.array()?);
-    let handovers = decoder.list("handovers", KEYS_MAX, |decoder| {
-        Ok(Handover { height: decoder.u64()?, key: decoder.array()? })
-    })?;
+    let handovers = decoder
+        .list("handovers", KEYS_MAX, |decoder| Ok(Handover { height: decoder.u64()?, key: decoder.array()? }))?;
     let standing = Standing { height, hash, time, keys: LedgerKeys::resume(first, handovers), fingerprint };
     let writers = decoder.list("writers", KEYS_MAX, writer)?;
     let bag = (decoder.u32()?, BagHash::new(decoder.array()?));

@@ -178,7 +178,8 @@ impl Vault {
     async fn follow(&mut self) {
         // All are asked at the same time, and only those that know more are read: one after the other.
         let Ok(Standing { height, .. }) = self.standing().await else { return };
-        let asked = join_all(self.sites.up().map(async |(_, site)| (site, blocks::has_above(site, height).await))).await;
+        let asked =
+            join_all(self.sites.up().map(async |(_, site)| (site, blocks::has_above(site, height).await))).await;
         for (site, answer) in asked {
             let name = site.name().clone();
             let followed = match answer {
