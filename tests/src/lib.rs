@@ -11,6 +11,7 @@
 pub mod damage;
 pub mod guide;
 pub mod need;
+pub mod schema;
 pub mod servers;
 pub mod trace;
 pub mod tree;

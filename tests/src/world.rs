@@ -5,6 +5,7 @@
 //! # Invariants
 //! - **W1** No call panics, and none ends by a signal that the test did not send.
 //! - **W2** A call sees no `BLOCKHOUSE_…` variable of the tester, and never a terminal.
+//! - **W3** What a call with `--json` writes is what the page of JSON says.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -241,8 +242,13 @@ impl Call {
     /// Runs it to its end, which must be its own.
     #[must_use = "how it ended is the test"]
     pub fn run(self) -> Output {
+        let arguments: Vec<String> = self.command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let is_ours = Path::new(self.command.get_program()) == binary();
         let output = self.spawn().finish();
         assert!(output.status.code().is_some(), "{} was ended by {}", output.line, output.status);
+        if is_ours && arguments.iter().any(|word| word == "--json") {
+            output.is_as_the_page_says(&arguments);
+        }
         output
     }
 
@@ -350,6 +356,16 @@ impl Output {
         let text = String::from_utf8_lossy(&self.stdout);
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// W3: every line of JSON is as `docs/reference/json.md` says. Data that is no JSON, as of `dump`, is not looked at.
+    fn is_as_the_page_says(&self, arguments: &[String]) {
+        let text = String::from_utf8_lossy(&self.stdout);
+        for line in text.lines() {
+            let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+            let faults = crate::schema::Schema::page().faults(arguments, &value);
+            assert!(faults.is_empty(), "{}: docs/reference/json.md says otherwise of {value}: {faults:#?}", self.line);
+        }
     }
 
     /// The summary, if it came so far.

@@ -9,8 +9,8 @@ use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, check_receipt, demo, forget, freeze, history, init, key, ls, prune, receipt, recover, repair, restore,
-    retention, site, snapshots, status, tag, verify,
+    backup, check_receipt, completions, demo, diff, dump, find, forget, freeze, history, init, key, ls, man, prune,
+    receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
@@ -48,9 +51,12 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     Status(status::StatusArgs),
     Site(site::SiteArgs),
+    Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// What every command takes.
@@ -176,7 +182,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 21);
+        assert_eq!(waiting.len(), 27);
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -2,13 +2,18 @@
 
 pub(crate) mod backup;
 pub(crate) mod check_receipt;
+pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod dump;
+pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod freeze;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod prune;
 pub(crate) mod receipt;
 pub(crate) mod recover;
@@ -17,6 +22,7 @@ pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod site;
 pub(crate) mod snapshots;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod verify;
@@ -32,6 +38,9 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Backup(args) => backup::run(args, global, out).await,
         Command::Snapshots(args) => snapshots::run(args, global, out).await,
         Command::Ls(args) => ls::run(args, global, out).await,
+        Command::Find(args) => find::run(args, global, out).await,
+        Command::Diff(args) => diff::run(args, global, out).await,
+        Command::Dump(args) => dump::run(args, global, out).await,
         Command::Restore(args) => restore::run(args, global, out).await,
         Command::Verify(args) => verify::run(args, global, out).await,
         Command::Repair(args) => repair::run(args, global, out).await,
@@ -46,8 +55,11 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::History(args) => history::run(args, global, out).await,
         Command::Status(args) => status::run(args, global, out).await,
         Command::Site(args) => site::run(args, global, out).await,
+        Command::Stats(args) => stats::run(args, global, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,
         Command::Demo(args) => demo::run(&args, out),
+        Command::Completions(args) => completions::run(&args, out),
+        Command::Man(args) => man::run(&args, out),
     }
 }

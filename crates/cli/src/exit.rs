@@ -20,6 +20,9 @@ use blockhouse_sources::stream::StreamError;
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::bag::BagChangeError;
 use blockhouse_vault::blocks::GuardError;
+use blockhouse_vault::diff::LiveError;
+use blockhouse_vault::dump::DumpError;
+use blockhouse_vault::find::GlobError;
 use blockhouse_vault::folder::{ConfigError, LockError, ProfileError};
 use blockhouse_vault::forget::ForgetError;
 use blockhouse_vault::hooks::HookError;
@@ -169,6 +172,9 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_profile))
         .or_else(|| cause.downcast_ref().map(of_hook))
         .or_else(|| of_words(cause))
+        .or_else(|| cause.downcast_ref().and_then(of_dump))
+        .or_else(|| cause.downcast_ref().and_then(of_live))
+        .or_else(|| cause.downcast_ref().map(of_glob))
         .or_else(|| of_proof(cause))
 }
 
@@ -184,6 +190,7 @@ const SAME_KEY: &str = "`blockhouse recover` into a new vault folder takes the l
 const CUT_OFF: &str = "back up on the new host; what only this one has, its `blockhouse receipt ID -o FILE` and then `blockhouse recover --expect FILE` into a new vault folder bring back";
 const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
+const MEND: &str = "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
 const OTHER_KEY: &str =
     "give the owner's identity, the paper key, or a key that was added before the snapshot was made";
 
@@ -377,6 +384,35 @@ fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
         }
         _ => None,
     }
+}
+
+fn of_dump(error: &DumpError) -> Option<Verdict> {
+    match error {
+        DumpError::Read { .. } | DumpError::OtherContent { .. } => Some(Verdict::hinted(Exit::CheckFailed, MEND)),
+        DumpError::NoEntry { .. } => Some(Verdict::hinted(Exit::Failed, LISTED)),
+        DumpError::NoBytes { .. } => Some(Verdict::hinted(
+            Exit::Usage,
+            "`--archive tar` makes an archive with it; `blockhouse restore` makes it anew",
+        )),
+        DumpError::NotInSnapshot { .. } => {
+            Some(Verdict::hinted(Exit::Unreadable, "`blockhouse find` shows whether another snapshot has it"))
+        }
+        _ => None,
+    }
+}
+
+fn of_live(error: &LiveError) -> Option<Verdict> {
+    let hint = "give what is there now with --live PATH";
+    match error {
+        LiveError::Source(OpenSourceError::Missing { .. }) => Some(Verdict::hinted(Exit::Failed, hint)),
+        LiveError::Source(_) => Some(Verdict::hinted(Exit::Usage, hint)),
+        LiveError::Read(_) => Some(Verdict::hinted(Exit::CheckFailed, MEND)),
+        _ => None,
+    }
+}
+
+fn of_glob(_: &GlobError) -> Verdict {
+    Verdict::hinted(Exit::Usage, "`*`, `?`, `[…]` and `**` have a meaning; a backslash before one takes it away")
 }
 
 fn of_verify(error: &VerifyError) -> Option<Verdict> {

@@ -17,6 +17,12 @@ use crate::arguments::Global;
 #[error("could not write to the standard output")]
 pub(crate) struct OutputError(#[source] io::Error);
 
+impl From<io::Error> for OutputError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
 impl OutputError {
     /// True if the reader went away.
     pub(crate) fn is_closed(&self) -> bool {

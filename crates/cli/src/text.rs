@@ -2,6 +2,7 @@
 
 
 use blockhouse_sources::files::decode_root_name;
+use blockhouse_types::EntryKind;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -83,6 +84,32 @@ pub(crate) fn parse_tag(text: &str) -> Result<String, String> {
         Some((key, _)) if !key.is_empty() && !text.contains(char::is_control) => Ok(text.to_owned()),
         _ => Err(format!("`{}` is no tag: write KEY=VALUE", text.escape_debug())),
     }
+}
+
+/// The letter of a kind of entry, as `ls` shows it.
+pub(crate) const fn letter(kind: EntryKind) -> char {
+    match kind {
+        EntryKind::Directory => 'd',
+        EntryKind::File => '-',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::Socket => 's',
+        EntryKind::Unreadable => '?',
+    }
+}
+
+/// How long ago something was, in words: `3 hours ago`.
+pub(crate) fn age(seconds: u64) -> String {
+    const DAY: u64 = 86_400;
+    let (number, unit) = match seconds {
+        0..60 => return "just now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..DAY => (seconds / 3600, "hour"),
+        _ => (seconds / DAY, "day"),
+    };
+    format!("{} ago", count(number, unit))
 }
 
 /// Reads how many are kept; `all` keeps everything.
@@ -182,6 +209,14 @@ mod tests {
         for text in ["", "0", "100.01", "101", "-1", "1.234", "x", "1.x", ".5"] {
             assert!(parse_percent(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        let told = [0, 59, 60, 7200, 86_399, 86_400, 900_000].map(age);
+        let expected =
+            ["just now", "just now", "1 minute ago", "2 hours ago", "23 hours ago", "1 day ago", "10 days ago"];
+        assert_eq!(told, expected);
     }
 
     #[test]

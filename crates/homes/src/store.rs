@@ -116,6 +116,11 @@ impl Store {
         Ok(Self { file, head, written: checked || access == Access::Write })
     }
 
+    /// Height and hash of the head as the file names them, and nothing checked: to compare with what was checked before.
+    pub fn peek(path: &Path, wait: Duration) -> Result<(u64, B256), StoreError> {
+        StoreFile::open(path, Access::Read, wait, false)?.read(tables::read_head)
+    }
+
     /// What there is to know when it is opened again.
     pub fn known(&self) -> Known {
         Known { head: Arc::clone(&self.head), written: self.written }

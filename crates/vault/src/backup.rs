@@ -273,6 +273,7 @@ pub async fn back_up(
         // The lease would end by itself; ending it now spares the ledger a live session. The first error is the one to tell.
         let _ = ledger.end_session(session.id).await;
     }
+    vault.keep_summary().await;
     done
 }
 

@@ -125,6 +125,7 @@ pub(crate) async fn conclude(vault: &Vault, bag: &KeyBag, mut published: Publica
     published.copy_blocks(vault.sites(), vault.home(), standing.height).await;
     published.require("the ledger's block", vault.quorum())?;
     let (config, ()) = Config::update(vault.folder(), |config| follow(config, bag))?;
+    vault.keep_summary().await;
     Ok(sheet::write(vault.folder(), &config, standing.fingerprint)?)
 }
 

@@ -149,10 +149,15 @@ pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
     Ok(())
 }
 
+/// Whether the site holds a block above that height, whatever it is.
+pub(crate) async fn has_above(site: &Site, height: u64) -> Result<bool, SiteError> {
+    let above = |held: BTreeMap<u64, Vec<BlockHash>>| held.into_keys().any(|other| other > height);
+    Ok(above(heights_near(site, height).await?) || above(heights_near(site, height + BLOCKS_PER_FOLDER).await?))
+}
+
 /// What the site holds above the head of `home`, in order; empty if nothing is there.
 pub(crate) async fn ahead(site: &Site, home: &Embedded, height: u64) -> Result<Option<Chain>, BlocksError> {
-    let above = |held: BTreeMap<u64, Vec<BlockHash>>| held.into_keys().any(|other| other > height);
-    if !above(heights_near(site, height).await?) && !above(heights_near(site, height + BLOCKS_PER_FOLDER).await?) {
+    if !has_above(site, height).await? {
         return Ok(None);
     }
     let chains = continuations(site, Chain::above(home.replay().await?)).await?;

@@ -7,6 +7,7 @@
 //! config.toml            what this host knows of the vault: sites, sources' names; no secret
 //! secrets                writer account, write secrets, ledger key; mode 0600
 //! ledger.redb            the embedded ledger
+//! ledger.summary         what was read of it before; a cache
 //! index/                 which stripe holds which chunk; a cache
 //! cache/                 what the last backup saw of each source; holds keys of present files only
 //! sessions/              one file for each backup that runs, locked by it
@@ -67,6 +68,11 @@ impl VaultFolder {
     /// The embedded ledger's store.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger.redb")
+    }
+
+    /// What was read of the ledger before.
+    pub fn ledger_summary(&self) -> PathBuf {
+        self.root.join("ledger.summary")
     }
 
     /// The chunk index.

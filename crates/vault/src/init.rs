@@ -251,6 +251,7 @@ async fn build(
     let fingerprint = vault.standing().await?.fingerprint;
     sheet::write(vault.folder(), vault.config(), fingerprint)?;
     vault.config().save(vault.folder())?;
+    vault.keep_summary().await;
     Ok(InitReport { vault: vault.id(), fingerprint, paper: keys.paper, survey, probes })
 }
 

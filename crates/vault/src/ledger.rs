@@ -24,12 +24,15 @@ use blockhouse_types::{Account, BagHash, RecipientSetHash, SessionId, SnapshotId
 pub use batch::Forgetting;
 pub use error::LedgerError;
 pub use marks::{LiveSession, Marking, Swept};
-pub use modules::Modules;
 pub(crate) use modules::Contracts;
+pub use modules::Modules;
 pub use policy::{Force, Frozen, Policy};
+pub(crate) use records::Snapshots;
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
+pub(crate) use scan::OF_SNAPSHOTS;
 
 use crate::folder::LedgerEntry;
+use crate::summary::Keeper;
 
 /// What a commit says.
 pub use blockhouse_ledger::contracts::Vault::Commit;
@@ -89,12 +92,20 @@ pub struct Ledger {
     provider: DynProvider,
     vault: Address,
     access: Address,
+    /// What was read before, where the host keeps it.
+    kept: Option<Keeper>,
 }
 
 impl Ledger {
     /// The vault's ledger behind `provider`.
     pub fn new(provider: DynProvider, entry: &LedgerEntry) -> Self {
-        Self { provider, vault: address(entry.vault), access: address(entry.access) }
+        Self { provider, vault: address(entry.vault), access: address(entry.access), kept: None }
+    }
+
+    /// The same, which reads nothing again that the host has kept of this very head.
+    #[must_use]
+    pub(crate) fn with_kept(self, kept: Keeper) -> Self {
+        Self { kept: Some(kept), ..self }
     }
 
     /// Opens a session of this writer.
@@ -197,6 +208,13 @@ impl Ledger {
 
     /// The version and hash of the key bag; version 0 before the first.
     pub async fn bag(&self) -> Result<(u32, BagHash), LedgerError> {
+        match self.kept().await {
+            Some(summary) => Ok(summary.bag),
+            None => self.read_bag().await,
+        }
+    }
+
+    pub(crate) async fn read_bag(&self) -> Result<(u32, BagHash), LedgerError> {
         let version = self.call(self.vault, &Vault::bagVersionCall {}).await?;
         let hash = self.call(self.vault, &Vault::bagHashCall {}).await?;
         Ok((version, BagHash::new(hash.0)))
@@ -226,6 +244,18 @@ impl Ledger {
 
     /// Every writer that was ever enrolled, in order.
     pub async fn writers(&self) -> Result<Vec<WriterRecord>, LedgerError> {
+        match self.kept().await {
+            Some(summary) => Ok(summary.writers.clone()),
+            None => self.read_writers().await,
+        }
+    }
+
+    /// What the host has kept, if it is of the head as it is now.
+    async fn kept(&self) -> Option<std::sync::Arc<crate::summary::Summary>> {
+        self.kept.as_ref()?.current().await
+    }
+
+    pub(crate) async fn read_writers(&self) -> Result<Vec<WriterRecord>, LedgerError> {
         let count: u64 = self.call(self.access, &Access::writerCountCall {}).await?.saturating_to();
         let mut writers = Vec::new();
         for index in 0..count {

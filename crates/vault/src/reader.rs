@@ -12,6 +12,6 @@ mod tree;
 
 pub(crate) use chunks::HELD_BYTES;
 pub use chunks::{ChunkError, ChunkReader};
-pub use open::{OpenSnapshotError, OpenedSnapshot, open};
+pub use open::{OpenSnapshotError, OpenedSnapshot, manifest, open};
 pub(crate) use tree::{Piece, pieces};
 pub use tree::{Entries, ReadTreeError, list, walk};

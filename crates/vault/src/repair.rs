@@ -172,6 +172,7 @@ pub async fn repair(
     }
     if !request.dry_run {
         report.recording = record(vault, &assessed, progress).await;
+        vault.keep_summary().await;
         if progress.is_interrupted() {
             return Err(RepairVaultError::Interrupted);
         }

@@ -21,6 +21,7 @@ use blockhouse_types::{Durability, SourceId, VaultId};
 use crate::folder::{Config, SiteEntry, SiteUse, SourceEntry, VaultFolder};
 use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms, planned_durability};
+use crate::summary::Keeper;
 
 pub(crate) use open::enrolled;
 pub use open::{OpenError, OpenWarning, Settings, local_standing};
@@ -37,6 +38,7 @@ pub struct Vault {
     warnings: Vec<OpenWarning>,
     /// Sites of `config.toml` that are not among the sites of this value: they do not count yet, or not any more.
     apart: Vec<SiteEntry>,
+    kept: Keeper,
 }
 
 pub use blockhouse_pipeline::host_secrets::HostSecrets;
@@ -106,7 +108,8 @@ impl Vault {
 
     /// The ledger, to be read.
     pub fn ledger(&self) -> Ledger {
-        Ledger::new(blockhouse_homes::provider::reader(self.home.clone()), &self.config.ledger)
+        let reader = blockhouse_homes::provider::reader(self.home.clone());
+        Ledger::new(reader, &self.config.ledger).with_kept(self.kept.clone())
     }
 
     /// The ledger, written to with an account.
@@ -123,7 +126,17 @@ impl Vault {
 
     /// Where the ledger stands.
     pub async fn standing(&self) -> Result<Standing, HomeError> {
-        self.home.standing().await
+        match self.kept.current().await {
+            Some(summary) => Ok(summary.standing.clone()),
+            None => self.home.standing().await,
+        }
+    }
+
+    /// Keeps what the ledger says now, so that commands that only read it need not read all of it. It is a cache: what fails here
+    /// costs the next command time.
+    pub async fn keep_summary(&self) {
+        let ledger = Ledger::new(blockhouse_homes::provider::reader(self.home.clone()), &self.config.ledger);
+        self.kept.renew(&self.home, &ledger).await;
     }
 
     /// The stripes at the sites.

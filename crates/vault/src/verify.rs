@@ -104,6 +104,7 @@ pub async fn verify(
         report.files = Some(files);
     }
     report.recording = record(vault, &records, &report, request).await;
+    vault.keep_summary().await;
     Ok(report)
 }
 

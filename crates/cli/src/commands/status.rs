@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blockhouse_sites::SiteState;
+use blockhouse_sites::{Remedy, SiteState};
 use blockhouse_types::Durability;
 use blockhouse_vault::ledger::{SnapshotRecord, VerifyRecord};
 use blockhouse_vault::select::{self, Known, Narrow};
@@ -16,10 +16,25 @@ use crate::failure::one_line;
 use crate::output::Output;
 use crate::{opening, text};
 
-/// Show on one screen whether everything is safe, and since when
+/// How old a backup may be before it counts as overdue, where nothing else is said.
+const MAX_AGE: u64 = 2 * 86_400;
+/// How old a verification may be.
+const MAX_VERIFY_AGE: u64 = 30 * 86_400;
+
+/// Show on one screen whether everything is safe, and since when, and what to do
+///
+/// A source is overdue two days after its last backup, or 30 days after its last verification; that alone changes no exit code,
+/// unless --max-age or --max-verify-age is given.
 #[derive(Debug, Args)]
-#[command(after_help = help!("blockhouse status --json"))]
-pub(crate) struct StatusArgs {}
+#[command(after_help = help!("blockhouse status --max-age 26h"))]
+pub(crate) struct StatusArgs {
+    /// A source whose last backup is older than this is overdue, and the exit code 4: 26h, 7d
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
+    max_age: Option<u64>,
+    /// The same for its last verification
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
+    max_verify_age: Option<u64>,
+}
 
 /// A source, by its snapshots.
 struct SourceStatus {
@@ -28,31 +43,61 @@ struct SourceStatus {
     /// What its weakest snapshot survives.
     least: Durability,
     verified: Option<(u64, VerifyRecord)>,
+    /// When the first of them was recorded: so long it has not been verified at most.
+    first: u64,
+    /// By the clock of this host.
+    overdue: bool,
+    verify_overdue: bool,
 }
 
-pub(crate) async fn run(_: StatusArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+/// What to do: the command, and why.
+struct Action {
+    why: String,
+    command: String,
+}
+
+pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
     let standing = vault.standing().await?;
-    let (plan, sources) = (vault.plan(), sources(&vault).await?);
+    let now = (vault.settings().clock)();
+    let (plan, mut sources) = (vault.plan(), sources(&vault).await?);
+    for source in &mut sources {
+        let is_old = |time: u64, most: u64| now.saturating_sub(time) > most;
+        source.overdue = is_old(source.latest.record.time, args.max_age.unwrap_or(MAX_AGE));
+        let verified = source.verified.map_or(source.first, |(time, _)| time);
+        source.verify_overdue = is_old(verified, args.max_verify_age.unwrap_or(MAX_VERIFY_AGE));
+    }
     let (sites, down) = sites(&vault, out)?;
     out.data(format_args!("fingerprint  {}", standing.fingerprint))?;
     out.data(format_args!("ledger       block {} of {}", standing.height, text::moment(standing.time)))?;
     out.data(format_args!("plan         {}: {} may vanish ({plan})", vault.config().code, text::any_sites(plan.w)))?;
-    tell_sources(&sources, out)?;
+    tell_sources(&sources, now, out)?;
     let is_bad = |source: &SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
+    let is_late = sources.iter().any(|source| {
+        (args.max_age.is_some() && source.overdue) || (args.max_verify_age.is_some() && source.verify_overdue)
+    });
     let exit = match () {
-        () if down > 0 || sources.iter().any(is_bad) => Exit::CheckFailed,
+        () if down > 0 || is_late || sources.iter().any(is_bad) => Exit::CheckFailed,
         () if sources.iter().any(|source| source.least.w < plan.w) => Exit::Degraded,
         () => Exit::Success,
     };
+    let is_unsafe = down > 0 || sources.iter().any(is_bad);
     out.data(format_args!(
         "{}",
         match exit {
             Exit::Success => "everything that was recorded is safe as planned",
             Exit::Degraded => "degraded: some snapshots survive less than the plan; run `blockhouse repair`",
+            _ if !is_unsafe => "NOT WELL: backups or verifications are overdue",
             _ => "NOT WELL: sites are down or the last verification found damage; bring sites back, then repair and verify",
         }
     ))?;
+    let actions = actions(&vault, &sources, plan, now);
+    if !actions.is_empty() {
+        out.data(format_args!("\nwhat to do:"))?;
+    }
+    for Action { why, command } in &actions {
+        out.data(format_args!("  {why}: {command}"))?;
+    }
     out.record(&json!({
         "type": "status",
         "ok": exit == Exit::Success,
@@ -61,14 +106,56 @@ pub(crate) async fn run(_: StatusArgs, global: &Global, out: &Output) -> anyhow:
         "height": standing.height,
         "head": standing.hash.to_string(),
         "time": standing.time,
+        "now": now,
         "code": vault.config().code.to_string(),
         "plan": plan,
         "writes_here": vault.secrets().is_some(),
         "sites": sites,
         "sources": sources.iter().map(as_json).collect::<Vec<_>>(),
+        "todo": actions.iter().map(|it| json!({ "why": it.why, "command": it.command })).collect::<Vec<_>>(),
         "warnings": vault.warnings().iter().map(|warning| one_line(warning)).collect::<Vec<_>>(),
     }))?;
     Ok(exit)
+}
+
+/// What to do, the most urgent first.
+fn actions(vault: &Vault, sources: &[SourceStatus], plan: Durability, now: u64) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let mut add = |why: String, command: String| actions.push(Action { why, command });
+    for (member, reason) in vault.sites().down() {
+        let command = match reason.remedy() {
+            Remedy::RecreateOrCorrect => {
+                "correct its place in config.toml, or `blockhouse repair --recreate`".to_owned()
+            }
+            _ => format!("bring back {}", member.spec().url),
+        };
+        add(format!("site `{}` is down", member.name()), command);
+    }
+    let is_bad = |source: &&SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
+    if sources.iter().any(|source| is_bad(&source)) {
+        add(
+            "the last verification found damage".to_owned(),
+            "blockhouse repair --read-data, then blockhouse verify".to_owned(),
+        );
+    } else if sources.iter().any(|source| source.least.w < plan.w) {
+        add("some snapshots survive less than the plan".to_owned(), "blockhouse repair".to_owned());
+    }
+    if sources.is_empty() && vault.secrets().is_some() {
+        add("nothing is backed up".to_owned(), "blockhouse backup PATH".to_owned());
+    }
+    for source in sources.iter().filter(|source| source.overdue) {
+        let age = text::age(now.saturating_sub(source.latest.record.time));
+        let roots = source.latest.source.as_ref().map(|entry| entry.roots.join(" ")).unwrap_or_default();
+        let on = source.latest.source.as_ref().map(|entry| format!(" on {}", entry.host)).unwrap_or_default();
+        let command = format!("blockhouse backup {roots}{on}");
+        add(format!("{} was backed up {age}", source.latest.source_name()), command);
+    }
+    let unverified = sources.iter().filter(|source| source.verify_overdue).map(|source| source.latest.source_name());
+    let unverified: Vec<String> = unverified.collect();
+    if !unverified.is_empty() {
+        add(format!("not verified for long: {}", unverified.join(", ")), "blockhouse verify --read-data=5".to_owned());
+    }
+    actions
 }
 
 /// The sites for JSON, and how many are not up.
@@ -103,6 +190,9 @@ async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
             snapshots: 0,
             least: durability,
             verified: None,
+            first: known.record.time,
+            overdue: false,
+            verify_overdue: false,
         });
         status.latest = known;
         status.snapshots += 1;
@@ -112,18 +202,23 @@ async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
     Ok(sources.into_values().collect())
 }
 
-fn tell_sources(sources: &[SourceStatus], out: &Output) -> anyhow::Result<()> {
+fn tell_sources(sources: &[SourceStatus], now: u64, out: &Output) -> anyhow::Result<()> {
     let row = |source: &SourceStatus| {
         let verified = match source.verified {
             None => "never".to_owned(),
             Some((time, verified)) => {
-                format!("{} {}", text::moment(time), if verified.ok { "clean" } else { "DAMAGE" })
+                let depth = match verified.data_basis_points {
+                    0 => "listed".to_owned(),
+                    points => format!("{}.{:02} % read", points / 100, points % 100),
+                };
+                let age = text::age(now.saturating_sub(time));
+                format!("{age}, {depth}, {}", if verified.ok { "clean" } else { "DAMAGE" })
             }
         };
         vec![
             source.snapshots.to_string(),
             text::short(&source.latest.record.id),
-            text::moment(source.latest.record.time),
+            text::age(now.saturating_sub(source.latest.record.time)),
             source.least.to_string(),
             verified,
             source.latest.source_name(),
@@ -131,7 +226,7 @@ fn tell_sources(sources: &[SourceStatus], out: &Output) -> anyhow::Result<()> {
     };
     out.data(format_args!(""))?;
     let rows: Vec<Vec<String>> = sources.iter().map(row).collect();
-    out.table(&["snapshots", "latest", "time", "survives", "verified", "source"], &rows)?;
+    out.table(&["snapshots", "latest", "last backup", "survives", "verified", "source"], &rows)?;
     Ok(out.data(format_args!(""))?)
 }
 
@@ -147,6 +242,8 @@ fn as_json(source: &SourceStatus) -> Value {
         "d": source.least.d,
         "w": source.least.w,
         "wd": source.least.wd,
+        "overdue": source.overdue,
+        "verify_overdue": source.verify_overdue,
         "verified": source.verified.map(|(time, verified)| json!({
             "time": time,
             "ok": verified.ok,

@@ -48,6 +48,16 @@ impl LedgerKeys {
         Ok(Self { first, handovers: handovers.collect::<Result<_, HomeError>>()? })
     }
 
+    /// Takes up keys that were read before: the caller vouches that they are those of the head.
+    pub const fn resume(first: [u8; 32], handovers: Vec<Handover>) -> Self {
+        Self { first, handovers }
+    }
+
+    /// The key of genesis.
+    pub const fn first(&self) -> [u8; 32] {
+        self.first
+    }
+
     /// The key in force after the last block.
     pub fn in_force(&self) -> [u8; 32] {
         self.handovers.last().map_or(self.first, |last| last.key)

@@ -19,9 +19,9 @@ pub struct Modules {
 /// The contracts whose events are the vault's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contracts {
-    pub(super) vault: Address,
-    pub(super) access: Address,
-    pub(super) modules: Modules,
+    pub(crate) vault: Address,
+    pub(crate) access: Address,
+    pub(crate) modules: Modules,
 }
 
 impl Contracts {

@@ -124,7 +124,7 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
 
 /// Snapshots while the history is read.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     records: Vec<SnapshotRecord>,
     places: BTreeMap<B256, usize>,
     /// Tags that came before the commit of their snapshot, as those of a backup do.
@@ -132,12 +132,12 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(super) fn into_records(self) -> Vec<SnapshotRecord> {
+    pub(crate) fn into_records(self) -> Vec<SnapshotRecord> {
         self.records
     }
 
     /// Takes in the next event.
-    pub(super) fn take(&mut self, entry: &HistoryEntry) {
+    pub(crate) fn take(&mut self, entry: &HistoryEntry) {
         match &entry.event {
             Event::Vault(event) => self.take_vault(entry, event),
             Event::Tags(event) => self.take_tags(event),

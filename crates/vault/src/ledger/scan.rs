@@ -1,7 +1,7 @@
 //! Reads the vault's events page by page: no answer holds more than its home gives at once, however long the ledger is.
 
 use alloy_network::Ethereum;
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use alloy_provider::Provider;
 use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::SolEvent;
@@ -15,8 +15,9 @@ use super::{Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChang
 /// The blocks of the first page.
 const PAGE_BLOCKS: u64 = 16_384;
 
-/// The events that make a snapshot's record. Blocks without any of them are passed over by their headers.
-const OF_SNAPSHOTS: [B256; 6] = [
+/// The events that make a snapshot's record. Blocks without any of them are passed over by their headers. What a host has kept
+/// under another list is not used.
+pub(crate) const OF_SNAPSHOTS: [B256; 6] = [
     Vault::SnapshotCommitted::SIGNATURE_HASH,
     Vault::SnapshotForgotten::SIGNATURE_HASH,
     Vault::HealthRecorded::SIGNATURE_HASH,
@@ -35,9 +36,33 @@ impl Ledger {
 
     /// Every snapshot that was committed, in order, forgotten ones too.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotRecord>, LedgerError> {
+        if let Some(summary) = self.kept().await {
+            return Ok(summary.snapshots.clone());
+        }
         let mut snapshots = Snapshots::default();
         self.scan(&OF_SNAPSHOTS, |page| page.entries.iter().for_each(|it| snapshots.take(it))).await?;
         Ok(snapshots.into_records())
+    }
+
+    /// The logs of these contracts that snapshots' records are made of, in these blocks.
+    pub(crate) async fn snapshot_logs(
+        &self,
+        contracts: &Contracts,
+        (first, last): (u64, u64),
+    ) -> Result<Vec<Log>, LedgerError> {
+        let filter = Filter::new().address(contracts.addresses()).event_signature(OF_SNAPSHOTS.to_vec());
+        let mut logs = Vec::new();
+        self.pages(&filter, (first, last), |page| {
+            logs.extend(page);
+            Ok(())
+        })
+        .await?;
+        Ok(logs)
+    }
+
+    /// The vault's contracts and its modules as they are now: their events alone are read.
+    pub(crate) async fn contracts(&self) -> Result<Contracts, LedgerError> {
+        Ok(Contracts { vault: self.vault, access: self.access, modules: self.modules().await? })
     }
 
     /// Which accounts became ones that may hand the ledger over, or ceased to be, in order.
@@ -58,16 +83,29 @@ impl Ledger {
 
     /// The events of these kinds, or all of them, of the vault's contracts and of its modules as they are now.
     pub(super) async fn scan(&self, kinds: &[B256], mut take: impl FnMut(History)) -> Result<(), LedgerError> {
-        let contracts = Contracts { vault: self.vault, access: self.access, modules: self.modules().await? };
+        let contracts = self.contracts().await?;
         let filter = Filter::new().address(contracts.addresses());
         let filter = if kinds.is_empty() { filter } else { filter.event_signature(kinds.to_vec()) };
         let height = self.height().await?;
-        let (mut first, mut blocks) = (0, PAGE_BLOCKS);
+        self.pages(&filter, (0, height), |logs| {
+            take(History::read(&logs, &contracts)?);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn pages(
+        &self,
+        filter: &Filter,
+        (mut first, height): (u64, u64),
+        mut take: impl FnMut(Vec<Log>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut blocks = PAGE_BLOCKS;
         while first <= height {
             let last = height.min(first.saturating_add(blocks - 1));
             match self.page(filter.clone().from_block(first).to_block(last)).await {
                 Ok(logs) => {
-                    take(History::read(&logs, &contracts)?);
+                    take(logs)?;
                     first = last + 1;
                     // Grows slowly: where events are dense, every refusal costs a page's work.
                     blocks = PAGE_BLOCKS.min(blocks + blocks.div_ceil(8));

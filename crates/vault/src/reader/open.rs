@@ -79,13 +79,7 @@ pub async fn open(
     record: SnapshotRecord,
 ) -> Result<OpenedSnapshot, OpenSnapshotError> {
     let id = record.id;
-    let hash = record.commit.objectHash;
-    let key = ObjectKey::Snapshot(id);
-    let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
-    let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
-    let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
-    let manifest_key = manifest_key(vault, unlocked, id, &object.sealed_manifest).await?;
-    let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
+    let (manifest, manifest_key) = manifest(vault, unlocked, &record).await?;
     let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
     let mut index = Index::open(&vault.folder().index())?;
     let store = vault.stripes().await?;
@@ -95,6 +89,23 @@ pub async fn open(
     };
     let chunks = ChunkReader::prepare(store, index, index_key.as_ref(), &stripes, &manifest).await?;
     Ok(OpenedSnapshot { record, manifest, manifest_key, stripes, chunks })
+}
+
+/// The manifest of a snapshot and its key; no stripe is read.
+pub async fn manifest(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    record: &SnapshotRecord,
+) -> Result<(Manifest, Secret), OpenSnapshotError> {
+    let id = record.id;
+    let hash = record.commit.objectHash;
+    let key = ObjectKey::Snapshot(id);
+    let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
+    let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
+    let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
+    let manifest_key = manifest_key(vault, unlocked, id, &object.sealed_manifest).await?;
+    let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
+    Ok((manifest, manifest_key))
 }
 
 /// Unwraps the manifest key, from the newest wraps that open.

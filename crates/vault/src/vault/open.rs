@@ -10,11 +10,13 @@ use blockhouse_ledger::Clock;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites};
 use blockhouse_types::DecodeError;
+use futures::future::join_all;
 
 use super::Vault;
 use crate::blocks::{self, BlocksError, Chain, Guard, Purpose};
 use crate::folder::{Config, ConfigError, SiteEntry, SiteUse, VaultFolder};
 use crate::ledger::{Ledger, address};
+use crate::summary::Keeper;
 
 /// How a vault is opened.
 #[derive(Clone)]
@@ -134,15 +136,22 @@ impl Vault {
         vault.apart = apart;
         vault.secrets = secrets;
         vault.home = vault.embedded(key, Purpose::Block);
-        vault.heal(own).await?;
+        // What was kept of this very file was made after all of it was checked.
+        if vault.kept.current().await.is_none() {
+            vault.heal(own).await?;
+        }
         vault.follow().await;
+        if vault.kept.current().await.is_none() {
+            vault.keep_summary().await;
+        }
         Ok(vault)
     }
 
     /// A vault of parts that the caller made.
     pub(crate) fn assemble(folder: VaultFolder, config: Config, sites: Arc<Sites>, settings: Settings) -> Self {
         let home = Embedded::new(Options::reader(folder.ledger(), Arc::clone(&settings.clock)));
-        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new(), apart: Vec::new() }
+        let kept = Keeper::new(&folder, &config);
+        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new(), apart: Vec::new(), kept }
     }
 
     /// Asks the sites whether this host may seal.
@@ -189,9 +198,18 @@ impl Vault {
 
     /// Takes the blocks that sites hold above the host's head. What cannot be taken is told, and sealing decides for itself.
     async fn follow(&mut self) {
-        for (_, site) in self.sites.up() {
+        // All are asked at the same time, and only those that know more are read: one after the other.
+        let Ok(Standing { height, .. }) = self.standing().await else { return };
+        let asked =
+            join_all(self.sites.up().map(async |(_, site)| (site, blocks::has_above(site, height).await))).await;
+        for (site, answer) in asked {
             let name = site.name().clone();
-            match follow_site(&self.home, site).await {
+            let followed = match answer {
+                Ok(false) => continue,
+                Ok(true) => follow_site(&self.home, site).await,
+                Err(error) => Err(error.into()),
+            };
+            match followed {
                 Ok(0) => {}
                 Ok(blocks) => self.warnings.push(OpenWarning::Followed { site: name, blocks }),
                 Err(error) => self.warnings.push(OpenWarning::Blocks { site: name, source: error.into() }),

@@ -1,0 +1,191 @@
+//! `blockhouse diff`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use blockhouse_types::{EntryFacts, EntryKind};
+use blockhouse_vault::diff::{self, Difference, LiveError, LiveRequest, Modifier, Summary};
+use blockhouse_vault::reader::{self, ReadTreeError};
+use blockhouse_vault::select::{self, SnapshotRef};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::arguments::{Global, Selectors};
+use crate::exit::{Exit, help};
+use crate::failure::Refusal;
+use crate::output::{Output, OutputError};
+use crate::{opening, text};
+
+/// Show what differs between two snapshots, or between a snapshot and what is there now
+///
+/// Letters: + new, - gone, M other bytes, U other mode, owner, time or attributes, T another kind. With --live a file of the same
+/// length and time counts as unchanged; one of another time is read and compared by its hash. Folders that both snapshots share
+/// are not read. The exit code is 0 whether something differs or not, unless --exit-code is given; what could not be
+/// read in the vault makes it 4, on the live side 3.
+#[derive(Debug, Args)]
+#[command(after_help = help!("blockhouse diff 3f9a12 latest --identity ~/owner.identity"))]
+pub(crate) struct DiffArgs {
+    /// The older snapshot: an id, the first digits of one, `latest`, or `latest:SOURCE`
+    #[arg(value_name = "SNAP")]
+    before: SnapshotRef,
+    /// The newer one
+    #[arg(value_name = "OTHER", required_unless_present = "live", conflicts_with = "live")]
+    after: Option<SnapshotRef>,
+    /// Compare with what is there now: where it was backed up, or in PATH as a restore fills it
+    #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    live: Option<Option<PathBuf>>,
+    /// With --live: read every file, whatever its length and time say
+    #[arg(long, requires = "live")]
+    content: bool,
+    /// With --live: leave out what matches, as `backup` does; repeat for more
+    #[arg(long = "exclude", value_name = "GLOB", requires = "live")]
+    excludes: Vec<String>,
+    /// End with exit code 4 if something differs
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    selectors: Selectors,
+}
+
+/// Why a comparison ended early.
+#[derive(Debug, thiserror::Error)]
+enum DiffError {
+    #[error(transparent)]
+    Read(#[from] ReadTreeError),
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl DiffError {
+    fn told(self) -> anyhow::Error {
+        match self {
+            Self::Output(error) => error.into(),
+            Self::Live(error) => error.into(),
+            Self::Read(error) => LiveError::from(error).into(),
+        }
+    }
+}
+
+pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let vault = opening::vault(global, out).await?;
+    let narrow = args.selectors.into();
+    let before = select::one(&vault, &args.before, &narrow).await?;
+    let unlocked = opening::unlock(global, Some(vault.id()), "diff")?;
+    let first = before.record.id;
+    let mut before = reader::open(&vault, &unlocked, before.record).await?;
+    let teller = out.clone();
+    let (summary, second) = match (args.after, args.live) {
+        (Some(after), _) => {
+            let after = select::one(&vault, &after, &narrow).await?;
+            let second = after.record.id;
+            let mut after = reader::open(&vault, &unlocked, after.record).await?;
+            let work =
+                move || diff::compare(&mut before, &mut after, &mut |it| tell(it, &teller).map_err(DiffError::from));
+            (tokio::task::spawn_blocking(work).await, Some(second))
+        }
+        (None, Some(path)) => {
+            let request = LiveRequest { path, excludes: args.excludes, content: args.content };
+            let work =
+                move || diff::compare_live(&mut before, &request, &mut |it| tell(it, &teller).map_err(DiffError::from));
+            (tokio::task::spawn_blocking(work).await, None)
+        }
+        (None, None) => {
+            return Err(Refusal::usage("nothing to compare with", "give a second snapshot, or --live").into());
+        }
+    };
+    let summary = summary.context("the comparison was stopped")?.map_err(DiffError::told)?;
+    let mut record = tell_summary(&summary, out)?;
+    if let Some(fields) = record.as_object_mut() {
+        fields.insert("before".to_owned(), json!(first));
+        fields.insert("after".to_owned(), json!(second));
+    }
+    out.record(&record)?;
+    let lost = |is_in_vault: bool| summary.not_compared.iter().any(|it| it.is_in_vault == is_in_vault);
+    Ok(match () {
+        () if lost(true) => Exit::CheckFailed,
+        () if lost(false) => Exit::Unreadable,
+        () if args.exit_code && !summary.is_equal() => Exit::CheckFailed,
+        () => Exit::Success,
+    })
+}
+
+fn tell(difference: &Difference, out: &Output) -> Result<(), OutputError> {
+    let Difference { path, modifier, before, after } = difference;
+    let is_folder = |facts: &Option<EntryFacts>| facts.is_some_and(|facts| facts.kind == EntryKind::Directory);
+    let slash = if is_folder(after) || (after.is_none() && is_folder(before)) { "/" } else { "" };
+    out.data(format_args!("{} {}{slash}", modifier.letter(), text::path(path)))?;
+    out.record(&json!({
+        "type": "difference",
+        "modifier": modifier.letter().to_string(),
+        "path": text::path(path),
+        "before": before.as_ref().map(side),
+        "after": after.as_ref().map(side),
+    }))
+}
+
+fn side(facts: &EntryFacts) -> Value {
+    json!({
+        "kind": facts.kind,
+        "size": facts.length,
+        "mode": format!("{:04o}", facts.mode),
+        "uid": facts.uid,
+        "gid": facts.gid,
+        "mtime": facts.mtime.seconds,
+        "mtime_nanoseconds": facts.mtime.nanoseconds,
+    })
+}
+
+/// For people what was found, and for programs the object, which is not written yet.
+fn tell_summary(summary: &Summary, out: &Output) -> anyhow::Result<Value> {
+    for it in &summary.not_compared {
+        let path = text::path(&it.path);
+        out.warn(format_args!("warning: could not compare `{path}`: {}", it.why));
+        out.record(&json!({ "type": "not-compared", "path": path, "why": it.why, "in_vault": it.is_in_vault }))?;
+    }
+    let mut rows = Vec::new();
+    let mut counts = serde_json::Map::new();
+    let named = [
+        ("added", "new", Modifier::Added),
+        ("removed", "gone", Modifier::Removed),
+        ("changed", "other bytes", Modifier::Content),
+        ("metadata", "other metadata", Modifier::Metadata),
+        ("kind", "another kind", Modifier::Kind),
+    ];
+    for (field, name, modifier) in named {
+        let tally = summary.tally(modifier);
+        if tally != diff::Tally::default() {
+            let numbers = [tally.files, tally.folders, tally.others].map(|number| number.to_string());
+            let [files, folders, others] = numbers;
+            rows.push(vec![name.to_owned(), files, folders, others, text::bytes(tally.bytes)]);
+        }
+        counts.insert(
+            field.to_owned(),
+            json!({ "files": tally.files, "folders": tally.folders, "others": tally.others, "bytes": tally.bytes }),
+        );
+    }
+    if summary.is_equal() {
+        out.talk(format_args!("nothing differs"));
+    } else if !rows.is_empty() {
+        out.data(format_args!(""))?;
+        out.table(&["", "files", "folders", "others", "bytes"], &rows)?;
+    }
+    let mut record =
+        json!({ "type": "summary", "equal": summary.is_equal(), "not_compared": summary.not_compared.len() });
+    if let Some(fields) = record.as_object_mut() {
+        fields.extend(counts);
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_those_of_restic() {
+        let all = [Modifier::Added, Modifier::Removed, Modifier::Content, Modifier::Metadata, Modifier::Kind];
+        assert_eq!(all.map(Modifier::letter), ['+', '-', 'M', 'U', 'T']);
+    }
+}
