@@ -8,8 +8,10 @@ use blockhouse_vault::select::Narrow;
 use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "mount")]
+use crate::commands::mount;
 use crate::commands::{
-    backup, check_receipt, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+    backup, check_receipt, copy, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -33,7 +35,10 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
+    #[cfg(feature = "mount")]
+    Mount(mount::MountArgs),
     Restore(restore::RestoreArgs),
+    Copy(copy::CopyArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
     Receipt(receipt::ReceiptArgs),
@@ -157,7 +162,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 14);
+        assert_eq!(waiting.len(), 15 + usize::from(cfg!(feature = "mount")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

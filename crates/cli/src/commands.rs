@@ -2,11 +2,14 @@
 
 pub(crate) mod backup;
 pub(crate) mod check_receipt;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
+#[cfg(feature = "mount")]
+pub(crate) mod mount;
 pub(crate) mod receipt;
 pub(crate) mod recover;
 pub(crate) mod repair;
@@ -26,7 +29,10 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Backup(args) => backup::run(args, global, out).await,
         Command::Snapshots(args) => snapshots::run(args, global, out).await,
         Command::Ls(args) => ls::run(args, global, out).await,
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(args, global, out).await,
         Command::Restore(args) => restore::run(args, global, out).await,
+        Command::Copy(args) => copy::run(args, global, out).await,
         Command::Verify(args) => verify::run(args, global, out).await,
         Command::Repair(args) => repair::run(args, global, out).await,
         Command::Receipt(args) => receipt::run(args, global, out).await,

@@ -13,6 +13,7 @@
 
 mod after;
 mod commit;
+pub mod copy;
 mod preview;
 mod session;
 mod sink;
@@ -293,7 +294,7 @@ impl Run<'_> {
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
-        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started };
+        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, copied: None };
         let mut report = self.commit(prepared, &stripes).await?;
         report.warnings.extend(after::replace_cache(cache, &self.vault.folder().cache(), &self.source));
         Ok(report)

@@ -8,9 +8,14 @@
 
 mod chunks;
 mod open;
+mod random;
+mod shared;
 mod tree;
 
 pub use chunks::{ChunkError, ChunkReader};
+pub(crate) use open::{Described, describe, index_key};
 pub use open::{OpenSnapshotError, OpenedSnapshot, open};
+pub(crate) use random::{ReadRangeError, Seeker, stored_length};
+pub(crate) use shared::{Domain, SharedChunks, learn};
 pub(crate) use tree::{Piece, pieces};
 pub use tree::{ReadTreeError, list, walk};

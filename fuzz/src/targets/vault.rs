@@ -219,6 +219,7 @@ fn config() -> Config {
         host: "ann-laptop".to_owned(),
         roots: vec!["/home/ann/papers".to_owned(), "%FF".to_owned()],
         tags: [("0a".repeat(32), vec!["year=2026".to_owned()])].into(),
+        copied_from: None,
     };
     let (genesis, vault, access) = (BlockHash::new([4; 32]), Account::new([5; 20]), Account::new([6; 20]));
     Config {

@@ -27,7 +27,11 @@ fn roots(files: &FilesSource) -> Vec<String> {
     files.roots().iter().map(|root| readable(root.path.as_os_str().as_bytes())).collect()
 }
 
+/// Copies are of sources of their own.
 fn is_it(entry: &SourceEntry, request: &BackupRequest, roots: &[String]) -> bool {
+    if entry.copied_from.is_some() {
+        return false;
+    }
     match &request.source {
         Some(name) => entry.name == *name,
         None => entry.host == request.host && entry.roots == roots,
@@ -41,7 +45,8 @@ fn find_or_enter(config: &mut Config, request: &BackupRequest, roots: &[String])
     }
     let id = SourceId::new(rand::random());
     let name = request.source.clone().unwrap_or_else(|| roots.join(" "));
-    let entry = SourceEntry { name, host: request.host.clone(), roots: roots.to_vec(), tags: BTreeMap::new() };
+    let (host, tags) = (request.host.clone(), BTreeMap::new());
+    let entry = SourceEntry { name, host, roots: roots.to_vec(), tags, copied_from: None };
     config.sources.insert(id, entry);
     id
 }

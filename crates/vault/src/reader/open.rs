@@ -72,12 +72,19 @@ pub enum OpenSnapshotError {
     Index(#[from] IndexError),
 }
 
-/// Opens a snapshot.
-pub async fn open(
+/// A snapshot's manifest, without the way to its chunks.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) manifest: Manifest,
+    pub(crate) manifest_key: Secret,
+}
+
+/// Fetches and opens the manifest of a snapshot.
+pub(crate) async fn describe(
     vault: &Vault,
     unlocked: &Unlocked,
-    record: SnapshotRecord,
-) -> Result<OpenedSnapshot, OpenSnapshotError> {
+    record: &SnapshotRecord,
+) -> Result<Described, OpenSnapshotError> {
     let id = record.id;
     let hash = record.commit.objectHash;
     let key = ObjectKey::Snapshot(id);
@@ -86,6 +93,17 @@ pub async fn open(
     let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
     let manifest_key = manifest_key(vault, unlocked, id, &object.sealed_manifest).await?;
     let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
+    Ok(Described { manifest, manifest_key })
+}
+
+/// Opens a snapshot.
+pub async fn open(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    record: SnapshotRecord,
+) -> Result<OpenedSnapshot, OpenSnapshotError> {
+    let id = record.id;
+    let Described { manifest, manifest_key } = describe(vault, unlocked, &record).await?;
     let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
     let mut index = Index::open(&vault.folder().index())?;
     let store = vault.stripes().await?;
@@ -137,7 +155,7 @@ async fn manifest_key(
 }
 
 /// The index key: this host's, or that of the key bag.
-async fn index_key(vault: &Vault, unlocked: &Unlocked) -> Result<Secret, OpenSnapshotError> {
+pub(crate) async fn index_key(vault: &Vault, unlocked: &Unlocked) -> Result<Secret, OpenSnapshotError> {
     if let Some(secrets) = vault.secrets() {
         return Ok(secrets.write.index_key.clone());
     }
