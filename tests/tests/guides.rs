@@ -7,8 +7,8 @@ use std::process::Command;
 
 use blockhouse_crypto::{AgeIdentity, Role};
 use blockhouse_tests::guide::{Walk, blocks, repository};
-use blockhouse_tests::{need, tree};
 use blockhouse_tests::world::{World, binary};
+use blockhouse_tests::{need, tree};
 
 const GUIDES: [&str; 3] = ["docs/guides/first-backup.md", "docs/guides/readers.md", "docs/guides/recover.md"];
 

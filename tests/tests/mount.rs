@@ -149,7 +149,8 @@ fn nothing_is_written_and_new_snapshots_appear() {
         assert_eq!(refused.raw_os_error(), Some(EROFS));
     }
     tree::write(&source.join("news"), b"news");
-    let more = world.call("backup --json --tag kind=a/b --host web --source docs").arg(&source).run().expect(exit::DONE);
+    let more =
+        world.call("backup --json --tag kind=a/b --host web --source docs").arg(&source).run().expect(exit::DONE);
     let until = Instant::now() + Duration::from_secs(60);
     while names(&mounted.path("ids")).len() < 2 {
         assert!(Instant::now() < until, "the new snapshot does not appear");
@@ -257,8 +258,7 @@ fn damage_beyond_repair_is_an_error_of_its_own_place() {
     assert!(good > 5 && bad > 20, "{good} good, {bad} bad");
     drop(file);
     let (data, said) = mounted.end();
-    let named: Vec<&Value> =
-        data.iter().filter(|line| line["type"] == "unreadable" && line["path"] == "old").collect();
+    let named: Vec<&Value> = data.iter().filter(|line| line["type"] == "unreadable" && line["path"] == "old").collect();
     assert_eq!(named.len(), 1, "{data:?}");
     assert!(said.contains(&second[..12]) && said.contains(": old: "), "{said}");
 }

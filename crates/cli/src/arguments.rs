@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 use crate::commands::{
-    backup, check_receipt, copy, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status, verify,
+    backup, check_receipt, copy, demo, history, init, key, ls, receipt, recover, repair, restore, snapshots, status,
+    verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};

@@ -311,15 +311,17 @@ fn of_mount_point(error: &PointError) -> Verdict {
             Exit::Failed,
             "unmount it first: `fusermount3 -u DIR`, or as root `umount DIR`; then run this again",
         ),
-        PointError::NoDevice => {
-            Verdict::hinted(Exit::Failed, "load the kernel's module as root: `modprobe fuse`; a container needs the device passed in")
-        }
-        PointError::DeviceClosed(_) => Verdict::hinted(Exit::Failed, "let this user read and write /dev/fuse"),
-        PointError::NoHelper => Verdict::hinted(Exit::Failed, "install it: `apt-get install fuse3`; or run this as root"),
-        PointError::OthersForbidden(_) => Verdict::hinted(
+        PointError::NoDevice => Verdict::hinted(
             Exit::Failed,
-            "--allow-other needs the line `user_allow_other` in /etc/fuse.conf, or root",
+            "load the kernel's module as root: `modprobe fuse`; a container needs the device passed in",
         ),
+        PointError::DeviceClosed(_) => Verdict::hinted(Exit::Failed, "let this user read and write /dev/fuse"),
+        PointError::NoHelper => {
+            Verdict::hinted(Exit::Failed, "install it: `apt-get install fuse3`; or run this as root")
+        }
+        PointError::OthersForbidden(_) => {
+            Verdict::hinted(Exit::Failed, "--allow-other needs the line `user_allow_other` in /etc/fuse.conf, or root")
+        }
         PointError::Unmount { .. } => Verdict::hinted(Exit::Failed, "`umount -l DIR` as root takes it away"),
         _ => Verdict::plain(Exit::Failed),
     }

@@ -294,7 +294,8 @@ impl Run<'_> {
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(files, store, &manifest_key, (progress, started)).await?;
-        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, copied: None };
+        let prepared =
+            commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, copied: None };
         let mut report = self.commit(prepared, &stripes).await?;
         report.warnings.extend(after::replace_cache(cache, &self.vault.folder().cache(), &self.source));
         Ok(report)

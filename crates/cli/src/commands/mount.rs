@@ -78,8 +78,12 @@ pub(crate) async fn run(args: MountArgs, global: &Global, out: &Output) -> anyho
 
 fn options(args: &MountArgs, vault: &str) -> Config {
     let mut config = Config::default();
-    config.mount_options =
-        vec![MountOption::RO, MountOption::NoDev, MountOption::NoSuid, MountOption::FSName(format!("blockhouse-{vault}"))];
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::FSName(format!("blockhouse-{vault}")),
+    ];
     if args.allow_other {
         config.acl = SessionACL::All;
         if !args.no_default_permissions {
@@ -114,7 +118,10 @@ async fn serve(
         () = any(&mut signals) => {}
     }
     if !unmount(unmounter, point).await? {
-        out.warn(format_args!("{} is in use: it goes when the last file in it is closed; press Ctrl-C again to end at once", point.display()));
+        out.warn(format_args!(
+            "{} is in use: it goes when the last file in it is closed; press Ctrl-C again to end at once",
+            point.display()
+        ));
     }
     tokio::select! {
         ended = &mut served => Ok(ended??),
@@ -196,9 +203,10 @@ fn parse_size(text: &str) -> Result<usize, String> {
         _ => return Err(failed()),
     };
     let number: usize = digits.parse().map_err(|_| failed())?;
-    number.checked_mul(1 << shift).filter(|size| *size >= LEAST).ok_or_else(|| {
-        format!("`{text}` is too little or too much: give {} or more", text::bytes(LEAST as u64))
-    })
+    number
+        .checked_mul(1 << shift)
+        .filter(|size| *size >= LEAST)
+        .ok_or_else(|| format!("`{text}` is too little or too much: give {} or more", text::bytes(LEAST as u64)))
 }
 
 /// The least cache: some chunks and a listing.

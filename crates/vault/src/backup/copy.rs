@@ -252,9 +252,8 @@ fn enrol(to: &Vault, facts: &Facts, known: &Known, origin: Origin) -> Result<Sou
         None => facts.roots().unwrap_or_default().iter().map(|root| super::readable(root)).collect(),
     };
     let named = known.source.as_ref().map(|entry| (entry.name.clone(), entry.host.clone()));
-    let (name, host) = named.unwrap_or_else(|| {
-        (facts.source().unwrap_or_else(|| roots.join(" ")), facts.host().unwrap_or_default())
-    });
+    let (name, host) =
+        named.unwrap_or_else(|| (facts.source().unwrap_or_else(|| roots.join(" ")), facts.host().unwrap_or_default()));
     let enter = |config: &mut Config| {
         let is_it = |entry: &SourceEntry| entry.copied_from.as_ref() == Some(&key);
         if let Some((id, entry)) = config.sources.iter_mut().find(|(_, entry)| is_it(entry)) {
@@ -307,7 +306,8 @@ impl Run<'_> {
         let mut store = ChunkStore::start(keys, known, Arc::clone(&stripes)).map_err(BackupError::from)?;
         let manifest_key = Secret::random(&mut rand::rng());
         let (roots, started) = (copied.facts.roots().unwrap_or_default(), wall_clock());
-        let (key, progress, cutter) = (manifest_key.clone(), Arc::clone(progress), Cutter::new(self.secrets.write.cut_seed));
+        let (key, progress, cutter) =
+            (manifest_key.clone(), Arc::clone(progress), Cutter::new(self.secrets.write.cut_seed));
         let mut held = std::mem::take(memory);
         held.begin(domain.id_subkey());
         let work = move || {

@@ -217,11 +217,7 @@ impl MountedVault {
                 Shown::Snapshot(id) => Identity::Snapshot(*id),
                 _ => Identity::Shown(names.iter().chain([name]).cloned().collect()),
             };
-            let number = if with_attributes {
-                lock(&self.inodes).tell(identity, None)
-            } else {
-                identity.number()
-            };
+            let number = if with_attributes { lock(&self.inodes).tell(identity, None) } else { identity.number() };
             // A snapshot is not opened for being listed: who wants to know its attributes asks for them.
             let attributes = with_attributes.then(|| self.of_shown(number, below, catalog));
             let kind = if matches!(below, Shown::Link(_)) { EntryKind::Symlink } else { EntryKind::Directory };

@@ -11,7 +11,7 @@ use blockhouse_pipeline::manifest::Manifest;
 use blockhouse_pipeline::tree::{Body, Entry};
 use blockhouse_types::{ListHash, Metadata, SnapshotId, StripeId};
 
-use super::tree::{ListingError, Listing};
+use super::tree::{Listing, ListingError};
 use super::{Fault, MountedVault, lock};
 use crate::index::Index;
 use crate::ledger::SnapshotRecord;

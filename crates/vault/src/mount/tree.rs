@@ -151,7 +151,9 @@ impl MountedVault {
             },
             Node::Entry(found) => match &found.entry().body {
                 Body::Directory(listing) => self.read_listing(found.opened.domain, listing),
-                Body::Unreadable { reason, .. } if attributes::kind_of(&found.entry().body) == blockhouse_types::EntryKind::Directory => {
+                Body::Unreadable { reason, .. }
+                    if attributes::kind_of(&found.entry().body) == blockhouse_types::EntryKind::Directory =>
+                {
                     Err(ListingError::Never { reason: reason.clone() })
                 }
                 _ => return Err(Fault::NotAFolder),

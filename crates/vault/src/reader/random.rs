@@ -132,4 +132,3 @@ pub(crate) fn stored_length(content: &Content) -> u64 {
     }
     content.inline_extents().iter().filter(|extent| extent.chunk().is_some()).map(Extent::length).sum()
 }
-

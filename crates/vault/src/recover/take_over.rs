@@ -207,7 +207,8 @@ pub(super) async fn finish(vault: &mut Vault, unlocked: &Unlocked) -> Result<(),
         let roots: Vec<String> =
             facts.roots().unwrap_or_default().iter().map(|root| crate::backup::readable(root)).collect();
         let name = facts.source().unwrap_or_else(|| roots.join(" "));
-        let (host, copied_from) = (facts.host().unwrap_or_default(), Origin::of(facts).map(|origin| origin.source_key()));
+        let (host, copied_from) =
+            (facts.host().unwrap_or_default(), Origin::of(facts).map(|origin| origin.source_key()));
         let entry = SourceEntry { name, host, roots, tags: BTreeMap::new(), copied_from };
         sources.insert(source, entry);
     }

@@ -94,7 +94,8 @@ const fn lasts(attributes: &Attributes) -> Duration {
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // What an old kernel lacks makes it slower, not wrong.
-        let wanted = [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO, InitFlags::FUSE_PARALLEL_DIROPS];
+        let wanted =
+            [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO, InitFlags::FUSE_PARALLEL_DIROPS];
         for flag in wanted {
             let _ = config.add_capabilities(flag);
         }

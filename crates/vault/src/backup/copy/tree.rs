@@ -111,7 +111,8 @@ impl<'a> Copier<'a> {
 
     fn enter(&mut self, entry: Option<Entry>, listing: &Content) -> Result<(), CopyError> {
         let folder = entry.as_ref().map(|entry| self.path_of(&entry.name)).unwrap_or_default();
-        let entries = reader::list(&mut self.chunks, &folder, listing).map_err(|source| self.unread(&folder, source))?;
+        let entries =
+            reader::list(&mut self.chunks, &folder, listing).map_err(|source| self.unread(&folder, source))?;
         let (writer, stream, sink) = (ListingWriter::new(), Stream::new(), ContentSink::default());
         self.frames.push(Frame { entry, entries: Vec::new().into_iter(), writer, stream, sink });
         let entries = self.files(entries)?;
@@ -127,7 +128,11 @@ impl<'a> Copier<'a> {
         let (small, large): (Vec<Place>, Vec<Place>) = files_of(&entries)
             .map(|(place, content)| (place, is_small(content)))
             .fold((Vec::new(), Vec::new()), |(mut small, mut large), (place, is_small)| {
-                if is_small { small.push(place) } else { large.push(place) }
+                if is_small {
+                    small.push(place)
+                } else {
+                    large.push(place)
+                }
                 (small, large)
             });
         // Small files are one stream: all of them became something together, or are read together.
