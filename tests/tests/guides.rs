@@ -7,8 +7,8 @@ use std::process::Command;
 
 use blockhouse_crypto::{AgeIdentity, Role};
 use blockhouse_tests::guide::{Walk, blocks, repository};
-use blockhouse_tests::tree;
 use blockhouse_tests::world::{World, binary};
+use blockhouse_tests::{need, tree};
 
 const GUIDES: [&str; 4] =
     ["docs/guides/first-backup.md", "docs/guides/readers.md", "docs/guides/recover.md", "docs/guides/incident.md"];
@@ -40,6 +40,21 @@ fn the_guides_one_after_the_other() {
     for guide in GUIDES {
         walk.page(guide, "home/ann");
     }
+}
+
+/// The page on mounting goes on with the vault of the first guide.
+#[test]
+fn the_guide_to_mounting() {
+    let opens = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
+    if !need::right(opens && tree::is_root(), "mounting needs root and /dev/fuse") {
+        return;
+    }
+    let world = World::empty();
+    let walk = Walk::in_folder(&world.path("system"), &binary());
+    papers(&walk, "home/ann/papers");
+    tree::settle();
+    walk.page("docs/guides/first-backup.md", "home/ann");
+    walk.page("docs/guides/mount.md", "home/ann");
 }
 
 /// The tool `age-keygen` where it is not installed: it writes a pair of keys in its format, and says its words.

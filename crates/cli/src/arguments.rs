@@ -8,8 +8,10 @@ use blockhouse_vault::select::Narrow;
 use blockhouse_vault::vault::Settings;
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "mount")]
+use crate::commands::mount;
 use crate::commands::{
-    backup, check_receipt, completions, demo, diff, dump, find, forget, freeze, history, init, key, ls, man, prune,
+    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, init, key, ls, man, prune,
     receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
@@ -37,7 +39,10 @@ pub(crate) enum Command {
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
     Dump(dump::DumpArgs),
+    #[cfg(feature = "mount")]
+    Mount(mount::MountArgs),
     Restore(restore::RestoreArgs),
+    Copy(copy::CopyArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
     Retention(retention::RetentionArgs),
@@ -182,7 +187,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 27);
+        assert_eq!(waiting.len(), 28 + usize::from(cfg!(feature = "mount")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check_receipt;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod dump;
@@ -14,6 +15,8 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
+#[cfg(feature = "mount")]
+pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod receipt;
 pub(crate) mod recover;
@@ -41,7 +44,10 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Find(args) => find::run(args, global, out).await,
         Command::Diff(args) => diff::run(args, global, out).await,
         Command::Dump(args) => dump::run(args, global, out).await,
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(args, global, out).await,
         Command::Restore(args) => restore::run(args, global, out).await,
+        Command::Copy(args) => copy::run(args, global, out).await,
         Command::Verify(args) => verify::run(args, global, out).await,
         Command::Repair(args) => repair::run(args, global, out).await,
         Command::Retention(args) => retention::run(args, global, out).await,

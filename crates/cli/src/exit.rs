@@ -17,6 +17,7 @@ use blockhouse_sites::{Cause, CreateError};
 use blockhouse_sources::files::{ExcludeError, OpenSourceError, RestoreError};
 use blockhouse_sources::files_from::ListError;
 use blockhouse_sources::stream::StreamError;
+use blockhouse_vault::backup::copy::CopyError;
 use blockhouse_vault::backup::{BackupError, WalkError};
 use blockhouse_vault::bag::BagChangeError;
 use blockhouse_vault::blocks::GuardError;
@@ -29,6 +30,7 @@ use blockhouse_vault::hooks::HookError;
 use blockhouse_vault::init::InitError;
 use blockhouse_vault::keys::KeysError;
 use blockhouse_vault::ledger::LedgerError;
+use blockhouse_vault::mount::OpenMountError;
 use blockhouse_vault::prune::PruneError;
 use blockhouse_vault::publish::TooFewCopies;
 use blockhouse_vault::reader::OpenSnapshotError;
@@ -44,6 +46,8 @@ use blockhouse_vault::unlock::{BagError, UnlockError};
 use blockhouse_vault::vault::OpenError;
 use blockhouse_vault::verify::VerifyError;
 
+#[cfg(feature = "mount")]
+use crate::commands::mount::PointError;
 use crate::failure::Refusal;
 use crate::opening::advice;
 
@@ -143,6 +147,8 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_config))
         .or_else(|| cause.downcast_ref().and_then(of_init))
         .or_else(|| cause.downcast_ref().and_then(of_backup))
+        .or_else(|| cause.downcast_ref().and_then(of_copy))
+        .or_else(|| of_mount(cause))
         .or_else(|| cause.downcast_ref().and_then(of_restore))
         .or_else(|| cause.downcast_ref().and_then(of_verify))
         .or_else(|| cause.downcast_ref().and_then(of_repair))
@@ -349,6 +355,59 @@ fn of_hook(error: &HookError) -> Verdict {
 fn of_words(cause: &(dyn Error + 'static)) -> Option<Verdict> {
     let is_wrong = cause.is::<ExcludeError>() || cause.is::<ListError>();
     is_wrong.then_some(Verdict::plain(Exit::Usage))
+}
+
+fn of_copy(error: &CopyError) -> Option<Verdict> {
+    match error {
+        CopyError::SameVault { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "give the folder of another vault with --to-vault DIR"))
+        }
+        CopyError::Open(error) => of_open_snapshot(error),
+        CopyError::Backup(error) => of_backup(error),
+        CopyError::Read { .. } | CopyError::OtherContent { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "`blockhouse repair` mends what other sites make up for; snapshots that were copied before stand",
+        )),
+        _ => None,
+    }
+}
+
+fn of_mount(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    if let Some(OpenMountError::Key(error)) = cause.downcast_ref() {
+        return of_open_snapshot(error);
+    }
+    #[cfg(feature = "mount")]
+    return cause.downcast_ref().map(of_mount_point);
+    #[cfg(not(feature = "mount"))]
+    None
+}
+
+#[cfg(feature = "mount")]
+fn of_mount_point(error: &PointError) -> Verdict {
+    match error {
+        PointError::Missing { .. } => Verdict::hinted(Exit::Usage, "make the folder, or give another"),
+        PointError::NotAFolder { .. } => Verdict::hinted(Exit::Usage, "give an empty folder"),
+        PointError::NotEmpty { .. } => {
+            Verdict::hinted(Exit::Usage, "what is in it could not be seen while the vault is: give an empty folder")
+        }
+        PointError::Stale { .. } => Verdict::hinted(
+            Exit::Failed,
+            "unmount it first: `fusermount3 -u DIR`, or as root `umount DIR`; then run this again",
+        ),
+        PointError::NoDevice => Verdict::hinted(
+            Exit::Failed,
+            "load the kernel's module as root: `modprobe fuse`; a container needs the device passed in",
+        ),
+        PointError::DeviceClosed(_) => Verdict::hinted(Exit::Failed, "let this user read and write /dev/fuse"),
+        PointError::NoHelper => {
+            Verdict::hinted(Exit::Failed, "install it: `apt-get install fuse3`; or run this as root")
+        }
+        PointError::OthersForbidden(_) => {
+            Verdict::hinted(Exit::Failed, "--allow-other needs the line `user_allow_other` in /etc/fuse.conf, or root")
+        }
+        PointError::Unmount { .. } => Verdict::hinted(Exit::Failed, "`umount -l DIR` as root takes it away"),
+        _ => Verdict::plain(Exit::Failed),
+    }
 }
 
 fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {

@@ -4,7 +4,7 @@ use anyhow::Context;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_sites::{Remedy, SiteName};
 use blockhouse_types::VaultId;
-use blockhouse_vault::folder::SiteUse;
+use blockhouse_vault::folder::{SiteUse, VaultFolder};
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
 use blockhouse_vault::vault::Vault;
 
@@ -15,7 +15,12 @@ use crate::passphrase;
 
 /// Opens the vault and tells what was strange.
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
-    let vault = Vault::open(global.folder()?, global.settings()).await?;
+    vault_at(global.folder()?, global, out).await
+}
+
+/// The same of the vault in another folder.
+pub(crate) async fn vault_at(folder: VaultFolder, global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open(folder, global.settings()).await?;
     tell_strange(&vault, out);
     tell_under_way(&vault, &[], out);
     Ok(vault)

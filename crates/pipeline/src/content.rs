@@ -1,7 +1,7 @@
 //! A run of plain bytes of any length, as a short list of chunks, parts of chunks and holes.
 //!
 //! - **Owns** the encoding of content, the nesting of long lists ([`ContentBuilder`]) and their reading
-//!   ([`Extents`]).
+//!   ([`Extents`], and from any place on [`ExtentsFrom`]).
 //! - **Does not** cut, store or fetch chunks: bytes to be stored and references to be fetched go out as values.
 //!
 //! # Invariants
@@ -13,6 +13,7 @@
 
 mod builder;
 mod extents;
+mod seek;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use blockhouse_types::{DecodeError, Decoder, Encoder};
 
 pub use builder::{Closing, ContentBuilder, ContentError, Spill};
 pub use extents::{Extents, ResolveError};
+pub use seek::{ExtentsFrom, SeekMarks};
 
 use crate::chunk::ChunkRef;
 

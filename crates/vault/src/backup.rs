@@ -13,7 +13,9 @@
 
 mod after;
 mod commit;
+pub mod copy;
 mod last;
+mod lease;
 mod preview;
 mod session;
 mod sink;
@@ -46,12 +48,12 @@ use crate::progress::Progress;
 use crate::prune;
 use crate::publish::TooFewCopies;
 use crate::recipients::RecipientsError;
-use crate::sessions::Running;
 use crate::vault::{HostSecrets, Vault};
 
 pub use after::BackupWarning;
 pub use preview::{Change, Changed, Preview, Tally, Told, preview};
 pub use session::CatchUpError;
+use lease::Lease;
 use source::Opened;
 pub(crate) use source::readable;
 pub use store::StoreError;
@@ -238,10 +240,6 @@ pub enum BackupError {
     Stopped(#[source] tokio::task::JoinError),
 }
 
-/// How long a session's lease is, and how often it is renewed.
-const LEASE_SECONDS: u64 = 24 * 60 * 60;
-const RENEWAL: std::time::Duration = std::time::Duration::from_hours(6);
-
 /// Backs up, and returns once the snapshot is acknowledged.
 pub async fn back_up(
     vault: &Vault,
@@ -261,18 +259,10 @@ pub async fn back_up(
     if !ledger.is_approved(source, recipients.hash()).await? {
         return Err(BackupError::NotApproved { source_id: source });
     }
-    let no_mark = |source| BackupError::Mark { folder: vault.folder().sessions(), source };
-    let mut running = Running::begin(vault.folder()).map_err(no_mark)?;
-    let session = ledger.open_session(LEASE_SECONDS).await?;
-    running.is_of(session.id).map_err(no_mark)?;
-    let keeper = keep_lease(ledger.clone(), session);
-    let run = Run { vault, secrets, request, ledger: &ledger, session, source };
+    let lease = Lease::open(vault, &ledger).await?;
+    let run = Run { vault, secrets, request, ledger: &ledger, session: lease.session, source };
     let done = run.store_and_commit(opened, recipients, progress).await;
-    keeper.abort();
-    if done.as_ref().map_or(true, |report| report.is_skipped) {
-        // The lease would end by itself; ending it now spares the ledger a live session. The first error is the one to tell.
-        let _ = ledger.end_session(session.id).await;
-    }
+    lease.end(&ledger, done.as_ref().is_ok_and(|report| !report.is_skipped)).await;
     vault.keep_summary().await;
     done
 }
@@ -291,17 +281,6 @@ async fn refuse_if_handed_over(vault: &Vault, secrets: &HostSecrets) -> Result<(
     let own = LedgerKey::from_seed(&secrets.ledger_seed).public();
     let in_force = vault.standing().await?.keys.in_force();
     if own == in_force { Ok(()) } else { Err(HomeError::HandedOver { in_force, own }.into()) }
-}
-
-/// Renews the lease of a long backup.
-fn keep_lease(ledger: Ledger, session: Session) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RENEWAL).await;
-            // A lease that cannot be renewed makes the commit fail, which tells the reason.
-            let _ = ledger.renew_session(session.id, LEASE_SECONDS).await;
-        }
-    })
 }
 
 /// One running backup.
@@ -342,7 +321,9 @@ impl Run<'_> {
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(opened, store, &manifest_key, (progress, started)).await?;
-        let prepared = commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked };
+        let copied = None;
+        let prepared =
+            commit::Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked, copied };
         let mut report = match self.unchanged(&prepared, &stripes).await? {
             Some(report) => report,
             None => self.commit(prepared, &stripes).await?,

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod ledger;
 pub mod lists;
 pub mod maps;
+pub mod mount;
 pub mod objects;
 pub mod plain;
 pub mod progress;

@@ -8,10 +8,15 @@
 
 mod chunks;
 mod open;
+mod random;
+mod shared;
 mod tree;
 
 pub(crate) use chunks::HELD_BYTES;
 pub use chunks::{ChunkError, ChunkReader};
+pub(crate) use open::{Described, describe, index_key};
 pub use open::{OpenSnapshotError, OpenedSnapshot, manifest, open};
+pub(crate) use random::{ReadRangeError, Seeker, stored_length};
+pub(crate) use shared::{Domain, SharedChunks, learn};
 pub(crate) use tree::{Piece, pieces};
 pub use tree::{Entries, ReadTreeError, list, walk};

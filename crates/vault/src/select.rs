@@ -5,7 +5,7 @@ use std::str::FromStr;
 use blockhouse_crypto::hash;
 use blockhouse_types::{SnapshotId, SourceId};
 
-use crate::folder::SourceEntry;
+use crate::folder::{Config, SourceEntry};
 use crate::ledger::{LedgerError, SnapshotRecord};
 use crate::vault::Vault;
 
@@ -118,8 +118,13 @@ impl Known {
 
 /// Every snapshot that is not forgotten and fits, in the order of the ledger.
 pub async fn all(vault: &Vault, narrow: &Narrow) -> Result<Vec<Known>, LedgerError> {
+    all_by(vault, vault.config(), narrow).await
+}
+
+/// The same with what `config` knows: it may be newer than the vault was when it was opened.
+pub(crate) async fn all_by(vault: &Vault, config: &Config, narrow: &Narrow) -> Result<Vec<Known>, LedgerError> {
     let tags = tag_commitments(vault, &narrow.tags);
-    let name = |source: &SourceId| vault.config().sources.get(source).cloned();
+    let name = |source: &SourceId| config.sources.get(source).cloned();
     let snapshots = vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten);
     let mut known: Vec<Known> = snapshots.map(|record| Known { source: name(&record.source), record }).collect();
     if let Some(source) = &narrow.source {

@@ -252,6 +252,7 @@ fn config() -> Config {
         tags: [("0a".repeat(32), vec!["year=2026".to_owned()])].into(),
         last: [("ann-laptop".to_owned(), LastEntry { snapshot: SnapshotId::new([9; 32]), tree: "0b".repeat(32) })]
             .into(),
+        copied_from: None,
     };
     let hooks = "before = 'sync'\n".parse().unwrap();
     let profiles = "[home]\npaths = ['/home'] # all\n".parse().unwrap();

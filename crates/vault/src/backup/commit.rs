@@ -14,6 +14,7 @@ use blockhouse_sites::ObjectKey;
 use blockhouse_types::{Durability, ObjectHash, SnapshotId, StripeId, Timestamp};
 use bytes::Bytes;
 
+use super::copy::Copied;
 use super::store::Stored;
 use super::walker::Tree;
 use super::{BackupError, BackupReport, BackupWarning, Run, wall_clock};
@@ -41,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) manifest_key: Secret,
     pub(super) started: Timestamp,
     pub(super) marked: Marked,
+    /// Said of a copy; none for a backup.
+    pub(super) copied: Option<Copied>,
 }
 
 /// What a snapshot is called and what describes it.
@@ -196,7 +199,7 @@ impl Run<'_> {
             listRoot: word(described.list.root().to_bytes()),
             storedBytes: done.stored.pack_bytes,
             recipients: word(done.recipients.hash().to_bytes()),
-            tags: self.request.tags.iter().map(|tag| self.tag(tag)).collect(),
+            tags: self.commitments(done),
             parent: described.parent.map(|id| word(id.to_bytes())).unwrap_or_default(),
             d: now.d,
             w: now.w,
@@ -242,6 +245,20 @@ impl Run<'_> {
     }
 
     fn manifest(&self, done: &Prepared, parent: Option<SnapshotId>) -> Manifest {
+        Manifest {
+            source: self.source,
+            domain: done.domain.kind(),
+            id_subkey: done.domain.id_subkey().clone(),
+            snapshot_salt: rand::random(),
+            parent,
+            root: done.tree.root.clone(),
+            entries: done.tree.entries.entries,
+            entries_root: done.tree.entries.root,
+            facts: done.copied.as_ref().map_or_else(|| self.facts(done), |copied| copied.facts.clone()),
+        }
+    }
+
+    fn facts(&self, done: &Prepared) -> Facts {
         let findings = &done.tree.findings;
         let mut facts = Facts::new();
         facts.set_host(&self.request.host);
@@ -257,17 +274,13 @@ impl Run<'_> {
         if let Some(name) = &self.request.source {
             facts.set_source(name);
         }
-        Manifest {
-            source: self.source,
-            domain: done.domain.kind(),
-            id_subkey: done.domain.id_subkey().clone(),
-            snapshot_salt: rand::random(),
-            parent,
-            root: done.tree.root.clone(),
-            entries: done.tree.entries.entries,
-            entries_root: done.tree.entries.root,
-            facts,
-        }
+        facts
+    }
+
+    /// The commitments of the tags, and of what a copy is from.
+    fn commitments(&self, done: &Prepared) -> Vec<B256> {
+        let tags = self.request.tags.iter().map(|tag| self.tag(tag));
+        tags.chain(done.copied.as_ref().map(|copied| copied.commitment)).collect()
     }
 
     /// A commitment to a tag that those with the index key can recognise.

@@ -46,7 +46,11 @@ fn roots(opened: &Opened) -> Vec<String> {
     opened.roots().iter().map(|root| readable(root)).collect()
 }
 
+/// Copies are of sources of their own.
 fn is_it(entry: &SourceEntry, request: &BackupRequest, roots: &[String]) -> bool {
+    if entry.copied_from.is_some() {
+        return false;
+    }
     match &request.source {
         Some(name) => entry.name == *name,
         None => entry.host == request.host && entry.roots == roots,

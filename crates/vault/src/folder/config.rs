@@ -181,6 +181,9 @@ pub struct SourceEntry {
     pub host: String,
     /// Its canonical roots, percent-encoded where they are not UTF-8.
     pub roots: Vec<String>,
+    /// Of a source of copies: the vault and the source that they are from, as `<vault>/<source>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<String>,
     /// Tags of its snapshots, by snapshot id: the ledger holds only commitments of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, Vec<String>>,

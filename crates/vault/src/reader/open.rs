@@ -72,6 +72,23 @@ pub enum OpenSnapshotError {
     Index(#[from] IndexError),
 }
 
+/// A snapshot's manifest, without the way to its chunks.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) manifest: Manifest,
+    pub(crate) manifest_key: Secret,
+}
+
+/// Fetches and opens the manifest of a snapshot.
+pub(crate) async fn describe(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    record: &SnapshotRecord,
+) -> Result<Described, OpenSnapshotError> {
+    let (manifest, manifest_key) = manifest(vault, unlocked, record).await?;
+    Ok(Described { manifest, manifest_key })
+}
+
 /// Opens a snapshot.
 pub async fn open(
     vault: &Vault,
@@ -148,7 +165,7 @@ async fn manifest_key(
 }
 
 /// The index key: this host's, or that of the key bag.
-async fn index_key(vault: &Vault, unlocked: &Unlocked) -> Result<Secret, OpenSnapshotError> {
+pub(crate) async fn index_key(vault: &Vault, unlocked: &Unlocked) -> Result<Secret, OpenSnapshotError> {
     if let Some(secrets) = vault.secrets() {
         return Ok(secrets.write.index_key.clone());
     }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use super::RecoverError;
 use super::chains::{LeftOuts, note_left_out};
+use crate::backup::copy::Origin;
 use crate::blocks::{Chain, Purpose, continuations};
 use crate::folder::{SourceEntry, Unfinished, VaultFolder, write_durably};
 use crate::ledger::WriterRecord;
@@ -206,7 +207,9 @@ pub(super) async fn finish(vault: &mut Vault, unlocked: &Unlocked) -> Result<(),
         let roots: Vec<String> =
             facts.roots().unwrap_or_default().iter().map(|root| crate::backup::readable(root)).collect();
         let name = facts.source().unwrap_or_else(|| roots.join(" "));
-        let entry = SourceEntry { name, host: facts.host().unwrap_or_default(), roots, ..SourceEntry::default() };
+        let (host, copied_from) =
+            (facts.host().unwrap_or_default(), Origin::of(facts).map(|origin| origin.source_key()));
+        let entry = SourceEntry { name, host, roots, copied_from, ..SourceEntry::default() };
         sources.insert(source, entry);
     }
     vault.set_sources(sources);
