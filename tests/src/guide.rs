@@ -169,7 +169,8 @@ fn plain(line: &str) -> String {
     let replaced = words.iter().enumerate().map(|(place, word)| {
         let core = bare(word);
         let is_number = !core.is_empty() && core.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let is_id = core.len() >= 12 && core.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digits = core.strip_prefix("0x").unwrap_or(&core);
+        let is_id = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let has_unit = words.get(place + 1).is_some_and(|next| UNITS.contains(&bare(next).as_str()));
         let is_owner = is_listed && (place == 1 || place == 2);
         if core.starts_with("age1") && core.len() > 20 {

@@ -2,6 +2,7 @@
 //!
 //! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
 
+mod changes;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,6 @@ use blockhouse_sources::files_from::ListError;
 use blockhouse_sources::stream::StreamError;
 use blockhouse_vault::backup::copy::CopyError;
 use blockhouse_vault::backup::{BackupError, WalkError};
-use blockhouse_vault::bag::BagChangeError;
 use blockhouse_vault::blocks::GuardError;
 use blockhouse_vault::diff::LiveError;
 use blockhouse_vault::dump::DumpError;
@@ -39,16 +39,15 @@ use blockhouse_vault::recover::RecoverError;
 use blockhouse_vault::repair::RepairVaultError;
 use blockhouse_vault::restore::{Guarded, RestoreSnapshotError};
 use blockhouse_vault::retention::RetentionError;
-use blockhouse_vault::rotate::RotateError;
 use blockhouse_vault::select::SelectError;
-use blockhouse_vault::site::SiteChangeError;
-use blockhouse_vault::unlock::{BagError, UnlockError};
+use blockhouse_vault::unlock::UnlockError;
 use blockhouse_vault::vault::OpenError;
 use blockhouse_vault::verify::VerifyError;
 
 #[cfg(feature = "mount")]
 use crate::commands::mount::PointError;
 use crate::failure::Refusal;
+use changes::{of_bag_change, of_rotate, of_site_change};
 use crate::opening::advice;
 
 /// How a command ended.
@@ -628,88 +627,6 @@ fn of_keys(error: &KeysError) -> Option<Verdict> {
             "old copies of the key bag stay open to it; whoever must lock it out makes a new vault",
         )),
         KeysError::Change(error) => of_bag_change(error),
-        _ => None,
-    }
-}
-
-fn of_bag_change(error: &BagChangeError) -> Option<Verdict> {
-    match error {
-        BagChangeError::Bag(BagError::Open(_)) => {
-            Some(Verdict::hinted(Exit::NotAllowed, "give the owner's identity with --identity FILE, or the paper key"))
-        }
-        BagChangeError::Copies(error) => Some(of_copies(error)),
-        BagChangeError::Read(error) => of_config(error),
-        _ => None,
-    }
-}
-
-fn of_rotate(error: &RotateError) -> Option<Verdict> {
-    match error {
-        RotateError::NoWriter => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "rotate on the vault's host; if that is gone, `blockhouse recover` makes this one the host",
-        )),
-        RotateError::Unopened { .. } => Some(Verdict::hinted(
-            Exit::Failed,
-            "nothing is in force yet: bring sites back and run it again; --accept-risk goes on without them, and the old keys alone open these",
-        )),
-        RotateError::OtherOwner { .. } => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "give the identity that became the owner; if nobody you know has it, somebody took the vault over: make a new one",
-        )),
-        RotateError::Bag(error) => of_bag_change(error),
-        RotateError::Interrupted => {
-            Some(Verdict::hinted(Exit::Interrupted, "run it again with the same files: it goes on"))
-        }
-        _ => None,
-    }
-}
-
-fn of_site_change(error: &SiteChangeError) -> Option<Verdict> {
-    match error {
-        SiteChangeError::NoSuchSite { .. } => Some(Verdict::hinted(Exit::Usage, "`blockhouse site list` shows them")),
-        SiteChangeError::NoWriter => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "change the sites on the vault's host; if that is gone, `blockhouse recover` makes this one the host",
-        )),
-        SiteChangeError::NameTaken { .. } => Some(Verdict::hinted(Exit::Usage, "give it another name: URL,name=NAME")),
-        SiteChangeError::UnderWay { .. } => Some(Verdict::hinted(
-            Exit::Usage,
-            "finish that first: `blockhouse site drain --cancel`, `site remove` or `site lost`, with its name",
-        )),
-        SiteChangeError::Returned { .. } => {
-            Some(Verdict::hinted(Exit::NotAllowed, "empty the folder and add it again: it gets everything anew"))
-        }
-        SiteChangeError::Promises { .. } => Some(Verdict::hinted(
-            Exit::Failed,
-            "use another place; empty this folder before, a marker was written there",
-        )),
-        SiteChangeError::NotCopied { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "see that it has room and answers, then run this again: it goes on"))
-        }
-        SiteChangeError::TooFewSites { .. } => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "add a site before; only `blockhouse site lost`, for a site that is gone, goes below that",
-        )),
-        SiteChangeError::Below { .. } => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "`blockhouse site drain NAME` copies what is needed there to the others; if the site is gone for good, `blockhouse site lost NAME`",
-        )),
-        SiteChangeError::WasLost { .. } => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "`blockhouse site lost NAME` goes on with it; `blockhouse repair` does the same for the stripes",
-        )),
-        SiteChangeError::NotDraining { .. } => Some(Verdict::plain(Exit::Usage)),
-        SiteChangeError::BackupsOpen { .. } => Some(Verdict::hinted(
-            Exit::Busy,
-            "wait for their end; that of a backup that was killed ends within a day, and --accept-risk does not wait",
-        )),
-        SiteChangeError::Create { source, .. } => of_create(source),
-        SiteChangeError::Bag(error) => of_bag_change(error),
-        SiteChangeError::Read(error) => of_config(error),
-        SiteChangeError::Open(error) => of_open(error),
-        SiteChangeError::Repair(error) => of_repair(error),
-        SiteChangeError::Interrupted => Some(Verdict::hinted(Exit::Interrupted, "run it again: it goes on")),
         _ => None,
     }
 }

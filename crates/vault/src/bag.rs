@@ -7,7 +7,7 @@
 //! # Invariants
 //! - **K2** The key bag that the ledger names is in force. Every change begins by bringing the ledger's default set and the host's
 //!   configuration to it, so one that was killed anywhere is finished, or was never begun.
-//! - **K3** A bag and the block that names it are at [`Vault::quorum`] sites before the host follows them: whoever recovers by the
+//! - **K3** A bag and the block that names it are at `Vault::quorum` sites before the host follows them: whoever recovers by the
 //!   site list before or after the change meets one of them.
 //!
 //! Page: `docs/design/keys.md`, section *Changing the key bag*.

@@ -6,7 +6,7 @@
 //! # Invariants
 //! - **R1** New keys are in force when the ledger names the bag that is sealed to them, in the block in which their account becomes the
 //!   owner: before it the old ones do everything, after it the new ones do.
-//! - **R2** Old wraps and bags are removed at a site only when the new ones are there, at [`Vault::quorum`] sites, and at more than half
+//! - **R2** Old wraps and bags are removed at a site only when the new ones are there, at `Vault::quorum` sites, and at more than half
 //!   of all: then `repair` spreads the new ones (`plain`).
 //! - **R3** Nobody is let in: of the readers only those get a snapshot's key who could open it before.
 //!

@@ -208,7 +208,7 @@ async fn a_removal_that_was_cut_anywhere_goes_on() {
 async fn a_site_that_was_drained_is_used_again_when_that_is_taken_back() {
     let world = World::new(5, "2+1").await;
     world.drain().await.unwrap();
-    let shards = || fs::read_dir(world.path("s2/shards")).unwrap().count();
+    let shards = || fs::read_dir(world.path("s2/shards")).map_or(0, Iterator::count);
     let held = shards();
     for _ in 0..3 {
         world.back_up().await.unwrap();
