@@ -24,8 +24,8 @@ use blockhouse_types::{Account, BagHash, RecipientSetHash, SessionId, SnapshotId
 pub use batch::Forgetting;
 pub use error::LedgerError;
 pub use marks::{LiveSession, Marking, Swept};
-pub use modules::Modules;
 pub(crate) use modules::Contracts;
+pub use modules::Modules;
 pub use policy::{Force, Frozen, Policy};
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
 

@@ -58,7 +58,8 @@ pub(crate) async fn run(args: ForgetArgs, global: &Global, out: &Output) -> anyh
         let known = select::one(&vault, reference, &narrow).await?;
         wanted.extend(survey.verdicts.iter().find(|verdict| verdict.known.record.id == known.record.id));
     }
-    let unlocked = if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "forget")?) } else { None };
+    let unlocked =
+        if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "forget")?) } else { None };
     for verdict in &wanted {
         refuse_protected(verdict, unlocked.is_some())?;
     }

@@ -77,7 +77,9 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
         out.talk(format_args!("what is to go is marked and not removed yet: the next `blockhouse prune` goes on"));
     }
     for (site, why) in &report.left {
-        out.warn(format_args!("warning: site `{site}` may still hold what was to go: {why}; the next prune looks again"));
+        out.warn(format_args!(
+            "warning: site `{site}` may still hold what was to go: {why}; the next prune looks again"
+        ));
     }
     let waiting: Vec<_> = report
         .waiting

@@ -166,10 +166,8 @@ impl Ledger {
     }
 
     async fn estimated(&self, sender: &AccountSecret, to: Address, input: &Bytes) -> Result<u64, LedgerError> {
-        let request = TransactionRequest::default()
-            .with_from(address(sender.account()))
-            .with_to(to)
-            .with_input(input.clone());
+        let request =
+            TransactionRequest::default().with_from(address(sender.account())).with_to(to).with_input(input.clone());
         self.provider.estimate_gas(request).await.map_err(LedgerError::from)
     }
 

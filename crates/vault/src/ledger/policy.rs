@@ -274,11 +274,7 @@ impl Ledger {
 
     /// Sends what `fill` asks for in one block, all of it or nothing. Addresses count on the nonce: if another process takes it, all is
     /// made anew.
-    async fn as_one_block(
-        &self,
-        owner: &AccountSecret,
-        fill: impl Fn(&mut Batch, Modules),
-    ) -> Result<(), LedgerError> {
+    async fn as_one_block(&self, owner: &AccountSecret, fill: impl Fn(&mut Batch, Modules)) -> Result<(), LedgerError> {
         let (chain_id, modules) = (self.provider.get_chain_id().await?, self.modules().await?);
         let mut tries = 1;
         loop {
