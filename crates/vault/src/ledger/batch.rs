@@ -113,9 +113,10 @@ impl Ledger {
         requests.extend(drops(chain_id, timeline, &sent));
         let outcomes = self.send_in_one_block(sender, requests).await?;
         for (one, outcome) in sent.into_iter().zip(outcomes) {
-            match outcome.is_done {
-                true => forgotten.done.push(one.snapshot),
-                false => forgotten.refused.push((one.snapshot, "it failed when it was sealed".to_owned())),
+            if outcome.is_done {
+                forgotten.done.push(one.snapshot);
+            } else {
+                forgotten.refused.push((one.snapshot, "it failed when it was sealed".to_owned()));
             }
         }
         Ok(forgotten)
