@@ -71,7 +71,7 @@ fn forgetting(verdict: &Verdict) -> Forgetting {
     Forgetting { snapshot: record.id, source: record.source, place: verdict.place }
 }
 
-/// Brings the timelines up, so that the contract lets go what the rule lets go. Does nothing in a folder that cannot write.
+/// Brings all timelines up, as [`execute`] does those that it needs. Does nothing in a folder that cannot write.
 pub async fn prepare(vault: &Vault) -> Result<(), ForgetError> {
     let Some(secrets) = vault.secrets() else { return Ok(()) };
     let ledger = vault.ledger_as(&secrets.writer);
@@ -92,6 +92,9 @@ pub async fn execute(
         (None, None) => return Err(ForgetError::NoAccount),
     };
     let ledger = vault.ledger_as(&sender);
+    // After the survey that the plan is of: the contract must know of every snapshot that it counted.
+    let sources: BTreeSet<SourceId> = plan.forgettings.iter().map(|forgetting| forgetting.source).collect();
+    retention::bring_up(&ledger, &sender, &sources).await?;
     let timeline = ledger.modules().await?.timeline;
     let mut report = ForgetReport::default();
     let mut rest = plan.forgettings.as_slice();

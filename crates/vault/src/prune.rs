@@ -117,7 +117,9 @@ pub enum PruneError {
     #[error("what the vault's snapshots need is not known, so nothing was removed")]
     Needed(#[source] ListError),
     /// What an earlier removal left is not known.
-    #[error("the list of marking {epoch} cannot be read and not every site is up: what it names is not known, so nothing was removed")]
+    #[error(
+        "the list of marking {epoch} cannot be read and not every site is up: what it names is not known, so nothing was removed"
+    )]
     Earlier { epoch: u64 },
     /// Too few copies.
     #[error(transparent)]

@@ -92,10 +92,7 @@ pub enum RetentionError {
 }
 
 /// Surveys the vault by the rules in force, or by `instead` for the sources that it names.
-pub async fn survey(
-    vault: &Vault,
-    instead: Option<(&Rule, &BTreeSet<SourceId>)>,
-) -> Result<Survey, RetentionError> {
+pub async fn survey(vault: &Vault, instead: Option<(&Rule, &BTreeSet<SourceId>)>) -> Result<Survey, RetentionError> {
     let (ledger, now) = (vault.ledger(), vault.standing().await?.time.max(now_of(vault)));
     let records = ledger.snapshots().await?;
     let sources: BTreeSet<SourceId> = records.iter().map(|record| record.source).collect();

@@ -38,19 +38,13 @@ pub(crate) async fn run(args: ForgetArgs, global: &Global, out: &Output) -> anyh
     let vault = opening::vault(global, out).await?;
     let narrow: Narrow = args.selectors.into();
     let does_remove = !args.dry_run && (args.apply || !args.snapshots.is_empty());
-    if does_remove {
-        forget::prepare(&vault).await?;
-    }
     let mut survey = retention::survey(&vault, None).await?;
     if args.snapshots.is_empty() {
         let chosen = select::all(&vault, &narrow).await?;
         survey.verdicts.retain(|verdict| chosen.iter().any(|known| known.record.id == verdict.known.record.id));
         show(&survey, out)?;
         let plan = Plan::of_survey(&survey, |_| true);
-        let report = match does_remove {
-            true => execute(&vault, &plan, None, out).await?,
-            false => ForgetReport::default(),
-        };
+        let report = if does_remove { execute(&vault, &plan, None, out).await? } else { ForgetReport::default() };
         return tell(&survey, &report, does_remove, out);
     }
     let mut wanted = Vec::new();
@@ -58,7 +52,8 @@ pub(crate) async fn run(args: ForgetArgs, global: &Global, out: &Output) -> anyh
         let known = select::one(&vault, reference, &narrow).await?;
         wanted.extend(survey.verdicts.iter().find(|verdict| verdict.known.record.id == known.record.id));
     }
-    let unlocked = if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "forget")?) } else { None };
+    let unlocked =
+        if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "forget")?) } else { None };
     for verdict in &wanted {
         refuse_protected(verdict, unlocked.is_some())?;
     }

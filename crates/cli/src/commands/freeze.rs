@@ -39,7 +39,8 @@ pub(crate) struct UnfreezeArgs {
 pub(crate) async fn freeze(args: FreezeArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
     let source = one_source(&vault, args.source.as_deref())?;
-    let unlocked = if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "freeze")?) } else { None };
+    let unlocked =
+        if opening::has_key(global) { Some(opening::unlock(global, Some(vault.id()), "freeze")?) } else { None };
     match retention::freeze(&vault, unlocked.as_ref(), source).await {
         // The contract that can freeze is not there: only the owner can make it.
         Err(RetentionError::Ledger(LedgerError::NoModule { .. })) => {

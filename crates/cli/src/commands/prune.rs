@@ -6,7 +6,7 @@ use std::time::Instant;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::prune::{PruneReport, PruneRequest, prune};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
@@ -43,9 +43,7 @@ pub(crate) async fn run(args: PruneArgs, global: &Global, out: &Output) -> anyho
 
 fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output) -> anyhow::Result<Exit> {
     let would = if request.dry_run { "would be " } else { "" };
-    let mut bytes = 0;
     for (site, freed) in &report.freed {
-        bytes += freed.bytes;
         let (shards, objects) = (text::count(freed.shards, "shard"), text::count(freed.objects, "other object"));
         out.line(format_args!("site `{site}`: {} {would}freed, {shards}, {objects}", text::bytes(freed.bytes)))?;
     }
@@ -53,7 +51,7 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
         "{} of {} {would}removed, {} {would}freed of {} in {seconds:.1} s",
         report.removed,
         text::count(report.stripes, "stripe"),
-        text::bytes(bytes),
+        text::bytes(freed_bytes(report)),
         text::bytes(report.stored_bytes),
     ))?;
     if report.partly_needed_bytes > 0 {
@@ -65,7 +63,25 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
     if report.ended_sessions > 0 {
         out.talk(format_args!("sessions of backups that were killed and are ended now: {}", report.ended_sessions));
     }
-    for session in report.waiting.iter().filter(|_| !request.dry_run) {
+    if !request.dry_run {
+        tell_waiting(report, out);
+    }
+    for (site, why) in &report.left {
+        out.warn(format_args!(
+            "warning: site `{site}` may still hold what was to go: {why}; the next prune looks again"
+        ));
+    }
+    out.record(&summary(report, request, seconds))?;
+    let is_done = request.dry_run || report.is_finished();
+    Ok(if is_done { Exit::Success } else { Exit::Degraded })
+}
+
+fn freed_bytes(report: &PruneReport) -> u64 {
+    report.freed.values().map(|freed| freed.bytes).sum()
+}
+
+fn tell_waiting(report: &PruneReport, out: &Output) {
+    for session in &report.waiting {
         out.talk(format_args!(
             "waits for session {} of writer {}, which ends on {} at the latest unless it is renewed",
             text::short(&session.id),
@@ -73,18 +89,18 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
             text::moment(session.expires)
         ));
     }
-    if !report.waiting.is_empty() && !request.dry_run {
+    if !report.waiting.is_empty() {
         out.talk(format_args!("what is to go is marked and not removed yet: the next `blockhouse prune` goes on"));
     }
-    for (site, why) in &report.left {
-        out.warn(format_args!("warning: site `{site}` may still hold what was to go: {why}; the next prune looks again"));
-    }
-    let waiting: Vec<_> = report
+}
+
+fn summary(report: &PruneReport, request: PruneRequest, seconds: f64) -> Value {
+    let waiting: Vec<Value> = report
         .waiting
         .iter()
         .map(|session| json!({ "session": session.id, "writer": session.writer, "expires": session.expires }))
         .collect();
-    let freed: serde_json::Map<String, serde_json::Value> = report
+    let freed: Map<String, Value> = report
         .freed
         .iter()
         .map(|(site, freed)| {
@@ -92,7 +108,7 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
             (site.to_string(), value)
         })
         .collect();
-    out.record(&json!({
+    json!({
         "type": "summary",
         "ok": report.is_finished(),
         "dry_run": request.dry_run,
@@ -103,13 +119,11 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
         "removed": report.removed,
         "kept": report.kept,
         "freed": freed,
-        "freed_bytes": bytes,
+        "freed_bytes": freed_bytes(report),
         "partly_needed_bytes": report.partly_needed_bytes,
         "ended_sessions": report.ended_sessions,
         "waiting": waiting,
         "left": report.left,
         "seconds": seconds,
-    }))?;
-    let is_done = request.dry_run || report.is_finished();
-    Ok(if is_done { Exit::Success } else { Exit::Degraded })
+    })
 }

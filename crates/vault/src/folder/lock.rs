@@ -53,8 +53,7 @@ async fn wait(path: PathBuf, how: FlockOperation) -> Result<Held, LockError> {
 
 fn take(path: &Path, how: FlockOperation) -> Result<Held, LockError> {
     let failed = |source| LockError::Io { path: path.to_owned(), source };
-    let file =
-        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
     loop {
         match rustix::fs::flock(&file, how) {
             Ok(()) => return Ok(Held { _file: file }),

@@ -128,9 +128,10 @@ impl Ledger {
         requests.extend(drops(chain_id, timeline, &sent));
         let outcomes = self.send_in_one_block(sender, requests).await?;
         for (one, outcome) in sent.into_iter().zip(outcomes) {
-            match outcome.is_done {
-                true => forgotten.done.push(one.snapshot),
-                false => forgotten.refused.push((one.snapshot, "it failed when it was sealed".to_owned())),
+            if outcome.is_done {
+                forgotten.done.push(one.snapshot);
+            } else {
+                forgotten.refused.push((one.snapshot, "it failed when it was sealed".to_owned()));
             }
         }
         Ok(forgotten)
@@ -181,10 +182,8 @@ impl Ledger {
     }
 
     async fn estimated(&self, sender: &AccountSecret, to: Address, input: &Bytes) -> Result<u64, LedgerError> {
-        let request = TransactionRequest::default()
-            .with_from(address(sender.account()))
-            .with_to(to)
-            .with_input(input.clone());
+        let request =
+            TransactionRequest::default().with_from(address(sender.account())).with_to(to).with_input(input.clone());
         self.provider.estimate_gas(request).await.map_err(LedgerError::from)
     }
 

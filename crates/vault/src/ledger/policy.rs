@@ -170,37 +170,37 @@ impl Ledger {
 
     /// Freezes a source, or the whole vault. A writer or the owner.
     pub async fn freeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
-        let to = self.module_or(name::FREEZE, self.modules().await?.freeze)?;
+        let to = module_or(name::FREEZE, self.modules().await?.freeze)?;
         self.send(to, &Freeze::freezeCall { source: scope(source) }).await.map(drop)
     }
 
     /// Lifts the freeze of a source, or every freeze. Owner.
     pub async fn unfreeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
-        let to = self.module_or(name::FREEZE, self.modules().await?.freeze)?;
+        let to = module_or(name::FREEZE, self.modules().await?.freeze)?;
         self.send(to, &Freeze::unfreezeCall { source: scope(source) }).await.map(drop)
     }
 
     /// Adds tags to a snapshot, which need not be there yet. A writer or the owner.
     pub async fn add_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
-        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(name::TAGS, self.modules().await?.tags)?;
         self.send(to, &Tags::addCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
     }
 
     /// Takes tags away from a snapshot. Owner.
     pub async fn remove_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
-        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(name::TAGS, self.modules().await?.tags)?;
         self.send(to, &Tags::removeCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
     }
 
     /// True if contracts can read that the snapshot has the tag.
     pub async fn has_tag(&self, snapshot: SnapshotId, tag: B256) -> Result<bool, LedgerError> {
-        let to = self.module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(name::TAGS, self.modules().await?.tags)?;
         self.call(to, &Tags::hasCall { snapshot: B256::new(snapshot.to_bytes()), tag }).await
     }
 
     /// How many snapshots of a source its timeline has looked at.
     pub async fn imported(&self, source: SourceId) -> Result<u32, LedgerError> {
-        let to = self.module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
         self.call(to, &Timeline::importedCall { source: word(source) }).await
     }
 
@@ -211,7 +211,7 @@ impl Ledger {
         source: SourceId,
         mut count: u32,
     ) -> Result<(), LedgerError> {
-        let to = self.module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
         let (chain_id, most) = (self.provider.get_chain_id().await?, self.block_gas().await?);
         while count > 0 {
             let (mut requests, mut left) = (Vec::new(), most);
@@ -274,11 +274,7 @@ impl Ledger {
 
     /// Sends what `fill` asks for in one block, all of it or nothing. Addresses count on the nonce: if another process takes it, all is
     /// made anew.
-    async fn as_one_block(
-        &self,
-        owner: &AccountSecret,
-        fill: impl Fn(&mut Batch, Modules),
-    ) -> Result<(), LedgerError> {
+    async fn as_one_block(&self, owner: &AccountSecret, fill: impl Fn(&mut Batch, Modules)) -> Result<(), LedgerError> {
         let (chain_id, modules) = (self.provider.get_chain_id().await?, self.modules().await?);
         let mut tries = 1;
         loop {
@@ -301,10 +297,10 @@ impl Ledger {
             }
         }
     }
+}
 
-    fn module_or(&self, name: &'static str, found: Option<Address>) -> Result<Address, LedgerError> {
-        found.ok_or(LedgerError::NoModule { name })
-    }
+fn module_or(name: &'static str, found: Option<Address>) -> Result<Address, LedgerError> {
+    found.ok_or(LedgerError::NoModule { name })
 }
 
 fn add_modules(batch: &mut Batch, vault: Address, access: Address, mut modules: Modules) -> Modules {

@@ -70,8 +70,7 @@ async fn remove_lists(
 ) -> Result<(), PruneError> {
     let sites = vault.sites();
     let shelf = list(sites, Prefix::Lists, removal).await;
-    let roots: Vec<ListHash> =
-        roots.into_iter().filter(|root| shelf.contains_key(&ObjectKey::List(*root))).collect();
+    let roots: Vec<ListHash> = roots.into_iter().filter(|root| shelf.contains_key(&ObjectKey::List(*root))).collect();
     if roots.is_empty() {
         return Ok(());
     }

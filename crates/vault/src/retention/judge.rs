@@ -159,8 +159,7 @@ fn monday(day: Date) -> Date {
 ///
 /// Newer are those of the same source and signer with a later block time: none of one block displaces another.
 pub fn judge(rule: &Rule, own: &Moment, all: &[Moment], now: u64) -> Vec<Reason> {
-    let is_newer =
-        |other: &&Moment| other.source == own.source && other.signer == own.signer && other.time > own.time;
+    let is_newer = |other: &&Moment| other.source == own.source && other.signer == own.signer && other.time > own.time;
     let newer: Vec<u64> = all.iter().filter(is_newer).map(|other| other.time).collect();
     let newest = newer.iter().max().copied();
     let mut reasons = Vec::new();

@@ -125,8 +125,11 @@ impl fmt::Display for Rule {
             ("monthly", monthly),
             ("yearly", yearly),
         ];
-        let mut parts: Vec<String> =
-            counts.into_iter().filter(|(_, count)| *count != 0).map(|(name, count)| format!("{name} {count}")).collect();
+        let mut parts: Vec<String> = counts
+            .into_iter()
+            .filter(|(_, count)| *count != 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
         if last == ALL {
             parts = vec!["everything".to_owned()];
         }
