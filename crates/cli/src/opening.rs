@@ -5,7 +5,7 @@ use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_sites::Remedy;
 use blockhouse_types::VaultId;
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
-use blockhouse_vault::vault::Vault;
+use blockhouse_vault::vault::{Settings, Vault};
 
 use crate::arguments::Global;
 use crate::failure::{Refusal, one_line};
@@ -14,7 +14,16 @@ use crate::passphrase;
 
 /// Opens the vault and tells what was strange.
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
-    let vault = Vault::open(global.folder()?, global.settings()).await?;
+    open(global, global.settings(), out).await
+}
+
+/// The same for a command that writes nothing, and reads of the ledger what the host keeps of it.
+pub(crate) async fn reader(global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    open(global, Settings { reads_only: true, ..global.settings() }, out).await
+}
+
+async fn open(global: &Global, settings: Settings, out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open(global.folder()?, settings).await?;
     for warning in vault.warnings() {
         out.warn(format_args!("warning: {}", one_line(warning)));
     }
