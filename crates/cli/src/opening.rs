@@ -6,7 +6,7 @@ use blockhouse_sites::{Remedy, SiteName};
 use blockhouse_types::VaultId;
 use blockhouse_vault::folder::{SiteUse, VaultFolder};
 use blockhouse_vault::unlock::{UnlockError, Unlocked};
-use blockhouse_vault::vault::Vault;
+use blockhouse_vault::vault::{Settings, Vault};
 
 use crate::arguments::Global;
 use crate::failure::{Refusal, one_line};
@@ -15,12 +15,21 @@ use crate::passphrase;
 
 /// Opens the vault and tells what was strange.
 pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault> {
-    vault_at(global.folder()?, global, out).await
+    open(global.folder()?, global.settings(), out).await
+}
+
+/// The same for a command that writes nothing, and reads of the ledger what the host keeps of it.
+pub(crate) async fn reader(global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    open(global.folder()?, Settings { reads_only: true, ..global.settings() }, out).await
 }
 
 /// The same of the vault in another folder.
 pub(crate) async fn vault_at(folder: VaultFolder, global: &Global, out: &Output) -> anyhow::Result<Vault> {
-    let vault = Vault::open(folder, global.settings()).await?;
+    open(folder, global.settings(), out).await
+}
+
+async fn open(folder: VaultFolder, settings: Settings, out: &Output) -> anyhow::Result<Vault> {
+    let vault = Vault::open(folder, settings).await?;
     tell_strange(&vault, out);
     tell_under_way(&vault, &[], out);
     Ok(vault)

@@ -128,11 +128,13 @@ impl Output {
             let padded: Vec<String> = row.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             padded.join("  ").trim_end().to_owned()
         };
-        self.data(format_args!("{}", cells(&mut head.iter().copied())))?;
+        // Written at once: a table may have ten thousand rows.
+        let mut text = cells(&mut head.iter().copied());
         for row in rows {
-            self.data(format_args!("{}", cells(&mut row.iter().map(String::as_str))))?;
+            text.push('\n');
+            text.push_str(&cells(&mut row.iter().map(String::as_str)));
         }
-        Ok(())
+        self.data(format_args!("{text}"))
     }
 
     /// Something said beside the data; with `--quiet` only if something is wrong.

@@ -104,8 +104,7 @@ pub(crate) const fn letter(kind: EntryKind) -> char {
 pub(crate) fn age(seconds: u64) -> String {
     const DAY: u64 = 86_400;
     let (number, unit) = match seconds {
-        0..60 => return "just now".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
+        0..3600 => return "less than an hour ago".to_owned(),
         3600..DAY => (seconds / 3600, "hour"),
         _ => (seconds / DAY, "day"),
     };
@@ -213,9 +212,9 @@ mod tests {
 
     #[test]
     fn ages_are_told_in_their_largest_unit() {
-        let told = [0, 59, 60, 7200, 86_399, 86_400, 900_000].map(age);
-        let expected =
-            ["just now", "just now", "1 minute ago", "2 hours ago", "23 hours ago", "1 day ago", "10 days ago"];
+        let told = [0, 3599, 3600, 7200, 86_399, 86_400, 900_000].map(age);
+        let hour = "less than an hour ago";
+        let expected = [hour, hour, "1 hour ago", "2 hours ago", "23 hours ago", "1 day ago", "10 days ago"];
         assert_eq!(told, expected);
     }
 

@@ -69,7 +69,7 @@ impl DiffError {
 }
 
 pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let narrow = args.selectors.into();
     let before = select::one(&vault, &args.before, &narrow).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "diff")?;

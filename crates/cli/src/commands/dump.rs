@@ -59,7 +59,7 @@ pub(crate) async fn run(args: DumpArgs, global: &Global, out: &Output) -> anyhow
         let what = format!("there is something at {} already", path.display());
         return Err(Refusal::usage(what, "give another path with -o, or move it away").into());
     }
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "dump")?;
     let id = known.record.id;

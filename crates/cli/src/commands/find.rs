@@ -82,7 +82,7 @@ struct Span {
 
 pub(crate) async fn run(mut args: FindArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let mut finder = Finder::try_new(query(&args))?;
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let snapshots = chosen(&vault, &mut args).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "find")?;
     let (mut spans, mut matches, mut unsearched) = (BTreeMap::<Version, Span>::new(), 0_u64, Vec::new());

@@ -36,7 +36,7 @@ pub(crate) struct LsArgs {
 }
 
 pub(crate) async fn run(args: LsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "ls")?;
     let opened = reader::open(&vault, &unlocked, known.record).await?;

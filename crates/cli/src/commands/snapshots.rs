@@ -18,7 +18,7 @@ pub(crate) struct SnapshotsArgs {
 }
 
 pub(crate) async fn run(args: SnapshotsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let found = select::all(&vault, &args.selectors.into()).await?;
     let mut rows = Vec::with_capacity(found.len());
     for known in &found {

@@ -55,7 +55,7 @@ pub(crate) struct StatsArgs {
 type Logical = HashMap<SnapshotId, (u64, u64)>;
 
 pub(crate) async fn run(args: StatsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::reader(global, out).await?;
     let narrow: Narrow = args.selectors.into();
     let chosen = match &args.snapshot {
         Some(wanted) => vec![select::one(&vault, wanted, &narrow).await?],

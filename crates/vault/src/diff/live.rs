@@ -228,8 +228,9 @@ where
         };
         if before.body.kind() != found.kind {
             let after = Some(facts(found, [0; 32]));
-            let kind = Difference { path, modifier: Modifier::Kind, before: Some(before.facts()), after };
-            self.telling.differs(kind)?;
+            let other = Some(before.facts());
+            self.telling.differs(Difference { path: path.clone(), modifier: Modifier::Kind, before: other, after })?;
+            self.inside(&path, &before)?;
             return Ok(true);
         }
         if found.kind == EntryKind::Directory {
@@ -252,14 +253,13 @@ where
             }
             _ => (true, [0; 32]),
         };
-        let modifier = match is_same.0 {
-            false => Modifier::Content,
-            true if before.metadata.mtime == found.metadata.mtime && is_alike(&before.metadata, &found.metadata) => {
-                return Ok(false);
-            }
-            true => Modifier::Metadata,
-        };
-        let after = Some(facts(found, is_same.1));
+        let (is_same, content_hash) = is_same;
+        let is_unmoved = before.metadata.mtime == found.metadata.mtime;
+        if is_same && is_unmoved && is_alike(&before.metadata, &found.metadata) {
+            return Ok(false);
+        }
+        let modifier = if is_same { Modifier::Metadata } else { Modifier::Content };
+        let after = Some(facts(found, content_hash));
         self.telling.differs(Difference { path, modifier, before: Some(before.facts()), after })?;
         Ok(true)
     }
@@ -282,6 +282,18 @@ where
         }
         let reader = live.capture.open(folder, found).map_err(|unreadable| unreadable.reason.to_string())?;
         hash_of(reader).map(Some).map_err(|error| chain(&error))
+    }
+
+    /// Tells what was in a folder that is none any more.
+    fn inside(&mut self, path: &[u8], folder: &Entry) -> Result<(), E> {
+        let Some(below) = listing(folder) else { return Ok(()) };
+        match list(self.opened, path, below) {
+            Ok(entries) => entries.iter().try_for_each(|entry| self.one_side(&join(path, &entry.name), entry)),
+            Err(error) => {
+                self.telling.summary.unread(path, &error);
+                Ok(())
+            }
+        }
     }
 
     /// Tells an entry that only the snapshot has, and all that is in it.

@@ -27,20 +27,24 @@ pub struct Settings {
     pub accept_clock: bool,
     /// The operator takes the risk of going on with too few sites.
     pub accept_risk: bool,
+    /// Nothing will be written: what the host has kept of its ledger may answer for it, where it is of this very file and head. Who
+    /// writes has all of the ledger checked first, and healed.
+    pub reads_only: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock: Arc::new(now), accept_clock: false, accept_risk: false }
+        Self { clock: Arc::new(now), accept_clock: false, accept_risk: false, reads_only: false }
     }
 }
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { clock: _, accept_clock, accept_risk } = self;
+        let Self { clock: _, accept_clock, accept_risk, reads_only } = self;
         f.debug_struct("Settings")
             .field("accept_clock", accept_clock)
             .field("accept_risk", accept_risk)
+            .field("reads_only", reads_only)
             .finish_non_exhaustive()
     }
 }
@@ -136,8 +140,8 @@ impl Vault {
         vault.apart = apart;
         vault.secrets = secrets;
         vault.home = vault.embedded(key, Purpose::Block);
-        // What was kept of this very file was made after all of it was checked.
-        if vault.kept.current().await.is_none() {
+        // What was kept of this very file was made after all of it was checked. A bit that rotted since shows only by reading it.
+        if !vault.settings.reads_only || vault.kept.current().await.is_none() {
             vault.heal(own).await?;
         }
         vault.follow().await;
