@@ -186,7 +186,7 @@ fn measure(words: &mut Words<'_>) -> Result<Order, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BenchOptions, BenchPart, FuzzOptions, Task, USAGE};
+    use super::{BenchOptions, BenchPart, DebOptions, FuzzOptions, Task, USAGE};
     use crate::bench::Size;
     use crate::fuzz::Budget;
     use std::ffi::OsString;
