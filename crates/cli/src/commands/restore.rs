@@ -11,7 +11,7 @@ use blockhouse_types::SnapshotId;
 use blockhouse_types::limits::MIB;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::restore::{
-    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, RestoreReport, RestoreRequest, Selection, Standing, restore, standing,
+    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, OnChange, RestoreReport, RestoreRequest, Selection, Standing, restore, standing,
 };
 use blockhouse_vault::select::{self, SnapshotRef};
 use blockhouse_vault::stripes::Fault;
@@ -121,6 +121,7 @@ struct Owners {
 
 pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let on_change = shown(args.dry_run, global, out);
     let mut request = RestoreRequest {
         selection: args.patterns.read()?,
         metadata: args.owners.rules(args.no_xattrs)?,
@@ -129,7 +130,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
         dry_run: args.dry_run,
         allow_live: args.allow_live,
         memory: args.memory * MIB,
-        on_change: shown(&args, global, out),
+        on_change,
         ..RestoreRequest::new(args.to)
     };
     if args.delete && args.overwrite == Some(OverwriteChoice::Never) {
@@ -212,11 +213,11 @@ fn guarded(global: &Global) -> Vec<PathBuf> {
 }
 
 /// Shows every change: what a dry run finds, and with --verbose what is done.
-fn shown(args: &RestoreArgs, global: &Global, out: &Output) -> Option<blockhouse_vault::restore::OnChange> {
-    if !args.dry_run && !global.verbose {
+fn shown(is_data: bool, global: &Global, out: &Output) -> Option<OnChange> {
+    if !is_data && !global.verbose {
         return None;
     }
-    let (out, is_data) = (out.clone(), args.dry_run);
+    let out = out.clone();
     Some(Arc::new(move |change: &Change| {
         let (kind, path, bytes) = (word(change.kind), text::path(&change.path), text::bytes(change.bytes));
         // Whoever reads may have had enough; the command learns it at its last line.

@@ -55,8 +55,6 @@ pub(super) enum State {
     Open(FileWriter),
     /// Under a temporary name.
     Parked(ParkedFile),
-    /// Under their name, or given up.
-    Done,
 }
 
 impl Job {
@@ -94,7 +92,7 @@ impl Job {
 
     /// True if nothing of it is to come.
     pub(super) const fn is_whole(&self) -> bool {
-        self.left == 0 && self.is_planned && !matches!(self.state, State::Done)
+        self.left == 0 && self.is_planned
     }
 
     /// True if these bytes are all of it: then they can be compared before anything is written.
