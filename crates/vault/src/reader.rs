@@ -13,5 +13,5 @@ mod tree;
 pub(crate) use chunks::HELD_BYTES;
 pub use chunks::{ChunkError, ChunkReader};
 pub use open::{OpenSnapshotError, OpenedSnapshot, open};
-pub(crate) use tree::{Piece, pieces};
 pub use tree::{Entries, ReadTreeError, list, walk};
+pub(crate) use tree::{Piece, pieces};

@@ -11,7 +11,8 @@ use blockhouse_types::SnapshotId;
 use blockhouse_types::limits::MIB;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::restore::{
-    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, OnChange, RestoreReport, RestoreRequest, Selection, Standing, restore, standing,
+    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, OnChange, RestoreReport, RestoreRequest, Selection, Standing,
+    restore, standing,
 };
 use blockhouse_vault::select::{self, SnapshotRef};
 use blockhouse_vault::stripes::Fault;
@@ -71,7 +72,7 @@ pub(crate) struct RestoreArgs {
     /// Write over the files of a running node or database
     #[arg(long)]
     allow_live: bool,
-    /// Hold so many MiB of packs and plans in memory; the process takes about 50 MiB more
+    /// Hold so many MiB of packs and plans in memory; the process itself takes some 70 MiB more
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_DEFAULT / MIB, value_parser = parse_memory)]
     memory: usize,
     #[command(flatten)]
@@ -173,7 +174,8 @@ impl Patterns {
 fn lines(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let mut patterns = Vec::new();
     for file in files {
-        let unread = |error| Refusal::usage(format!("could not read {}: {error}", file.display()), "give a file of patterns");
+        let unread =
+            |error| Refusal::usage(format!("could not read {}: {error}", file.display()), "give a file of patterns");
         let read = std::fs::read_to_string(file).map_err(unread)?;
         let lines = read.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         patterns.extend(lines.map(str::to_owned));
@@ -196,7 +198,8 @@ impl Owners {
             (true, _) => Ownership::ByNumber,
             _ => Ownership::ByName,
         };
-        let (users, groups) = (mappings(&self.map_user, OwnerKind::User)?, mappings(&self.map_group, OwnerKind::Group)?);
+        let (users, groups) =
+            (mappings(&self.map_user, OwnerKind::User)?, mappings(&self.map_group, OwnerKind::Group)?);
         Ok(MetadataRules { ownership, users, groups, without_attributes })
     }
 }

@@ -97,7 +97,11 @@ impl Job {
 
     /// True if these bytes are all of it: then they can be compared before anything is written.
     pub(super) fn is_all(&self, at: u64, bytes: &[u8]) -> bool {
-        matches!(self.state, State::Waiting) && self.is_planned && self.left == 1 && at == 0 && bytes.len() as u64 == self.size
+        matches!(self.state, State::Waiting)
+            && self.is_planned
+            && self.left == 1
+            && at == 0
+            && bytes.len() as u64 == self.size
     }
 
     /// Takes bytes that are written, with the zeros before them.
