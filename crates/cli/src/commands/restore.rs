@@ -44,6 +44,7 @@ pub(crate) enum OverwriteChoice {
 /// before it gets its name; what is there already and right is not fetched. A restore that was stopped goes on with the same command.
 /// What could not be restored as it was is listed, and the exit code is 3.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = help!("blockhouse restore latest --to /tmp/restored --identity ~/owner.identity"))]
 pub(crate) struct RestoreArgs {
     /// An id, the first digits of one, `latest`, or `latest:SOURCE`
