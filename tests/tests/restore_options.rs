@@ -114,7 +114,9 @@ fn patterns_say_what_is_restored_and_where_is_deleted() {
         tree::write(&world.path("a").join(name), b"mine");
     }
     restore("--include small --delete", "a");
-    assert!(world.path("a/mine").exists() && world.path("a/Deep/mine").exists() && !world.path("a/small/mine").exists());
+    assert!(
+        world.path("a/mine").exists() && world.path("a/Deep/mine").exists() && !world.path("a/small/mine").exists()
+    );
     tree::assert_equal(&source.join("small"), &world.path("a/small"));
 }
 
@@ -165,14 +167,14 @@ fn owners_are_mapped() {
     fs::set_permissions(source.join("lends"), std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
     rustix::fs::setxattr(source.join("theirs"), "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
     world.back_up(&source);
-    let restore = |words: &str, to: &str| {
-        world.unlocked("restore latest --json --to").arg(world.path(to)).args(words).run()
-    };
+    let restore =
+        |words: &str, to: &str| world.unlocked("restore latest --json --to").arg(world.path(to)).args(words).run();
     let owner = |path: &str| {
         let metadata = fs::metadata(world.path(path)).unwrap();
         (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
     };
-    let mapped = restore("--map-user 1234:5 --map-user 1234:6 --map-group 4321:root", "mapped").expect(exit::UNREADABLE);
+    let mapped =
+        restore("--map-user 1234:5 --map-user 1234:6 --map-group 4321:root", "mapped").expect(exit::UNREADABLE);
     assert_eq!(mapped.number("flaws"), 1, "the set-id bit, and that alone, is told");
     assert_eq!(owner("mapped/theirs"), (5, 0, 0o644));
     assert_eq!(owner("mapped/lends"), (5, 0, 0o755));
@@ -211,8 +213,9 @@ fn holes_are_exact_and_right_parts_are_not_fetched() {
     let again = world.unlocked("restore latest --json --overwrite if-changed --to").arg(&to).run().expect(exit::DONE);
     tree::assert_equal(&source, &to);
     assert_eq!(blocks(&to), blocks(&source));
-    assert!(again.number("reused_bytes") > 25 * MIB as u64, "{}", again.summary());
-    assert!(again.number("fetched_bytes") < 2 * MIB as u64, "{}", again.summary());
+    // Chunks that lie across a hole are fetched again: a piece of one says nothing of the rest.
+    assert!(again.number("reused_bytes") > 22 * MIB as u64, "{}", again.summary());
+    assert!(again.number("fetched_bytes") < 7 * MIB as u64, "{}", again.summary());
     let kept = world.unlocked("restore latest --json --overwrite always --to").arg(&to).run().expect(exit::DONE);
     assert_eq!((kept.number("files"), kept.number("fetched_bytes"), kept.number("kept")), (0, 0, 2));
 }
@@ -227,8 +230,11 @@ fn each_stripe_is_read_once() {
     world.back_up(&source);
     // Every second piece of the next files is new.
     let fresh = tree::noise(24 * MIB, 2);
-    let mixed: Vec<u8> =
-        noise.chunks(2 * MIB).zip(fresh.chunks(2 * MIB)).flat_map(|(old, new)| [&old[..MIB], &new[..MIB]].concat()).collect();
+    let mixed: Vec<u8> = noise
+        .chunks(2 * MIB)
+        .zip(fresh.chunks(2 * MIB))
+        .flat_map(|(old, new)| [&old[..MIB], &new[..MIB]].concat())
+        .collect();
     for name in ["copy", "mixed 1", "mixed 2"] {
         tree::write(&source.join(name), &mixed);
     }
@@ -297,7 +303,10 @@ fn a_restore_that_was_killed_goes_on_with_the_same_command() {
             }
         };
         let fetched = done.number("fetched_bytes");
-        println!("kill {number}: {rounds} rounds, the last fetched {fetched} of {all}, reused {}", done.number("reused_bytes"));
+        println!(
+            "kill {number}: {rounds} rounds, the last fetched {fetched} of {all}, reused {}",
+            done.number("reused_bytes")
+        );
         assert!(fetched + done.number("reused_bytes") <= all + MIB as u64, "kill {number}");
         tree::assert_equal(&source, &to);
         assert_eq!(leftovers(&to), Vec::<PathBuf>::new(), "kill {number}");
@@ -337,7 +346,8 @@ struct Mount(PathBuf);
 impl Mount {
     fn tmpfs(at: &Path, options: &str) -> Option<Self> {
         let mut command = Command::new("mount");
-        let done = command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).stderr(std::process::Stdio::null()).status();
+        let done =
+            command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).stderr(std::process::Stdio::null()).status();
         let is_mounted = need::right(done.is_ok_and(|status| status.success()), "this user may not mount");
         is_mounted.then(|| Self(at.to_owned()))
     }

@@ -412,9 +412,10 @@ fn of_mount_point(error: &PointError) -> Verdict {
 fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
     match error {
         RestoreSnapshotError::Open(error) => of_open_snapshot(error),
-        RestoreSnapshotError::Interrupted => {
-            Some(Verdict::hinted(Exit::Interrupted, "go on with the same command: what is restored is not fetched again"))
-        }
+        RestoreSnapshotError::Interrupted => Some(Verdict::hinted(
+            Exit::Interrupted,
+            "go on with the same command: what is restored is not fetched again",
+        )),
         RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
         RestoreSnapshotError::Write(RestoreError::NoFolder { .. }) => {
             Some(Verdict::hinted(Exit::Usage, "give a folder with --to DIR; it is made if it is not there"))

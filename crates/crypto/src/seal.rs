@@ -86,7 +86,11 @@ mod tests {
         assert_eq!(open(&key, b"bad", &sealed), Err(OpenError::Altered));
         assert_eq!(open(&Secret::new([3; 32]), b"aad", &sealed), Err(OpenError::Altered));
         for length in [0, 4, 6] {
-            assert_eq!(open_into(&key, b"aad", &sealed, &mut vec![0; length]), Err(OpenError::Altered), "room for {length}");
+            assert_eq!(
+                open_into(&key, b"aad", &sealed, &mut vec![0; length]),
+                Err(OpenError::Altered),
+                "room for {length}"
+            );
         }
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();

@@ -18,5 +18,5 @@ pub(crate) use open::{Described, describe, index_key};
 pub use open::{OpenSnapshotError, OpenedSnapshot, manifest, open};
 pub(crate) use random::{ReadRangeError, Seeker, stored_length};
 pub(crate) use shared::{Domain, SharedChunks, learn};
-pub(crate) use tree::{Piece, pieces};
 pub use tree::{Entries, ReadTreeError, list, walk};
+pub(crate) use tree::{Piece, pieces};

@@ -19,7 +19,8 @@ use proptest::test_runner::{Config, TestRunner};
 use support::World;
 
 /// The files of the snapshot and their lengths; two are long enough to be mended in part.
-const FILES: [(&str, usize); 5] = [("a", 3 << 20), ("b", 1000), ("dir/c", 0), ("dir/d", (1 << 20) + 77), ("dir/e", 60_000)];
+const FILES: [(&str, usize); 5] =
+    [("a", 3 << 20), ("b", 1000), ("dir/c", 0), ("dir/d", (1 << 20) + 77), ("dir/e", 60_000)];
 const EXTRAS: [&str; 2] = ["extra", "dir/extra"];
 
 /// What stands somewhere before.
@@ -59,7 +60,14 @@ fn case() -> impl Strategy<Value = Case> {
         (Overwrite::Always, false),
         (Overwrite::Always, true),
     ];
-    let dir = prop::sample::select(vec![Before::Right, Before::Right, Before::Right, Before::Absent, Before::Link, Before::Edited]);
+    let dir = prop::sample::select(vec![
+        Before::Right,
+        Before::Right,
+        Before::Right,
+        Before::Absent,
+        Before::Link,
+        Before::Edited,
+    ]);
     let parts = (dir, prop::collection::vec(before(), FILES.len()), prop::collection::vec(any::<bool>(), 2));
     (parts, prop::sample::select(modes)).prop_map(|((dir, files, extras), (overwrite, delete))| Case {
         dir,
@@ -84,7 +92,8 @@ fn content(length: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let words = bytes.chunks_mut(8).zip(0_u64..);
     words.for_each(|(word, number)| {
-        let hash = blockhouse_crypto::hash::hash_parts("test content", [&seed.to_le_bytes()[..], &number.to_le_bytes()]);
+        let hash =
+            blockhouse_crypto::hash::hash_parts("test content", [&seed.to_le_bytes()[..], &number.to_le_bytes()]);
         word.copy_from_slice(&hash[..word.len()]);
     });
     bytes
@@ -240,7 +249,9 @@ impl Restoring {
 #[test]
 fn any_starting_state_ends_as_the_model_says() {
     let mut right = State::from([("dir".to_owned(), Node::Folder)]);
-    right.extend(FILES.iter().zip(1..).map(|((path, length), seed)| ((*path).to_owned(), Node::File(content(*length, seed)))));
+    right.extend(
+        FILES.iter().zip(1..).map(|((path, length), seed)| ((*path).to_owned(), Node::File(content(*length, seed)))),
+    );
     let restoring = Restoring::begin(&right);
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     let number = Mutex::new(0_u32);

@@ -11,7 +11,8 @@ use blockhouse_types::SnapshotId;
 use blockhouse_types::limits::MIB;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::restore::{
-    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, RestoreReport, RestoreRequest, Selection, Standing, restore, standing,
+    Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, OnChange, RestoreReport, RestoreRequest, Selection, Standing,
+    restore, standing,
 };
 use blockhouse_vault::select::{self, SnapshotRef};
 use blockhouse_vault::stripes::Fault;
@@ -43,6 +44,7 @@ pub(crate) enum OverwriteChoice {
 /// before it gets its name; what is there already and right is not fetched. A restore that was stopped goes on with the same command.
 /// What could not be restored as it was is listed, and the exit code is 3.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = help!("blockhouse restore latest --to /tmp/restored --identity ~/owner.identity"))]
 pub(crate) struct RestoreArgs {
     /// An id, the first digits of one, `latest`, or `latest:SOURCE`
@@ -71,7 +73,7 @@ pub(crate) struct RestoreArgs {
     /// Write over the files of a running node or database
     #[arg(long)]
     allow_live: bool,
-    /// Hold so many MiB of packs and plans in memory; the process takes about 50 MiB more
+    /// Hold so many MiB of packs and plans in memory; the process itself takes some 70 MiB more
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_DEFAULT / MIB, value_parser = parse_memory)]
     memory: usize,
     #[command(flatten)]
@@ -121,6 +123,7 @@ struct Owners {
 
 pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let on_change = shown(args.dry_run, global, out);
     let mut request = RestoreRequest {
         selection: args.patterns.read()?,
         metadata: args.owners.rules(args.no_xattrs)?,
@@ -129,7 +132,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
         dry_run: args.dry_run,
         allow_live: args.allow_live,
         memory: args.memory * MIB,
-        on_change: shown(&args, global, out),
+        on_change,
         ..RestoreRequest::new(args.to)
     };
     if args.delete && args.overwrite == Some(OverwriteChoice::Never) {
@@ -172,7 +175,8 @@ impl Patterns {
 fn lines(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let mut patterns = Vec::new();
     for file in files {
-        let unread = |error| Refusal::usage(format!("could not read {}: {error}", file.display()), "give a file of patterns");
+        let unread =
+            |error| Refusal::usage(format!("could not read {}: {error}", file.display()), "give a file of patterns");
         let read = std::fs::read_to_string(file).map_err(unread)?;
         let lines = read.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         patterns.extend(lines.map(str::to_owned));
@@ -195,7 +199,8 @@ impl Owners {
             (true, _) => Ownership::ByNumber,
             _ => Ownership::ByName,
         };
-        let (users, groups) = (mappings(&self.map_user, OwnerKind::User)?, mappings(&self.map_group, OwnerKind::Group)?);
+        let (users, groups) =
+            (mappings(&self.map_user, OwnerKind::User)?, mappings(&self.map_group, OwnerKind::Group)?);
         Ok(MetadataRules { ownership, users, groups, without_attributes })
     }
 }
@@ -212,11 +217,11 @@ fn guarded(global: &Global) -> Vec<PathBuf> {
 }
 
 /// Shows every change: what a dry run finds, and with --verbose what is done.
-fn shown(args: &RestoreArgs, global: &Global, out: &Output) -> Option<blockhouse_vault::restore::OnChange> {
-    if !args.dry_run && !global.verbose {
+fn shown(is_data: bool, global: &Global, out: &Output) -> Option<OnChange> {
+    if !is_data && !global.verbose {
         return None;
     }
-    let (out, is_data) = (out.clone(), args.dry_run);
+    let out = out.clone();
     Some(Arc::new(move |change: &Change| {
         let (kind, path, bytes) = (word(change.kind), text::path(&change.path), text::bytes(change.bytes));
         // Whoever reads may have had enough; the command learns it at its last line.

@@ -7,9 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use blockhouse_types::Attribute;
 use rustix::{
-    fs::{
-        XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr, setxattr,
-    },
+    fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr, setxattr},
     io::Errno,
 };
 

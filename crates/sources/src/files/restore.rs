@@ -192,7 +192,9 @@ impl RestoreTarget {
         } else {
             match self.spot(path) {
                 // Nothing stands in a folder that is not there, nor in one that is none.
-                Err(RestoreError::System { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => return Ok(None),
+                Err(RestoreError::System { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => {
+                    return Ok(None);
+                }
                 spot => {
                     let spot = spot?;
                     statat(&spot.folder, spot.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)

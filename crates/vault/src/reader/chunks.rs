@@ -22,7 +22,7 @@ use crate::index::{Index, IndexError, Location, StripeEntry};
 use crate::stripes::{Damage, ReadStripeError, StripeStore};
 
 /// Sealed bytes kept in memory: chunks of one file may alternate between the stripe of an old backup and that of a new one.
-pub(crate) const HELD_BYTES: usize = 8 << 20;
+pub(crate) const HELD_BYTES: usize = 4 << 20;
 
 /// Why a chunk could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -55,8 +55,6 @@ pub(super) enum State {
     Open(FileWriter),
     /// Under a temporary name.
     Parked(ParkedFile),
-    /// Under their name, or given up.
-    Done,
 }
 
 impl Job {
@@ -94,12 +92,16 @@ impl Job {
 
     /// True if nothing of it is to come.
     pub(super) const fn is_whole(&self) -> bool {
-        self.left == 0 && self.is_planned && !matches!(self.state, State::Done)
+        self.left == 0 && self.is_planned
     }
 
     /// True if these bytes are all of it: then they can be compared before anything is written.
     pub(super) fn is_all(&self, at: u64, bytes: &[u8]) -> bool {
-        matches!(self.state, State::Waiting) && self.is_planned && self.left == 1 && at == 0 && bytes.len() as u64 == self.size
+        matches!(self.state, State::Waiting)
+            && self.is_planned
+            && self.left == 1
+            && at == 0
+            && bytes.len() as u64 == self.size
     }
 
     /// Takes bytes that are written, with the zeros before them.

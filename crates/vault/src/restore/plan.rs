@@ -18,9 +18,9 @@ use super::fetch::{Unit, UnitChunk, WholePack};
 use crate::index::{Slot, StripeEntry};
 
 /// The sealed bytes of a unit, unless one chunk has more: enough that a request is worth its latency.
-const UNIT_SEALED: usize = 2 << 20;
+const UNIT_SEALED: usize = 1 << 20;
 /// The plain bytes of a unit: chunks may shrink a lot.
-const UNIT_PLAIN: usize = 4 << 20;
+const UNIT_PLAIN: usize = 2 << 20;
 /// Bytes that nobody wants are read where that saves a request.
 const GAP: usize = 64 << 10;
 /// A pack with a missing data shard is read whole if this part of it or more is wanted: each range would take k others.
@@ -101,7 +101,13 @@ impl Plan {
     }
 
     /// Wants a part of a chunk that has its place; false if it has none.
-    pub(super) fn want(&mut self, chunk: &ChunkId, file: u64, part: (u32, u32), (at, zeros_before): (u64, u64)) -> bool {
+    pub(super) fn want(
+        &mut self,
+        chunk: &ChunkId,
+        file: u64,
+        part: (u32, u32),
+        (at, zeros_before): (u64, u64),
+    ) -> bool {
         let Some(chunk) = self.by_id.get(chunk).copied() else { return false };
         self.wants.push(Want { file, chunk, from: part.0, length: part.1, at, zeros_before });
         true
@@ -218,7 +224,10 @@ mod tests {
             let files: Vec<u64> = served.wants.iter().map(|(_, want)| want.file).collect();
             assert!(files.is_sorted());
             for (number, want) in &served.wants {
-                assert_eq!(served.unit.chunks[*number as usize].chunk, chunk(u16::try_from(want.file).unwrap(), 100_000));
+                assert_eq!(
+                    served.unit.chunks[*number as usize].chunk,
+                    chunk(u16::try_from(want.file).unwrap(), 100_000)
+                );
             }
         }
         assert_eq!(served.iter().map(|served| served.wants.len()).sum::<usize>(), 20);

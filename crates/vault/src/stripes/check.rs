@@ -200,7 +200,10 @@ impl StripeStore {
         if length <= STEP as u64 {
             // A file that is not there says so here.
             let file = site.get(&key).await?;
-            return Ok(heavy(move || UncheckedShard::new(file).verify(&vault, name).map(|shard| shard.header().clone())).await);
+            return Ok(heavy(move || {
+                UncheckedShard::new(file).verify(&vault, name).map(|shard| shard.header().clone())
+            })
+            .await);
         }
         let first = site.get_range(&key, 0..STEP as u64).await?;
         let begun = heavy(move || begin(&first, &vault, name, length)).await;

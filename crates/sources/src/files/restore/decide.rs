@@ -89,7 +89,9 @@ pub fn decide<E>(
     if existing.kind != wanted.kind {
         return Ok(match overwrite {
             Overwrite::Always => Decision::Replace,
-            Overwrite::Never | Overwrite::IfChanged | Overwrite::Resume => Decision::Refuse(Conflict::OtherKind(existing.kind)),
+            Overwrite::Never | Overwrite::IfChanged | Overwrite::Resume => {
+                Decision::Refuse(Conflict::OtherKind(existing.kind))
+            }
         });
     }
     match (overwrite, wanted.kind) {

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use blockhouse_types::{EntryKind, Metadata};
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fstat,
-        futimens, utimensat,
+        AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod,
+        fstat, futimens, utimensat,
     },
     io::Errno,
 };
@@ -165,10 +165,7 @@ impl Setting<'_> {
             ownership => owners::stored(self.wanted, *ownership, &self.settings.accounts),
         };
         let Metadata { uid: old_uid, gid: old_gid, user, group, .. } = self.wanted;
-        (
-            owners::mapped(users, *old_uid, user).unwrap_or(uid),
-            owners::mapped(groups, *old_gid, group).unwrap_or(gid),
-        )
+        (owners::mapped(users, *old_uid, user).unwrap_or(uid), owners::mapped(groups, *old_gid, group).unwrap_or(gid))
     }
 
     /// True if something may have been changed.

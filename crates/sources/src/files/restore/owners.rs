@@ -53,7 +53,8 @@ impl OwnerMapping {
     /// Reads `OLD:NEW`. A number is a number; anything else is a name, which for `NEW` this host must have.
     pub fn of(text: &str, kind: OwnerKind, accounts: &Accounts) -> Result<Self, OwnerMappingError> {
         let form = || OwnerMappingError::Form { text: text.to_owned() };
-        let (old, new) = text.split_once(':').filter(|(old, new)| !old.is_empty() && !new.is_empty()).ok_or_else(form)?;
+        let (old, new) =
+            text.split_once(':').filter(|(old, new)| !old.is_empty() && !new.is_empty()).ok_or_else(form)?;
         let old = old.parse().map_or_else(|_| Stored::Name(old.as_bytes().to_vec()), Stored::Number);
         let known = match (new.parse(), kind) {
             (Ok(number), _) => Some(number),

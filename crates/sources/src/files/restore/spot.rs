@@ -104,7 +104,6 @@ impl Spot {
     }
 }
 
-
 /// The temporary name with these digits.
 pub(super) fn temporary_name(mark: [u8; 8]) -> Vec<u8> {
     format!("{TEMPORARY_PREFIX}{:016x}", u64::from_be_bytes(mark)).into_bytes()

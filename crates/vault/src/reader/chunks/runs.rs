@@ -20,9 +20,9 @@ use crate::index::StripeEntry;
 use crate::stripes::{ReadStripeError, StripeStore};
 
 /// The shortest run: a few chunks.
-const RUN_MIN: usize = 512 << 10;
+const RUN_MIN: usize = 256 << 10;
 /// The longest: more gains nothing and holds memory.
-const RUN_MAX: usize = 2 << 20;
+const RUN_MAX: usize = 1 << 20;
 /// How many chunks are read alone from a stripe before runs begin: a listing needs few of many stripes.
 const ALONE: u32 = 4;
 

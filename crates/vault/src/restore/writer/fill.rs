@@ -253,7 +253,8 @@ impl Writer<'_> {
                 }
                 // Another stripe may have it, and a single chunk of a damaged one may be readable.
                 if slow.as_ref().is_none_or(|(of, _)| *of != number) {
-                    let read = opened.reference(at).map(|reference| chunks.read(reference).map_err(ReadTreeError::from));
+                    let read =
+                        opened.reference(at).map(|reference| chunks.read(reference).map_err(ReadTreeError::from));
                     let read = read.unwrap_or_else(|| Ok(Vec::new()));
                     slow = Some((number, read.map_err(|error| crate::chain::chain(&error))));
                 }
@@ -406,7 +407,8 @@ impl Writer<'_> {
     /// The restore ends early: what is worth it stays under its temporary name, for the next run. A target that nothing was written
     /// to is left as it was. Gives how much is free.
     pub(in crate::restore) fn abandon(&mut self) -> Option<u64> {
-        let jobs: Vec<Job> = self.jobs.drain().map(|(_, job)| job).chain(self.again.drain(..).map(|(job, _)| job)).collect();
+        let jobs: Vec<Job> =
+            self.jobs.drain().map(|(_, job)| job).chain(self.again.drain(..).map(|(job, _)| job)).collect();
         let target = self.target.as_mut()?;
         for job in jobs {
             match job.state {

@@ -70,7 +70,12 @@ impl Writer<'_> {
     }
 
     /// Tells that something is replaced. A folder that is not empty goes only if what is not in the snapshot may go; false if it stays.
-    fn make_way(&mut self, path: &RestorePath, entry: &Entry, existing: &Existing) -> Result<bool, RestoreSnapshotError> {
+    fn make_way(
+        &mut self,
+        path: &RestorePath,
+        entry: &Entry,
+        existing: &Existing,
+    ) -> Result<bool, RestoreSnapshotError> {
         if existing.kind != EntryKind::Directory {
             let kind = if existing.kind == entry.body.kind() { ChangeKind::Changed } else { ChangeKind::Replaced };
             self.tell(kind, path, entry);
