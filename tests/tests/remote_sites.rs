@@ -199,7 +199,9 @@ fn a_site_without_the_right_to_write_is_closed_and_named() {
     sites.push(apache.url("site") + ",name=dav");
     init(&world, &sites).run().expect(exit::DONE);
     let read_only = fs::Permissions::from_mode(0o555);
-    for folder in fs::read_dir(apache.site("site")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for folder in
+        fs::read_dir(apache.site("site")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
         fs::set_permissions(folder, read_only.clone()).unwrap();
     }
     let root = rustix::process::geteuid().is_root();
