@@ -80,7 +80,8 @@ fn check(url: &str, files: &Path) {
         let spec = SiteSpec::parse(url, Path::new("/")).unwrap();
         let name = SiteName::parse("site").unwrap();
         let marker = Marker { vault: VaultId::new([9; 32]), site: SiteId::new([1; 32]), name: name.clone() };
-        let site = Site::create(&spec, &marker, Patience::default()).await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
+        let site =
+            Site::create(&spec, &marker, Patience::default()).await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
         objects_come_whole_and_stay(&site).await;
         listings_are_complete(&site).await;
         leftovers_are_swept(&site, files).await;

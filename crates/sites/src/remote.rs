@@ -83,6 +83,7 @@ pub(crate) struct Word {
     pub(crate) synced: bool,
 }
 
+#[allow(clippy::match_same_arms, reason = "one arm for each feature")]
 impl RemoteLayer {
     /// The service that a URL names.
     pub(crate) fn open(spec: &SiteSpec) -> Result<Self, Cause> {

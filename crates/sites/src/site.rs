@@ -435,7 +435,9 @@ async fn read_range(operator: &Operator, path: &str, range: Range<u64>) -> Resul
     match operator.read_with(path).range(range).await {
         Ok(buffer) if buffer.len() as u64 == length => Ok(buffer.to_bytes()),
         Ok(_) => Err(Cause::Short { end }),
-        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied || is_past_the_end(&error) => Err(Cause::Short { end }),
+        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied || is_past_the_end(&error) => {
+            Err(Cause::Short { end })
+        }
         Err(error) => Err(error.into()),
     }
 }

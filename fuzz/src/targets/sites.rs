@@ -57,7 +57,13 @@ pub(super) const SITE_NAME: Target = Target {
 /// A site as it is typed, and its URL as it is stored.
 pub(super) const SITE_SPEC: Target = Target {
     name: "site-spec",
-    decoders: &["sites/url.rs::parse", "sites/url.rs::parse_absolute"],
+    decoders: &[
+        "sites/url.rs::parse",
+        "sites/url.rs::parse_absolute",
+        "sites/url/place.rs::parse",
+        "sites/url/spec.rs::parse",
+        "sites/limits.rs::from_str",
+    ],
     run: |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
         Verdict::of(SiteUrl::parse_absolute(text));
@@ -70,7 +76,13 @@ pub(super) const SITE_SPEC: Target = Target {
         Verdict::of(spec)
     },
     seeds: || {
-        let specs = ["file:///srv/a%20b/%2C", "/srv/x,name=oslo,region=no,provider=own"];
+        let specs = [
+            "file:///srv/a%20b/%2C",
+            "/srv/x,name=oslo,region=no,provider=own",
+            "s3:https://h.example:9000/bucket/a%2Cb?region=eu&path_style=true,upload=2MiB,download=77",
+            "sftp://ann@[::1]:22/srv/x?key=/k,name=cellar",
+            "webdav:https://ann@h.example/dav/x",
+        ];
         specs.map(|spec| spec.as_bytes().to_vec()).into()
     },
 };

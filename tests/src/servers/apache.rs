@@ -49,7 +49,17 @@ impl Apache {
         if scheme == "https" {
             let (key, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
             let mut openssl = Command::new("openssl");
-            openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+            openssl.args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ]);
             openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
             openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
             run(openssl.arg("-keyout").arg(key).arg("-out").arg(certificate));
@@ -61,14 +71,16 @@ impl Apache {
 
     fn config(&self) -> String {
         let (folder, port) = (self.folder.display(), self.port);
-        let mut names = vec!["mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs"];
+        let mut names =
+            vec!["mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs"];
         let mut tls = String::new();
         if self.scheme == "https" {
             names.extend(["socache_shmcb", "ssl"]);
-            tls = format!("SSLEngine on\nSSLCertificateFile {folder}/cert.pem\nSSLCertificateKeyFile {folder}/key.pem\n");
+            tls =
+                format!("SSLEngine on\nSSLCertificateFile {folder}/cert.pem\nSSLCertificateKeyFile {folder}/key.pem\n");
         }
-        let modules: String =
-            names.iter().map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")).collect();
+        let load = |name: &&str| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n");
+        let modules = names.iter().map(load).collect::<Vec<_>>().concat();
         format!(
             "{modules}ServerRoot {folder}\nServerName localhost\nPidFile {folder}/pid\nListen 127.0.0.1:{port}\n\
              User www-data\nGroup www-data\nErrorLog {folder}/log\nDocumentRoot {folder}/root\n\

@@ -59,10 +59,11 @@ fn from_netrc(text: &str, host: &str, user: Option<&str>) -> Option<Login> {
     };
     while let Some(word) = words.next() {
         let begins = matches!(word, "machine" | "default");
-        if begins && is_ours {
-            if let Some(found) = entry(login, password) {
-                return Some(found);
-            }
+        if begins
+            && is_ours
+            && let Some(found) = entry(login, password)
+        {
+            return Some(found);
         }
         match word {
             "machine" => (is_ours, login, password) = (words.next() == Some(host), None, None),

@@ -27,10 +27,9 @@ pub(super) fn open(place: &S3Place) -> Result<(Operator, S3Writer), Cause> {
     config.root = Some(format!("/{}", place.prefix));
     config.endpoint.clone_from(&place.endpoint);
     config.profile.clone_from(&place.profile);
-    let named = place.region.is_some() || std::env::var_os("AWS_REGION").is_some();
-    let named = named || std::env::var_os("AWS_DEFAULT_REGION").is_some();
-    config.region =
-        place.region.clone().or_else(|| (place.endpoint.is_some() && !named).then(|| DEFAULT_REGION.into()));
+    let set = |name: &str| std::env::var(name).ok().filter(|region| !region.is_empty());
+    let region = place.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    config.region = region.or_else(|| place.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()));
     // A dot would make it a name that the certificate is not for.
     let in_path = place.path_style.unwrap_or(place.endpoint.is_some() || place.bucket.contains('.'));
     config.enable_virtual_host_style = !in_path;

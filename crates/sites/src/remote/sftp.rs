@@ -9,7 +9,7 @@ mod connection;
 mod reads;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blockhouse_types::limits::KIB;
@@ -169,7 +169,7 @@ impl SftpWriter {
 }
 
 /// Makes a folder; true if it is there now, false if the one above is missing.
-async fn make_folder(sftp: &Sftp, path: &PathBuf) -> Result<bool, Error> {
+async fn make_folder(sftp: &Sftp, path: &Path) -> Result<bool, Error> {
     match sftp.fs().create_dir(path).await {
         Ok(()) => Ok(true),
         Err(error) if is_missing(&error) => Ok(false),
@@ -182,7 +182,7 @@ async fn make_folder(sftp: &Sftp, path: &PathBuf) -> Result<bool, Error> {
 }
 
 /// Writes a file that must not exist, and syncs it where the server can.
-async fn write_new(sftp: &Sftp, path: &PathBuf, bytes: &Bytes) -> Result<(), Error> {
+async fn write_new(sftp: &Sftp, path: &Path, bytes: &Bytes) -> Result<(), Error> {
     let mut file = sftp.options().write(true).create_new(true).open(path).await?;
     let offsets = (0..bytes.len()).step_by(PIECE);
     let pieces = offsets.map(|offset| (file.clone(), offset, bytes.slice(offset..bytes.len().min(offset + PIECE))));
@@ -201,7 +201,7 @@ async fn sync(sftp: &Sftp, file: &mut File) -> Result<(), Error> {
 }
 
 /// Gives a file a second name, which must be free; by a rename where the server knows no links.
-async fn link(sftp: &Sftp, from: &PathBuf, to: &PathBuf) -> Result<Made, Error> {
+async fn link(sftp: &Sftp, from: &Path, to: &Path) -> Result<Made, Error> {
     let exists = async || sftp.fs().symlink_metadata(to).await.is_ok();
     if sftp.support_hardlink() {
         match sftp.fs().hard_link(from, to).await {

@@ -148,7 +148,8 @@ impl Line {
         self.within_deadline(Work { bytes: most, ..work }, async {
             let mut retry = 0;
             loop {
-                match attempt(turn.clone()).await {
+                // On the heap: what is below is deep, and every caller's future would hold all of it.
+                match Box::pin(attempt(turn.clone())).await {
                     Err(cause) if cause.is_passing() && retry < tries => {
                         tokio::time::sleep(self.patience.pause(retry)).await;
                         retry += 1;

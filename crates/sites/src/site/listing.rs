@@ -74,7 +74,7 @@ impl Listing {
         let work = Work { operation: Operation::List, object: &path, bytes: 0 };
         let line = &site.inner.line;
         let page = match line.turn(work).await {
-            Ok(_turn) => line.within_deadline(work, self.read_page()).await,
+            Ok(_turn) => line.within_deadline(work, Box::pin(self.read_page())).await,
             Err(cause) => Err(cause),
         };
         let page = page.map_err(|cause| {

@@ -352,9 +352,10 @@ impl fmt::Display for SftpPlace {
             encoded(f, user, IN_USER)?;
             f.write_char('@')?;
         }
-        match self.host.contains(':') {
-            true => write!(f, "[{}]", self.host)?,
-            false => f.write_str(&self.host)?,
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?;
+        } else {
+            f.write_str(&self.host)?;
         }
         if let Some(port) = self.port {
             write!(f, ":{port}")?;

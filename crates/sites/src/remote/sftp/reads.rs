@@ -1,6 +1,6 @@
 //! The read side of an SFTP server as a service of `opendal`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockhouse_types::limits::{MIB, PACK_MAX};
@@ -106,7 +106,7 @@ async fn read_piece(mut file: File, offset: u64, length: u64) -> std::result::Re
     Ok(bytes)
 }
 
-async fn list(sftp: &Sftp, path: &PathBuf) -> std::result::Result<Vec<(String, Metadata)>, Error> {
+async fn list(sftp: &Sftp, path: &Path) -> std::result::Result<Vec<(String, Metadata)>, Error> {
     let folder = match sftp.fs().open_dir(path).await {
         // A file where a folder should be: nothing can be below it.
         Err(error @ Error::SftpError(SftpErrorKind::Failure, _)) => {
