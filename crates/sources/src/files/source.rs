@@ -203,7 +203,9 @@ fn listed_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
     for path in paths {
         let path = path.canonicalize().or_else(|source| {
             missing += 1;
-            std::path::absolute(path).map(normal).map_err(|_| OpenSourceError::Missing { path: path.clone(), source })
+            std::path::absolute(path)
+                .map(|path| normal(&path))
+                .map_err(|_| OpenSourceError::Missing { path: path.clone(), source })
         })?;
         roots.push(root_at(path)?);
     }
@@ -220,7 +222,7 @@ fn listed_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
 }
 
 /// An absolute path without `..`, which nothing is asked for.
-fn normal(path: PathBuf) -> PathBuf {
+fn normal(path: &std::path::Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         if part == std::path::Component::ParentDir {
