@@ -45,7 +45,7 @@ use crate::vault::Vault;
 
 /// The bytes that a restore holds of packs and plans unless told otherwise: enough to read ahead over a line of 20 ms, little enough
 /// that the whole process stays below 128 MiB.
-pub const MEMORY_DEFAULT: usize = 32 * MIB;
+pub const MEMORY_DEFAULT: usize = 24 * MIB;
 /// With less, reading and writing would take turns.
 pub const MEMORY_MIN: usize = 16 * MIB;
 /// This part of the memory is for the plan, the rest for what is on its way.
