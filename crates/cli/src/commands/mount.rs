@@ -147,12 +147,12 @@ async fn any(signals: &mut [std::io::Result<Signal>; 3]) {
 /// True if it is gone. If somebody uses it, it is taken out of sight and goes when it is used no more.
 async fn unmount(mut unmounter: SessionUnmounter, point: &Path) -> anyhow::Result<bool> {
     let point = point.to_owned();
-    let work = move || match unmounter.unmount() {
-        Ok(()) => Ok(true),
-        Err(_) => {
-            let detached = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
-            detached.map(|()| false).map_err(|error| PointError::Unmount { point, source: error.into() })
+    let work = move || {
+        if unmounter.unmount().is_ok() {
+            return Ok(true);
         }
+        let detached = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
+        detached.map(|()| false).map_err(|error| PointError::Unmount { point, source: error.into() })
     };
     Ok(tokio::task::spawn_blocking(work).await??)
 }

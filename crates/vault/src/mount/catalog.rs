@@ -26,6 +26,9 @@ const LATEST: &[u8] = b"latest";
 /// What an unknown host is called: this vault folder was recovered, or the source is another host's.
 const UNKNOWN_HOST: &str = "unknown";
 
+/// The names of snapshots, by the name of the folder that has links to them.
+type ByName = BTreeMap<Vec<u8>, Vec<Vec<u8>>>;
+
 /// What is shown above snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -50,8 +53,8 @@ impl Catalog {
     pub(super) fn of(records: Vec<SnapshotRecord>, sources: &BTreeMap<SourceId, SourceEntry>) -> Self {
         let (mut snapshots, mut ids) = (BTreeMap::new(), BTreeMap::new());
         let mut newest_name = None;
-        let mut tags: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
-        let mut hosts: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<Vec<u8>>>> = BTreeMap::new();
+        let mut tags = ByName::new();
+        let mut hosts: BTreeMap<Vec<u8>, ByName> = BTreeMap::new();
         for record in &records {
             let name = name_of(record);
             let source = sources.get(&record.source);
@@ -66,7 +69,7 @@ impl Catalog {
             snapshots.insert(name, Shown::Snapshot(record.id));
         }
         snapshots.extend(newest_name.map(|newest| (LATEST.to_vec(), Shown::Link(newest))));
-        let below = |names: BTreeMap<Vec<u8>, Vec<Vec<u8>>>, up: &[u8]| {
+        let below = |names: ByName, up: &[u8]| {
             Shown::Folder(names.into_iter().map(|(name, inside)| (name, links(&inside, up))).collect())
         };
         let hosts = hosts.into_iter().map(|(host, sources)| (host, below(sources, b"../../../snapshots/"))).collect();

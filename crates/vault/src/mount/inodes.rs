@@ -64,6 +64,9 @@ pub(super) struct Place {
     pub(super) name: Box<[u8]>,
 }
 
+/// From a snapshot's folder to an entry: the number and the name of each step.
+pub(super) type Way = Vec<(u64, Box<[u8]>)>;
+
 #[derive(Debug)]
 struct Node {
     identity: Identity,
@@ -130,8 +133,8 @@ impl Inodes {
     }
 
     /// The snapshot that an entry is in, and the way from it: each step with the number of what it leads to.
-    pub(super) fn way(&self, number: u64) -> Option<(SnapshotId, Vec<(u64, Box<[u8]>)>)> {
-        let (mut way, mut at) = (Vec::new(), number);
+    pub(super) fn way(&self, number: u64) -> Option<(SnapshotId, Way)> {
+        let (mut way, mut at) = (Way::new(), number);
         loop {
             let node = self.nodes.get(&at)?;
             if let Identity::Snapshot(id) = node.identity {

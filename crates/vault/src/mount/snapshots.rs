@@ -121,6 +121,6 @@ impl MountedVault {
 /// Several roots, under the names that `restore` gives them.
 fn as_restored(roots: Vec<Entry>) -> Listing {
     let names: Vec<Vec<u8>> = root_paths(&roots).iter().map(|path| path.as_bytes().to_vec()).collect();
-    let named = roots.into_iter().zip(names).map(|(root, name)| Entry { name, ..root });
-    Listing::of(named.collect())
+    let entries = roots.into_iter().zip(names).map(|(root, name)| Entry { name, ..root });
+    Listing::of(entries.collect())
 }

@@ -141,7 +141,7 @@ impl SharedChunks {
         let Some(subkey) = lock(&self.domains).get(domain.0).cloned() else {
             return Err(ChunkError::Unknown { chunk });
         };
-        let mut decompressor = lock(&self.decompressors).pop().unwrap_or_else(Decompressor::new);
+        let mut decompressor = lock(&self.decompressors).pop().unwrap_or_default();
         let opened = open_chunk(&mut decompressor, reference, IdRule::Domain(&subkey), codec, &sealed);
         lock(&self.decompressors).push(decompressor);
         Ok(Bytes::from(opened?))

@@ -129,9 +129,9 @@ impl<'a> Copier<'a> {
             .map(|(place, content)| (place, is_small(content)))
             .fold((Vec::new(), Vec::new()), |(mut small, mut large), (place, is_small)| {
                 if is_small {
-                    small.push(place)
+                    small.push(place);
                 } else {
-                    large.push(place)
+                    large.push(place);
                 }
                 (small, large)
             });
