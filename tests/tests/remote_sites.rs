@@ -155,7 +155,8 @@ fn keys_and_certificates_that_are_not_trusted_are_refused() {
 /// A line that cuts and corrupts: what is read is right or an error, what was written wrong is found and mended.
 #[test]
 fn a_bad_line_costs_repairs_and_no_byte() {
-    let seed: u64 = std::env::var("BLOCKHOUSE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let seed: u64 =
+        std::env::var("BLOCKHOUSE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     eprintln!("replay with BLOCKHOUSE_SEED={seed}");
     let world = World::empty();
     let s3 = S3Server::start(&world.path("s3"), &["b1", "b2", "b3", "b4", "b5", "b6"]);

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 use crate::commands::{
-    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, init, key, ls, man, prune,
-    receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, init, key, ls, man,
+    prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};

@@ -47,8 +47,8 @@ use blockhouse_vault::verify::VerifyError;
 #[cfg(feature = "mount")]
 use crate::commands::mount::PointError;
 use crate::failure::Refusal;
-use changes::{of_bag_change, of_rotate, of_site_change};
 use crate::opening::advice;
+use changes::{of_bag_change, of_rotate, of_site_change};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

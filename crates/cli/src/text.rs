@@ -1,6 +1,5 @@
 //! Values as people read them, and texts as values.
 
-
 use blockhouse_sources::files::decode_root_name;
 use blockhouse_types::EntryKind;
 use jiff::Timestamp;
@@ -192,7 +191,10 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        assert_eq!(["0", "90s", "90min", "2w", "1y"].map(parse_duration), [Ok(0), Ok(90), Ok(5_400), Ok(1_209_600), Ok(31_536_000)]);
+        assert_eq!(
+            ["0", "90s", "90min", "2w", "1y"].map(parse_duration),
+            [Ok(0), Ok(90), Ok(5_400), Ok(1_209_600), Ok(31_536_000)]
+        );
         for text in ["", "d", "3", "3m", "-1d", "1.5d", "99999999999999999999y", "2000y", "3d "] {
             assert!(parse_duration(text).is_err(), "{text}");
         }

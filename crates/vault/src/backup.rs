@@ -51,9 +51,9 @@ use crate::recipients::RecipientsError;
 use crate::vault::{HostSecrets, Vault};
 
 pub use after::BackupWarning;
+use lease::Lease;
 pub use preview::{Change, Changed, Preview, Tally, Told, preview};
 pub use session::CatchUpError;
-use lease::Lease;
 use source::Opened;
 pub(crate) use source::readable;
 pub use store::StoreError;

@@ -170,6 +170,7 @@ pub(crate) fn site_of(entry: &SiteEntry) -> BagSite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::UserTable;
     use blockhouse_crypto::{AgeIdentity, RecipientSet, Role, Secret};
     use blockhouse_pipeline::domain::VaultSecret;
     use blockhouse_types::{Account, BlockHash, Code, VaultId};
@@ -211,7 +212,11 @@ mod tests {
             },
             recipients: recipients::to_entries(&bag.recipients),
             sites,
+            finished_markings: None,
             sources: BTreeMap::new(),
+            hooks: UserTable::default(),
+            source_hooks: UserTable::default(),
+            profiles: UserTable::default(),
         }
     }
 

@@ -28,8 +28,8 @@ use blockhouse_sources::files::Options;
 use blockhouse_types::{DecodeError, Decoder, Encoder, SnapshotId, SourceId, VaultId};
 
 use super::commit::Prepared;
-use super::store::{ChunkStore, StoreKeys};
 use super::lease::Lease;
+use super::store::{ChunkStore, StoreKeys};
 use super::{BackupError, BackupReport, BackupRequest, Run, WalkError, session, wall_clock};
 use crate::folder::{Config, SourceEntry, UpdateError};
 use crate::ledger::LedgerError;
@@ -325,8 +325,7 @@ impl Run<'_> {
         *memory = held;
         let (tree, stored) = done?;
         let copied = Some(copied);
-        let prepared =
-            Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked, copied };
+        let prepared = Prepared { roots, tree, stored, domain, recipients, manifest_key, started, marked, copied };
         Ok(self.commit(prepared, &stripes).await?)
     }
 }

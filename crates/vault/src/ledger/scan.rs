@@ -1,7 +1,7 @@
 //! Reads the vault's events page by page: no answer holds more than its home gives at once, however long the ledger is.
 
 use alloy_network::Ethereum;
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use alloy_provider::Provider;
 use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::SolEvent;

@@ -171,6 +171,8 @@ mod tests {
             time,
             transaction: alloy_primitives::B256::ZERO,
             forgotten: false,
+            forgotten_in: None,
+            tags: std::collections::BTreeSet::new(),
             durability: Durability { d: 0, w: 0, wd: 0 },
             verified: None,
         }
@@ -182,13 +184,7 @@ mod tests {
 
     #[test]
     fn snapshots_stand_in_one_place_and_are_found_by_host_tag_and_id() {
-        let mut source = SourceEntry {
-            name: "/home/ann".to_owned(),
-            host: "web".to_owned(),
-            roots: Vec::new(),
-            tags: BTreeMap::new(),
-            copied_from: None,
-        };
+        let mut source = SourceEntry { name: "/home/ann".to_owned(), host: "web".to_owned(), ..SourceEntry::default() };
         source.tags.insert(SnapshotId::new([1; 32]).to_string(), vec!["path=a/b".to_owned()]);
         let sources = BTreeMap::from([(SourceId::new([9; 32]), source)]);
         let catalog = Catalog::of(vec![record(1, 0), record(2, 0)], &sources);

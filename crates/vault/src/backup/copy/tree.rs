@@ -185,9 +185,9 @@ impl<'a> Copier<'a> {
         let mut became = Became { contents: Vec::with_capacity(group.len()), chunks: Vec::new() };
         for place in group {
             let sink = sinks.remove(place).unwrap_or_default();
-            let (content, chunks) = sink.finish(self.cutter, self.store).map_err(WalkError::from)?;
+            let (content, needed) = sink.finish(self.cutter, self.store).map_err(WalkError::from)?;
             became.contents.push(content);
-            became.chunks.extend(chunks);
+            became.chunks.extend(needed.cut.iter().map(|chunk| chunk.id).chain(needed.others));
         }
         Ok(became)
     }
