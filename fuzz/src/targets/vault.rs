@@ -242,8 +242,12 @@ pub(super) const PROFILES: Target = Target {
 
 fn config() -> Config {
     let spec = |text: &str| SiteSpec::parse(text, Path::new("/base")).unwrap();
-    let site =
-        |number: u8, text: &str| SiteEntry { id: SiteId::new([number; 32]), spec: spec(text), device: Some(2049) };
+    let site = |number: u8, text: &str| SiteEntry {
+        id: SiteId::new([number; 32]),
+        spec: spec(text),
+        device: Some(2049),
+        state: None,
+    };
     let owner = RecipientSet::try_new(vec![age_identity().recipient(Role::Owner, "owner").unwrap()]).unwrap();
     let source = SourceEntry {
         name: "/home/ann/papers".to_owned(),
