@@ -123,11 +123,9 @@ impl StripeStore {
             let sites = there.iter().filter(|(folders, _)| folders.contains(&first));
             sites.map(|(_, site)| site.clone()).collect::<Vec<_>>()
         };
-        let folders = stream::iter(wanted).map(|first| {
-            let listed = list_folder(holding(*first), *first);
-            async move { (*first, listed.await) }
-        });
-        let mut folders = folders.buffered(FOLDERS_IN_FLIGHT);
+        let folders: Vec<_> = wanted.iter().map(|first| (*first, holding(*first))).collect();
+        let list = |(first, sites)| async move { (first, list_folder(sites, first).await) };
+        let mut folders = stream::iter(folders).map(list).buffered(FOLDERS_IN_FLIGHT);
         while let Some((first, mut folder)) = folders.next().await {
             folder.extend(whole.iter_mut().map(|whole| whole.take(first)));
             presence.take_folder(folder);
