@@ -156,7 +156,8 @@ async fn its_marker_decides(site: &Site, spec: &SiteSpec, marker: &Marker, files
     let away = files.with_extension("away");
     std::fs::rename(files, &away).unwrap();
     assert!(open(Expected::from(marker)).await.is_err());
-    if !site.lists_deep() {
+    // A bucket has no folders, and a folder of this host is held open.
+    if !site.lists_deep() && spec.url.folder().is_none() {
         std::fs::create_dir(files).unwrap();
         let lost = site.put(&shard(200, 1), bytes::Bytes::from_static(b"x")).await.unwrap_err();
         assert!(lost.is_down(), "{lost:?}");

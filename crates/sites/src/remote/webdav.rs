@@ -24,6 +24,7 @@ const NOT_FOUND: u16 = 404;
 const METHOD_NOT_ALLOWED: u16 = 405;
 /// A folder on the way is missing.
 const CONFLICT: u16 = 409;
+const FAILED: u16 = 500;
 /// The destination exists and must not be replaced.
 const PRECONDITION_FAILED: u16 = 412;
 
@@ -63,6 +64,7 @@ impl WebdavWriter {
         let put = || self.request("PUT", &temporary).body(bytes.clone());
         let mut status = self.send(put()).await?;
         if matches!(status, CONFLICT | NOT_FOUND) {
+            self.folders().clear();
             if !self.make_folders(path, TEMPORARY_FOLDER).await? {
                 return Ok(Made::NoSite);
             }
@@ -85,8 +87,13 @@ impl WebdavWriter {
             let request = self.request("MOVE", temporary).header("Overwrite", "F");
             request.header("Destination", format!("{}/{path}", self.base))
         };
+        // Of a missing folder some servers say no more than that they failed, so it is made before.
+        if !self.make_folders(path, split(path).0).await? {
+            return Ok(Made::NoSite);
+        }
         let mut status = self.send(request()).await?;
-        if status == CONFLICT {
+        if matches!(status, CONFLICT | NOT_FOUND | FAILED) {
+            // Somebody removed a folder that was seen before.
             self.folders().clear();
             if !self.make_folders(path, split(path).0).await? {
                 return Ok(Made::NoSite);
@@ -110,6 +117,10 @@ impl WebdavWriter {
 
     /// Makes a folder and those above it for an object to come; false if they are missing because the site is.
     async fn make_folders(&self, object: &str, folder: &str) -> Result<bool, Cause> {
+        let is_known = folder.is_empty() || self.folders().contains(folder);
+        if is_known {
+            return Ok(true);
+        }
         if !is_marker(object) {
             match self.send(self.request("HEAD", &ObjectKey::Marker.path())).await? {
                 NOT_FOUND => return Ok(false),
