@@ -1,4 +1,5 @@
 use super::*;
+use crate::name::NameError;
 
 fn url(text: &str) -> Result<SiteUrl, UrlError> {
     SiteUrl::parse(text, Path::new("/"))
