@@ -210,7 +210,7 @@ pub async fn back_up(
     let secrets = vault.secrets().ok_or(BackupError::NoWriter)?;
     let options = Options { excludes: request.excludes.clone(), allow_live: request.allow_live };
     let files = FilesSource::try_new(&request.paths, &options)?;
-    drop(files.capture()?);
+    files.capture()?;
     let source = source::enrol(vault, request, &files)?;
     let recipients = crate::recipients::of_config(vault.config())?;
     refuse_if_handed_over(vault, secrets).await?;
