@@ -40,7 +40,7 @@ use blockhouse_vault::repair::RepairVaultError;
 use blockhouse_vault::restore::{Guarded, RestoreSnapshotError};
 use blockhouse_vault::retention::RetentionError;
 use blockhouse_vault::select::SelectError;
-use blockhouse_vault::unlock::UnlockError;
+use blockhouse_vault::unlock::{BagError, UnlockError};
 use blockhouse_vault::vault::OpenError;
 use blockhouse_vault::verify::VerifyError;
 

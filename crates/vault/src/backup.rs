@@ -249,7 +249,7 @@ pub async fn back_up(
     let secrets = vault.secrets().ok_or(BackupError::NoWriter)?;
     let opened = request.open()?;
     if let Opened::Files(files) = &opened {
-        drop(files.capture()?);
+        files.capture()?;
     }
     let source = source::enrol(vault, request, &opened)?;
     let recipients = crate::recipients::of_config(vault.config())?;

@@ -74,7 +74,7 @@ impl Tree {
             match other.0.get(path) {
                 Some(found) if found == entry => {}
                 Some(found) if found.content == entry.content && found.data != entry.data => {
-                    difference.holes.push(name())
+                    difference.holes.push(name());
                 }
                 Some(found) if found.content == entry.content => difference.metadata.push(name()),
                 _ => difference.content.push(name()),

@@ -28,7 +28,7 @@ impl<'a> Merge<'a> {
     pub(super) fn new(segments: &[&'a Segment], ordinals: &'a BTreeMap<StripeId, u32>) -> Self {
         let cursors = segments
             .iter()
-            .map(|segment| Cursor { segment: *segment, next_block: 0, entries: Vec::new().into_iter(), current: None })
+            .map(|segment| Cursor { segment, next_block: 0, entries: Vec::new().into_iter(), current: None })
             .collect::<Vec<_>>();
         let mut merge = Self { cursors, heap: BinaryHeap::new(), ordinals, last: None, failed: None, unusable: None };
         for at in 0..merge.cursors.len() {

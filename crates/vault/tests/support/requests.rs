@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_sites::SiteSpec;
-use blockhouse_vault::backup::BackupRequest;
+use blockhouse_sources::files::Options;
+use blockhouse_vault::backup::{BackupRequest, Origin};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::init::InitRequest;
 
@@ -29,13 +30,14 @@ pub(crate) fn site_at(path: &Path) -> SiteSpec {
 /// A backup of that folder.
 pub(crate) fn to_back_up(path: PathBuf) -> BackupRequest {
     BackupRequest {
-        paths: vec![path],
+        origin: Origin::Paths(vec![path]),
         source: None,
         host: "here".to_owned(),
-        excludes: Vec::new(),
+        options: Options::default(),
         tags: Vec::new(),
         level: 3,
         dedup: DomainKind::Writer,
-        allow_live: false,
+        force: false,
+        skip_if_unchanged: false,
     }
 }

@@ -50,7 +50,9 @@ fn tell_added(report: &AddReport, sites: usize, code: Code, out: &Output) -> any
         out.line(format_args!("site `{site}` is one of {sites} sites now; {copied} were copied there"))?;
     }
     if let Some(probe) = &report.probe {
-        out.talk(format_args!("it keeps its promises; {} free", text::bytes(probe.free_bytes)));
+        let free = probe.free_bytes.map_or_else(String::new, |free| format!("; {} free", text::bytes(free)));
+        out.talk(format_args!("it keeps its promises{free}"));
+        probe.caveats().iter().for_each(|caveat| out.talk(format_args!("{caveat}")));
     }
     out.line(format_args!("new stripes survive {after}; without it they survive {before}"))?;
     if after.w > before.w {

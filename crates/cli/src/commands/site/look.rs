@@ -90,10 +90,13 @@ fn tell_probe(site: &SiteName, probed: Result<ProbeReport, String>, out: &Output
     };
     let ok = report.keeps_promises();
     if ok {
-        let free = text::bytes(report.free_bytes);
-        out.data(format_args!("site `{site}` keeps its promises: {}; {free} free", words(true)))?;
+        let free = report.free_bytes.map_or_else(String::new, |free| format!("; {} free", text::bytes(free)));
+        out.data(format_args!("site `{site}` keeps its promises: {}{free}", words(true)))?;
     } else {
         out.data(format_args!("site `{site}` does NOT promise: {}; it does: {}", words(false), words(true)))?;
+    }
+    for caveat in report.caveats() {
+        out.data(format_args!("site `{site}`: {caveat}"))?;
     }
     out.record(&json!({
         "type": "probe", "site": site, "ok": ok, "why": null, "create_only": report.create_only,

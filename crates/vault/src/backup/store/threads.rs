@@ -66,14 +66,14 @@ impl Threads {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let mut sealers = Vec::with_capacity(count);
         for _ in 0..count {
-            let sealer = Sealer {
+            let worker = Sealer {
                 compressor: Compressor::try_new(keys.level)?,
                 fresh: fresh.clone(),
                 out: seal_out.clone(),
                 used: spare_out.clone(),
                 spare: spare_sealed.clone(),
             };
-            sealers.push(spawn("seal", move || sealer.run())?);
+            sealers.push(spawn("seal", move || worker.run())?);
         }
         let packer_keys = Arc::clone(keys);
         let packer = spawn("pack", move || pack(&packer_keys, &sealed, &pack_out, &spare_sealed_out))?;

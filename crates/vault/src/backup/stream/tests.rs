@@ -58,7 +58,7 @@ fn cut(bytes: &[u8], step: usize, expected: &[ChunkRef]) -> (Vec<ChunkRef>, usiz
     }
     stream.cut(&cutter, &mut named, true).unwrap();
     assert_eq!(named.plain, bytes, "S1");
-    let whole = |(_, extent)| match extent {
+    let whole = |((), extent)| match extent {
         Extent::Chunk(chunk) => chunk,
         other => panic!("one owner has whole chunks, not {other:?}"),
     };
