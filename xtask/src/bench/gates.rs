@@ -194,6 +194,7 @@ mod tests {
                 row(BORG, "backup1", 10.0, 100),
                 row(RUSTIC, "backup1", 17.5, 1),
             ],
+            stage_seconds: [("chain", 5.39)].into(),
             ..Measured::default()
         };
         let (at, above) = (measured(7.0, 105), measured(7.01, 106));

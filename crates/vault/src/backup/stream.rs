@@ -78,7 +78,7 @@ impl Expected {
     }
 }
 
-impl<T: Copy> Stream<T> {
+impl<T: Copy + PartialEq> Stream<T> {
     /// Nothing yet.
     pub(super) fn new() -> Self {
         let expected = Expected::default();
@@ -119,8 +119,11 @@ impl<T: Copy> Stream<T> {
     }
 
     fn announce(&mut self, owner: T, length: u64, is_hole: bool) {
-        if length > 0 {
-            self.stretches.push_back(Stretch { owner, length, is_hole });
+        match self.stretches.back_mut() {
+            // One owner's bytes are one stretch however they come: where a read ended does not show in the extents.
+            Some(last) if !is_hole && !last.is_hole && last.owner == owner => last.length += length,
+            _ if length > 0 => self.stretches.push_back(Stretch { owner, length, is_hole }),
+            _ => {}
         }
     }
 
