@@ -33,10 +33,10 @@ pub(crate) fn all(steps: &mut Steps) {
     }
 }
 
-/// The binary and all tests.
+/// The binary and all tests, in one call: the binary by itself would have its dependencies built a second time, for features of some
+/// are on for tests alone.
 pub(crate) fn build() -> Result<()> {
-    process::build_blockhouse("ci")?;
-    process::call(&mut process::cargo("test --profile ci --workspace --no-run")?)
+    process::call(&mut process::cargo("build --profile ci --workspace --lib --bins --tests")?)
 }
 
 /// All tests in Rust; those that call the Python decoder find it through the environment.

@@ -1,11 +1,14 @@
 //! What can be typed.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use blockhouse_sites::{Rate, SiteLimits, SiteSpec};
 use blockhouse_vault::folder::{VAULT_VARIABLE, VaultFolder};
 use blockhouse_vault::select::Narrow;
 use blockhouse_vault::vault::Settings;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 #[cfg(feature = "mount")]
@@ -161,17 +164,34 @@ impl From<Selectors> for Narrow {
     }
 }
 
-/// Reads a site as it is typed.
-pub(crate) fn parse_site(text: &str) -> Result<SiteSpec, String> {
-    let base = std::env::current_dir().map_err(|error| format!("could not tell the current folder: {error}"))?;
-    SiteSpec::parse(text, &base).map_err(|error| one_line(&error))
+/// Reads a site as it is typed. What is refused is not said again by `clap`, for a URL may hold a secret: the reason has it redacted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SiteParser;
+
+impl TypedValueParser for SiteParser {
+    type Value = SiteSpec;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<SiteSpec, clap::Error> {
+        let refuse = |why: String| {
+            let of = argument.map(|argument| format!(" for `{argument}`")).unwrap_or_default();
+            command.clone().error(ErrorKind::ValueValidation, format!("no site{of}: {why}"))
+        };
+        let text = value.to_str().ok_or_else(|| refuse("a URL is UTF-8; other bytes are written %XX".to_owned()))?;
+        let base = std::env::current_dir();
+        let base = base.map_err(|error| refuse(format!("could not tell the current folder: {error}")))?;
+        SiteSpec::parse(text, &base).map_err(|error| refuse(one_line(&error)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use clap::error::ErrorKind;
 
     fn parse(line: &str) -> Result<Cli, ErrorKind> {
         Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())

@@ -8,7 +8,7 @@ use blockhouse_vault::init::{InitError, InitReport, InitRequest, init};
 use clap::Args;
 use serde_json::json;
 
-use crate::arguments::{Global, parse_site};
+use crate::arguments::{Global, SiteParser};
 use crate::exit::{Exit, help};
 use crate::failure::Refusal;
 use crate::opening::ask_line;
@@ -26,7 +26,7 @@ const FLOOR_SECONDS: u64 = 7 * 24 * 60 * 60;
 pub(crate) struct InitArgs {
     /// A site: a folder, or a file:, s3:, sftp: or webdav: URL; repeat for more. Say where it is:
     /// ,name=N,region=R,provider=P; and how fast it may be used: ,upload=RATE,download=RATE
-    #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = parse_site)]
+    #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = SiteParser)]
     sites: Vec<SiteSpec>,
     /// K shards of data and M of parity; K is at least 1 [default: by the number of sites]
     #[arg(long, value_name = "K+M")]

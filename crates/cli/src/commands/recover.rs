@@ -12,7 +12,7 @@ use blockhouse_vault::unlock::Unlocked;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::arguments::{Global, parse_site};
+use crate::arguments::{Global, SiteParser};
 use crate::exit::{Exit, help};
 use crate::failure::one_line;
 use crate::opening;
@@ -26,7 +26,7 @@ use crate::passphrase;
 ))]
 pub(crate) struct RecoverArgs {
     /// A site of the vault; one that can be reached is enough, more are better
-    #[arg(long = "site", value_name = "URL", required = true, value_parser = parse_site)]
+    #[arg(long = "site", value_name = "URL", required = true, value_parser = SiteParser)]
     sites: Vec<SiteSpec>,
     /// A fingerprint of the vault, from the recovery sheet: what never had it is another vault, or forged
     #[arg(long, value_name = "FINGERPRINT")]

@@ -6,7 +6,7 @@ mod look;
 use blockhouse_sites::{SiteName, SiteSpec};
 use clap::{Args, Subcommand};
 
-use crate::arguments::{Global, parse_site};
+use crate::arguments::{Global, SiteParser};
 use crate::exit::{Exit, help};
 use crate::output::Output;
 
@@ -43,7 +43,7 @@ enum SiteCommand {
     ))]
     Add {
         /// A folder, or file: URL. Say where it is: ,name=N,region=R,provider=P
-        #[arg(value_name = "URL[,…]", value_parser = parse_site)]
+        #[arg(value_name = "URL[,…]", value_parser = SiteParser)]
         site: SiteSpec,
     },
     /// Declare sites lost for good, and make again at the others what they held; needs the identity
