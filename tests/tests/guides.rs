@@ -42,6 +42,17 @@ fn the_guides_one_after_the_other() {
     }
 }
 
+/// What is done every day, with the vault of the first guide.
+#[test]
+fn the_guide_to_every_day() {
+    let world = World::empty();
+    let walk = Walk::in_folder(&world.path("system"), &binary());
+    papers(&walk, "home/ann/papers");
+    tree::settle();
+    walk.page("docs/guides/first-backup.md", "home/ann");
+    walk.page("docs/guides/daily.md", "home/ann");
+}
+
 /// The page on mounting goes on with the vault of the first guide.
 #[test]
 fn the_guide_to_mounting() {
