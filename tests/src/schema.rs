@@ -211,6 +211,7 @@ fn fits(command: &[String], arguments: &[String]) -> bool {
         // Two spellings of one flag.
         let other = match flag {
             "--dry-run" => "-n".to_owned(),
+            "--verbose" => "-v".to_owned(),
             "-o" => "--output".to_owned(),
             flag => flag.replacen('=', " ", 1),
         };

@@ -82,7 +82,7 @@ fn hooks_run_around_each_other_and_the_file_stays_as_it_was_written() {
     assert_eq!(notes.iter().filter(|line| line.starts_with("command")).count(), 3, "once around all: {notes:?}");
     world.call("backup --profile db --no-hooks").run().expect(exit::DONE);
     assert!(noted(&world).is_empty());
-    world.call("backup --profile db --command-timeout 5").run().expect(exit::DONE);
+    world.call("backup --profile db --command-timeout 5s").run().expect(exit::DONE);
     world.call("backup").arg(world.path("source")).args("--source papers").run().expect(exit::DONE);
     assert!(noted(&world).contains(&"source before".to_owned()), "by the source's name, without a profile too");
 }

@@ -14,7 +14,7 @@ use blockhouse_homes::{HomeError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
-use blockhouse_sites::{Cause, CreateError};
+use blockhouse_sites::{Cause, CreateError, Trouble};
 use blockhouse_sources::files::{ExcludeError, OpenSourceError, RestoreError};
 use blockhouse_sources::files_from::ListError;
 use blockhouse_sources::stream::StreamError;
@@ -276,7 +276,8 @@ fn of_create(error: &CreateError) -> Option<Verdict> {
 
 /// A remote site that refuses is told what to do about; of folders, the cause itself says it.
 fn of_site(cause: &Cause) -> Option<Verdict> {
-    cause.trouble().map(|trouble| Verdict::hinted(Exit::Failed, advice(trouble.remedy())))
+    let exit = |trouble: &Trouble| if matches!(trouble, Trouble::Setting) { Exit::Usage } else { Exit::Failed };
+    cause.trouble().map(|trouble| Verdict::hinted(exit(trouble), advice(trouble.remedy())))
 }
 
 fn of_backup(error: &BackupError) -> Option<Verdict> {

@@ -62,6 +62,8 @@ pub(crate) async fn run(args: CopyArgs, global: &Global, out: &Output) -> anyhow
         return tally.tell(true, started.elapsed().as_secs_f64(), out).map(|()| Exit::Success);
     }
     let unlocked = opening::unlock(global, Some(from.id()), "copy")?;
+    // A run that was killed may have sealed blocks that no site has yet.
+    blockhouse_vault::blocks::copy_all(&to).await?;
     let progress = Arc::new(Progress::new());
     progress::stop_on_interrupt(out, &progress);
     let request = CopyRequest { level: args.level, dedup: DomainKind::Writer };

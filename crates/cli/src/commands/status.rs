@@ -62,7 +62,7 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
     let now = (vault.settings().clock)();
     let (plan, mut sources) = (vault.plan(), sources(&vault).await?);
     for source in &mut sources {
-        let is_old = |time: u64, most: u64| now.saturating_sub(time) > most;
+        let is_old = |time: u64, most: u64| now.saturating_sub(time) >= most;
         source.overdue = is_old(source.latest.record.time, args.max_age.unwrap_or(MAX_AGE));
         let verified = source.verified.map_or(source.first, |(time, _)| time);
         source.verify_overdue = is_old(verified, args.max_verify_age.unwrap_or(MAX_VERIFY_AGE));
