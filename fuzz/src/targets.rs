@@ -66,6 +66,7 @@ pub const ALL: &[Target] = &[
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
     vault::INDEX,
+    vault::SUMMARY,
     vault::FILE_CACHE,
     vault::CONFIG,
     vault::PROFILES,

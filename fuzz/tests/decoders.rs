@@ -31,8 +31,10 @@ const NAMES: [&str; 11] = [
 const BYTES: [&str; 7] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str", "Path", "VaultFolder"];
 
 /// Functions that look like decoders and need no target.
-const NOT_DECODERS: [(&str, &str); 16] = [
-    ("cli/arguments.rs::parse_site", "calls SiteSpec::parse, which is fed"),
+const NOT_DECODERS: [(&str, &str); 20] = [
+    ("cli/arguments.rs::parse_ref", "calls SiteSpec::parse, which is fed"),
+    ("cli/commands/mount/point.rs::check", "looks at a folder of this host by its name"),
+    ("cli/text.rs::parse_count", "typed by the user of this host, in a program that nothing links; tested beside it"),
     (
         "cli/text.rs::parse_duration",
         "typed by the user of this host, in a program that nothing links; tested beside it",
@@ -51,6 +53,8 @@ const NOT_DECODERS: [(&str, &str); 16] = [
     ("sources/files/trail.rs::open_quietly", "opens a file of the source by its name"),
     ("types/entry/facts.rs::decode_mode_and_owner", "called by the decoders of entries and their facts, which are fed"),
     ("vault/vault/open.rs::open", "reads configuration, secrets and ledger store, each of which is fed"),
+    ("vault/vault/open.rs::open_with_joining", "the same with one site more"),
+    ("vault/vault/open.rs::open_without", "the same with some sites fewer"),
 ];
 
 /// `crate/file.rs::function` of everything that looks like a decoder.

@@ -248,10 +248,14 @@ const fn key_of(name: ShardName) -> ObjectKey {
 }
 
 /// Heavy work on bytes, on a thread that may take its time. [`StripeStore::room_for_pack`] bounds how many there are.
-async fn heavy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn heavy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Cancelled: the program ends, and nobody waits for this.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

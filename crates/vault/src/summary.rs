@@ -76,6 +76,11 @@ pub(crate) struct Summary {
     logs: Bytes,
 }
 
+/// True if these bytes are a whole summary of the ledger that begins with that block.
+pub fn is_whole(bytes: &[u8], genesis: BlockHash) -> bool {
+    format::decode(bytes, genesis).is_some()
+}
+
 /// Who keeps it for one vault folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {

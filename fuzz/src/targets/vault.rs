@@ -21,6 +21,7 @@ use blockhouse_vault::folder::{
 use blockhouse_vault::index::{Index, Slot, StripeEntry};
 use blockhouse_vault::recipients;
 use blockhouse_vault::select::SnapshotRef;
+use blockhouse_vault::summary::is_whole;
 use blockhouse_vault::unlock::Unlocked;
 
 use super::crypto::age_identity;
@@ -38,10 +39,29 @@ fn either(one: Verdict, other: Verdict) -> Verdict {
     if one == Verdict::Accepted { one } else { other }
 }
 
+/// The summary of a ledger, kept on the host.
+pub(super) const SUMMARY: Target = Target {
+    name: "ledger-summary",
+    decoders: &["vault/summary/format.rs::decode"],
+    run: |bytes| either(summary(bytes), summary(&with_summary_hash(bytes))),
+    seeds: || vec![include_bytes!("../../seeds/ledger.summary").to_vec()],
+};
+
+/// Of whatever ledger it says it is.
+fn summary(bytes: &[u8]) -> Verdict {
+    let genesis = bytes.get(8..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+    if is_whole(bytes, BlockHash::new(genesis)) { Verdict::Accepted } else { Verdict::Refused }
+}
+
+fn with_summary_hash(bytes: &[u8]) -> Vec<u8> {
+    let body = bytes.get(..bytes.len().saturating_sub(32)).unwrap_or_default();
+    [body, &hash("blockhouse v1 ledger summary", body)].concat()
+}
+
 /// A segment of the index: opened, asked, joined with others.
 pub(super) const INDEX: Target = Target {
     name: "index",
-    decoders: &["vault/index/segment.rs::open", "vault/index.rs::open"],
+    decoders: &["vault/index/segment.rs::open", "vault/index.rs::open", "vault/index/filter.rs::from_bytes"],
     run: |bytes| either(index(bytes), index(&with_segment_hashes(bytes))),
     seeds: || {
         let chunks = |count: u64| (0..count).map(|number| (chunk(number), slot(number))).collect::<Vec<_>>();

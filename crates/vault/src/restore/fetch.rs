@@ -21,7 +21,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::index::StripeEntry;
-use crate::stripes::StripeStore;
+use crate::stripes::{StripeStore, heavy};
 
 /// Units that may wait to be taken: their bytes are bounded by the budget, their number by this.
 const QUEUE: usize = 64;
@@ -220,15 +220,12 @@ async fn fetch(
             whole.await.as_ref().filter(|pack| pack.len() >= unit.range.end).map(|pack| pack.slice(unit.range.clone()))
         }
     };
-    let opened = tokio::task::spawn_blocking(move || {
+    heavy(move || {
         let opened = open(shared, unit, sealed.as_deref(), room);
         drop((sealed, held));
         opened
-    });
-    match opened.await {
-        Ok(opened) => opened,
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
-    }
+    })
+    .await
 }
 
 /// Opens every chunk of a unit, one behind the other in one buffer.
