@@ -10,7 +10,7 @@ mod sshd;
 
 pub use apache::Apache;
 pub use proxy::{Line, Proxy};
-pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
+pub use s3::{ACCESS_KEY, Manner, OTHER_REGION, S3Server, SECRET_KEY};
 pub use sshd::Sshd;
 
 use std::net::{TcpListener, TcpStream};

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use blockhouse_sites::{
-    CreateError, Expected, Marker, ObjectKey, Patience, Prefix, Put, Site, SiteName, SiteSpec, Swept,
+    Cause, CreateError, Expected, Marker, ObjectKey, Patience, Prefix, Put, Site, SiteName, SiteSpec, Swept,
 };
-use blockhouse_tests::servers::{ACCESS_KEY, Apache, S3Server, SECRET_KEY, Sshd};
+use blockhouse_tests::servers::{ACCESS_KEY, Apache, Line, Proxy, S3Server, SECRET_KEY, Sshd};
 use blockhouse_types::{ListHash, ShardIndex, SiteId, StripeId, VaultId};
 
 const INSIDE: &str = "BLOCKHOUSE_CONFORMANCE";
@@ -63,6 +63,44 @@ fn a_webdav_server_keeps_the_promises() {
     let folder = tempfile::tempdir().unwrap();
     let Some(apache) = Apache::start(&folder.path().join("apache")) else { return };
     check(&apache.url("site"), &apache.site("site"));
+}
+
+#[test]
+fn a_bucket_that_falls_silent_is_down_long_before_the_deadline_of_an_object() {
+    if !with_credentials("a_bucket_that_falls_silent_is_down_long_before_the_deadline_of_an_object") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let s3 = S3Server::start(folder.path(), &["one"]);
+    let proxy = Proxy::start(s3.port(), Line::default(), 1);
+    check_silence(&proxy.s3_url("one", "site"), &proxy);
+}
+
+#[test]
+fn an_sftp_server_that_falls_silent_is_down_long_before_the_deadline_of_an_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(sshd) = Sshd::start(&folder.path().join("sshd")) else { return };
+    let proxy = Proxy::start(sshd.port(), Line::default(), 1);
+    check_silence(&sshd.url_through(proxy.port(), &folder.path().join("remote")), &proxy);
+}
+
+/// The deadline of an object of 8 MiB at a service is the base and 256 s: what ends a read, and a write, is that nothing comes.
+fn check_silence(url: &str, proxy: &Proxy) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let spec = SiteSpec::parse(url, Path::new("/")).unwrap();
+        let marker =
+            Marker { vault: VaultId::new([9; 32]), site: SiteId::new([1; 32]), name: SiteName::parse("site").unwrap() };
+        let base = Duration::from_secs(10);
+        let patience = Patience { base, ..Patience::default() };
+        let site = Site::create(&spec, &marker, patience).await.unwrap();
+        let length = 8_usize << 20;
+        site.put(&shard(1, 1), vec![7_u8; length].into()).await.unwrap();
+        proxy.set(Line { silent: true, ..Line::default() });
+        let error = site.get_range(&shard(1, 1), 0..length as u64).await.unwrap_err();
+        assert!(matches!(error.cause, Cause::Deadline { allowed } if allowed == base), "{error:?}");
+        assert!(!site.state().can_read(), "it is not asked again in this run");
+    });
 }
 
 fn list(number: u8) -> ObjectKey {

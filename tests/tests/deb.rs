@@ -50,6 +50,7 @@ fn the_package_holds_what_it_says_and_its_binary_runs() {
     }
     let root = world.path("root");
     text_of(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root));
+    removal_is_whole(&fs::read_to_string(root.join("usr/lib/systemd/system/blockhouse-prune.service")).unwrap());
     let licences = fs::read_to_string(root.join("usr/share/doc/blockhouse/copyright")).unwrap();
     assert!(licences.contains(" zstd ") && licences.contains("License: MIT or Apache-2.0"), "{licences}");
     let source = world.path("source");
@@ -58,4 +59,12 @@ fn the_package_holds_what_it_says_and_its_binary_runs() {
     let told = text_of(installed.env("BLOCKHOUSE_VAULT", world.vault()).args(["backup", "--json"]).arg(&source));
     assert!(told.contains("\"type\":\"summary\""), "{told}");
     world.call("verify --read-data").run().expect(exit::DONE);
+}
+
+/// What the rules let go is forgotten first: without that nothing is ever removed. A removal that waits for a backup is no failure.
+fn removal_is_whole(unit: &str) {
+    let runs: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/usr/bin/blockhouse ")).collect();
+    assert_eq!(runs, ["forget --apply", "prune"], "{unit}");
+    let waits = format!("SuccessExitStatus={}", exit::DEGRADED);
+    assert!(unit.lines().any(|line| line == waits), "{unit}");
 }

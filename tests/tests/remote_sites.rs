@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use blockhouse_tests::servers::{ACCESS_KEY, Apache, Line, Proxy, S3Server, SECRET_KEY, Sshd};
+use blockhouse_tests::servers::{ACCESS_KEY, Apache, Line, Manner, OTHER_REGION, Proxy, S3Server, SECRET_KEY, Sshd};
 use blockhouse_tests::world::{Call, exit};
 use blockhouse_tests::{Output, World, tree};
 
@@ -130,7 +130,118 @@ fn what_is_wrong_with_a_remote_site_is_named() {
     let other = World::empty();
     init(&other, &[s3.url("one", "mine")]).run().refuses(exit::FAILED, "is a site of vault");
     init(&other, &[s3.url("one", "")]).run().refuses(exit::FAILED, "is not empty");
+    init(&other, &[s3.url("one", "mine/deep/inner")]).run().refuses(exit::FAILED, "lies within a site of vault");
+    // The prefixes are names, not letters.
+    init(&World::empty(), &[s3.url("one", "mine2")]).run().expect(exit::DONE);
     init(&other, &[s3.url("one", "theirs")]).run().expect(exit::DONE);
+}
+
+/// A site within another one's folder would be in its listings, and go with it.
+#[test]
+fn a_site_within_another_site_is_refused_at_every_kind() {
+    let (world, other) = (World::empty(), World::empty());
+    let Some(sshd) = Sshd::start(&world.path("sshd")) else { return };
+    let Some(apache) = Apache::start(&world.path("apache")) else { return };
+    let folder = world.path("files");
+    let sites =
+        [world.site(1).display().to_string(), sshd.url(&folder) + ",name=sftp", apache.url("site") + ",name=dav"];
+    init(&world, &sites).run().expect(exit::DONE);
+    let within =
+        [world.site(1).join("inner").display().to_string(), sshd.url(&folder.join("inner")), apache.url("site/inner")];
+    for site in within {
+        init(&other, &[site]).run().refuses(exit::FAILED, "lies within a site of vault");
+    }
+    assert!(!folder.join("inner").exists() && !apache.site("site/inner").exists(), "nothing was made there");
+}
+
+/// A bucket that moved: the region is named, at a new site and at one that was used.
+#[test]
+fn a_bucket_in_another_region_is_told_with_its_region() {
+    let world = World::empty();
+    let s3 = S3Server::start(&world.path("s3"), &["one"]);
+    let what = format!("the bucket is in another region: {OTHER_REGION}");
+    let sites = [s3.url("one", "x"), world.site(1).display().to_string(), world.site(2).display().to_string()];
+    s3.set(Manner::Moved);
+    init(&world, &sites).run().refuses(exit::FAILED, &what);
+    s3.set(Manner::Plain);
+    init(&world, &sites).run().expect(exit::DONE);
+    s3.set(Manner::Moved);
+    let listed = keys(world.call("site list --json")).run().expect(exit::DONE).lines();
+    let why = listed.iter().find(|site| site["state"] == "down").unwrap()["why"].as_str().unwrap().to_owned();
+    assert!(why.contains(&what), "{why}");
+}
+
+/// Credentials that may add and not delete are the ones to give: they are taken, said, and a leftover closes no site.
+#[test]
+fn credentials_that_may_not_delete_are_enough_for_backups() {
+    let world = World::empty();
+    let s3 = S3Server::start(&world.path("s3"), &["one"]);
+    s3.set(Manner::NoDelete);
+    let Some(apache) = Apache::start_without_delete(&world.path("apache")) else { return };
+    let sites =
+        [world.site(1).display().to_string(), s3.url("one", "site") + ",name=bucket", apache.url("site") + ",name=dav"];
+    let made = init(&world, &sites).run().expect(exit::DONE);
+    for site in ["bucket", "dav"] {
+        assert!(made.says(&format!("`{site}` cannot promise all: these credentials cannot delete")), "{}", made.stderr);
+    }
+    // What a killed run left, older than a day.
+    for files in [s3.bucket("one").join("site"), apache.site("site")] {
+        let leftover = files.join(".tmp").join("0".repeat(32));
+        tree::write(&leftover, b"half");
+        tree::set_time(&leftover, 1_000_000_000, 0);
+    }
+    let tree = source(&world, "tree", 1);
+    let snapshot = back_up(&world, &tree).expect(exit::DONE).text("snapshot");
+    expect_restores(&world, &snapshot, &tree);
+    let probed = keys(world.call("site probe --json")).run().expect(exit::DONE).lines();
+    let can_delete: Vec<_> = probed.iter().filter_map(|line| line["can_delete"].as_bool()).collect();
+    assert_eq!(can_delete, [true, false, false], "{probed:?}");
+}
+
+/// What a bucket with versions is told to remove stays there: the rotation does not say that the old keys open nothing.
+#[test]
+fn a_bucket_that_keeps_versions_keeps_what_old_keys_open() {
+    let world = World::empty();
+    let s3 = S3Server::start(&world.path("s3"), &["one"]);
+    s3.set(Manner::Versions);
+    let sites = [
+        world.site(1).display().to_string(),
+        world.site(2).display().to_string(),
+        s3.url("one", "site") + ",name=bucket",
+    ];
+    init(&world, &sites).run().expect(exit::DONE);
+    back_up(&world, &source(&world, "tree", 1)).expect(exit::DONE);
+    let rotate = || {
+        let call = world.unlocked("key rotate --json --new-no-passphrase --new-identity-out");
+        let call = call.arg(world.path("new-identity")).arg("--new-paper-key-out").arg(world.path("new-paper"));
+        keys(call).run().expect(exit::CHECK)
+    };
+    let rotated = rotate();
+    let summary = rotated.summary();
+    let left = &summary["left"];
+    assert!(left["bucket"]["why"].as_str().unwrap().contains("kept as an older version"), "{left}");
+    assert_eq!((left.as_object().unwrap().len(), &left["bucket"]["wraps"]), (1, &serde_json::Value::Null));
+    assert_eq!((rotated.number("wraps_removed"), rotated.number("bags_removed")), (2, 2), "at the two folders");
+    assert!(rotated.says("can still open"), "{}", rotated.stderr);
+    // Nothing old is listed any more, and it is as true as before.
+    assert!(rotate().summary()["left"]["bucket"].is_object());
+}
+
+/// A program that runs to reach a site is told nothing that it does not need.
+#[test]
+fn ssh_sees_no_secret_of_ours() {
+    let world = World::empty();
+    let (programs, seen) = (world.path("programs"), world.path("seen"));
+    tree::write(&programs.join("ssh"), format!("#!/bin/sh\nenv > '{}'\nexit 255\n", seen.display()).as_bytes());
+    fs::set_permissions(programs.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let call = init(&world, &["sftp://ann@127.0.0.1/srv/site".to_owned()]).env("PATH", path);
+    call.env("AWS_SESSION_TOKEN", "a token").run().expect(exit::FAILED);
+    let seen = fs::read_to_string(seen).unwrap();
+    for secret in ["BLOCKHOUSE_", SECRET_KEY, "a token", "a password of tests"] {
+        assert!(!seen.contains(secret), "{secret} is in what ssh sees");
+    }
+    assert!(seen.contains("HOME="), "the rest it has");
 }
 
 #[test]
@@ -152,6 +263,12 @@ fn keys_and_certificates_that_are_not_trusted_are_refused() {
     let wrong = trusting(init(&world, &dav)).env("BLOCKHOUSE_WEBDAV_PASSWORD", "guessed");
     wrong.run().refuses(exit::FAILED, "does not accept the credentials");
     trusting(init(&world, &dav)).run().expect(exit::DONE);
+
+    let other = World::empty();
+    let Some(expired) = Apache::start_expired(&other.path("apache")) else { return };
+    let call = init(&other, &[expired.url("site")]).env("SSL_CERT_FILE", expired.certificate());
+    let refused = call.run().expect(exit::FAILED);
+    assert!(refused.says("its certificate is not trusted") && refused.says("expired"), "{}", refused.stderr);
 }
 
 /// A line that cuts and corrupts: what is read is right or an error, what was written wrong is found and mended.

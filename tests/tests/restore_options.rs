@@ -42,6 +42,7 @@ fn spoil(to: &Path) {
     symlink("3.txt", to.join("small/6.txt")).unwrap();
     tree::set_time(&to.join("small/7.txt"), 1_000_000_000, 0);
     tree::write(&to.join("kept by a pattern.bak"), b"kept");
+    tree::write(&to.join("extra/deep/kept.bak"), b"kept in what goes");
 }
 
 /// What a rehearsal tells is what is done then, and it does nothing itself.
@@ -70,12 +71,17 @@ fn a_rehearsal_tells_what_is_done_and_what_is_deleted() {
     assert_eq!(of("deleted"), ["extra", "small/5.txt", "small/mine"]);
     let done = call("--verbose");
     assert_eq!(changes(&done), told);
-    for field in ["new", "new_bytes", "changed", "changed_bytes", "deleted", "deleted_bytes", "kept"] {
+    for field in ["new", "new_bytes", "changed", "changed_bytes", "deleted", "deleted_bytes", "kept", "spared"] {
         assert_eq!(done.summary()[field], rehearsed.summary()[field], "{field}");
     }
     assert_eq!((rehearsed.number("fetched_bytes"), &rehearsed.summary()["dry_run"]), (0, &Value::Bool(true)));
     assert_eq!(fs::read(to.join("kept by a pattern.bak")).unwrap(), b"kept");
+    assert_eq!(fs::read(to.join("extra/deep/kept.bak")).unwrap(), b"kept in what goes");
+    assert!(!to.join("extra/deep/er").exists() && !to.join("extra/link").exists());
+    let again = call("");
+    assert_eq!((again.number("deleted"), again.number("changed"), again.number("spared")), (0, 0, 2));
     fs::remove_file(to.join("kept by a pattern.bak")).unwrap();
+    fs::remove_dir_all(to.join("extra")).unwrap();
     call("");
     tree::assert_equal(&source, &to);
     // A target that is not there is not made.
@@ -384,6 +390,62 @@ fn a_full_disk_says_what_is_missing_and_the_restore_goes_on() {
     assert_eq!(leftovers(&small), Vec::<PathBuf>::new());
 }
 
+/// `backup -x` takes a mount point as an empty folder: a restore in place with `--delete` emptied what was mounted there.
+#[test]
+fn what_is_mounted_in_the_target_is_not_deleted() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    fs::create_dir(source.join("nas")).unwrap();
+    let Some(_nas) = Mount::tmpfs(&source.join("nas"), "size=1m") else { return };
+    tree::write(&source.join("nas/photo"), b"the only one");
+    tree::write(&source.join("nas/deep/er"), b"the only other one");
+    world.call("backup -x").arg(&source).run().expect(exit::DONE);
+    tree::write(&source.join("extra"), b"mine");
+    let call = |words: &str| world.unlocked("restore latest --json --delete --to").arg(&source).args(words).run();
+    let told = call("--dry-run").expect(exit::DONE);
+    let done = call("").expect(exit::DONE);
+    for output in [told, done] {
+        assert_eq!((output.number("deleted"), output.number("spared")), (1, 2), "{}", output.summary());
+    }
+    assert!(!source.join("extra").exists());
+    // A folder that is to go and holds another file system is told, and loses nothing.
+    tree::write(&source.join("extra/a file"), b"mine");
+    fs::create_dir(source.join("extra/mounted")).unwrap();
+    let Some(_mounted) = Mount::tmpfs(&source.join("extra/mounted"), "size=1m") else { return };
+    tree::write(&source.join("extra/mounted/photo"), b"one more");
+    assert!(call("").expect(exit::UNREADABLE).says("another file system"));
+    for name in ["nas/photo", "nas/deep/er", "extra/a file", "extra/mounted/photo"] {
+        assert!(source.join(name).exists(), "{name}");
+    }
+}
+
+/// What the backup left out on purpose is not in the snapshot, and went with `--delete` without a word.
+#[test]
+fn what_the_backup_left_out_is_not_deleted() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join(".blockhouseignore"), b"node_modules/\n");
+    tree::write(&source.join("cache/CACHEDIR.TAG"), b"Signature: 8a477f597d28d172789f06886806bc55\n");
+    let left_out = ["node_modules/deep/file", "small/a.tmp", "cache/thumbnail"];
+    for name in left_out {
+        tree::write(&source.join(name), b"left out");
+    }
+    world.call("backup --exclude-caches --exclude *.tmp").arg(&source).run().expect(exit::DONE);
+    tree::write(&source.join("mine/deep/b.tmp"), b"left out as well");
+    tree::write(&source.join("mine/file"), b"not in the snapshot");
+    let call = || world.unlocked("restore latest --json --delete --to").arg(&source).run().expect(exit::DONE);
+    let done = call();
+    assert_eq!((done.number("deleted"), done.number("spared")), (1, 4), "{}", done.summary());
+    assert!(!source.join("mine/file").exists() && source.join("mine/deep/b.tmp").exists());
+    for name in left_out {
+        assert_eq!(fs::read(source.join(name)).unwrap(), b"left out", "{name}");
+    }
+    let again = call();
+    assert_eq!((again.number("deleted"), again.number("spared")), (0, 4), "{}", again.summary());
+}
+
 /// A running database is not written over, unless it is said.
 #[test]
 fn a_target_in_use_is_refused() {
@@ -394,6 +456,8 @@ fn a_target_in_use_is_refused() {
     }
     world.back_up(&source);
     let to = world.restore("latest", "to");
+    // What a backup leaves out may be written over all the same.
+    tree::write(&to.join(".blockhouseignore"), b"data/\n");
     let lock = fs::File::open(to.join("data/LOCK")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let call = |words: &str| world.unlocked("restore latest --overwrite if-changed --to").arg(&to).args(words).run();
@@ -427,6 +491,12 @@ fn what_cannot_be_read_costs_no_other_file_and_comes_later() {
     let flaws: Vec<_> = done.lines().into_iter().filter(|line| line["type"] == "flaw").collect();
     assert_eq!((flaws.len(), flaws[0]["path"].as_str()), (1, Some("later.bin")));
     assert!(!to.join("later.bin").exists() && !done.summary()["ok"].as_bool().unwrap());
+    // A folder in its way does not go for something that cannot be read.
+    tree::write(&to.join("later.bin/inside"), b"mine");
+    let in_place = world.unlocked("restore --overwrite always --delete").arg(&snapshot).arg("--to").arg(&to);
+    in_place.run().expect(exit::CHECK);
+    assert_eq!(fs::read(to.join("later.bin/inside")).unwrap(), b"mine");
+    fs::remove_dir_all(to.join("later.bin")).unwrap();
     assert_eq!(fs::read(to.join("noise.bin")).unwrap(), fs::read(source.join("noise.bin")).unwrap());
     fs::write(&shard, &good).unwrap();
     let done = call().expect(exit::DONE);

@@ -211,6 +211,31 @@ fn a_site_is_drained_then_removed_and_nothing_is_missed() {
     assert_eq!(fs::read(first.join("noise")).unwrap(), tree::noise(2 * MIB, 7));
 }
 
+/// Only `lost` goes below what was planned; a removal that is refused, or was killed, leaves a site that can be used.
+#[test]
+fn a_removal_below_the_plan_is_refused_and_one_that_was_killed_is_taken_back() {
+    let kept = Kept::over(6, MIB);
+    kept.site("drain site-2").expect(exit::DONE);
+    let remove = || kept.world.unlocked("site remove site-2").run();
+    remove().refuses(exit::NOT_ALLOWED, "the loss of any 1 site, not of any 2 sites as now");
+    assert_eq!(kept.state("site-2").as_deref(), Some("draining"));
+    kept.world.unlocked("site remove site-2 --cancel").run().refuses(exit::USAGE, "is not being removed");
+    // As a kill leaves it, before the key bag.
+    let leaving = kept.config().replace("state = \"draining\"", "state = \"leaving\"");
+    fs::write(kept.world.vault().join("config.toml"), leaving).unwrap();
+    assert_eq!(kept.state("site-2").as_deref(), Some("leaving"));
+    kept.restores();
+    let cancelled = kept.site("remove site-2 --cancel").expect(exit::DONE);
+    assert_eq!(cancelled.summary()["cancelled"], true);
+    assert_eq!(kept.state("site-2").as_deref(), Some("up"));
+    // With a seventh the plan stays what it is.
+    kept.world.unlocked("site add").arg(kept.world.site(7)).run().expect(exit::DONE);
+    kept.site("drain site-2").expect(exit::DONE);
+    remove().expect(exit::DONE);
+    kept.world.call("verify --json").run().expect(exit::DONE);
+    kept.restores();
+}
+
 #[test]
 fn what_would_leave_too_little_or_nobody_knows_is_refused() {
     let kept = Kept::over(3, 1000);

@@ -77,6 +77,39 @@ fn three_of_six_gone_is_said_and_nothing_is_made_up() {
     world.expect_restores("latest", &source);
 }
 
+/// A site comes back from a backup of its own: all that it has is genuine, and old. Nothing of now is missed for it, nothing old is
+/// believed, and `repair` brings it to the state of the others.
+#[test]
+fn a_site_restored_from_its_own_old_backup_is_brought_up_to_date() {
+    let world = World::with_sites(6);
+    let source = source_in(&world);
+    let first = world.back_up(&source).snapshot();
+    let before = copy_of_first(&world, &first, &source);
+    let old = world.path("backup-of-site-3");
+    let copied = std::process::Command::new("cp").arg("-a").arg(world.site(3)).arg(&old).status().unwrap();
+    assert!(copied.success());
+    tree::write(&source.join("noise.bin"), &tree::noise(3 * tree::MIB, 99));
+    let second = world.back_up(&source).snapshot();
+    let fingerprint = world.fingerprint();
+    world.destroy(3);
+    fs::rename(&old, world.site(3)).unwrap();
+    assert_eq!(world.snapshots(), [first.clone(), second.clone()], "the old ledger of the site does not count");
+    assert_eq!(world.fingerprint(), fingerprint);
+    world.expect_restores(&second, &source);
+    let verified = world.call("verify --json").run().expect(exit::CHECK).summary();
+    assert!(
+        verified["missing"]["site-3"].as_u64().unwrap() > 0 && verified["damaged"] == serde_json::json!({}),
+        "{verified}"
+    );
+    world.call("repair --json").run().expect(exit::DONE);
+    world.call("verify --read-data --json").run().expect(exit::DONE);
+    for number in [1, 2] {
+        world.take_away(number);
+    }
+    world.expect_restores(&second, &source);
+    world.expect_restores(&first, &before);
+}
+
 /// A backup goes on with the sites that are left, says what it survives, and `repair` brings it back to the plan.
 #[test]
 fn half_of_the_sites_lost_then_backed_up_then_repaired() {

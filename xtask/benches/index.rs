@@ -25,8 +25,6 @@ use nix::time::{ClockId, clock_gettime};
 const CHUNKS: u64 = 10_000_000;
 /// What a pack of 32 MiB holds of chunks of 100 KiB, sealed.
 const OF_A_STRIPE: u64 = 320;
-/// How many stripes a backup writes before the next one joins segments.
-const OF_A_BACKUP: u64 = 40;
 const ASKED: u64 = 200_000;
 
 fn main() -> Result<()> {
@@ -61,7 +59,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Adds stripe after stripe, and joins as every backup does when it begins.
+/// Adds stripe after stripe, as one long first backup does; the next one joins what is left when it begins.
 fn made(folder: &Path, chunks: u64) -> Result<serde_json::Value> {
     let (started, cpu) = (Instant::now(), cpu()?);
     let mut index = Index::open(folder)?;
@@ -69,9 +67,6 @@ fn made(folder: &Path, chunks: u64) -> Result<serde_json::Value> {
         let first = stripe * OF_A_STRIPE;
         let slots = (first..chunks.min(first + OF_A_STRIPE)).map(|number| (chunk(number), slot(number - first)));
         index.add(entry(stripe)?, slots.collect())?;
-        if stripe % OF_A_BACKUP == OF_A_BACKUP - 1 {
-            index.compact()?;
-        }
     }
     index.compact()?;
     let bytes = bytes_below(folder)?;

@@ -61,20 +61,32 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     fs::write(&out, "").with_context(|| format!("could not write {}", out.display()))?;
     println!("profile `{}`, results in {}", options.size.profile(), out.display());
     clear(&work)?;
-    if options.part != BenchPart::Peers {
+    let is_asked = |part| options.part == BenchPart::All || options.part == part;
+    if is_asked(BenchPart::Stages) {
         stages(options.size, &work, &out)?;
         clear(&work)?;
         if options.size == Size::Full {
             index(options.size, &work, &out)?;
         }
     }
-    if options.part != BenchPart::Stages {
+    if is_asked(BenchPart::Peers) {
         let mut measured = peers::run(options.size, &work, &out)?;
         clear(&work)?;
         measured.stage_seconds = stages::seconds(&out, &measured.rows)?;
         report::print(&measured, options.size);
     }
+    if options.part == BenchPart::Remote || (options.part == BenchPart::All && options.size == Size::Full) {
+        remote(options.size, &out)?;
+    }
     Ok(())
+}
+
+/// Six S3 servers behind lines of 20 ms beside six folders.
+fn remote(size: Size, out: &Path) -> Result<()> {
+    process::build_blockhouse(size.profile())?;
+    let mut command = process::cargo("bench --package blockhouse-tests --bench remote --profile")?;
+    command.arg(size.profile()).args(["--", "--mib", if size == Size::Full { "1024" } else { "128" }]);
+    process::call(command.arg("--out").arg(out))
 }
 
 /// A vault's index with ten million chunks: what it takes on disk, in memory, and for each look-up.

@@ -19,7 +19,7 @@ usage: ./x COMMAND
         [--profile P | --binary FILE]  built with another profile than `release`, or not built anew
   bench [--full]       seconds, memory and stored bytes beside borg, restic and tar|zstd|openssl
         [--out FILE]   where the results go, one JSON object per line
-        [--only WHAT]  `stages` (GB/s of each stage) or `peers` (the comparison)
+        [--only WHAT]  `stages` (GB/s of each stage), `peers` (the comparison) or `remote` (S3 behind a line of 20 ms)
   fuzz [TARGET]        feed mutated bytes to every decoder, or to one
         [--runs N | --seconds S] [--seed N] [--list]
   help                 this text";
@@ -59,6 +59,8 @@ pub(crate) enum BenchPart {
     All,
     Stages,
     Peers,
+    /// Sites behind a slow line.
+    Remote,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -138,7 +140,8 @@ fn bench(words: &mut Words<'_>) -> Result<BenchOptions, String> {
                 options.part = match text(words.value(word)?)? {
                     "stages" => BenchPart::Stages,
                     "peers" => BenchPart::Peers,
-                    other => return Err(format!("`--only` takes `stages` or `peers`, not `{other}`")),
+                    "remote" => BenchPart::Remote,
+                    other => return Err(format!("`--only` takes `stages`, `peers` or `remote`, not `{other}`")),
                 }
             }
             other => return Err(format!("`{other}` is not expected here")),

@@ -8,7 +8,7 @@ use crate::task::FuzzOptions;
 use crate::{contracts, process, python};
 
 /// How long every fuzz target runs, in seconds.
-const FUZZ_SECONDS: u64 = 10;
+const FUZZ_SECONDS: u64 = 5;
 
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();

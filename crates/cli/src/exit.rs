@@ -264,7 +264,7 @@ fn of_init(error: &InitError) -> Option<Verdict> {
 
 fn of_create(error: &CreateError) -> Option<Verdict> {
     match error {
-        CreateError::Taken { .. } | CreateError::NotEmpty { .. } => {
+        CreateError::Taken { .. } | CreateError::Within { .. } | CreateError::NotEmpty { .. } => {
             Some(Verdict::hinted(Exit::Failed, "a site needs a folder of its own: an empty one, or one not yet there"))
         }
         CreateError::NoParent { .. } => {
@@ -296,6 +296,7 @@ fn of_backup(error: &BackupError) -> Option<Verdict> {
             Exit::Failed,
             "stop it for the time of the backup; --allow-live copies the files as they are, which may not open again",
         )),
+        BackupError::SiteTaken { .. } => Some(Verdict::hinted(Exit::Busy, "run it again: what it stored is reused")),
         BackupError::TakenOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, CUT_OFF)),
         BackupError::AtRisk { .. } => Some(Verdict::hinted(
             Exit::Failed,
@@ -520,7 +521,7 @@ fn of_prune(error: &PruneError) -> Option<Verdict> {
             Some(Verdict::hinted(Exit::NotAllowed, "the owner lifts it: `blockhouse unfreeze --identity FILE`"))
         }
         PruneError::NoWriter => Some(Verdict::hinted(Exit::NotAllowed, "prune on the vault's host")),
-        PruneError::Needed(_) => Some(Verdict::hinted(
+        PruneError::Needed { .. } => Some(Verdict::hinted(
             Exit::CheckFailed,
             "bring sites back and run `blockhouse repair`, which copies lists that any site still has",
         )),

@@ -6,12 +6,14 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use opendal::{Operator, services::Fs};
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::Cause;
 use crate::file_layer::FileLayer;
+use crate::patience::Patience;
 use crate::remote::RemoteLayer;
 use crate::url::SiteSpec;
 
@@ -50,11 +52,19 @@ impl Backend {
         Ok(Self { operator, writer: Writer::File(Arc::new(FileLayer::new(disk))), device })
     }
 
-    /// A remote service. Nothing is asked of it yet.
-    pub(crate) fn remote(spec: &SiteSpec) -> Result<Self, Cause> {
-        let layer = RemoteLayer::open(spec)?;
+    /// A remote service, which has failed when it is silent for the stall. Nothing is asked of it yet.
+    pub(crate) fn remote(spec: &SiteSpec, stall: Duration) -> Result<Self, Cause> {
+        let layer = RemoteLayer::open(spec, stall)?;
         let device = spec.url.remote_device();
         Ok(Self { operator: layer.operator().clone(), writer: Writer::Remote(Arc::new(layer)), device })
+    }
+
+    /// How long what is read from it may bring nothing.
+    pub(crate) fn stall(&self, patience: Patience) -> Duration {
+        match &self.writer {
+            Writer::File(_) => patience.stall(),
+            Writer::Remote(layer) => layer.stall(),
+        }
     }
 
     /// True if a listing below a prefix costs no more than the objects listed, however many folders they are in.

@@ -100,6 +100,14 @@ pub enum Cause {
     Service(#[from] ServiceFailure),
 }
 
+/// A service gave no answer for so long: how a service of ours tells it through the storage library.
+#[cfg_attr(not(feature = "sftp"), expect(dead_code, reason = "no such service"))]
+#[derive(Debug, thiserror::Error)]
+#[error("it was silent for {} s", allowed.as_secs_f64())]
+pub(crate) struct Silence {
+    pub(crate) allowed: Duration,
+}
+
 /// Why a site is down, or takes no writes, for the rest of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -284,6 +292,15 @@ impl Cause {
         }
     }
 
+    /// The same of a removal: one that is not permitted says nothing about writes. Credentials that can only add are the ones to give.
+    pub(crate) fn of_removal_closes_for_writing(&self) -> bool {
+        match self {
+            Self::Disk { source, .. } if is_permission(source) => false,
+            Self::Service(failure) if failure.trouble == Trouble::Forbidden => false,
+            _ => self.closes_for_writing(),
+        }
+    }
+
     /// The same failure as a reason that outlives this error.
     pub(crate) fn to_reason(&self, operation: Operation, object: &str) -> DownReason {
         let object = object.to_owned();
@@ -316,6 +333,9 @@ impl From<opendal::Error> for Cause {
     fn from(error: opendal::Error) -> Self {
         if error.kind() == opendal::ErrorKind::NotFound {
             return Self::NotFound;
+        }
+        if let Some(Silence { allowed }) = error.source().and_then(|source| source.downcast_ref::<Silence>()) {
+            return Self::Deadline { allowed: *allowed };
         }
         match operating_system_error(&error) {
             // A file where a folder should be: nothing can be below it.

@@ -11,6 +11,7 @@ mod limits;
 mod marker;
 mod name;
 mod patience;
+mod reads;
 mod remote;
 mod site;
 mod sites;

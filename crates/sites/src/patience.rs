@@ -10,7 +10,8 @@ use blockhouse_types::limits::MIB;
 /// The limits of one call to a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Granted to every call.
+    /// Granted to every call; and how long a site may give no byte of an answer, which is known long before the deadline of a long
+    /// object is over.
     pub base: Duration,
     /// Granted on top for every begun mebibyte.
     pub per_mib: Duration,
@@ -43,7 +44,12 @@ impl Patience {
         self.base.saturating_add(self.per_mib.saturating_mul(mebibytes))
     }
 
-    /// The same for a site that shares its line with all others: up to eight calls at each of a few sites go over one
+    /// How long a site may be silent in the middle of an answer.
+    pub(crate) fn stall(&self) -> Duration {
+        self.base
+    }
+
+    /// Deadlines for a site that shares its line with all others: up to eight calls at each of a few sites go over one
     /// uplink, so a call that is as slow as a thirtieth of it is not a call that hangs.
     pub(crate) fn over_a_shared_line(mut self) -> Self {
         self.per_mib = self.per_mib.saturating_mul(CALLS_ON_A_LINE);

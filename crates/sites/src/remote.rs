@@ -32,6 +32,7 @@ use crate::disk::Space;
 use crate::error::Cause;
 use crate::file_layer::{Put, Swept, TEMPORARY_FOLDER, is_temporary_name};
 use crate::key::ObjectKey;
+use crate::reads::read_range;
 use crate::trouble::{ServiceFailure, Trouble};
 use crate::url::{SiteSpec, SiteUrl};
 
@@ -40,6 +41,8 @@ use crate::url::{SiteSpec, SiteUrl};
 pub(crate) struct RemoteLayer {
     operator: Operator,
     service: Service,
+    /// How long a stream of the service may bring nothing.
+    stall: Duration,
 }
 
 #[derive(Debug)]
@@ -86,22 +89,27 @@ pub(crate) struct Word {
 #[allow(clippy::match_same_arms, reason = "one arm for each feature")]
 impl RemoteLayer {
     /// The service that a URL names.
-    pub(crate) fn open(spec: &SiteSpec) -> Result<Self, Cause> {
+    #[cfg_attr(
+        not(any(feature = "s3", feature = "sftp", feature = "webdav")),
+        expect(unused_variables, reason = "no service")
+    )]
+    pub(crate) fn open(spec: &SiteSpec, stall: Duration) -> Result<Self, Cause> {
         match &spec.url {
             #[cfg(feature = "s3")]
             SiteUrl::S3(place) => {
                 let (operator, writer) = s3::open(place)?;
-                Ok(Self { operator, service: Service::S3(writer) })
+                Ok(Self { operator, service: Service::S3(writer), stall })
             }
             #[cfg(feature = "sftp")]
             SiteUrl::Sftp(place) => {
-                let (operator, writer) = sftp::open(place);
-                Ok(Self { operator, service: Service::Sftp(writer) })
+                let (operator, writer) = sftp::open(place, stall);
+                // An object comes as one piece; the connection sees for itself whether the server answers.
+                Ok(Self { operator, service: Service::Sftp(writer), stall: Duration::MAX })
             }
             #[cfg(feature = "webdav")]
             SiteUrl::Webdav(place) => {
                 let (operator, writer) = webdav::open(place, &spec.name)?;
-                Ok(Self { operator, service: Service::Webdav(writer) })
+                Ok(Self { operator, service: Service::Webdav(writer), stall })
             }
             other => {
                 let said = format!("this build knows no {}: sites", other.scheme());
@@ -115,6 +123,11 @@ impl RemoteLayer {
         &self.operator
     }
 
+    /// How long a stream of the service may bring nothing.
+    pub(crate) fn stall(&self) -> Duration {
+        self.stall
+    }
+
     /// True if the service lists by prefix and not by folder.
     pub(crate) fn lists_deep(&self) -> bool {
         match self.service {
@@ -124,6 +137,18 @@ impl RemoteLayer {
             Service::Sftp(_) => false,
             #[cfg(feature = "webdav")]
             Service::Webdav(_) => false,
+        }
+    }
+
+    /// What the site's folder or prefix lies in, from the next one on.
+    pub(crate) fn above(&self) -> Result<Vec<Operator>, Cause> {
+        match self.service {
+            #[cfg(feature = "s3")]
+            Service::S3(ref writer) => writer.above(),
+            #[cfg(feature = "sftp")]
+            Service::Sftp(ref writer) => Ok(writer.above()),
+            #[cfg(feature = "webdav")]
+            Service::Webdav(ref writer) => writer.above(),
         }
     }
 
@@ -184,6 +209,19 @@ impl RemoteLayer {
             Service::Sftp(ref writer) => writer.delete(path).await,
             #[cfg(feature = "webdav")]
             Service::Webdav(ref writer) => writer.delete(path).await,
+        }
+    }
+
+    /// True if an object that is removed stays there as an older version; asked of one that is there.
+    #[cfg_attr(not(feature = "s3"), expect(unused_variables, clippy::unused_async, reason = "no such service"))]
+    pub(crate) async fn keeps_versions(&self, path: &str) -> Result<bool, Cause> {
+        match self.service {
+            #[cfg(feature = "s3")]
+            Service::S3(_) => s3::keeps_versions(&self.operator, path).await,
+            #[cfg(feature = "sftp")]
+            Service::Sftp(_) => Ok(false),
+            #[cfg(feature = "webdav")]
+            Service::Webdav(_) => Ok(false),
         }
     }
 
@@ -275,11 +313,24 @@ impl RemoteLayer {
 
     /// True if exactly these bytes have the name.
     async fn holds(&self, path: &str, bytes: &Bytes) -> Result<bool, Cause> {
-        if self.operator.stat(path).await?.content_length() != bytes.len() as u64 {
+        let length = bytes.len() as u64;
+        if self.operator.stat(path).await?.content_length() != length {
             return Ok(false);
         }
-        Ok(bytes.is_empty() || self.operator.read_with(path).range(0..bytes.len() as u64).await?.to_bytes() == *bytes)
+        match read_range(&self.operator, path, 0..length, self.stall).await {
+            Err(Cause::Short { .. }) => Ok(false),
+            read => Ok(read? == *bytes),
+        }
     }
+}
+
+/// The paths above one without `/` at its ends, the empty one at last; none above the empty one.
+#[cfg(any(feature = "s3", feature = "webdav"))]
+fn parents(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path).filter(|path| !path.is_empty()), |path| {
+        Some(path.rsplit_once('/').map_or("", |(above, _)| above)).filter(|_| !path.is_empty())
+    })
+    .skip(1)
 }
 
 /// True if the site's marker may be made where it is missing: it is what is written.
@@ -292,4 +343,15 @@ fn is_marker(path: &str) -> bool {
 #[cfg(any(feature = "sftp", feature = "webdav"))]
 fn temporary_path() -> String {
     format!("{TEMPORARY_FOLDER}/{:032x}", rand::random::<u128>())
+}
+
+#[cfg(all(test, any(feature = "s3", feature = "webdav")))]
+mod tests {
+    #[test]
+    fn a_path_lies_in_those_above_it() {
+        let above = |path| super::parents(path).collect::<Vec<_>>();
+        assert_eq!(above("a/b/c"), ["a/b", "a", ""]);
+        assert_eq!(above("a"), [""]);
+        assert!(above("").is_empty());
+    }
 }

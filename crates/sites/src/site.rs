@@ -24,9 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use blockhouse_types::{SiteId, VaultId};
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
-use opendal::{EntryMode, ErrorKind, Operator};
+use bytes::Bytes;
+use opendal::{EntryMode, Operator};
 use rustix::io::Errno;
 
 pub use create::CreateError;
@@ -42,7 +41,7 @@ use crate::key::{ObjectKey, Prefix};
 use crate::marker::{Expected, Marker};
 use crate::name::SiteName;
 use crate::patience::Patience;
-use crate::trouble::is_past_the_end;
+use crate::reads::{read_range, read_whole};
 use crate::url::{Labels, SiteSpec, SiteUrl};
 use line::{Line, Work};
 
@@ -55,10 +54,6 @@ pub const SITE_CONCURRENCY: usize = 8;
 /// A bucket's prefix is not unmounted, so a second look at it finds what the first one found; a folder of a server may
 /// be, and then its folders are missing too, and before one is made the marker is looked for again (`remote`).
 const MARKER_SEEN: Duration = Duration::from_secs(20);
-
-/// How long a service may give no byte of an answer. The deadline of a call is that of the longest object that it could
-/// bring, which is too long to wait for a service that hangs.
-const STALL: Duration = Duration::from_mins(2);
 
 /// A site that is open. Copies are handles of the same site.
 #[derive(Debug, Clone)]
@@ -174,9 +169,11 @@ impl Site {
     async fn get_at_once(&self, key: &ObjectKey) -> Result<Bytes, SiteError> {
         let path = key.path();
         let work = Work { operation: Operation::Get, object: &path, bytes: 0 };
+        // How many bytes these will be is known afterwards; those of before have had their time first.
+        self.inner.line.wait_to_read().await;
         // The deadline is that of the longest object: how long this one is, is not known before.
-        let read =
-            self.inner.line.run_for(work, key.max_len(), |_turn| read_whole(self.operator(), &path, key.max_len()));
+        let (most, stall) = (key.max_len(), self.stall());
+        let read = self.inner.line.run_for(work, most, |_turn| read_whole(self.operator(), &path, most, stall));
         let read = read.await;
         match &read {
             Ok(bytes) => self.inner.line.charge_read(bytes.len() as u64),
@@ -194,7 +191,8 @@ impl Site {
         if range.end > key.max_len() {
             return Err(self.inner.line.error(work, Cause::TooLong { length: range.end, limit: key.max_len() }));
         }
-        let read = self.inner.line.run(work, |_turn| read_range(self.operator(), &path, range.clone())).await;
+        let stall = self.stall();
+        let read = self.inner.line.run(work, |_turn| read_range(self.operator(), &path, range.clone(), stall)).await;
         if read.as_ref().is_err_and(SiteError::is_not_found) {
             self.confirm_marker(work).await?;
         }
@@ -231,6 +229,16 @@ impl Site {
         }
     }
 
+    /// True if what is removed there can still be read as an older version, so that nothing ends by it. Asked of an object that is there.
+    pub async fn keeps_versions(&self, key: &ObjectKey) -> Result<bool, SiteError> {
+        let path = key.path();
+        let work = Work { operation: Operation::Stat, object: &path, bytes: 0 };
+        match self.writer() {
+            Writer::File(_) => Ok(false),
+            Writer::Remote(layer) => self.inner.line.run(work, |_turn| layer.keeps_versions(&path)).await,
+        }
+    }
+
     /// Makes an object durable that another run may have left behind before it synced it; false if it is not there.
     pub async fn settle(&self, key: &ObjectKey) -> Result<bool, SiteError> {
         let path = key.path();
@@ -261,6 +269,11 @@ impl Site {
 
     fn operator(&self) -> &Operator {
         &self.inner.backend.operator
+    }
+
+    /// How long what is read from it may bring nothing.
+    fn stall(&self) -> Duration {
+        self.inner.backend.stall(self.inner.line.patience())
     }
 
     async fn length(&self, operation: Operation, key: &ObjectKey) -> Result<Option<u64>, SiteError> {
@@ -344,7 +357,8 @@ async fn open_backend(spec: &SiteSpec, line: &Line) -> Result<Backend, Arc<DownR
     }
     let work = Work { operation: Operation::Open, object: "its folder", bytes: 0 };
     let Some(folder) = spec.url.folder() else {
-        return Backend::remote(spec).map_err(|cause| Arc::new(cause.to_reason(work.operation, "its service")));
+        let remote = Backend::remote(spec, line.patience().stall());
+        return remote.map_err(|cause| Arc::new(cause.to_reason(work.operation, "its service")));
     };
     let opened = line
         .run(work, |turn| {
@@ -371,14 +385,15 @@ async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<
     let path = marker.path();
     let work = Work { operation: Operation::Open, object: "its marker", bytes: 0 };
     let is_file = matches!(backend.writer, Writer::File(_));
+    let stall = backend.stall(line.patience());
     let read = line
         .run(work, |_turn| async {
             // Services answer a request for the bytes with the reason why not, one for the length with a number.
             if !is_file {
-                return read_whole(&backend.operator, &path, marker.max_len()).await;
+                return read_whole(&backend.operator, &path, marker.max_len(), stall).await;
             }
             match length_of(&backend.operator, &path, marker.max_len()).await? {
-                Some(length) => read_range(&backend.operator, &path, 0..length).await,
+                Some(length) => read_range(&backend.operator, &path, 0..length, stall).await,
                 None => Err(Cause::NotFound),
             }
         })
@@ -389,24 +404,6 @@ async fn read_marker(backend: &Backend, line: &Line, spec: &SiteSpec) -> Result<
         Err(Cause::Down(reason)) => Err(reason),
         Err(cause) => Err(Arc::new(cause.to_reason(work.operation, work.object))),
     }
-}
-
-/// Reads all of an object of which the length is not known, and no more than its kind may have.
-async fn read_whole(operator: &Operator, path: &str, limit: u64) -> Result<Bytes, Cause> {
-    let mut pieces = operator.reader(path).await?.into_stream(..).await?;
-    let mut bytes = BytesMut::new();
-    loop {
-        let next = tokio::time::timeout(STALL, pieces.try_next()).await;
-        let Some(piece) = next.map_err(|_elapsed| Cause::Deadline { allowed: STALL })?? else { break };
-        let length = (bytes.len() + piece.len()) as u64;
-        if length > limit {
-            return Err(Cause::TooLong { length, limit });
-        }
-        for part in piece {
-            bytes.extend_from_slice(&part);
-        }
-    }
-    Ok(bytes.freeze())
 }
 
 /// The length of a file, none if it is not there. What is no file or too long is refused before it is opened: a pipe
@@ -424,22 +421,6 @@ async fn length_of(operator: &Operator, path: &str, limit: u64) -> Result<Option
         return Err(Cause::TooLong { length, limit });
     }
     Ok(Some(length))
-}
-
-async fn read_range(operator: &Operator, path: &str, range: Range<u64>) -> Result<Bytes, Cause> {
-    let length = range.end.saturating_sub(range.start);
-    let end = range.end;
-    if length == 0 {
-        return Ok(Bytes::new());
-    }
-    match operator.read_with(path).range(range).await {
-        Ok(buffer) if buffer.len() as u64 == length => Ok(buffer.to_bytes()),
-        Ok(_) => Err(Cause::Short { end }),
-        Err(error) if error.kind() == ErrorKind::RangeNotSatisfied || is_past_the_end(&error) => {
-            Err(Cause::Short { end })
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Runs blocking work on a thread that may wait.

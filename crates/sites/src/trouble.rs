@@ -69,6 +69,11 @@ impl Trouble {
         !matches!(self, Self::Forbidden | Self::Full | Self::Busy | Self::Broken | Self::Unclear)
     }
 
+    /// The same of a service that has no regions: it sends elsewhere because its address is another one.
+    fn without_regions(self) -> Self {
+        if matches!(self, Self::OtherRegion { .. }) { Self::Setting } else { self }
+    }
+
     /// True if the same call may succeed a moment later.
     fn is_passing(&self) -> bool {
         matches!(self, Self::Busy | Self::Broken | Self::Refused)
@@ -145,6 +150,10 @@ impl ServiceFailure {
         // The status and the region stand in the context alone, which is looked at and not repeated.
         let whole = error.to_string();
         let status = after(&whole, "status: ").and_then(|status| status.parse().ok());
+        let by_status = |status| {
+            let is_webdav = after(&whole, "service: ") == Some("webdav");
+            by_status(status).map(|trouble| if is_webdav { trouble.without_regions() } else { trouble })
+        };
         let trouble = match told_by(&words).or_else(|| status.and_then(by_status)) {
             Some(Trouble::OtherRegion { .. }) => {
                 Trouble::OtherRegion { region: region_in(&whole).or(region_in(&words)) }
@@ -162,7 +171,7 @@ impl ServiceFailure {
     /// Reads the status of an answer.
     #[cfg(feature = "webdav")]
     pub(crate) fn of_status(status: u16) -> Self {
-        let trouble = by_status(status).unwrap_or(Trouble::Unclear);
+        let trouble = by_status(status).map_or(Trouble::Unclear, Trouble::without_regions);
         Self::new(trouble, &format!("HTTP status {status}"))
     }
 
@@ -198,8 +207,10 @@ fn told_by(words: &str) -> Option<Trouble> {
 fn by_status(status: u16) -> Option<Trouble> {
     Some(match status {
         401 => Trouble::Credentials,
-        403 => Trouble::Forbidden,
+        // A method that is not allowed is one that nobody has the right to.
+        403 | 405 => Trouble::Forbidden,
         301 | 307 | 308 => Trouble::OtherRegion { region: None },
+        302 | 303 => Trouble::Setting,
         413 | 507 => Trouble::Full,
         423 | 429 | 503 => Trouble::Busy,
         500 | 502 | 504 => Trouble::Broken,
@@ -269,6 +280,17 @@ mod tests {
         assert_eq!(failure("", 507).trouble, Trouble::Full);
         assert!(failure("", 503).is_passing && !failure("", 401).is_passing);
         assert_eq!(failure("what?", 418).trouble, Trouble::Unclear);
+        assert_eq!(failure("", 405).trouble, Trouble::Forbidden, "nobody may do that");
+    }
+
+    #[test]
+    fn a_server_without_regions_that_sends_elsewhere_has_another_address() {
+        let error = opendal::Error::new(opendal::ErrorKind::Unexpected, "")
+            .with_context("service", "webdav")
+            .with_context("response", "Parts { status: 301, headers: {} }");
+        assert_eq!(ServiceFailure::of_storage(&error).to_string(), "a setting is missing or wrong (HTTP status 301)");
+        #[cfg(feature = "webdav")]
+        assert_eq!(ServiceFailure::of_status(308).trouble, Trouble::Setting);
     }
 
     #[test]

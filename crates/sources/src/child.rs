@@ -4,10 +4,12 @@
 //! - **Does not** know why it runs: dumps of databases and hooks of backups are the callers'.
 //!
 //! # Invariants
-//! - **G1** No program sees a variable of this one but the vault's place: passphrases may stand in them.
+//! - **G1** No program sees a variable of this one but the vault's place, for passphrases may stand in them; nor the credentials of S3,
+//!   which open the sites.
 //! - **G2** A program that is given up is asked to end, and ended a few seconds later, with its whole group.
 
 use std::{
+    ffi::OsStr,
     fmt, io,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus},
@@ -20,17 +22,23 @@ use rustix::process::{Pid, Signal, kill_process_group};
 const OWN: &str = "BLOCKHOUSE_";
 /// The one that holds no secret and that a program may want.
 const VAULT: &str = "BLOCKHOUSE_VAULT";
+/// What the sites' credentials are read from beside the own ones.
+const OF_SITES: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// How often a program that runs is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a program has after it was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Takes the variables of this program out of what `command` will see.
+/// True for a variable of this program, or one that credentials of the sites stand in.
+pub fn is_secret(variable: &OsStr) -> bool {
+    let is_own = variable.as_encoded_bytes().starts_with(OWN.as_bytes()) && variable != VAULT;
+    is_own || OF_SITES.iter().any(|secret| variable == *secret)
+}
+
+/// Takes what other programs must not know out of what `command` will see (G1).
 pub fn without_secrets(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(OWN) && name != VAULT {
-            command.env_remove(name);
-        }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
+        command.env_remove(name);
     }
     command
 }

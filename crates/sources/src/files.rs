@@ -34,9 +34,9 @@ pub use left_out::{LeftOut, LeftOutReason, LeftOutTally};
 pub use live::{LiveRemedy, LiveSource, Process, Seen, refuse_live};
 pub use read::{ChangedWhileRead, Extent, FileReader, ReadError};
 pub use restore::{
-    Aspect, Cleared, Conflict, Decision, Existing, FileWriter, Mark, MetadataRules, NotRestored, Overwrite, OwnerKind,
-    OwnerMapping, OwnerMappingError, Ownership, ParkedFile, PathError, Placing, RestoreError, RestorePath,
-    RestoreTarget, Special, TEMPORARY_PREFIX, Wanted, decide,
+    Aspect, Cleared, Conflict, Decision, Existing, FileWriter, Mark, MayGo, MetadataRules, NotRestored, Overwrite,
+    OwnerKind, OwnerMapping, OwnerMappingError, Ownership, ParkedFile, PathError, Placing, RestoreError, RestorePath,
+    RestoreTarget, Spared, SparedBelow, Special, TEMPORARY_PREFIX, Wanted, decide,
 };
 pub use root_name::{RootNameError, decode_root_name, encode_root_name};
 pub use selection::{IGNORE_FILE, IgnoreProblem};

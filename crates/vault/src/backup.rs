@@ -28,10 +28,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blockhouse_crypto::{LedgerKey, Secret};
+use blockhouse_crypto::{LedgerKey, RecipientSet, Secret};
 use blockhouse_homes::HomeError;
 use blockhouse_pipeline::cut::Cutter;
-use blockhouse_pipeline::domain::DomainKind;
+use blockhouse_pipeline::domain::{DomainKey, DomainKind};
 use blockhouse_pipeline::manifest::SealManifestError;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_sites::SiteName;
@@ -40,14 +40,15 @@ use blockhouse_sources::stream::StreamSource;
 use blockhouse_types::{Durability, SnapshotId, SourceId, Timestamp};
 
 use crate::blocks::{BlocksError, GuardError};
-use crate::cache::{CacheReader, CacheWriter};
-use crate::folder::{LockError, UpdateError};
+use crate::cache::{CacheReader, CacheWriter, Scope};
+use crate::folder::{Config, ConfigError, LockError, SiteUse, UpdateError};
 use crate::index::IndexError;
 use crate::ledger::{Ledger, LedgerError, Recorded, Session};
 use crate::progress::Progress;
-use crate::prune;
+use crate::prune::{self, Marked};
 use crate::publish::TooFewCopies;
 use crate::recipients::RecipientsError;
+use crate::stripes::StripeStore;
 use crate::vault::{HostSecrets, Vault};
 
 pub use after::BackupWarning;
@@ -229,6 +230,12 @@ pub enum BackupError {
         #[source]
         source: std::io::Error,
     },
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    ReadConfig(#[from] ConfigError),
+    /// A removal of the site has begun: it counts sessions before it looks what is at the site, and ours came later or unseen.
+    #[error("site `{site}` was taken out of the vault while the backup began")]
+    SiteTaken { site: SiteName },
     /// The lock under which backups publish.
     #[error("the snapshot could not be published")]
     Publish(#[from] LockError),
@@ -253,6 +260,21 @@ pub async fn back_up(
     }
     let source = source::enrol(vault, request, &opened)?;
     let recipients = crate::recipients::of_config(vault.config())?;
+    let (ledger, lease) = admit(vault, secrets, source, &recipients).await?;
+    let run = Run { vault, secrets, request, ledger: &ledger, session: lease.session, source };
+    let done = run.store_and_commit(opened, recipients, progress).await;
+    lease.end(&ledger, done.as_ref().is_ok_and(|report| !report.is_skipped)).await;
+    vault.keep_summary().await;
+    done
+}
+
+/// What comes before the first byte of a backup or a copy: is this host still the one, are the recipients approved, and a session.
+async fn admit(
+    vault: &Vault,
+    secrets: &HostSecrets,
+    source: SourceId,
+    recipients: &RecipientSet,
+) -> Result<(Ledger, Lease), BackupError> {
     refuse_if_handed_over(vault, secrets).await?;
     sweep(vault).await;
     let ledger = vault.ledger_as(&secrets.writer);
@@ -260,11 +282,13 @@ pub async fn back_up(
         return Err(BackupError::NotApproved { source_id: source });
     }
     let lease = Lease::open(vault, &ledger).await?;
-    let run = Run { vault, secrets, request, ledger: &ledger, session: lease.session, source };
-    let done = run.store_and_commit(opened, recipients, progress).await;
-    lease.end(&ledger, done.as_ref().is_ok_and(|report| !report.is_skipped)).await;
-    vault.keep_summary().await;
-    done
+    match refuse_if_site_taken(vault) {
+        Ok(()) => Ok((ledger, lease)),
+        Err(error) => {
+            lease.end(&ledger, false).await;
+            Err(error)
+        }
+    }
 }
 
 /// How old a temporary file at a site must be to be a killed run's.
@@ -283,6 +307,18 @@ async fn refuse_if_handed_over(vault: &Vault, secrets: &HostSecrets) -> Result<(
     if own == in_force { Ok(()) } else { Err(HomeError::HandedOver { in_force, own }.into()) }
 }
 
+/// A removal notes the site first and looks for sessions then; so whoever has a session and finds the site in use is waited for, and here
+/// whoever came too late finds it noted.
+fn refuse_if_site_taken(vault: &Vault) -> Result<(), BackupError> {
+    let now = Config::load(vault.folder())?;
+    let is_out = |state: Option<SiteUse>| matches!(state, Some(SiteUse::Leaving | SiteUse::Lost));
+    let is_taken = |id| now.sites.iter().find(|entry| entry.id == id).is_none_or(|entry| is_out(entry.state));
+    match vault.config().sites.iter().find(|entry| !is_out(entry.state) && is_taken(entry.id)) {
+        Some(entry) => Err(BackupError::SiteTaken { site: entry.spec.name.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// One running backup.
 struct Run<'a> {
     vault: &'a Vault,
@@ -293,13 +329,16 @@ struct Run<'a> {
     source: SourceId,
 }
 
+/// Where the chunks of a session go, and what it may reuse.
+struct Opening {
+    domain: DomainKey,
+    stripes: Arc<StripeStore>,
+    marked: Marked,
+    store: ChunkStore,
+}
+
 impl Run<'_> {
-    async fn store_and_commit(
-        &self,
-        opened: Opened,
-        recipients: blockhouse_crypto::RecipientSet,
-        progress: &Arc<Progress>,
-    ) -> Result<BackupReport, BackupError> {
+    async fn open_store(&self) -> Result<Opening, BackupError> {
         let domain = self.secrets.write.domain(self.request.dedup, self.source);
         let stripes = self.vault.stripes().await?;
         // After the session was opened: what is marked from now on waits for it.
@@ -307,7 +346,6 @@ impl Run<'_> {
         let presence = stripes.presence().await;
         let there = (&*stripes, &presence);
         let known = session::catch_up(self.vault, self.secrets, self.ledger, there, &marked).await?;
-        let roots = opened.roots();
         let keys = StoreKeys {
             vault: self.vault.id(),
             session: self.session.id,
@@ -318,6 +356,17 @@ impl Run<'_> {
             level: self.request.level,
         };
         let store = ChunkStore::start(keys, known, Arc::clone(&stripes))?;
+        Ok(Opening { domain, stripes, marked, store })
+    }
+
+    async fn store_and_commit(
+        &self,
+        opened: Opened,
+        recipients: RecipientSet,
+        progress: &Arc<Progress>,
+    ) -> Result<BackupReport, BackupError> {
+        let roots = opened.roots();
+        let Opening { domain, stripes, marked, store } = self.open_store().await?;
         let manifest_key = Secret::random(&mut rand::rng());
         let started = wall_clock();
         let (tree, stored, cache) = self.walk(opened, store, &manifest_key, (progress, started)).await?;
@@ -341,8 +390,9 @@ impl Run<'_> {
         (progress, started): (&Arc<Progress>, Timestamp),
     ) -> Result<(Tree, Stored, CacheWriter), BackupError> {
         let folder = self.vault.folder().cache();
-        let cache = if self.request.force { CacheReader::default() } else { CacheReader::open(&folder, &self.source) };
-        let mut next_cache = CacheWriter::create(&folder, &self.source, &self.session.id)
+        let scope = Scope::new(self.source, &self.secrets.write.domain(self.request.dedup, self.source));
+        let cache = if self.request.force { CacheReader::default() } else { CacheReader::open(&folder, &scope) };
+        let mut next_cache = CacheWriter::create(&folder, &scope, &self.session.id)
             .map_err(|source| BackupError::Cache { folder, source })?;
         let (manifest_key, progress) = (manifest_key.clone(), Arc::clone(progress));
         let cutter = Cutter::new(self.secrets.write.cut_seed);

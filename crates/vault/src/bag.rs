@@ -178,7 +178,8 @@ mod tests {
     use std::path::Path;
 
     fn entry(number: u8, state: Option<SiteUse>) -> SiteEntry {
-        let spec = SiteSpec::parse(&format!("/sites/{number}"), Path::new("/")).unwrap();
+        // As it is stored: a plain path would be looked up on this host.
+        let spec = SiteSpec::parse(&format!("file:/sites/{number}"), Path::new("/")).unwrap();
         SiteEntry { id: SiteId::new([number; 32]), spec, device: Some(number.into()), state }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! # Invariants
 //! - **F1** A record that was altered or cut short is never believed; what follows it is ignored.
+//! - **F3** A cache speaks for the domain that its chunks were named in: for any other it is as an empty one.
 //!
 //! Format: `docs/design/host-files.md`, section *File cache*.
 
@@ -20,12 +21,13 @@ use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::hash;
 use blockhouse_pipeline::chunk::ChunkRef;
+use blockhouse_pipeline::domain::DomainKey;
 use blockhouse_sources::files::Identity;
-use blockhouse_types::encoding::HEADER_LEN;
 use blockhouse_types::{ChunkId, DecodeError, Decoder, Encoder, SessionId, SourceId, Timestamp};
 
-const MAGIC: [u8; 4] = *b"BHF2";
+const MAGIC: [u8; 4] = *b"BHF3";
 const CONTEXT: &str = "blockhouse v2 file cache record";
+const DOMAIN_CONTEXT: &str = "blockhouse v3 file cache domain";
 const HASH_LEN: usize = 32;
 /// How the name of a cache ends whose backup is not yet committed.
 const UNFINISHED: &str = ".new";
@@ -69,6 +71,26 @@ impl FolderKey {
     }
 }
 
+/// What a cache is of: a source, and the domain that its chunks are named in. Chunks of one domain are unreadable in a snapshot of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    source: SourceId,
+    domain: [u8; HASH_LEN],
+}
+
+impl Scope {
+    /// The scope of a source whose chunks are named by `domain`.
+    pub fn new(source: SourceId, domain: &DomainKey) -> Self {
+        Self { source, domain: hash::hash(DOMAIN_CONTEXT, domain.id_subkey().expose()) }
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = Encoder::with_header(MAGIC);
+        head.raw(self.source.as_bytes()).raw(&self.domain);
+        head.finish()
+    }
+}
+
 /// The path of a source's cache.
 pub fn path_of(folder: &Path, source: &SourceId) -> PathBuf {
     folder.join(source.to_string())
@@ -92,16 +114,14 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins the cache of `source`; it takes effect with [`CacheWriter::finish`].
-    pub fn create(folder: &Path, source: &SourceId, session: &SessionId) -> io::Result<Self> {
+    /// Begins the cache of `scope`; it takes effect with [`CacheWriter::finish`].
+    pub fn create(folder: &Path, scope: &Scope, session: &SessionId) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let target = path_of(folder, source);
-        let temporary = folder.join(format!("{source}.{session}{UNFINISHED}"));
+        let target = path_of(folder, &scope.source);
+        let temporary = folder.join(format!("{}.{session}{UNFINISHED}", scope.source));
         let file = begin(folder, &temporary)?;
         let mut writer = Self { target, temporary, out: BufWriter::new(file) };
-        let mut head = Encoder::with_header(MAGIC);
-        head.raw(source.as_bytes());
-        writer.out.write_all(head.as_slice())?;
+        writer.out.write_all(&scope.head())?;
         Ok(writer)
     }
 
@@ -162,13 +182,13 @@ pub struct CacheReader {
 }
 
 impl CacheReader {
-    /// Opens the cache of `source`; one that is missing or of another version is as an empty one.
-    pub fn open(folder: &Path, source: &SourceId) -> Self {
-        let Ok(file) = File::open(path_of(folder, source)) else { return Self::default() };
+    /// Opens the cache of `scope`; one that is missing, of another version or of another domain is as an empty one (F3).
+    pub fn open(folder: &Path, scope: &Scope) -> Self {
+        let Ok(file) = File::open(path_of(folder, &scope.source)) else { return Self::default() };
         let mut input = BufReader::new(file);
-        let mut head = [0; HEADER_LEN + 32];
-        let fits = input.read_exact(&mut head).is_ok()
-            && Decoder::with_header("a file cache", MAGIC, &head).is_ok_and(|rest| rest.left() == source.as_bytes());
+        let wanted = scope.head();
+        let mut head = vec![0; wanted.len()];
+        let fits = input.read_exact(&mut head).is_ok() && head == wanted;
         Self { input: fits.then_some(input), ahead: None }
     }
 
@@ -265,9 +285,14 @@ fn read_file(from: &mut Decoder<'_>) -> Result<CachedFile, DecodeError> {
 mod tests {
     use super::*;
     use blockhouse_crypto::Secret;
+    use blockhouse_pipeline::domain::DomainKind;
 
     const SOURCE: SourceId = SourceId::new([1; 32]);
     const SESSION: SessionId = SessionId::new([2; 32]);
+
+    fn scope(source: SourceId) -> Scope {
+        Scope::new(source, &DomainKey::new(DomainKind::Writer, &Secret::new([3; 32])))
+    }
 
     fn key(path: &str) -> FolderKey {
         FolderKey { root: 0, path: path.into() }
@@ -287,7 +312,7 @@ mod tests {
     }
 
     fn write(folder: &Path, paths: &[&str]) {
-        let mut writer = CacheWriter::create(folder, &SOURCE, &SESSION).unwrap();
+        let mut writer = CacheWriter::create(folder, &scope(SOURCE), &SESSION).unwrap();
         for path in paths {
             writer.folder(&key(path), &[file(path)]).unwrap();
         }
@@ -298,12 +323,28 @@ mod tests {
     fn follows_the_walk_over_folders_that_came_and_went() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &["", "a", "a/b", "a/d", "a.b", "c"]);
-        let mut reader = CacheReader::open(folder.path(), &SOURCE);
+        let mut reader = CacheReader::open(folder.path(), &scope(SOURCE));
         let found: Vec<_> = ["", "a", "a/c", "a/d", "a.b", "b", "c", "z"]
             .into_iter()
             .filter(|path| reader.folder(&key(path)) == vec![file(path)])
             .collect();
         assert_eq!(found, ["", "a", "a/d", "a.b", "c"]);
+    }
+
+    /// F3: what was seen were snapshots that could not be restored, after `--dedup` had changed between two runs.
+    #[test]
+    fn a_cache_of_another_domain_is_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[""]);
+        assert!(CacheReader::open(folder.path(), &scope(SOURCE)).is_there());
+        let others = [
+            DomainKey::new(DomainKind::Writer, &Secret::new([4; 32])),
+            DomainKey::new(DomainKind::Source, &Secret::new([5; 32])),
+        ];
+        for other in others {
+            let mut reader = CacheReader::open(folder.path(), &Scope::new(SOURCE, &other));
+            assert!(!reader.is_there() && reader.folder(&key("")).is_empty());
+        }
     }
 
     /// F1, and the old cache is gone once the new one took its place.
@@ -319,7 +360,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &bad).unwrap();
-            let mut reader = CacheReader::open(folder.path(), &SOURCE);
+            let mut reader = CacheReader::open(folder.path(), &scope(SOURCE));
             for name in ["", "a"] {
                 let found = reader.folder(&key(name));
                 assert!(found.is_empty() || found == vec![file(name)], "byte {at}");
@@ -330,7 +371,7 @@ mod tests {
     #[test]
     fn a_backup_that_failed_leaves_no_keys_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = CacheWriter::create(folder.path(), &SOURCE, &SESSION).unwrap();
+        let mut writer = CacheWriter::create(folder.path(), &scope(SOURCE), &SESSION).unwrap();
         writer.folder(&key(""), &[file("f")]).unwrap();
         drop(writer);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -343,11 +384,11 @@ mod tests {
         let left = folder.path().join(format!("{SOURCE}.{SESSION}.new"));
         fs::write(&left, b"keys").unwrap();
         let other = SourceId::new([4; 32]);
-        let mut running = CacheWriter::create(folder.path(), &other, &SessionId::new([5; 32])).unwrap();
+        let mut running = CacheWriter::create(folder.path(), &scope(other), &SessionId::new([5; 32])).unwrap();
         assert!(!left.exists());
         running.folder(&key(""), &[file("f")]).unwrap();
         write(folder.path(), &[""]);
         running.finish().unwrap();
-        assert_eq!(CacheReader::open(folder.path(), &other).folder(&key("")), vec![file("f")]);
+        assert_eq!(CacheReader::open(folder.path(), &scope(other)).folder(&key("")), vec![file("f")]);
     }
 }

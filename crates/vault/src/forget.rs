@@ -68,7 +68,7 @@ impl Plan {
 
 fn forgetting(verdict: &Verdict) -> Forgetting {
     let record = &verdict.known.record;
-    Forgetting { snapshot: record.id, source: record.source, place: verdict.place }
+    Forgetting { snapshot: record.id, source: record.source, writer: record.writer, place: verdict.place }
 }
 
 /// Brings all timelines up, as [`execute`] does those that it needs. Does nothing in a folder that cannot write.
@@ -109,6 +109,10 @@ pub async fn execute(
         (0..done.dealt).for_each(|_| progress.add_step());
         report.forgotten.extend(done.done);
         report.refused.extend(done.refused);
+    }
+    if !report.refused.is_empty() {
+        // One that failed when it was sealed held up what takes its siblings out of their timelines.
+        retention::bring_up(&ledger, &sender, &sources).await?;
     }
     if !report.forgotten.is_empty() {
         retention::conclude(vault).await?;

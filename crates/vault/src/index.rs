@@ -7,7 +7,8 @@
 //! - **I1** A segment appears whole or not at all; a damaged one, or a damaged block of one, is ignored, never believed.
 //! - **I2** Several processes may read and add at once; at worst one of them does not see what another added, and stores a chunk twice.
 //! - **I3** Memory grows by a filter of 10 bits for each chunk, 8 bytes for 64 of them, and one entry for each stripe.
-//! - **I4** What an index of an earlier layout left is removed, never read.
+//! - **I4** At most `SEGMENTS_HELD` files are held open, however many a session adds or finds.
+//! - **I5** What an index of an earlier layout left is removed, never read.
 //!
 //! Format: `docs/design/host-files.md`.
 
@@ -86,6 +87,8 @@ const SEGMENTS_MAX: usize = 12;
 /// How many of the largest are left alone at a join, unless the others together outgrow them: so a chunk is written again only when its
 /// segment has doubled, and a small backup beside a large vault does not copy the vault's index.
 const SEGMENTS_KEPT: usize = 6;
+/// How many are held open at most: each takes a file handle, and a process has some thousand.
+const SEGMENTS_HELD: usize = 64;
 /// How names ended in the first layout.
 const EARLIER: &str = "segment";
 
@@ -103,11 +106,13 @@ impl Index {
         let failed = |source| IndexError::Folder { folder: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(failed)?;
         let mut index = Self { folder: folder.to_owned(), segments: Vec::new(), stripes: BTreeMap::new() };
-        for entry in fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        // All names first: what is joined on the way makes new ones.
+        let names = fs::read_dir(folder).map_err(failed)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>();
+        for path in names.map_err(failed)? {
             let extension = path.extension().and_then(OsStr::to_str);
             if extension == Some(EXTENSION) {
                 index.open_segment(&path)?;
+                index.bound()?;
             } else if extension == Some(EARLIER) {
                 // A cache: what it said is read again from the stripes' tables.
                 let _ = fs::remove_file(&path);
@@ -163,7 +168,13 @@ impl Index {
         let count = chunks.len() as u64;
         let entries = chunks.into_iter().map(|(id, slot)| Ok((ShortId::of(&id), 0, slot)));
         write(&path, &[stripe], count, entries)?;
-        self.open_segment(&path)
+        self.open_segment(&path)?;
+        self.bound()
+    }
+
+    /// Joins once so many are held that file handles, or a glance at each filter, would be felt.
+    fn bound(&mut self) -> Result<(), IndexError> {
+        if self.segments.len() > SEGMENTS_HELD { self.compact() } else { Ok(()) }
     }
 
     /// Joins the smaller segments into one, if there are many.

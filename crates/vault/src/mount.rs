@@ -42,7 +42,7 @@ pub use attributes::Attributes;
 use cache::ByteCache;
 use catalog::Catalog;
 use inodes::Inodes;
-use snapshots::Opened;
+use snapshots::{Opened, Turn};
 use tree::Listing;
 
 /// How many snapshots stay open: a manifest each.
@@ -130,8 +130,10 @@ pub struct MountedVault {
     shown: Mutex<ShownNow>,
     inodes: Mutex<Inodes>,
     opened: Mutex<ByteCache<SnapshotId, Arc<Opened>>>,
-    /// One snapshot is opened at a time: each may add to the index. When one failed is kept here, so that it is not tried at each call.
-    opening: Mutex<HashMap<SnapshotId, Instant>>,
+    /// Each snapshot is opened by one at a time, and no snapshot waits for another that its sites are slow to give.
+    opening: Mutex<HashMap<SnapshotId, Turn>>,
+    /// Held while the index is brought up to a snapshot that it does not know.
+    learning: tokio::sync::Mutex<()>,
     listings: Mutex<ByteCache<u64, Arc<Listing>>>,
     seekers: Mutex<ByteCache<u64, Arc<Seeker>>>,
     folders: Mutex<OpenFolders>,
@@ -188,6 +190,7 @@ impl MountedVault {
             inodes: Mutex::new(Inodes::new()),
             opened: Mutex::new(ByteCache::new(OPENED_MAX)),
             opening: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
             listings: Mutex::new(ByteCache::new(listings)),
             seekers: Mutex::new(ByteCache::new(SEEKERS_MAX)),
             folders: Mutex::default(),

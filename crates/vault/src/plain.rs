@@ -42,7 +42,7 @@ pub enum CopyState {
     Missing,
     /// Its bytes are not those of the object.
     Wrong,
-    /// Nothing on the ledger says which bytes are right, and the sites do not agree.
+    /// Nothing on the ledger says which bytes are right, or which version, and the sites do not agree.
     Disputed,
     /// The site is up and cannot give it.
     Unreadable(Arc<SiteError>),
@@ -99,7 +99,9 @@ pub enum MendError {
     },
     #[error("site `{site}` takes no writes, {object} was not mended there")]
     Closed { object: ObjectKey, site: SiteName },
-    #[error("the sites hold different bytes for {object}, and no greater part of them agrees: nothing was changed")]
+    #[error(
+        "the sites hold different bytes for {object}, or other versions of it, and no greater part of them agrees: nothing was changed"
+    )]
     Disputed { object: ObjectKey },
 }
 

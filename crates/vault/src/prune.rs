@@ -17,6 +17,7 @@
 //! - **P2** A marking names everything that an earlier unfinished one names and that nobody needs. So only the newest is acted upon.
 //! - **P3** A marking is finished when every site of the vault was up and holds nothing of it any more; until then its list stays.
 //! - **P4** Nothing is unlinked before the blocks that let it go are at w+1 sites and no other host is known to have the ledger.
+//! - **P5** While anything is frozen, also a source without snapshots, nothing is unlinked: it is asked again before each folder of shards.
 //!
 //! Page: `docs/design/retention.md`, section *Removal*.
 
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use blockhouse_pipeline::stripe_list::StripeList;
 use blockhouse_sites::{ObjectKey, SiteName};
-use blockhouse_types::StripeId;
+use blockhouse_types::{Account, ListHash, SnapshotId, StripeId};
 use bytes::Bytes;
 
 pub(crate) use marked::{Marked, marked};
@@ -113,9 +114,18 @@ pub enum PruneError {
     /// Somebody froze it, or a part of it: stripes are shared.
     #[error("removal is stopped: {} was frozen by {} on {}", what(frozen), frozen.by, day(frozen.since))]
     Frozen { frozen: Frozen },
-    /// What a snapshot needs is not known.
-    #[error("what the vault's snapshots need is not known, so nothing was removed")]
-    Needed(#[source] ListError),
+    /// What snapshots need is not known.
+    #[error(
+        "what is needed by {} is not known, so nothing was removed; what is not wanted and cannot be mended the owner forgets: `blockhouse forget {} --identity FILE`",
+        who(snapshots),
+        ids(snapshots)
+    )]
+    Needed {
+        /// Those with lists that cannot be read, and who committed them.
+        snapshots: Vec<(SnapshotId, Account)>,
+        #[source]
+        source: ListError,
+    },
     /// What an earlier removal left is not known.
     #[error(
         "the list of marking {epoch} cannot be read and not every site is up: what it names is not known, so nothing was removed"
@@ -143,6 +153,15 @@ pub enum PruneError {
 
 fn what(frozen: &Frozen) -> String {
     frozen.source.map_or_else(|| "the vault".to_owned(), |source| format!("source {source}"))
+}
+
+fn who(snapshots: &[(SnapshotId, Account)]) -> String {
+    let each = snapshots.iter().map(|(snapshot, writer)| format!("snapshot {snapshot} of writer {writer}"));
+    each.collect::<Vec<_>>().join(" and ")
+}
+
+fn ids(snapshots: &[(SnapshotId, Account)]) -> String {
+    snapshots.iter().map(|(snapshot, _)| snapshot.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn day(seconds: u64) -> String {
@@ -202,17 +221,8 @@ impl Run<'_> {
         plain::plan(self.vault, &look, &mut self.report).await
     }
 
-    /// The contract would refuse the mark; this says who stopped it.
-    async fn refuse_frozen(&self) -> Result<(), PruneError> {
-        let sources = self.ledger.snapshots().await?.iter().map(|record| record.source).collect();
-        match self.ledger.frozen(&sources).await?.first() {
-            Some(frozen) => Err(PruneError::Frozen { frozen: *frozen }),
-            None => Ok(()),
-        }
-    }
-
     async fn go(&mut self) -> Result<(), PruneError> {
-        self.refuse_frozen().await?;
+        refuse_frozen(&self.ledger).await?;
         let mut look = self.look().await?;
         plain::plan(self.vault, &look, &mut self.report).await?;
         if look.unfinished.is_empty() {
@@ -322,6 +332,7 @@ impl Run<'_> {
     ) -> Result<BTreeSet<StripeId>, PruneError> {
         self.secure_blocks().await?;
         self.confirm().await?;
+        refuse_frozen(&self.ledger).await?;
         let records = self.ledger.snapshots().await?;
         // P1: a session that knew of the marking may have counted on what such a snapshot lists.
         let since = |record: &&SnapshotRecord| record.forgotten_in.is_some_and(|block| block >= marking.block);
@@ -334,7 +345,7 @@ impl Run<'_> {
         }
         let is_free = |stripe: &&StripeId| !needed.contains(stripe) && !needed_since.contains(stripe);
         let doomed: BTreeSet<StripeId> = set.iter().filter(is_free).copied().collect();
-        let removal = shards::remove(self.vault.sites(), &doomed, self.progress).await?;
+        let removal = shards::remove(self.vault.sites(), &doomed, &self.ledger, self.progress).await?;
         let is_whole = removal.failed.is_empty();
         let there = doomed.iter().filter(|stripe| look.shards.by_stripe.contains_key(stripe)).count();
         self.report.removed += there as u64;
@@ -379,6 +390,14 @@ impl Run<'_> {
     }
 }
 
+/// P5. The contract would refuse a mark and a sweep; this says who stopped it, and stops what is under way.
+async fn refuse_frozen(ledger: &Ledger) -> Result<(), PruneError> {
+    match ledger.frozen().await?.first() {
+        Some(frozen) => Err(PruneError::Frozen { frozen: *frozen }),
+        None => Ok(()),
+    }
+}
+
 fn take(report: &mut PruneReport, removal: Removal) {
     let mut all = Removal { freed: std::mem::take(&mut report.freed), failed: std::mem::take(&mut report.left) };
     all.add(removal);
@@ -389,11 +408,17 @@ fn unforgotten(records: Vec<SnapshotRecord>) -> Vec<SnapshotRecord> {
     records.into_iter().filter(|record| !record.forgotten).collect()
 }
 
-/// What these snapshots need. One list that cannot be read ends the removal.
+/// What these snapshots need. One list that cannot be read ends the removal: it is never passed over, for nobody knows what it names.
 async fn read_needed(vault: &Vault, snapshots: &[SnapshotRecord]) -> Result<BTreeSet<StripeId>, PruneError> {
     let mut union = lists::read_union(vault.sites(), snapshots).await;
-    match union.unread.pop() {
-        Some(unread) => Err(PruneError::Needed(unread)),
-        None => Ok(union.stripes),
+    let unread: BTreeSet<ListHash> = union.unread.iter().map(unread_root).collect();
+    let Some(source) = union.unread.pop() else { return Ok(union.stripes) };
+    let hidden = snapshots.iter().filter(|record| unread.contains(&lists::root_of(record)));
+    Err(PruneError::Needed { snapshots: hidden.map(|record| (record.id, record.writer)).collect(), source })
+}
+
+const fn unread_root(error: &ListError) -> ListHash {
+    match error {
+        ListError::Read { root, .. } | ListError::Stopped { root } => *root,
     }
 }

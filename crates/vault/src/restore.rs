@@ -8,7 +8,10 @@
 //! - **R2** Names of one file in the snapshot become names of one file, whatever stood in the target and stays there. No name is
 //!   linked to a file with other content.
 //! - **R3** Whenever it ends, by a kill too, the same command goes on: what is right stays and is not fetched again.
-//! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds.
+//! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds, but for
+//!   files with several names: of each that was met one name is remembered to the end.
+//! - **R5** Deleting leaves what the patterns of the restore leave out, and what the backup left out as far as that can be known
+//!   ([`Spared`]); and it is counted.
 //!
 //! Page: `docs/design/restoring.md`.
 
@@ -26,7 +29,8 @@ use std::sync::Arc;
 
 use blockhouse_pipeline::tree::{Body, Entry};
 use blockhouse_sources::files::{
-    LiveSource, MetadataRules, Overwrite, PathError, RestoreError, RestorePath, RestoreTarget, decode_root_name,
+    ExcludeError, LiveSource, MetadataRules, Overwrite, PathError, RestoreError, RestorePath, RestoreTarget, Spared,
+    decode_root_name,
 };
 use blockhouse_types::limits::MIB;
 
@@ -116,6 +120,8 @@ struct Act {
     overwrite: Overwrite,
     deletes: bool,
     is_rehearsal: bool,
+    /// Whether names may stand in the target that are neither replaced nor given their metadata.
+    keeps: bool,
     plan_bytes: usize,
     on_change: Option<OnChange>,
 }
@@ -170,6 +176,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Entries that were there already.
     pub kept: u64,
+    /// Names that are not in the snapshot and stay all the same, each with all that is in it, though what is not in it goes.
+    pub spared: u64,
     /// Files and folders that could not be read from the vault.
     pub unread: u64,
     /// What was done to names of the target, or would be.
@@ -202,6 +210,9 @@ pub enum RestoreSnapshotError {
     /// The snapshot.
     #[error(transparent)]
     Open(#[from] OpenSnapshotError),
+    /// The patterns that the snapshot was made with.
+    #[error("nothing is deleted: what the backup left out cannot be understood")]
+    Spared(#[source] ExcludeError),
     /// A glob.
     #[error("`{glob}` is no pattern")]
     Glob {
@@ -296,12 +307,22 @@ fn write(
 ) -> Result<RestoreReport, RestoreSnapshotError> {
     let (snapshot, mut chunks) = (opened.record.id, opened.chunks);
     let roots = reader::list(&mut chunks, b"", &opened.manifest.root)?;
-    let target = open_target(request, snapshot, &include)?;
+    let include = Arc::new(include);
+    let is_empty = standing(&request.to, snapshot) == Standing::Empty;
+    let mut target = open_target(request, snapshot, (include.as_ref(), is_empty))?;
+    if request.delete
+        && let Some(target) = target.as_mut()
+    {
+        let (patterns, include) = (opened.manifest.facts.excludes().unwrap_or_default(), Arc::clone(&include));
+        let spared = Spared::try_new(patterns, move |path| include.leaves_out(path));
+        target.spare(spared.map_err(RestoreSnapshotError::Spared)?);
+    }
     let plan_bytes = request.memory.max(MEMORY_MIN) / PLAN_PART;
     let act = Act {
         overwrite: request.overwrite,
         deletes: request.delete,
         is_rehearsal: request.dry_run,
+        keeps: !is_empty && matches!(request.overwrite, Overwrite::Never | Overwrite::Resume),
         plan_bytes,
         on_change: request.on_change.clone(),
     };
@@ -336,9 +357,8 @@ fn write(
 fn open_target(
     request: &RestoreRequest,
     snapshot: blockhouse_types::SnapshotId,
-    include: &Include,
+    (include, is_empty): (&Include, bool),
 ) -> Result<Option<RestoreTarget>, RestoreSnapshotError> {
-    let is_empty = standing(&request.to, snapshot) == Standing::Empty;
     if !request.allow_live && !is_empty {
         guard::against_live(&request.to, include)?;
     }
@@ -354,14 +374,18 @@ fn open_target(
     Ok(Some(target))
 }
 
+/// Where a root stood when it was backed up, or its name where that tells no path.
+fn origin(root: &Entry) -> Vec<u8> {
+    decode_root_name(&root.name).unwrap_or_else(|_| root.name.clone())
+}
+
 /// Where each root goes: the contents of an only folder into the target itself, several roots each under its own name.
 pub fn root_paths(roots: &[Entry]) -> Vec<RestorePath> {
     if let [Entry { body: Body::Directory(_), .. }] = roots {
         return vec![RestorePath::target()];
     }
-    let full = |root: &Entry| decode_root_name(&root.name).unwrap_or_else(|_| root.name.clone());
-    let short: Vec<Vec<u8>> =
-        roots.iter().map(|root| full(root).rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()).collect();
+    let last = |root: &Entry| origin(root).rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+    let short: Vec<Vec<u8>> = roots.iter().map(last).collect();
     let is_clear = |name: &Vec<u8>| !name.is_empty() && short.iter().filter(|other| *other == name).count() == 1;
     let path = |(root, name): (&Entry, &Vec<u8>)| {
         // Two roots with one last name keep the encoded form of their whole paths.

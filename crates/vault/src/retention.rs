@@ -9,6 +9,7 @@
 //!
 //! Page: `docs/design/retention.md`.
 
+mod caution;
 mod judge;
 mod rule;
 
@@ -17,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use blockhouse_crypto::{AccountSecret, hash};
 use blockhouse_types::{Account, SnapshotId, SourceId};
 
-pub use judge::{Moment, Reason, Span, judge};
+pub use caution::{Caution, cautions};
+pub use judge::{Reason, Span};
 pub use rule::{ALL, Keep, Rule, RuleError};
 
 use crate::folder::Config;
@@ -26,6 +28,7 @@ use crate::publish::TooFewCopies;
 use crate::select::{Known, tag_key};
 use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::Vault;
+use judge::Moment;
 
 /// What is to become of one snapshot by the rule of its source.
 #[derive(Debug, Clone)]
@@ -100,7 +103,7 @@ pub async fn survey(vault: &Vault, instead: Option<(&Rule, &BTreeSet<SourceId>)>
     for source in &sources {
         policies.insert(*source, ledger.policy(Some(*source)).await?);
     }
-    let frozen = ledger.frozen(&sources).await?;
+    let frozen = ledger.frozen().await?;
     let placed = placed(records);
     let mut reasons = judged(&placed, &policies, instead, now);
     let mut verdicts = Vec::new();
@@ -176,23 +179,52 @@ fn moment(record: &SnapshotRecord) -> Moment {
     }
 }
 
-/// Brings the timelines of these sources up to the ledger, as far as the vault has any.
+/// Brings what contracts read of these sources up to the ledger, as far as the vault has such contracts: their timelines, without what is
+/// forgotten, and the tags that their rules name.
 pub(crate) async fn bring_up(
     ledger: &Ledger,
     sender: &AccountSecret,
     sources: &BTreeSet<SourceId>,
 ) -> Result<(), LedgerError> {
-    if ledger.modules().await?.timeline.is_none() {
+    let modules = ledger.modules().await?;
+    if modules.timeline.is_none() {
         return Ok(());
     }
-    let mut counts: BTreeMap<SourceId, u32> = BTreeMap::new();
-    for record in ledger.snapshots().await? {
-        *counts.entry(record.source).or_default() += 1;
-    }
+    let records = ledger.snapshots().await?;
     for source in sources {
-        let behind = counts.get(source).copied().unwrap_or_default() - ledger.imported(*source).await?;
+        let count = records.iter().filter(|record| record.source == *source).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        // Another process may have brought it further since the records were read.
+        let behind = count.saturating_sub(ledger.imported(*source).await?);
         if behind > 0 {
             ledger.sync_timeline(sender, *source, behind).await?;
+        }
+        // A backup under way when the first rule was laid down had no contract to tell its tags to.
+        let policy = ledger.policy(Some(*source)).await?;
+        if let Some(rule) = policy.rule().filter(|_| modules.tags.is_some()) {
+            tell_tags(ledger, rule, &BTreeSet::from([*source]), &records).await?;
+        }
+    }
+    ledger.drop_forgotten(sender, sources, &records).await
+}
+
+/// Records the tags that a rule names where contracts can read them, for the snapshots of these sources that have them and are not
+/// forgotten.
+async fn tell_tags(
+    ledger: &Ledger,
+    rule: &Rule,
+    sources: &BTreeSet<SourceId>,
+    records: &[SnapshotRecord],
+) -> Result<(), LedgerError> {
+    for record in records.iter().filter(|record| !record.forgotten && sources.contains(&record.source)) {
+        let mut lacking = Vec::new();
+        for tag in rule.tags.iter().map(|tag| (*tag).into()).filter(|tag| record.tags.contains(tag)) {
+            if !ledger.has_tag(record.id, tag).await? {
+                lacking.push(tag);
+            }
+        }
+        if !lacking.is_empty() {
+            ledger.add_tags(record.id, lacking).await?;
         }
     }
     Ok(())
@@ -250,7 +282,8 @@ pub(crate) async fn owner(vault: &Vault, unlocked: &Unlocked) -> Result<AccountS
 /// Lays a rule down for these sources, or, for none, for all that have none of their own.
 ///
 /// In this order, so that a kill anywhere leaves a vault that keeps no less: modules, the tags that the rule names where contracts can
-/// read them, timelines, and then the rule.
+/// read them, timelines, and then the rule. Once it is in force all of that is looked at again: what was committed meanwhile may not have
+/// known of the contracts.
 pub async fn lay_down(
     vault: &Vault,
     unlocked: &Unlocked,
@@ -262,19 +295,24 @@ pub async fn lay_down(
     let ledger = vault.ledger_as(&owner);
     ledger.establish(&owner).await?;
     let bound = bound_by(vault, sources).await?;
-    for record in ledger.snapshots().await?.iter().filter(|record| !record.forgotten) {
-        let mut lacking = Vec::new();
-        for tag in rule.tags.iter().map(|tag| (*tag).into()).filter(|tag| record.tags.contains(tag)) {
-            if !ledger.has_tag(record.id, tag).await? {
-                lacking.push(tag);
-            }
-        }
-        if bound.contains(&record.source) && !lacking.is_empty() {
-            ledger.add_tags(record.id, lacking).await?;
-        }
-    }
+    let records = ledger.snapshots().await?;
+    tell_tags(&ledger, rule, &bound, &records).await?;
     bring_up(&ledger, &owner, &bound).await?;
     ledger.lay_down(&owner, rule, sources).await?;
+    bring_up(&ledger, &owner, &bound_by(vault, sources).await?).await?;
+    conclude(vault).await
+}
+
+/// Takes the own rule of these sources away: the default decides about them again. Owner.
+pub async fn take_back(vault: &Vault, unlocked: &Unlocked, sources: &BTreeSet<SourceId>) -> Result<(), RetentionError> {
+    let owner = owner(vault, unlocked).await?;
+    let ledger = vault.ledger_as(&owner);
+    if let Some(rule) = ledger.policy(None).await?.rule() {
+        let records = ledger.snapshots().await?;
+        tell_tags(&ledger, rule, sources, &records).await?;
+    }
+    ledger.take_back(&owner, sources).await?;
+    bring_up(&ledger, &owner, sources).await?;
     conclude(vault).await
 }
 

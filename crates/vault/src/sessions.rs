@@ -72,12 +72,14 @@ fn alive(folder: &Path) -> io::Result<Alive> {
     };
     for entry in entries {
         let path = entry?.path();
+        // One that has no name yet is left to its process, which is about to lock it, and would find it busy: it opens its session only
+        // under the name, later than the sessions were read that this is asked for.
+        if path.extension().is_some() {
+            continue;
+        }
         let Ok(file) = fs::File::open(&path) else { continue };
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
-            // One that has no name yet is left to its process, which may be about to lock it.
-            if path.extension().is_none() {
-                let _ = fs::remove_file(&path);
-            }
+            let _ = fs::remove_file(&path);
             continue;
         }
         match io::read_to_string(&file)?.trim().parse() {
@@ -132,5 +134,19 @@ mod tests {
         let found = alive(&folder.sessions()).unwrap();
         assert_eq!((found.sessions, found.is_opening), (BTreeSet::from([one]), false));
         assert!(!left.with_file_name("left").exists());
+    }
+
+    /// A prune that looked at such a file held its lock for a moment, and the backup that had just made it failed to take it.
+    #[test]
+    fn a_file_without_its_name_is_not_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = VaultFolder::new(root.path());
+        fs::create_dir_all(folder.sessions()).unwrap();
+        let unnamed = folder.sessions().join("session.new");
+        let file = fs::File::create(&unnamed).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        let found = alive(&folder.sessions()).unwrap();
+        assert_eq!((found.sessions.len(), found.is_opening), (0, false), "it was asked whether it is locked");
+        assert!(unnamed.exists());
     }
 }

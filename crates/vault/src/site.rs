@@ -34,7 +34,7 @@ pub use add::{AddReport, add};
 pub use drain::{DrainPlan, DrainReport, cancel_drain, drain, plan_drain};
 pub use list::{SiteRow, list};
 pub use lost::{LostPlan, LostReport, lost, plan_lost};
-pub use remove::{RemoveReport, plan_remove, remove};
+pub use remove::{RemoveReport, cancel_remove, plan_remove, remove};
 pub use shortfall::Shortfall;
 
 /// Why the sites were not changed.
@@ -91,12 +91,22 @@ pub enum SiteChangeError {
     /// Something would be less safe than planned.
     #[error("without site `{site}` {}", below(shortfall))]
     Below { site: SiteName, shortfall: Shortfall },
+    /// The others would survive less.
+    #[error(
+        "without site `{site}` new stripes would survive the loss of {}, not of {} as now",
+        count(plans.after.w),
+        count(plans.before.w)
+    )]
+    LessSafe { site: SiteName, plans: Plans },
     /// It was declared lost.
     #[error("site `{site}` was declared lost, and what it held is not all made again elsewhere")]
     WasLost { site: SiteName },
     /// It is not being drained.
     #[error("site `{site}` is not being drained")]
     NotDraining { site: SiteName },
+    /// It is not being removed.
+    #[error("site `{site}` is not being removed")]
+    NotLeaving { site: SiteName },
     /// Backups are running.
     #[error("{sessions} backups are open and may be writing to site `{site}`")]
     BackupsOpen { site: SiteName, sessions: u64 },
@@ -129,6 +139,14 @@ pub enum SiteChangeError {
 fn below(shortfall: &Shortfall) -> String {
     let Shortfall { stripes, snapshots, plan, .. } = shortfall;
     format!("{stripes} stripes and the descriptions of {snapshots} snapshots would survive less than planned ({plan})")
+}
+
+fn count(sites: u16) -> String {
+    match sites {
+        0 => "no site".to_owned(),
+        1 => "any 1 site".to_owned(),
+        sites => format!("any {sites} sites"),
+    }
 }
 
 impl From<PlainError> for SiteChangeError {

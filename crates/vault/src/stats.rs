@@ -15,12 +15,14 @@ use std::collections::{BTreeMap, HashMap};
 use blockhouse_sites::{Listed, ObjectKey, Prefix, Site, SiteError, SiteName};
 use blockhouse_types::{SnapshotId, SourceId, StripeId};
 use futures::future::join_all;
+use futures::stream::StreamExt;
 
 pub use folders::{FolderUse, folders};
 
 use crate::ledger::SnapshotRecord;
 use crate::lists::ListError;
 use crate::select::Known;
+use crate::stripes::listing;
 use crate::vault::Vault;
 
 use needed::{Needs, Owner};
@@ -158,23 +160,27 @@ async fn list_site(site: &Site) -> (SiteUse, HashMap<StripeId, u64>) {
     let mut used =
         SiteUse { site: site.name().clone(), shards: Amount::default(), others: Amount::default(), error: None };
     let mut stripes: HashMap<StripeId, u64> = HashMap::new();
-    let shards = (0..=u8::MAX).map(Prefix::ShardsOf);
-    for prefix in shards.chain(PLAIN) {
-        let listed = match site.list_all(prefix).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                used.error = Some(error);
-                break;
-            }
-        };
-        for Listed { key, length } in listed {
-            if let ObjectKey::Shard { stripe, .. } = key {
+    if let Err(error) = count_all(site, &mut used, &mut stripes).await {
+        used.error = Some(error);
+    }
+    (used, stripes)
+}
+
+/// Counts until something cannot be listed.
+async fn count_all(site: &Site, used: &mut SiteUse, stripes: &mut HashMap<StripeId, u64>) -> Result<(), SiteError> {
+    let wanted = listing::all();
+    let mut folders = listing::folders(vec![(0, site.clone())], &wanted).await;
+    while let Some(folder) = folders.next().await {
+        for (_, listed) in folder {
+            for Listed { key, length } in listed? {
+                let ObjectKey::Shard { stripe, .. } = key else { continue };
                 used.shards.add(length);
                 *stripes.entry(stripe).or_default() += length;
-            } else {
-                used.others.add(length);
             }
         }
     }
-    (used, stripes)
+    for prefix in PLAIN {
+        site.list_all(prefix).await?.iter().for_each(|listed| used.others.add(listed.length));
+    }
+    Ok(())
 }

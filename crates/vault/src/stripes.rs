@@ -22,6 +22,7 @@ mod fetch;
 mod head;
 mod known;
 mod layout;
+pub(crate) mod listing;
 mod presence;
 mod read;
 mod repair;

@@ -9,12 +9,13 @@ use std::path::Path;
 use blockhouse_crypto::hash::hash;
 use blockhouse_crypto::{RecipientSet, Role, Secret};
 use blockhouse_pipeline::chunk::ChunkRef;
+use blockhouse_pipeline::domain::{DomainKey, DomainKind};
 use blockhouse_sites::SiteSpec;
 use blockhouse_sources::files::Identity;
 use blockhouse_types::{
     Account, BlockHash, ChunkId, Code, SessionId, SiteId, SnapshotId, SourceId, StripeId, Timestamp, VaultId,
 };
-use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey};
+use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey, Scope};
 use blockhouse_vault::folder::{
     Config, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
 };
@@ -155,6 +156,10 @@ fn with_segment_hashes(bytes: &[u8]) -> Vec<u8> {
 
 const SOURCE: SourceId = SourceId::new([1; 32]);
 
+fn scope() -> Scope {
+    Scope::new(SOURCE, &DomainKey::new(DomainKind::Writer, &Secret::new([3; 32])))
+}
+
 /// The cache of a source, read along a walk.
 pub(super) const FILE_CACHE: Target = Target {
     name: "file-cache",
@@ -163,7 +168,7 @@ pub(super) const FILE_CACHE: Target = Target {
     seeds: || {
         let cache = |folders: &[&str]| {
             in_folder(|folder| {
-                let mut writer = CacheWriter::create(folder, &SOURCE, &SessionId::new([2; 32])).unwrap();
+                let mut writer = CacheWriter::create(folder, &scope(), &SessionId::new([2; 32])).unwrap();
                 for path in folders {
                     writer.folder(&key(path), &[cached("a", 0), cached("b", 3)]).unwrap();
                 }
@@ -194,7 +199,7 @@ fn cached(name: &str, chunks: u8) -> CachedFile {
 fn file_cache(bytes: &[u8]) -> Verdict {
     in_folder(|folder| {
         fs::write(cache::path_of(folder, &SOURCE), bytes).unwrap();
-        let mut reader = CacheReader::open(folder, &SOURCE);
+        let mut reader = CacheReader::open(folder, &scope());
         let found = WALK.iter().filter(|path| !reader.folder(&key(path)).is_empty()).count();
         if found > 0 { Verdict::Accepted } else { Verdict::Refused }
     })
@@ -203,7 +208,7 @@ fn file_cache(bytes: &[u8]) -> Verdict {
 /// The same records, each with a hash that fits, as far as their lengths lead.
 fn with_record_hashes(bytes: &[u8]) -> Vec<u8> {
     let mut mended = bytes.to_vec();
-    let mut at = 8 + 32;
+    let mut at = 8 + 32 + 32;
     while let Some(length) = mended.get(at..at + 4) {
         let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
         let (from, to) = (at + 4, (at + 4).saturating_add(length));

@@ -14,6 +14,21 @@ const MODULES: &str = "/usr/lib/apache2/modules";
 const USER: &str = "ann";
 const PASSWORD: &str = "a password of tests";
 
+/// When a certificate holds.
+#[derive(Debug, Clone, Copy)]
+enum Validity {
+    Now,
+    Over,
+}
+
+/// How a server is not like others.
+#[derive(Debug, Default)]
+struct Manner {
+    /// Makes it one with TLS.
+    certificate: Option<Validity>,
+    refuses_delete: bool,
+}
+
 /// A WebDAV server.
 #[derive(Debug)]
 pub struct Apache {
@@ -26,15 +41,25 @@ pub struct Apache {
 impl Apache {
     /// Starts it with its files in a folder that must not exist; none if Apache is missing and waived.
     pub fn start(folder: &Path) -> Option<Self> {
-        Self::with_scheme(folder, "http")
+        Self::with_manner(folder, &Manner::default())
     }
 
     /// The same with a certificate that nobody vouches for.
     pub fn start_tls(folder: &Path) -> Option<Self> {
-        Self::with_scheme(folder, "https")
+        Self::with_manner(folder, &Manner { certificate: Some(Validity::Now), ..Manner::default() })
     }
 
-    fn with_scheme(folder: &Path, scheme: &'static str) -> Option<Self> {
+    /// The same with a certificate that is out of date.
+    pub fn start_expired(folder: &Path) -> Option<Self> {
+        Self::with_manner(folder, &Manner { certificate: Some(Validity::Over), ..Manner::default() })
+    }
+
+    /// One at which nobody may delete.
+    pub fn start_without_delete(folder: &Path) -> Option<Self> {
+        Self::with_manner(folder, &Manner { refuses_delete: true, ..Manner::default() })
+    }
+
+    fn with_manner(folder: &Path, manner: &Manner) -> Option<Self> {
         need::program("apache2", "apache2", Path::new(APACHE).is_file()).then_some(())?;
         for path in [folder.to_owned(), folder.join("root"), folder.join("lock")] {
             fs::create_dir(&path).unwrap();
@@ -44,32 +69,18 @@ impl Apache {
         if let Some(above) = folder.parent() {
             fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        let scheme = if manner.certificate.is_some() { "https" } else { "http" };
         let mut server = Self { process: None, folder: folder.to_owned(), port: super::free_port(), scheme };
         run(Command::new("htpasswd").arg("-bc").arg(folder.join("users")).args([USER, PASSWORD]));
-        if scheme == "https" {
-            let (key, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
-            let mut openssl = Command::new("openssl");
-            openssl.args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ]);
-            openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
-            openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-            run(openssl.arg("-keyout").arg(key).arg("-out").arg(certificate));
+        if let Some(validity) = manner.certificate {
+            make_certificate(folder, validity);
         }
-        fs::write(folder.join("config"), server.config()).unwrap();
+        fs::write(folder.join("config"), server.config(manner)).unwrap();
         server.resume();
         Some(server)
     }
 
-    fn config(&self) -> String {
+    fn config(&self, manner: &Manner) -> String {
         let (folder, port) = (self.folder.display(), self.port);
         let mut names =
             vec!["mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs"];
@@ -79,6 +90,11 @@ impl Apache {
             tls =
                 format!("SSLEngine on\nSSLCertificateFile {folder}/cert.pem\nSSLCertificateKeyFile {folder}/key.pem\n");
         }
+        let rights = if manner.refuses_delete {
+            "<LimitExcept DELETE>\nRequire valid-user\n</LimitExcept>\n<Limit DELETE>\nRequire all denied\n</Limit>\n"
+        } else {
+            "Require valid-user\n"
+        };
         let load = |name: &&str| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n");
         let modules = names.iter().map(load).collect::<Vec<_>>().concat();
         format!(
@@ -86,7 +102,7 @@ impl Apache {
              User www-data\nGroup www-data\nErrorLog {folder}/log\nDocumentRoot {folder}/root\n\
              DavLockDB {folder}/lock/db\nKeepAliveTimeout 60\n{tls}\
              <Directory {folder}/root>\nDav On\nAuthType Basic\nAuthName sites\nAuthUserFile {folder}/users\n\
-             Require valid-user\n</Directory>\n"
+             {rights}</Directory>\n"
         )
     }
 
@@ -133,6 +149,32 @@ impl Drop for Apache {
         self.stop();
     }
 }
+
+/// Makes `key.pem` and `cert.pem`, signed by the same key.
+fn make_certificate(folder: &Path, validity: Validity) {
+    fs::write(folder.join("ca.conf"), CA).unwrap();
+    fs::write(folder.join("issued"), "").unwrap();
+    fs::write(folder.join("serial"), "01").unwrap();
+    let openssl = |words: &[&str]| run(Command::new("openssl").current_dir(folder).args(words));
+    openssl(
+        &[
+            &["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"][..],
+            &["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+            &["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "request.pem"],
+        ]
+        .concat(),
+    );
+    let time: &[&str] = match validity {
+        Validity::Now => &["-days", "2"],
+        Validity::Over => &["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"],
+    };
+    let sign = ["ca", "-batch", "-config", "ca.conf", "-selfsign", "-keyfile", "key.pem", "-in", "request.pem"];
+    openssl(&[&sign[..], time, &["-notext", "-out", "cert.pem"]].concat());
+}
+
+/// What `openssl ca` needs to know.
+const CA: &str = "[ca]\ndefault_ca=here\n[here]\ndatabase=issued\nserial=serial\nnew_certs_dir=.\n\
+                  default_md=sha256\npolicy=any\ncopy_extensions=copy\n[any]\ncommonName=supplied\n";
 
 fn run(command: &mut Command) {
     let done = command.output().unwrap_or_else(|error| panic!("could not run {command:?}: {error}"));

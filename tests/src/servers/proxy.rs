@@ -13,6 +13,8 @@ use rand::{RngExt, SeedableRng};
 /// What goes wrong with the bytes that pass. Zero is never.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Line {
+    /// Nothing passes any more in either direction, and nobody is told: both sides see a peer that is there and silent.
+    pub silent: bool,
     /// Every piece comes so much later, in each direction; the rate stays.
     pub delay: Duration,
     /// A connection is cut, on average, after so many bytes.
@@ -118,6 +120,7 @@ impl Shared {
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
+                self.wait_while_silent();
                 let line = *self.line.lock().unwrap();
                 let mut piece = buffer[..count].to_vec();
                 let corrupt = if is_write { line.corrupt_writes } else { line.corrupt_reads };
@@ -131,6 +134,12 @@ impl Shared {
             }
             let _ = from.shutdown(Shutdown::Both);
         });
+    }
+
+    fn wait_while_silent(&self) {
+        while self.line.lock().unwrap().silent && !self.ended.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// True once in about `mean` bytes.

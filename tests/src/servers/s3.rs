@@ -2,10 +2,16 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::service::{Service, service_fn};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError};
 use tokio::runtime::Runtime;
 
 /// The access key that the server knows.
@@ -13,9 +19,26 @@ pub const ACCESS_KEY: &str = "AKIDTEST";
 /// Its secret.
 pub const SECRET_KEY: &str = "a secret of tests";
 
+/// What the server does that `s3s-fs` by itself does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manner {
+    #[default]
+    Plain,
+    /// Every object has a version, as in a bucket that keeps what is removed.
+    Versions,
+    /// Nobody may delete.
+    NoDelete,
+    /// Its buckets are in another region.
+    Moved,
+}
+
+/// The region in which the buckets of a server are that moved.
+pub const OTHER_REGION: &str = "eu-north-1";
+
 /// An S3 server on a folder.
 #[derive(Debug)]
 pub struct S3Server {
+    manner: Arc<Mutex<Manner>>,
     root: PathBuf,
     port: u16,
     /// All of the server runs on it, and ends with it.
@@ -28,9 +51,15 @@ impl S3Server {
         for bucket in buckets {
             std::fs::create_dir_all(root.join(bucket)).unwrap();
         }
-        let mut server = Self { root: root.to_owned(), port: super::free_port(), runtime: None };
+        let manner = Arc::default();
+        let mut server = Self { manner, root: root.to_owned(), port: super::free_port(), runtime: None };
         server.resume();
         server
+    }
+
+    /// Makes it another one, from the next request on.
+    pub fn set(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
     }
 
     /// Ends it as a host that goes off does; its folder stays.
@@ -48,11 +77,12 @@ impl S3Server {
         let files = s3s_fs::FileSystem::new(&self.root).unwrap();
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let service = builder.build();
+        let (service, manner) = (builder.build(), self.manner.clone());
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
+                let (service, manner) = (service.clone(), manner.clone());
+                let service = service_fn(move |request| answer(service.clone(), *manner.lock().unwrap(), request));
                 tokio::spawn(async move {
                     // A client that leaves is no failure of the server.
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -85,6 +115,31 @@ impl Drop for S3Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+async fn answer(service: S3Service, manner: Manner, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+    let deletes = request.method() == Method::DELETE
+        || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.starts_with("delete")));
+    match manner {
+        Manner::NoDelete if deletes => return Ok(refused(StatusCode::FORBIDDEN, "AccessDenied")),
+        Manner::Moved => {
+            let mut moved = refused(StatusCode::MOVED_PERMANENTLY, "PermanentRedirect");
+            moved.headers_mut().insert("x-amz-bucket-region", HeaderValue::from_static(OTHER_REGION));
+            return Ok(moved);
+        }
+        _ => {}
+    }
+    let mut answer = Service::call(&service, request).await?;
+    if manner == Manner::Versions {
+        answer.headers_mut().insert("x-amz-version-id", HeaderValue::from_static("3sL4kqtJlcpXroDTDmJ"));
+    }
+    Ok(answer)
+}
+
+fn refused(status: StatusCode, code: &str) -> Response<Body> {
+    let mut answer = Response::new(Body::from(format!("<Error><Code>{code}</Code><Message>no</Message></Error>")));
+    *answer.status_mut() = status;
+    answer
 }
 
 /// The URL of a site behind a port of this host.

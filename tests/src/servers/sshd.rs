@@ -67,6 +67,14 @@ impl Sshd {
         self.url_with(folder, &self.known_hosts)
     }
 
+    /// The same through a port in front of it.
+    pub fn url_through(&self, port: u16, folder: &Path) -> String {
+        let known = fs::read_to_string(&self.known_hosts).unwrap();
+        let there = self.known_hosts.with_file_name(format!("known-{port}"));
+        fs::write(&there, known.replace(&format!(":{} ", self.port), &format!(":{port} "))).unwrap();
+        self.url_with(folder, &there).replace(&format!(":{}/", self.port), &format!(":{port}/"))
+    }
+
     /// The same with another file of known hosts.
     pub fn url_with(&self, folder: &Path, known_hosts: &Path) -> String {
         let (user, port, key) = (&self.user, self.port, self.key.display());

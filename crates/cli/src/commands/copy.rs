@@ -9,9 +9,10 @@ use blockhouse_pipeline::compress::{DEFAULT_LEVEL, LEVELS};
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_types::SnapshotId;
 use blockhouse_vault::backup::BackupReport;
-use blockhouse_vault::backup::copy::{CopyMemory, CopyRequest, CopyState, Planned, copy, plan_copy};
+use blockhouse_vault::backup::copy::{CopyError, CopyMemory, CopyRequest, CopyState, Planned, copy, plan_copy};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::progress::Progress;
+use blockhouse_vault::reader::OpenSnapshotError;
 use blockhouse_vault::select::{self, Known, Narrow, SnapshotRef};
 use blockhouse_vault::vault::Vault;
 use clap::Args;
@@ -26,7 +27,8 @@ use crate::{opening, progress, text};
 ///
 /// Opened with the identity of this vault, sealed anew with the keys of the other, which needs no identity. Without SNAP every snapshot
 /// that the options leave. What was copied before is passed over. A copy keeps tree, metadata, host, source, tags and times of its
-/// original; the time on the ledger is that of the copy. Every file is compared with its hash on the way.
+/// original; the time on the ledger is that of the copy. Every file is compared with its hash on the way. A snapshot that cannot be read
+/// whole is named and left out, and the others are copied (exit code 4).
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse copy --to-vault /srv/second-vault --tag kind=monthly --identity ~/owner.identity"))]
 pub(crate) struct CopyArgs {
@@ -73,7 +75,15 @@ pub(crate) async fn run(args: CopyArgs, global: &Global, out: &Output) -> anyhow
         let vaults = (&from, &unlocked, &to);
         let done = copy(vaults, &planned.known, request, (&mut memory, &progress)).await;
         drop(shown);
-        let report = done?;
+        let report = match done {
+            Ok(report) => report,
+            Err(error) if is_of_original(&error) => {
+                tally.unreadable += 1;
+                tell_unreadable(&planned.known, &error, out)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         tally.add(&report);
         tell(&planned.known, &report, out)?;
         if report.is_degraded() {
@@ -81,7 +91,31 @@ pub(crate) async fn run(args: CopyArgs, global: &Global, out: &Output) -> anyhow
         }
     }
     tally.tell(false, started.elapsed().as_secs_f64(), out)?;
-    Ok(exit)
+    Ok(if tally.unreadable == 0 { exit } else { Exit::CheckFailed })
+}
+
+/// True if this one snapshot cannot be read: it is no reason to leave the others.
+const fn is_of_original(error: &CopyError) -> bool {
+    match error {
+        CopyError::Open(error) => {
+            !matches!(error, OpenSnapshotError::Ledger(_) | OpenSnapshotError::Bag(_) | OpenSnapshotError::Index(_))
+        }
+        CopyError::Read { .. } | CopyError::OtherContent { .. } => true,
+        _ => false,
+    }
+}
+
+fn tell_unreadable(known: &Known, error: &CopyError, out: &Output) -> anyhow::Result<()> {
+    let (record, why) = (&known.record, crate::failure::one_line(error));
+    out.warn(format_args!("snapshot {} was not copied: {why}", text::short(&record.id)));
+    out.record(&json!({
+        "type": "not_copied",
+        "snapshot": record.id,
+        "source_name": known.source_name(),
+        "time": record.time,
+        "why": why,
+    }))?;
+    Ok(())
 }
 
 /// The snapshots that are meant, in the order of the ledger, and those that were named.
@@ -155,6 +189,8 @@ fn tell(known: &Known, report: &BackupReport, out: &Output) -> anyhow::Result<()
 struct Tally {
     copied: usize,
     there: usize,
+    /// Originals that cannot be read.
+    unreadable: usize,
     files: u64,
     bytes: u64,
     stored: u64,
@@ -172,12 +208,19 @@ impl Tally {
         let copied = text::count(self.copied as u64, "snapshot");
         let done = if is_dry_run { "to be copied" } else { "copied" };
         out.line(format_args!("{copied} {done}, {} passed over", self.there))?;
+        if self.unreadable > 0 {
+            out.warn(format_args!(
+                "{} could not be read; `blockhouse repair` mends what other sites make up for, and the next copy tries again",
+                text::count(self.unreadable as u64, "snapshot")
+            ));
+        }
         out.record(&json!({
             "type": "summary",
-            "ok": true,
+            "ok": self.unreadable == 0,
             "dry_run": is_dry_run,
             "copied": self.copied,
             "passed_over": self.there,
+            "unreadable": self.unreadable,
             "files": self.files,
             "bytes": self.bytes,
             "stored_bytes": self.stored,

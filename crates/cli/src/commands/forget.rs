@@ -75,14 +75,36 @@ fn refuse_protected(verdict: &Verdict, is_owner: bool) -> Result<(), Refusal> {
         return Ok(());
     }
     let why: Vec<String> = reasons.iter().map(|reason| told(reason, &tags(verdict))).collect();
-    let date = reasons.iter().filter_map(|reason| reason.not_before()).max();
-    let until = match date {
-        _ if reasons.iter().any(|reason| matches!(reason, Reason::Frozen(_))) => "not while that stands".to_owned(),
-        Some(date) => format!("it may go on {} at the earliest", text::moment(date)),
-        None => "as long as the rule stands".to_owned(),
-    };
-    let id = text::short(&verdict.known.record.id);
+    let (id, until) = (text::short(&verdict.known.record.id), until(&reasons));
     Err(Refusal::Protected { what: format!("snapshot {id} is kept ({}): {until}", why.join(", ")), is_owner })
+}
+
+/// When what keeps a snapshot may end. All of it must: a date is said only where each reason has one.
+fn until(reasons: &[&Reason]) -> String {
+    if reasons.iter().any(|reason| matches!(reason, Reason::Frozen(_))) {
+        return "not while that stands".to_owned();
+    }
+    if reasons.iter().any(|reason| matches!(reason, Reason::Tag(_))) {
+        return "as long as it has that tag".to_owned();
+    }
+    let newer = reasons.iter().filter_map(|reason| match reason {
+        Reason::Newest => Some(1),
+        Reason::Last { nth, of } => Some(of.saturating_sub(*nth).saturating_add(1)),
+        _ => None,
+    });
+    match (newer.max(), date(reasons.iter().copied())) {
+        (_, Some(date)) => format!("it may go on {} at the earliest", text::moment(date)),
+        (Some(newer), None) => {
+            format!("it may go after {} at the earliest", text::count(u64::from(newer), "newer snapshot"))
+        }
+        (None, None) => "as long as the rule stands".to_owned(),
+    }
+}
+
+/// Before when a snapshot cannot go, where each of these reasons says so; none if there is none.
+fn date<'a>(reasons: impl Iterator<Item = &'a Reason>) -> Option<u64> {
+    let dates: Option<Vec<u64>> = reasons.map(Reason::not_before).collect();
+    dates?.into_iter().max()
 }
 
 async fn execute(
@@ -122,7 +144,7 @@ pub(crate) fn show(survey: &Survey, out: &Output) -> anyhow::Result<()> {
             "goes": verdict.goes(),
             "locked": verdict.is_locked(),
             "reasons": reasons,
-            "not_before": verdict.reasons.iter().filter_map(Reason::not_before).max(),
+            "not_before": date(verdict.reasons.iter()),
         }))?;
     }
     if rows.is_empty() {
@@ -174,4 +196,26 @@ fn tell(survey: &Survey, report: &ForgetReport, was_done: bool, out: &Output) ->
         "refused": report.refused.len(),
     }))?;
     Ok(if report.refused.is_empty() { Exit::Success } else { Exit::NotAllowed })
+}
+
+#[cfg(test)]
+mod tests {
+    use blockhouse_vault::retention::Span;
+
+    use super::*;
+
+    #[test]
+    fn when_a_snapshot_may_go_is_said_as_far_as_it_is_known() {
+        let (last, newest) = (Reason::Last { nth: 2, of: 3 }, Reason::Newest);
+        let daily = Reason::Period { span: Span::Day, nth: 1, of: 7, not_before: 1_800_000_000 };
+        let (young, tag) = (Reason::Young { until: 1_900_000_000 }, Reason::Tag([7; 32]));
+        assert_eq!(until(&[&last]), "it may go after 2 newer snapshots at the earliest");
+        assert_eq!(until(&[&newest]), "it may go after 1 newer snapshot at the earliest");
+        assert_eq!(until(&[&last, &daily]), "it may go after 2 newer snapshots at the earliest");
+        assert_eq!(until(&[&daily, &young]), format!("it may go on {} at the earliest", text::moment(1_900_000_000)));
+        assert_eq!(until(&[&daily, &tag]), "as long as it has that tag");
+        assert_eq!(until(&[&young, &Reason::NoRule]), "as long as the rule stands");
+        assert_eq!((date([&last, &daily].into_iter()), date([].into_iter())), (None, None));
+        assert_eq!(date([&daily, &young].into_iter()), Some(1_900_000_000));
+    }
 }

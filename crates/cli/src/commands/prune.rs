@@ -72,8 +72,12 @@ fn tell(report: &PruneReport, request: PruneRequest, seconds: f64, out: &Output)
         ));
     }
     out.record(&summary(report, request, seconds))?;
-    let is_done = request.dry_run || report.is_finished();
-    Ok(if is_done { Exit::Success } else { Exit::Degraded })
+    Ok(if is_done(report, request) { Exit::Success } else { Exit::Degraded })
+}
+
+/// True if it did what was asked: a dry run leaves everything to the next prune and lacks nothing.
+fn is_done(report: &PruneReport, request: PruneRequest) -> bool {
+    request.dry_run || report.is_finished()
 }
 
 fn freed_bytes(report: &PruneReport) -> u64 {
@@ -110,7 +114,7 @@ fn summary(report: &PruneReport, request: PruneRequest, seconds: f64) -> Value {
         .collect();
     json!({
         "type": "summary",
-        "ok": report.is_finished(),
+        "ok": is_done(report, request),
         "dry_run": request.dry_run,
         "epoch": report.epoch,
         "stripes": report.stripes,
@@ -126,4 +130,24 @@ fn summary(report: &PruneReport, request: PruneRequest, seconds: f64) -> Value {
         "left": report.left,
         "seconds": seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backup that runs keeps a prune from its end, and a dry run from nothing: it once said `"ok": false` and ended with code 0.
+    #[test]
+    fn a_dry_run_beside_a_backup_is_as_good_as_its_exit_code() {
+        let session = blockhouse_vault::ledger::LiveSession {
+            id: blockhouse_types::SessionId::new([1; 32]),
+            writer: blockhouse_types::Account::new([2; 20]),
+            epoch: 0,
+            expires: 9,
+        };
+        let report = PruneReport { waiting: vec![session], ..PruneReport::default() };
+        for dry_run in [true, false] {
+            assert_eq!(summary(&report, PruneRequest { dry_run, wait: false }, 0.0)["ok"], dry_run);
+        }
+    }
 }

@@ -61,8 +61,8 @@ pub(crate) struct RestoreArgs {
     /// What happens to what is in the target; needed if it is not empty
     #[arg(long, value_enum, value_name = "WHEN")]
     overwrite: Option<OverwriteChoice>,
-    /// Remove from the folders that are restored what is not in the snapshot; --exclude keeps what it names. Without --overwrite as
-    /// with --overwrite if-changed
+    /// Remove from the folders that are restored what is not in the snapshot, but for what --exclude names and what the backup left
+    /// out. Without --overwrite as with --overwrite if-changed
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
@@ -289,10 +289,7 @@ fn tell(
             if report.kept == 1 { "1 was".to_owned() } else { format!("{} were", report.kept) }
         ))?;
     }
-    if changes.deleted > 0 && !request.dry_run {
-        let bytes = text::bytes(changes.deleted_bytes);
-        out.talk(format_args!("deleted what is not in the snapshot: {} ({bytes})", changes.deleted));
-    }
+    talk_of_deleting(report, request.dry_run, out);
     if report.unread > 0 {
         out.talk(format_args!("the same command goes on once what could not be read can be"));
     }
@@ -309,6 +306,7 @@ fn tell(
         "files": report.files,
         "bytes": report.bytes,
         "kept": report.kept,
+        "spared": report.spared,
         "dry_run": request.dry_run,
         "new": changes.new,
         "new_bytes": changes.new_bytes,
@@ -328,4 +326,19 @@ fn tell(
         (0, false) => Exit::Unreadable,
         _ => Exit::CheckFailed,
     })
+}
+
+/// What went because it is not in the snapshot, and what stays all the same.
+fn talk_of_deleting(report: &RestoreReport, is_rehearsal: bool, out: &Output) {
+    let changes = &report.changes;
+    if changes.deleted > 0 && !is_rehearsal {
+        let bytes = text::bytes(changes.deleted_bytes);
+        out.talk(format_args!("deleted what is not in the snapshot: {} ({bytes})", changes.deleted));
+    }
+    if report.spared > 0 {
+        let names = text::count(report.spared, "name");
+        out.talk(format_args!(
+            "not in the snapshot, and left there: {names} that --exclude or a backup leaves out, or on another file system"
+        ));
+    }
 }

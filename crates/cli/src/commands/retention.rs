@@ -32,6 +32,11 @@ enum RetentionCommand {
     /// of each writer by themselves. Says first what would be kept and what would go now. Needs the identity.
     #[command(after_help = help!("blockhouse retention set --default --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --min-age 7d --identity ~/owner.identity"))]
     Set(SetArgs),
+    /// Take the own rule of a source away: the default decides about it again
+    ///
+    /// Says first what would be kept and what would go by the default. Needs the identity.
+    #[command(after_help = help!("blockhouse retention unset --source papers --identity ~/owner.identity"))]
+    Unset(UnsetArgs),
     /// Show the rule in force for each source
     #[command(after_help = help!("blockhouse retention show"))]
     Show,
@@ -81,29 +86,41 @@ struct SetArgs {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true).args(["source", "host"]))]
+struct UnsetArgs {
+    /// Of this source: its name, one of its paths, or its id
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Of every source of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Change nothing: say what would be kept and what would go
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
 pub(crate) async fn run(args: RetentionArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
         RetentionCommand::Set(args) => set(args, global, out).await,
+        RetentionCommand::Unset(args) => unset(args, global, out).await,
         RetentionCommand::Show => show(global, out).await,
     }
 }
 
 async fn set(args: SetArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
-    let sources = match (&args.source, &args.host) {
-        (Some(source), _) => retention::sources_called(vault.config(), source)?,
-        (None, Some(host)) => retention::sources_on(vault.config(), host)?,
-        (None, None) => BTreeSet::new(),
-    };
+    let sources = named(&vault, args.source.as_deref(), args.host.as_deref())?;
     let rule = rule_of(&args, &vault, &sources).await?;
     rule.check().map_err(retention::RetentionError::from)?;
     let bound = retention::bound_by(&vault, &sources).await?;
     let mut survey = retention::survey(&vault, Some((&rule, &bound))).await?;
-    survey.verdicts.retain(|verdict| bound.contains(&verdict.known.record.source));
-    let going = survey.verdicts.iter().filter(|verdict| verdict.goes()).count();
-    forget::show(&survey, out)?;
-    out.talk(format_args!("the rule {rule}"));
-    out.talk(format_args!("now {} of {} would go", going, text::count(survey.verdicts.len() as u64, "snapshot")));
+    let going = preview(&mut survey, &bound, &format!("the rule {rule}"), out)?;
+    let warnings: Vec<String> =
+        retention::cautions(&vault, &rule, &bound).await?.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        out.warn(format_args!("warning: {warning}"));
+    }
     let mut summary = json!({
         "type": "summary",
         "ok": true,
@@ -112,6 +129,7 @@ async fn set(args: SetArgs, global: &Global, out: &Output) -> anyhow::Result<Exi
         "sources": bound,
         "kept": survey.verdicts.len() - going,
         "going": going,
+        "warnings": warnings,
     });
     if !args.dry_run {
         let unlocked = opening::unlock(global, Some(vault.id()), "retention set")?;
@@ -122,6 +140,55 @@ async fn set(args: SetArgs, global: &Global, out: &Output) -> anyhow::Result<Exi
     }
     out.record(&summary)?;
     Ok(Exit::Success)
+}
+
+async fn unset(args: UnsetArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let vault = opening::vault(global, out).await?;
+    let sources = named(&vault, args.source.as_deref(), args.host.as_deref())?;
+    let default = vault.ledger().policy(None).await?;
+    let mut survey = match default.rule() {
+        Some(rule) => retention::survey(&vault, Some((rule, &sources))).await?,
+        // What another kind of contract would say is not known.
+        None => Survey::default(),
+    };
+    let going = preview(&mut survey, &sources, &format!("the default: {}", words(&default)), out)?;
+    let mut summary = json!({
+        "type": "summary",
+        "ok": true,
+        "dry_run": args.dry_run,
+        "rule": default.rule().map(as_json),
+        "sources": sources,
+        "kept": survey.verdicts.len() - going,
+        "going": going,
+    });
+    if !args.dry_run {
+        let unlocked = opening::unlock(global, Some(vault.id()), "retention unset")?;
+        opening::confirm(global, "Take the rule away?")?;
+        retention::take_back(&vault, &unlocked, &sources).await?;
+        out.line(format_args!("the default is in force"))?;
+        summary["height"] = json!(vault.standing().await?.height);
+    }
+    out.record(&summary)?;
+    Ok(Exit::Success)
+}
+
+/// The sources that were named; none for the default.
+fn named(vault: &Vault, source: Option<&str>, host: Option<&str>) -> anyhow::Result<BTreeSet<SourceId>> {
+    Ok(match (source, host) {
+        (Some(source), _) => retention::sources_called(vault.config(), source)?,
+        (None, Some(host)) => retention::sources_on(vault.config(), host)?,
+        (None, None) => BTreeSet::new(),
+    })
+}
+
+/// Shows what would become of the snapshots of these sources; how many would go.
+fn preview(survey: &mut Survey, bound: &BTreeSet<SourceId>, rule: &str, out: &Output) -> anyhow::Result<usize> {
+    survey.verdicts.retain(|verdict| bound.contains(&verdict.known.record.source));
+    let going = survey.verdicts.iter().filter(|verdict| verdict.goes()).count();
+    forget::show(survey, out)?;
+    out.talk(format_args!("{rule}"));
+    out.talk(format_args!("now {going} of {} would go", text::count(survey.verdicts.len() as u64, "snapshot")));
+    Ok(going)
 }
 
 /// The rule that was typed. An age that was not said stays what it is, for to shorten it unasked would loosen the rule.
@@ -164,14 +231,7 @@ fn tell_policy(
     survey: &Survey,
     out: &Output,
 ) -> anyhow::Result<()> {
-    let words = match policy {
-        Policy::Retention(force) => force.rule.to_string(),
-        Policy::OwnerAfterFloor { floor_seconds: 0 } => "only the owner removes".to_owned(),
-        Policy::OwnerAfterFloor { floor_seconds } => {
-            format!("only the owner removes, and nothing younger than {floor_seconds} s")
-        }
-        Policy::Other { contract } => format!("contract {contract} decides"),
-    };
+    let words = words(policy);
     out.data(format_args!("{name}: {words}"))?;
     let of_source = |frozen: &&blockhouse_vault::ledger::Frozen| frozen.source.is_none() || frozen.source == source;
     let frozen = survey.frozen.iter().find(of_source);
@@ -186,6 +246,17 @@ fn tell_policy(
         "frozen_since": frozen.map(|frozen| frozen.since),
     }))?;
     Ok(())
+}
+
+fn words(policy: &Policy) -> String {
+    match policy {
+        Policy::Retention(force) => force.rule.to_string(),
+        Policy::OwnerAfterFloor { floor_seconds: 0 } => "only the owner removes".to_owned(),
+        Policy::OwnerAfterFloor { floor_seconds } => {
+            format!("only the owner removes, and nothing younger than {floor_seconds} s")
+        }
+        Policy::Other { contract } => format!("contract {contract} decides"),
+    }
 }
 
 fn as_json(rule: &Rule) -> Value {

@@ -76,7 +76,8 @@ enum SiteCommand {
     },
     /// Remove a site on which nothing is needed any more; needs the identity
     ///
-    /// Nothing is deleted there; how to do that is said at the end.
+    /// Nothing is deleted there; how to do that is said at the end. It is refused if anything, or any new backup, would be less safe
+    /// without the site. Run again after an interruption, it goes on where it stopped.
     #[command(after_help = help!("blockhouse site remove oslo --identity ~/owner.identity"))]
     Remove {
         /// Its name
@@ -85,6 +86,9 @@ enum SiteCommand {
         /// Only say whether it may be removed
         #[arg(long, short = 'n')]
         dry_run: bool,
+        /// Use the site again as before, where a removal was begun and not finished
+        #[arg(long, conflicts_with = "dry_run")]
+        cancel: bool,
     },
 }
 
@@ -96,6 +100,7 @@ pub(crate) async fn run(args: SiteArgs, global: &Global, out: &Output) -> anyhow
         SiteCommand::Lost { sites, dry_run } => change::lost(&sites, dry_run, global, out).await,
         SiteCommand::Drain { site, cancel: true, .. } => change::cancel_drain(&site, global, out).await,
         SiteCommand::Drain { site, dry_run, .. } => change::drain(&site, dry_run, global, out).await,
-        SiteCommand::Remove { site, dry_run } => change::remove(&site, dry_run, global, out).await,
+        SiteCommand::Remove { site, cancel: true, .. } => change::cancel_remove(&site, global, out).await,
+        SiteCommand::Remove { site, dry_run, .. } => change::remove(&site, dry_run, global, out).await,
     }
 }

@@ -50,14 +50,14 @@ pub(super) fn of_site_change(error: &SiteChangeError) -> Option<Verdict> {
         SiteChangeError::NameTaken { .. } => Some(Verdict::hinted(Exit::Usage, "give it another name: URL,name=NAME")),
         SiteChangeError::UnderWay { .. } => Some(Verdict::hinted(
             Exit::Usage,
-            "finish that first: `blockhouse site drain --cancel`, `site remove` or `site lost`, with its name",
+            "finish that first: `blockhouse site drain --cancel`, `site remove`, `site remove --cancel` or `site lost`, with its name",
         )),
         SiteChangeError::Returned { .. } => {
             Some(Verdict::hinted(Exit::NotAllowed, "empty the folder and add it again: it gets everything anew"))
         }
         SiteChangeError::Promises { .. } => Some(Verdict::hinted(
             Exit::Failed,
-            "use another place; empty this folder before, a marker was written there",
+            "put it right and run this again: it goes on; or `blockhouse site remove NAME` and use another place",
         )),
         SiteChangeError::NotCopied { .. } => {
             Some(Verdict::hinted(Exit::Failed, "see that it has room and answers, then run this again: it goes on"))
@@ -74,7 +74,11 @@ pub(super) fn of_site_change(error: &SiteChangeError) -> Option<Verdict> {
             Exit::NotAllowed,
             "`blockhouse site lost NAME` goes on with it; `blockhouse repair` does the same for the stripes",
         )),
-        SiteChangeError::NotDraining { .. } => Some(Verdict::plain(Exit::Usage)),
+        SiteChangeError::LessSafe { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "add a site before; only `blockhouse site lost`, for a site that is gone, goes below what was planned",
+        )),
+        SiteChangeError::NotDraining { .. } | SiteChangeError::NotLeaving { .. } => Some(Verdict::plain(Exit::Usage)),
         SiteChangeError::BackupsOpen { .. } => Some(Verdict::hinted(
             Exit::Busy,
             "wait for their end; that of a backup that was killed ends within a day, and --accept-risk does not wait",

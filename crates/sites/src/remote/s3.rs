@@ -6,7 +6,7 @@ use bytes::Bytes;
 use opendal::services::S3Config;
 use opendal::{Configurator, ErrorKind, Operator};
 
-use super::{Made, http};
+use super::{Made, http, parents};
 use crate::error::Cause;
 use crate::trouble::{ServiceFailure, Trouble};
 use crate::url::S3Place;
@@ -14,17 +14,27 @@ use crate::url::S3Place;
 /// What services that have no regions are told, if nobody names one.
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// The version of an object of a bucket that keeps none.
+const UNVERSIONED: &str = "null";
+
 /// The write side of a bucket.
 #[derive(Debug)]
 pub(super) struct S3Writer {
+    place: S3Place,
     /// False once the service said that it knows no conditional writes.
     conditional: AtomicBool,
 }
 
 pub(super) fn open(place: &S3Place) -> Result<(Operator, S3Writer), Cause> {
+    let operator = operator_at(place, &place.prefix)?;
+    Ok((operator, S3Writer { place: place.clone(), conditional: AtomicBool::new(place.conditional) }))
+}
+
+/// The objects below a prefix of the bucket.
+fn operator_at(place: &S3Place, prefix: &str) -> Result<Operator, Cause> {
     let mut config = S3Config::default();
     config.bucket.clone_from(&place.bucket);
-    config.root = Some(format!("/{}", place.prefix));
+    config.root = Some(format!("/{prefix}"));
     config.endpoint.clone_from(&place.endpoint);
     config.profile.clone_from(&place.profile);
     let set = |name: &str| std::env::var(name).ok().filter(|region| !region.is_empty());
@@ -35,15 +45,18 @@ pub(super) fn open(place: &S3Place) -> Result<(Operator, S3Writer), Cause> {
     config.enable_virtual_host_style = !in_path;
     // The metadata service of a host at AWS has credentials for AWS, and elsewhere nobody answers at its address.
     config.disable_ec2_metadata = place.endpoint.is_some();
-    let operator = Operator::new(config.into_builder())?;
-    let operator = http::with_client(operator, http::client()?);
-    Ok((operator, S3Writer { conditional: AtomicBool::new(place.conditional) }))
+    Ok(http::with_client(Operator::new(config.into_builder())?, http::client()?))
 }
 
 impl S3Writer {
     /// True as long as the service takes conditional writes.
     pub(super) fn is_conditional(&self) -> bool {
         self.conditional.load(Ordering::Relaxed)
+    }
+
+    /// The prefixes that the site's own lies in, the bucket itself at last.
+    pub(super) fn above(&self) -> Result<Vec<Operator>, Cause> {
+        parents(&self.place.prefix).map(|prefix| operator_at(&self.place, prefix)).collect()
     }
 
     pub(super) async fn create(&self, operator: &Operator, path: &str, bytes: &Bytes) -> Result<Made, Cause> {
@@ -79,4 +92,9 @@ pub(super) async fn delete(operator: &Operator, path: &str) -> Result<bool, Caus
     };
     operator.delete(path).await?;
     Ok(true)
+}
+
+/// True if the service keeps what is removed under its name as an older version. It says so of each object that is there.
+pub(super) async fn keeps_versions(operator: &Operator, path: &str) -> Result<bool, Cause> {
+    Ok(operator.stat(path).await?.version().is_some_and(|version| version != UNVERSIONED))
 }

@@ -11,6 +11,7 @@ mod reads;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blockhouse_types::limits::KIB;
 use bytes::Bytes;
@@ -43,15 +44,25 @@ pub(super) struct SftpWriter {
     folders: Mutex<HashSet<String>>,
 }
 
-pub(super) fn open(place: &SftpPlace) -> (Operator, SftpWriter) {
-    let connection = Arc::new(Connection::new(place.clone()));
+pub(super) fn open(place: &SftpPlace, stall: Duration) -> (Operator, SftpWriter) {
+    let connection = Arc::new(Connection::new(place.clone(), stall));
     let root = PathBuf::from(&place.path);
-    let reads = reads::SftpReads::new(connection.clone(), root.clone());
-    let operator = Operator::from_parts(OperationContext::default(), Arc::new(reads));
+    let operator = operator_at(&connection, &root);
     (operator, SftpWriter { connection, root, folders: Mutex::default() })
 }
 
+/// The files below a folder.
+fn operator_at(connection: &Arc<Connection>, folder: &Path) -> Operator {
+    let reads = reads::SftpReads::new(connection.clone(), folder.to_owned());
+    Operator::from_parts(OperationContext::default(), Arc::new(reads))
+}
+
 impl SftpWriter {
+    /// The folders that the site's own lies in.
+    pub(super) fn above(&self) -> Vec<Operator> {
+        self.root.ancestors().skip(1).map(|folder| operator_at(&self.connection, folder)).collect()
+    }
+
     pub(super) async fn make_root(&self) -> Result<Root, Cause> {
         let root = self.root.clone();
         let made = self.connection.run(async |sftp| make_folder(sftp, &root).await).await?;
@@ -85,7 +96,7 @@ impl SftpWriter {
     /// Writes the temporary file; false if `.tmp` is missing because the site is.
     async fn write_temporary(&self, object: &str, temporary: &str, bytes: &Bytes) -> Result<bool, Cause> {
         let to = self.at(temporary);
-        let write = || self.connection.run(async |sftp| write_new(sftp, &to, bytes).await);
+        let write = || self.connection.run(async |sftp| write_new(sftp, &self.connection, &to, bytes).await);
         match write().await {
             Err(Cause::NotFound) if self.make_folders(object, TEMPORARY_FOLDER).await? => write().await.map(|()| true),
             Err(Cause::NotFound) => Ok(false),
@@ -182,14 +193,16 @@ async fn make_folder(sftp: &Sftp, path: &Path) -> Result<bool, Error> {
 }
 
 /// Writes a file that must not exist, and syncs it where the server can.
-async fn write_new(sftp: &Sftp, path: &Path, bytes: &Bytes) -> Result<(), Error> {
+async fn write_new(sftp: &Sftp, connection: &Connection, path: &Path, bytes: &Bytes) -> Result<(), Error> {
     let mut file = sftp.options().write(true).create_new(true).open(path).await?;
     let offsets = (0..bytes.len()).step_by(PIECE);
     let pieces = offsets.map(|offset| (file.clone(), offset, bytes.slice(offset..bytes.len().min(offset + PIECE))));
     let writes =
         stream::iter(pieces.collect::<Vec<_>>()).map(async |(mut file, offset, piece): (File, usize, Bytes)| {
             file.seek(std::io::SeekFrom::Start(offset as u64)).await?;
-            file.write_all(&piece).await
+            let written = file.write_all(&piece).await;
+            connection.note_answer();
+            written
         });
     writes.buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
     sync(sftp, &mut file).await?;

@@ -9,7 +9,7 @@ use opendal::services::Webdav;
 use reqwest::{Client, Method, RequestBuilder};
 
 use super::credentials::{self, Login};
-use super::{Made, Root, http, is_marker, temporary_path};
+use super::{Made, Root, http, is_marker, parents, temporary_path};
 use crate::disk::split;
 use crate::error::Cause;
 use crate::file_layer::TEMPORARY_FOLDER;
@@ -31,6 +31,7 @@ const PRECONDITION_FAILED: u16 = 412;
 /// The write side of a folder of a WebDAV server.
 #[derive(Debug)]
 pub(super) struct WebdavWriter {
+    place: WebdavPlace,
     client: Client,
     /// The URL of the site's folder, without a `/` at its end.
     base: String,
@@ -42,15 +43,30 @@ pub(super) struct WebdavWriter {
 pub(super) fn open(place: &WebdavPlace, name: &SiteName) -> Result<(Operator, WebdavWriter), Cause> {
     let login = credentials::find(place, name)?;
     let (client, base) = (http::client()?, place.http_url());
-    let mut service = Webdav::default().endpoint(&base).root("/");
-    if let Some(login) = &login {
+    let operator = operator_at(&base, login.as_ref(), &client)?;
+    Ok((operator, WebdavWriter { place: place.clone(), client, base, login, folders: Mutex::default() }))
+}
+
+/// The objects below a URL.
+fn operator_at(base: &str, login: Option<&Login>, client: &Client) -> Result<Operator, Cause> {
+    let mut service = Webdav::default().endpoint(base).root("/");
+    if let Some(login) = login {
         service = service.username(&login.user).password(&login.password);
     }
-    let operator = http::with_client(Operator::new(service)?, client.clone());
-    Ok((operator, WebdavWriter { client, base, login, folders: Mutex::default() }))
+    Ok(http::with_client(Operator::new(service)?, client.clone()))
 }
 
 impl WebdavWriter {
+    /// The folders that the site's own lies in, the server's root at last.
+    pub(super) fn above(&self) -> Result<Vec<Operator>, Cause> {
+        let folder = |path: &str| {
+            let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+            let place = WebdavPlace { path, ..self.place.clone() };
+            operator_at(&place.http_url(), self.login.as_ref(), &self.client)
+        };
+        parents(self.place.path.trim_start_matches('/')).map(folder).collect()
+    }
+
     pub(super) async fn make_root(&self) -> Result<Root, Cause> {
         match self.send(self.request("MKCOL", "")).await? {
             CREATED | METHOD_NOT_ALLOWED => Ok(Root::Ready),

@@ -30,6 +30,8 @@ const LOST_AND_FOUND: &str = "lost+found";
 pub enum CreateError {
     #[error("{place} is a site of vault {} already", marker.vault)]
     Taken { place: String, marker: Box<Marker> },
+    #[error("{place} lies within a site of vault {}, `{}`", marker.vault, marker.name)]
+    Within { place: String, marker: Box<Marker> },
     #[error("{place} is not empty, it holds `{}`", found.escape_debug())]
     NotEmpty { place: String, found: String },
     #[error("{place} is not a folder")]
@@ -117,6 +119,9 @@ fn shown(path: &Path) -> String {
 /// Makes the folder durable, or sees that it is empty.
 fn prepare_folder(path: &Path) -> Result<Backend, CreateError> {
     let failed = |source| CreateError::Folder { place: shown(path), source };
+    if let Some(marker) = path.ancestors().skip(1).find_map(marker_in) {
+        return Err(CreateError::Within { place: shown(path), marker: Box::new(marker) });
+    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(path);
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?,
@@ -161,11 +166,16 @@ fn check_empty(path: &Path) -> Result<(), CreateError> {
 
 /// Says whose the folder is, if it is a site.
 fn not_empty(path: &Path, found: String) -> CreateError {
-    let marker = path.join(ObjectKey::Marker.path());
     let place = shown(path);
-    let is_marker = marker.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= ObjectKey::Marker.max_len());
-    match is_marker.then(|| std::fs::read(marker).ok()).flatten().and_then(|bytes| Marker::decode(&bytes).ok()) {
+    match marker_in(path) {
         Some(marker) => CreateError::Taken { place, marker: Box::new(marker) },
         None => CreateError::NotEmpty { place, found },
     }
+}
+
+/// The marker in a folder, if there is one that can be read.
+fn marker_in(folder: &Path) -> Option<Marker> {
+    let path = folder.join(ObjectKey::Marker.path());
+    let is_marker = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= ObjectKey::Marker.max_len());
+    is_marker.then(|| std::fs::read(path).ok()).flatten().and_then(|bytes| Marker::decode(&bytes).ok())
 }

@@ -51,6 +51,14 @@ impl Work<'_> {
         matches!(self.operation, Operation::Put | Operation::Delete | Operation::Create | Operation::Sweep)
     }
 
+    /// True if the site takes no more writes after such a failure.
+    fn is_closed_by(&self, cause: &Cause) -> bool {
+        match self.operation {
+            Operation::Delete | Operation::Sweep => cause.of_removal_closes_for_writing(),
+            _ => self.writes() && cause.closes_for_writing(),
+        }
+    }
+
     /// Which way its bytes go.
     fn way(&self) -> Way {
         if self.writes() { Way::Up } else { Way::Down }
@@ -76,6 +84,11 @@ impl Line {
         let patience = if spec.url.folder().is_some() { patience } else { patience.over_a_shared_line() };
         let throttle = Throttle::new(spec.limits);
         Self { name: spec.name.clone(), patience, throttle, turns, down: OnceLock::new(), closed: OnceLock::new() }
+    }
+
+    /// Waits until the bytes that were read before have had their time.
+    pub(super) async fn wait_to_read(&self) {
+        self.throttle.wait(Way::Down, 0).await;
     }
 
     /// Counts bytes that were read without knowing before how many they would be.
@@ -192,7 +205,7 @@ impl Line {
     pub(super) fn judge(&self, work: Work<'_>, cause: &Cause) {
         if cause.is_gone() || cause.is_passing() || matches!(cause, Cause::Deadline { .. }) {
             self.mark_down(cause.to_reason(work.operation, work.object));
-        } else if work.writes() && cause.closes_for_writing() {
+        } else if work.is_closed_by(cause) {
             self.closed.get_or_init(|| Arc::new(cause.to_reason(work.operation, work.object)));
         }
     }

@@ -2,20 +2,23 @@
 //!
 //! - **Owns** the questions; the answers are recorded by `init` and `repair`.
 //! - **Does not** leave anything behind: its two objects live in `.tmp` and are removed; if that fails they look like
-//!   temporary files and are swept.
+//!   temporary files and are swept. Where nothing can be deleted one of them stays.
 //!
 //! Format: `docs/design/sites.md`, Probe.
+
+use std::time::Duration;
 
 use blockhouse_types::limits::KIB;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use opendal::Operator;
 
-use super::{Site, Work, read_range};
+use super::{Site, Work};
 use crate::backend::Writer;
 use crate::disk::{Disk, DiskCall, Space};
 use crate::error::{Cause, Operation, SiteError};
 use crate::file_layer::{FileLayer, Put, TEMPORARY_FOLDER, WriteError};
+use crate::reads::read_range;
 use crate::remote::{RemoteLayer, Word};
 
 /// Longer than a block, so that a read back of a hole would show.
@@ -37,6 +40,8 @@ pub struct ProbeReport {
     pub atomic_create: bool,
     /// Every write is told to reach the disk; else the service's word is taken that what it has is kept.
     pub synced: bool,
+    /// What is there can be removed with these credentials; else nobody who has them destroys anything, and nothing is tidied up.
+    pub can_delete: bool,
     /// Bytes that can still be written, if the site tells.
     pub free_bytes: Option<u64>,
     /// Bytes in all, if the site tells.
@@ -54,6 +59,10 @@ impl ProbeReport {
         let caveats = [
             (!self.synced, "it does not tell when bytes reach its disks: that it keeps what it took is its word"),
             (!self.atomic_create, "two writers of one name at the same instant could both be let through"),
+            (
+                !self.can_delete,
+                "these credentials cannot delete: leftovers stay there, and `repair`, `prune` and `key rotate` remove nothing there",
+            ),
             (self.free_bytes.is_none(), "it does not tell how much room is left"),
         ];
         caveats.into_iter().filter_map(|(is_so, caveat)| is_so.then_some(caveat)).collect()
@@ -81,14 +90,19 @@ impl Site {
             }
             Writer::Remote(layer) => self.change_remote(work, || write_remote_probe(layer, &path, &to_write)).await,
         }?;
-        let read = self.inner.line.run(work, |_turn| read_probe(self.operator(), &path, &bytes)).await;
+        let stall = self.stall();
+        let read = self.inner.line.run(work, |_turn| read_probe(self.operator(), &path, &bytes, stall)).await;
         // Removed also after a failure, which is the one to report.
         let removed = match self.writer() {
             Writer::File(layer) => self.change(work, layer, FileLayer::delete).await,
             Writer::Remote(layer) => self.change_remote(work, async || layer.delete(&path).await.map(Some)).await,
         };
         let (read_back, list_after_write) = read?;
-        removed?;
+        let can_delete = match removed {
+            Ok(_) => true,
+            Err(error) if error.is_permission() && self.state().can_write() => false,
+            Err(error) => return Err(error),
+        };
         Ok(ProbeReport {
             create_only: written.create_only,
             read_back,
@@ -96,6 +110,7 @@ impl Site {
             durable_rename: written.durable_rename,
             atomic_create: written.word.atomic_create,
             synced: written.word.synced,
+            can_delete,
             free_bytes: written.space.map(|space| space.free),
             total_bytes: written.space.map(|space| space.total),
         })
@@ -130,8 +145,8 @@ fn is_one_file_system(disk: &dyn Disk) -> std::io::Result<bool> {
 }
 
 /// Whether the object reads as it was written, and whether it is listed.
-async fn read_probe(operator: &Operator, path: &str, bytes: &Bytes) -> Result<(bool, bool), Cause> {
-    let read_back = read_range(operator, path, 0..bytes.len() as u64).await? == *bytes;
+async fn read_probe(operator: &Operator, path: &str, bytes: &Bytes, stall: Duration) -> Result<(bool, bool), Cause> {
+    let read_back = read_range(operator, path, 0..bytes.len() as u64, stall).await? == *bytes;
     let mut lister = operator.lister(&format!("{TEMPORARY_FOLDER}/")).await?;
     while let Some(entry) = lister.try_next().await? {
         if entry.path() == path {

@@ -107,9 +107,11 @@ pub(crate) struct Candidate {
     sign: &'static Sign,
 }
 
-/// Fails if a node or database runs in a folder that is to be written to. What cannot be looked at is not guessed to be live.
+/// Fails if a node or database runs in a folder that is to be written to, whatever an ignore file there says: that is about backups.
+/// What cannot be looked at is not guessed to be live.
 pub fn refuse_live(folder: &Path) -> Result<(), LiveSource> {
-    match FilesSource::try_new(&[folder.to_owned()], &super::Options::default()) {
+    let options = super::Options { no_ignore_files: true, ..super::Options::default() };
+    match FilesSource::try_new(&[folder.to_owned()], &options) {
         Ok(source) => refuse(&candidates(&source)),
         Err(_) => Ok(()),
     }

@@ -9,7 +9,8 @@
 //!   do in the target meanwhile: every step is one checked name relative to an open folder, and no link is followed.
 //! - **B2** A file has its real name only when its content and metadata are complete; until then it is called
 //!   [`TEMPORARY_PREFIX`] and some random digits, in the same folder, readable by its owner alone.
-//! - **B3** A folder that is not empty is never removed. What exists is replaced only when [`Placing::Replace`] says so.
+//! - **B3** A folder that is not empty is removed only by [`RestoreTarget::remove`], or in place of something that has its bytes by then
+//!   ([`RestoreTarget::let_give_way`]). What exists is replaced only when [`Placing::Replace`] says so.
 //! - **B4** What could not be set is returned as [`NotRestored`]. Set-id bits are never set for another owner than stored.
 
 mod clear;
@@ -17,10 +18,12 @@ mod decide;
 mod metadata;
 mod owners;
 mod path;
+mod spared;
 mod spot;
 mod writer;
 
 use std::{
+    collections::HashMap,
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -38,11 +41,12 @@ use rustix::{
 
 use self::spot::Spot;
 pub use self::{
-    clear::Cleared,
+    clear::{Cleared, MayGo},
     decide::{Conflict, Decision, Existing, Overwrite, Placing, Wanted, decide},
     metadata::{Aspect, MetadataRules, NotRestored},
     owners::{OwnerKind, OwnerMapping, OwnerMappingError, Ownership},
     path::{PathError, RestorePath},
+    spared::{Spared, SparedBelow},
     writer::{FileWriter, Mark, ParkedFile},
 };
 use super::{
@@ -84,7 +88,7 @@ pub enum RestoreError {
     OutOfRange { path: RestorePath, offset: u64, end: u64, size: u64 },
     #[error("another restore writes to the target `{}`", path.display())]
     Busy { path: PathBuf },
-    #[error("`{path}` is on another file system than the folder it lies in")]
+    #[error("`{path}` is on another file system than the target, or holds a folder that is")]
     OtherFileSystem { path: RestorePath },
     #[error("could not draw random digits for a temporary name")]
     Random(#[source] getrandom::Error),
@@ -122,6 +126,10 @@ pub struct RestoreTarget {
     base: Open,
     settings: Arc<Settings>,
     path: PathBuf,
+    /// What deleting leaves where it is.
+    spared: Option<Spared>,
+    /// Folders that go when something else gets their name.
+    giving_way: HashMap<RestorePath, SparedBelow>,
     /// Held, not used.
     lock: Option<OwnedFd>,
 }
@@ -159,7 +167,8 @@ impl RestoreTarget {
         let canonical = path.canonicalize().map_err(fail)?;
         let base = Open::absolute(&canonical).map_err(|error| fail(error.into()))?;
         let settings = Arc::new(Settings { accounts: Accounts::of_this_host(), rules });
-        Ok(Self { trail: Trail::new(base.clone()), base, settings, path: canonical, lock: None })
+        let (trail, giving_way) = (Trail::new(base.clone()), HashMap::new());
+        Ok(Self { trail, base, settings, path: canonical, spared: None, giving_way, lock: None })
     }
 
     /// Where it is, without links.
@@ -295,7 +304,8 @@ impl RestoreTarget {
             return Err(failed("create", path)(Errno::STALE));
         }
         let not_restored = metadata::set_at(&handle, path, metadata, &self.settings);
-        spot.place(&temporary, placing).inspect_err(|_| temporary.discard())?;
+        let placed = self.clear_way(path).and_then(|()| spot.place(&temporary, placing));
+        placed.inspect_err(|_| temporary.discard())?;
         Ok(not_restored)
     }
 
@@ -311,7 +321,7 @@ impl RestoreTarget {
         let temporary = spot.temporary(|temporary| {
             linkat(&original.folder, &*original.name, &temporary.folder, &*temporary.name, AtFlags::empty())
         })?;
-        let placed = spot.place(&temporary, placing);
+        let placed = self.clear_way(path).and_then(|()| spot.place(&temporary, placing));
         // Renaming one name of a file over another of the same file leaves both, so there may be something to discard.
         temporary.discard();
         placed

@@ -44,6 +44,8 @@ pub(crate) struct Selection {
     larger_than: Option<u64>,
     is_nodump_honoured: bool,
     is_one_file_system: bool,
+    /// The file systems of paths that a list names inside another of its paths: they were asked for as well.
+    listed_devices: Vec<u64>,
     are_ignore_files_honoured: bool,
 }
 
@@ -101,8 +103,14 @@ impl Selection {
             larger_than: options.exclude_larger_than,
             is_nodump_honoured: options.exclude_nodump,
             is_one_file_system: options.one_file_system,
+            listed_devices: Vec::new(),
             are_ignore_files_honoured: !options.no_ignore_files,
         })
+    }
+
+    /// The same, which takes these file systems too wherever it meets them.
+    pub(crate) fn with_devices(self, listed_devices: Vec<u64>) -> Self {
+        Self { listed_devices, ..self }
     }
 
     /// What holds in a folder with these names. `above` are the rules of its parent.
@@ -118,7 +126,8 @@ impl Selection {
 
     /// Whether the content of a folder lies on another file system than its root and stays out.
     pub(crate) fn is_elsewhere(&self, folder: &Open, root_device: u64) -> bool {
-        self.is_one_file_system && folder.node().device != root_device
+        let device = folder.node().device;
+        self.is_one_file_system && device != root_device && !self.listed_devices.contains(&device)
     }
 }
 

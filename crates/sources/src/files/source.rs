@@ -4,8 +4,9 @@
 //! changed meanwhile. What is known to be inconsistent while it runs, a node's or a database's files, is refused.
 
 use std::{
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Component, Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -95,7 +96,7 @@ pub enum OpenSourceError {
     Missing {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("none of the {count} paths to back up is there; the first is `{}`", first.display())]
     AllMissing { count: usize, first: PathBuf },
@@ -123,14 +124,14 @@ pub struct FilesSource {
 impl FilesSource {
     /// Resolves the roots and puts them in the order of their names.
     pub fn try_new(roots: &[PathBuf], options: &Options) -> Result<Self, OpenSourceError> {
-        let mut roots = match options.roots {
-            Roots::Named => named_roots(roots)?,
+        let (mut roots, devices) = match options.roots {
+            Roots::Named => (named_roots(roots)?, Vec::new()),
             Roots::Listed => listed_roots(roots)?,
         };
         roots.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Self {
             roots: roots.into(),
-            selection: Selection::parse(options)?,
+            selection: Selection::parse(options)?.with_devices(devices),
             accounts: Accounts::of_this_host(),
             allow_live: options.allow_live,
             candidates: OnceLock::new(),
@@ -198,16 +199,17 @@ fn named_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
 }
 
 /// The roots of a list: what is missing keeps the place that its path has as it is written, what lies in another root is part of that.
-fn listed_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
+/// Also the file systems of what does: it was asked for, and may be mounted there.
+fn listed_roots(paths: &[PathBuf]) -> Result<(Vec<Root>, Vec<u64>), OpenSourceError> {
     let (mut roots, mut missing) = (Vec::with_capacity(paths.len()), 0);
     for path in paths {
-        let path = path.canonicalize().or_else(|source| {
+        let (path, device) = listed_path(path).map(|(path, device)| (path, Some(device))).or_else(|source| {
             missing += 1;
             std::path::absolute(path)
-                .map(|path| normal(&path))
+                .map(|path| (normal(&path), None))
                 .map_err(|_| OpenSourceError::Missing { path: path.clone(), source })
         })?;
-        roots.push(root_at(path)?);
+        roots.push((root_at(path)?, device));
     }
     match paths.first() {
         None => return Err(OpenSourceError::NoRoots),
@@ -216,16 +218,34 @@ fn listed_roots(paths: &[PathBuf]) -> Result<Vec<Root>, OpenSourceError> {
         }
         Some(_) => {}
     }
-    roots.sort_by(|one, other| one.path.cmp(&other.path));
-    roots.dedup_by(|later, earlier| later.path.starts_with(&earlier.path));
-    Ok(roots)
+    roots.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+    let mut devices = Vec::new();
+    roots.dedup_by(|(later, device), (earlier, _)| {
+        let is_inside = later.path.starts_with(&earlier.path);
+        devices.extend(device.filter(|_| is_inside));
+        is_inside
+    });
+    devices.sort_unstable();
+    devices.dedup();
+    Ok((roots.into_iter().map(|(root, _)| root).collect(), devices))
+}
+
+/// Where a listed path is, and on which file system. A list made by `find` names links too: each is backed up as the link that it is.
+fn listed_path(path: &Path) -> io::Result<(PathBuf, u64)> {
+    let path = std::path::absolute(path)?;
+    let path = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize()?.join(name),
+        _ => path.canonicalize()?,
+    };
+    let device = path.symlink_metadata()?.dev();
+    Ok((path, device))
 }
 
 /// An absolute path without `..`, which nothing is asked for.
-fn normal(path: &std::path::Path) -> PathBuf {
+fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
-        if part == std::path::Component::ParentDir {
+        if part == Component::ParentDir {
             normal.pop();
         } else {
             normal.push(part);
@@ -295,7 +315,7 @@ impl<'a> Capture<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use super::*;
 

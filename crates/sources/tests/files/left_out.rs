@@ -229,3 +229,24 @@ fn roots_of_a_list_are_folded_and_missing_ones_are_recorded() {
     let none = FilesSource::try_new(&[scratch.path().join("gone")], &options).unwrap_err();
     assert!(none.to_string().contains("none of the 1 paths"), "{none}");
 }
+
+/// A list that `find` made names links: they are backed up as links, and what they lead to is not drawn in.
+#[test]
+fn a_listed_link_stays_a_link() {
+    let scratch = Scratch::new();
+    fs::write(scratch.folder("outside").join("x"), "").unwrap();
+    fs::write(scratch.folder("a").join("y"), "").unwrap();
+    let (link, dangling) = (scratch.path().join("a/link"), scratch.path().join("a/dangling"));
+    std::os::unix::fs::symlink(scratch.path().join("outside"), &link).unwrap();
+    std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+    let options = Options { roots: Roots::Listed, ..Options::default() };
+    let source = FilesSource::try_new(&[link.clone(), dangling.clone()], &options).unwrap();
+    let base = scratch.path().canonicalize().unwrap();
+    let roots: Vec<_> = source.roots().iter().map(|root| root.path.clone()).collect();
+    assert_eq!(roots, ["a/dangling", "a/link"].map(|name| base.join(name)));
+    let copy = Copy::of(&source);
+    assert!(copy.unreadable.is_empty(), "{:?}", copy.unreadable);
+    assert!(files_of(&source).is_empty(), "nothing behind the links");
+    let source = FilesSource::try_new(&[scratch.path().join("a"), link], &options).unwrap();
+    assert_eq!(files_of(&source), Paths::from(["y".to_owned()]));
+}

@@ -7,7 +7,8 @@ use std::{
 };
 
 use blockhouse_sources::files::{
-    Aspect, DeviceNumber, Ownership, Placing, RestoreError, RestorePath, RestoreTarget, Special, TEMPORARY_PREFIX,
+    Aspect, DeviceNumber, IGNORE_FILE, Ownership, Placing, RestoreError, RestorePath, RestoreTarget, Spared,
+    SparedBelow, Special, TEMPORARY_PREFIX,
 };
 use blockhouse_types::{Attribute, EntryKind, Metadata, Timestamp};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat};
@@ -296,4 +297,76 @@ fn existing_entries_are_described_without_following() {
     assert_ne!(file.inode, target.existing(&path("link")).unwrap().unwrap().inode);
     assert_eq!(target.existing(&path("missing")).unwrap(), None);
     assert_eq!(target.existing(&RestorePath::target()).unwrap().unwrap().kind, EntryKind::Directory);
+}
+
+fn rules() -> SparedBelow {
+    SparedBelow::root(&RestorePath::target(), b"/from")
+}
+
+/// What was to go went with all that was in it: what `--exclude` names, and what a backup leaves out, went too.
+#[test]
+fn what_is_spared_stays_with_the_folders_that_hold_it() {
+    let scratch = Scratch::new();
+    let to = scratch.folder("to");
+    let file = |name: &str, content: &str| {
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    for name in ["gone/a", "gone/deep/b", "gone/deep/c.bak", "gone/deep/er/d", "plain/x", "x.tmp", "x.bak"] {
+        file(name, "12345");
+    }
+    for folder in ["ruled", "quiet"] {
+        file(&format!("{folder}/{IGNORE_FILE}"), "*.o\n");
+        file(&format!("{folder}/a.c"), "");
+    }
+    file("ruled/a.o", "");
+    file("cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    file("cache/x", "");
+    let mut target = open(&to);
+    let spared = Spared::try_new(vec!["*.tmp".to_owned()], |path| path.as_bytes().ends_with(b".bak"));
+    target.spare(spared.unwrap());
+    let (names, below) = target.may_go(&RestorePath::target(), &rules()).unwrap();
+    let stay: Vec<_> = names.iter().filter(|found| found.is_spared).map(|found| found.name.as_slice()).collect();
+    assert_eq!(stay, [&b"x.bak"[..], b"x.tmp"]);
+    let mut went = Vec::new();
+    for found in names.iter().filter(|found| !found.is_spared) {
+        let path = RestorePath::parse(&found.name).unwrap();
+        let looked = target.remove(&path, &below, true).unwrap();
+        assert_eq!(target.remove(&path, &below, false).unwrap(), looked, "what was looked at is what is done");
+        went.push((path.to_string(), looked.entries, looked.bytes, looked.spared));
+    }
+    let expected: [(&str, u64, u64, u64); 5] =
+        [("cache", 0, 0, 2), ("gone", 4, 15, 1), ("plain", 2, 5, 0), ("quiet", 3, 4, 0), ("ruled", 1, 0, 2)];
+    assert_eq!(went, expected.map(|(name, entries, bytes, spared)| (name.to_owned(), entries, bytes, spared)));
+    for name in ["cache/CACHEDIR.TAG", "cache/x", "gone/deep/c.bak", "ruled/a.o", "ruled/.blockhouseignore", "x.tmp"] {
+        assert!(to.join(name).exists(), "{name}");
+    }
+    for name in ["gone/a", "gone/deep/b", "gone/deep/er", "plain", "quiet", "ruled/a.c"] {
+        assert!(!to.join(name).exists(), "{name}");
+    }
+}
+
+/// A folder in the way went before the file that was to replace it was fetched: if that failed, both were gone.
+#[test]
+fn a_folder_gives_way_when_something_else_gets_its_name() {
+    let scratch = Scratch::new();
+    let to = scratch.folder("to");
+    for name in ["file", "link", "stays"] {
+        fs::write(scratch.folder(&format!("to/{name}/deep")).join("inside"), "").unwrap();
+    }
+    let mut target = open(&to);
+    for name in ["file", "link", "stays"] {
+        target.let_give_way(&path(name), &rules());
+    }
+    let writer = target.begin_file(&path("file"), 3, Placing::Replace).unwrap();
+    writer.write_at(0, b"new").unwrap();
+    assert!(to.join("file/deep/inside").exists());
+    target.clear_way(&path("file")).unwrap();
+    writer.finish(&mine(0o644)).unwrap();
+    assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "new");
+    target.create_special(&path("link"), Special::Symlink(b"x"), &mine(0o777), Placing::Replace).unwrap();
+    assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("x"));
+    drop(target.begin_file(&path("stays"), 3, Placing::Replace).unwrap());
+    assert!(to.join("stays/deep/inside").exists());
 }

@@ -72,15 +72,22 @@ pub(super) fn replace_cache(new: CacheWriter, folder: &Path, source_id: &SourceI
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Scope;
+    use blockhouse_crypto::Secret;
+    use blockhouse_pipeline::domain::{DomainKey, DomainKind};
     use blockhouse_types::SessionId;
     use std::fs;
 
     const SOURCE: SourceId = SourceId::new([1; 32]);
 
+    fn scope() -> Scope {
+        Scope::new(SOURCE, &DomainKey::new(DomainKind::Writer, &Secret::new([3; 32])))
+    }
+
     /// A new cache that cannot take its place, as on a full disk: its file is not there to be renamed.
     fn failing(folder: &Path) -> CacheWriter {
         let session = SessionId::new([2; 32]);
-        let writer = CacheWriter::create(folder, &SOURCE, &session).unwrap();
+        let writer = CacheWriter::create(folder, &scope(), &session).unwrap();
         fs::remove_file(folder.join(format!("{SOURCE}.{session}.new"))).unwrap();
         writer
     }
@@ -97,7 +104,7 @@ mod tests {
         let warned = replace_cache(failing(folder.path()), folder.path(), &SOURCE);
         assert!(matches!(warned, Some(BackupWarning::Cache { .. })), "nothing to remove is no failure: {warned:?}");
 
-        let writer = CacheWriter::create(folder.path(), &SOURCE, &SessionId::new([3; 32])).unwrap();
+        let writer = CacheWriter::create(folder.path(), &scope(), &SessionId::new([3; 32])).unwrap();
         assert!(replace_cache(writer, folder.path(), &SOURCE).is_none());
         assert!(path.exists());
     }
@@ -107,7 +114,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = cache::path_of(folder.path(), &SOURCE);
         fs::create_dir_all(path.join("in the way")).unwrap();
-        let writer = CacheWriter::create(folder.path(), &SOURCE, &SessionId::new([2; 32])).unwrap();
+        let writer = CacheWriter::create(folder.path(), &scope(), &SessionId::new([2; 32])).unwrap();
         let warned = replace_cache(writer, folder.path(), &SOURCE).unwrap();
         assert!(matches!(warned, BackupWarning::CacheStays { .. }), "{warned:?}");
         assert!(warned.to_string().contains(path.to_str().unwrap()), "{warned}");

@@ -19,22 +19,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use blockhouse_crypto::{Secret, hash};
+use blockhouse_crypto::{RecipientSet, Secret, hash};
 use blockhouse_pipeline::cut::Cutter;
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::manifest::{FactError, Facts};
-use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_sources::files::Options;
 use blockhouse_types::{DecodeError, Decoder, Encoder, SnapshotId, SourceId, VaultId};
 
 use super::commit::Prepared;
-use super::lease::Lease;
-use super::store::{ChunkStore, StoreKeys};
-use super::{BackupError, BackupReport, BackupRequest, Run, WalkError, session, wall_clock};
+use super::{BackupError, BackupReport, BackupRequest, Opening, Run, WalkError, admit, wall_clock};
 use crate::folder::{Config, SourceEntry, UpdateError};
 use crate::ledger::LedgerError;
 use crate::progress::Progress;
-use crate::prune;
 use crate::reader::{self, OpenSnapshotError, OpenedSnapshot, ReadTreeError};
 use crate::select::{Known, tag_key};
 use crate::unlock::Unlocked;
@@ -212,13 +208,7 @@ pub async fn copy(
     progress.set_total(progress.bytes() + facts.bytes().unwrap_or_default());
     let source = enrol(to, &facts, known, origin)?;
     let recipients = crate::recipients::of_config(to.config()).map_err(BackupError::from)?;
-    super::refuse_if_handed_over(to, secrets).await?;
-    super::sweep(to).await;
-    let ledger = to.ledger_as(&secrets.writer);
-    if !ledger.is_approved(source, recipients.hash()).await? {
-        return Err(BackupError::NotApproved { source_id: source }.into());
-    }
-    let lease = Lease::open(to, &ledger).await?;
+    let (ledger, lease) = admit(to, secrets, source, &recipients).await?;
     let request = as_backup(&facts, request);
     let run = Run { vault: to, secrets, request: &request, ledger: &ledger, session: lease.session, source };
     let copied = Copied { facts, commitment: origin.commitment(secrets) };
@@ -286,27 +276,10 @@ impl Run<'_> {
     async fn copy_and_commit(
         &self,
         (opened, copied): (OpenedSnapshot, Copied),
-        recipients: blockhouse_crypto::RecipientSet,
+        recipients: RecipientSet,
         (memory, progress): (&mut CopyMemory, &Arc<Progress>),
     ) -> Result<BackupReport, CopyError> {
-        let domain = self.secrets.write.domain(self.request.dedup, self.source);
-        let stripes = self.vault.stripes().await?;
-        // After the session was opened: what is marked from now on waits for it.
-        let marked = prune::marked(self.vault, self.ledger, self.session.epoch).await.map_err(BackupError::from)?;
-        let presence = stripes.presence().await;
-        let there = (&*stripes, &presence);
-        let known = session::catch_up(self.vault, self.secrets, self.ledger, there, &marked).await;
-        let keys = StoreKeys {
-            vault: self.vault.id(),
-            session: self.session.id,
-            writer: self.secrets.writer.clone(),
-            domain: domain.clone(),
-            pack: PackKeys::new(&self.secrets.write.index_key),
-            code: self.vault.config().code,
-            level: self.request.level,
-        };
-        let known = known.map_err(BackupError::from)?;
-        let mut store = ChunkStore::start(keys, known, Arc::clone(&stripes)).map_err(BackupError::from)?;
+        let Opening { domain, stripes, marked, mut store } = self.open_store().await?;
         let manifest_key = Secret::random(&mut rand::rng());
         let (roots, started) = (copied.facts.roots().unwrap_or_default(), wall_clock());
         let (key, progress, cutter) =

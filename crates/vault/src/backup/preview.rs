@@ -12,7 +12,7 @@ use blockhouse_sources::files::{
 
 use super::walker::{FRESH, Flaw, folder_key, regular_files};
 use super::{BackupError, BackupRequest, Opened, source};
-use crate::cache::{CacheReader, CachedFile, FolderKey};
+use crate::cache::{CacheReader, CachedFile, FolderKey, Scope};
 use crate::vault::Vault;
 
 /// Files and their bytes.
@@ -88,7 +88,10 @@ pub enum Told {
 pub fn preview(vault: &Vault, request: &BackupRequest, tell: &mut impl FnMut(Told)) -> Result<Preview, BackupError> {
     let opened = request.open()?;
     let source = source::find(vault.config(), request, &opened);
-    let cache = source.map(|source| CacheReader::open(&vault.folder().cache(), &source)).unwrap_or_default();
+    let cache = source.zip(vault.secrets()).map_or_else(CacheReader::default, |(source, secrets)| {
+        let scope = Scope::new(source, &secrets.write.domain(request.dedup, source));
+        CacheReader::open(&vault.folder().cache(), &scope)
+    });
     let Opened::Files(files) = opened else {
         return Ok(Preview { is_known: cache.is_there(), ..Preview::default() });
     };

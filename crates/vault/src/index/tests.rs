@@ -46,6 +46,28 @@ fn finds_what_was_added_also_after_reopening_and_compaction() {
     }
 }
 
+/// I4: a first backup of a large source adds thousands in one session, and a kill may leave as many.
+#[test]
+fn few_files_are_held_open_however_many_stripes_come() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut index = Index::open(folder.path()).unwrap();
+    for seed in 0..=255_u8 {
+        add(&mut index, seed, u32::from(seed)..u32::from(seed) + 1);
+        assert!(index.segments.len() <= SEGMENTS_HELD);
+        let mut one = Index::open(&other.path().join(seed.to_string())).unwrap();
+        add(&mut one, seed, u32::from(seed)..u32::from(seed) + 1);
+        let name = format!("{}.{EXTENSION}", stripe(seed).id);
+        fs::rename(one.folder.join(&name), other.path().join(&name)).unwrap();
+        fs::remove_dir_all(&one.folder).unwrap();
+    }
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 256);
+    let found = Index::open(other.path()).unwrap();
+    assert!(found.segments.len() <= SEGMENTS_HELD);
+    for index in [&index, &found] {
+        assert!((0..256).all(|n| index.locate(&chunk(n)).len() == 1));
+    }
+}
+
 /// I1: whatever byte is altered, an answer is the right one or none.
 #[test]
 fn a_damaged_segment_gives_no_wrong_answer() {

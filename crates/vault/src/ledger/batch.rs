@@ -18,6 +18,7 @@ use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::{Timeline, Vault};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
+use super::modules::name;
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
@@ -32,6 +33,8 @@ pub struct Forgetting {
     pub snapshot: SnapshotId,
     /// Its source.
     pub source: SourceId,
+    /// Who committed it: the chain that a rule walks for it.
+    pub writer: Account,
     /// Its index among the snapshots of its source, plus one.
     pub place: u32,
 }
@@ -98,11 +101,11 @@ impl Ledger {
         wanted: &[Forgetting],
         timeline: Option<Address>,
     ) -> Result<Forgotten, LedgerError> {
-        let (mut left, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
-        let (mut forgotten, mut sent, mut requests) = (Forgotten::default(), Vec::new(), Vec::new());
+        let (most, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
+        let (mut forgotten, mut sent, mut requests, mut left) = (Forgotten::default(), Vec::new(), Vec::new(), most);
         let per_drop = if timeline.is_some() { DROP_GAS + CALL_GAS } else { 0 };
         let wanted = wanted.get(..BATCH_MAX.min(wanted.len())).unwrap_or_default();
-        let gas = self.gas_to_forget(sender, wanted).await?;
+        let gas = self.gas_to_forget(sender, wanted, most).await?;
         for one in wanted {
             let input = forget_input(one);
             match self.try_as(sender, &input).await {
@@ -114,6 +117,7 @@ impl Ledger {
                 }
                 Err(error) => return Err(error),
             }
+            let gas = gas.get(&(one.source, one.writer)).copied().unwrap_or(most);
             if gas + per_drop > left && !sent.is_empty() {
                 break;
             }
@@ -125,8 +129,7 @@ impl Ledger {
         if sent.is_empty() {
             return Ok(forgotten);
         }
-        requests.extend(drops(chain_id, timeline, &sent));
-        let outcomes = self.send_in_one_block(sender, requests).await?;
+        let outcomes = self.send_forgets(sender, requests, drops(chain_id, timeline, &sent), most).await?;
         for (one, outcome) in sent.into_iter().zip(outcomes) {
             if outcome.is_done {
                 forgotten.done.push(one.snapshot);
@@ -137,18 +140,69 @@ impl Ledger {
         Ok(forgotten)
     }
 
-    /// What any of these may need: the most of the newest and the oldest of them, and some more, for those before one in the block change
-    /// what the rule walks. To estimate each would cost more than to forget it.
-    async fn gas_to_forget(&self, sender: &AccountSecret, wanted: &[Forgetting]) -> Result<u64, LedgerError> {
-        let mut most = SPARE_GAS;
-        for one in wanted.first().into_iter().chain(wanted.last()) {
-            match self.estimated(sender, self.vault, &forget_input(one)).await {
-                Ok(gas) => most = most.max(gas),
-                Err(LedgerError::Refused { .. }) => {}
-                Err(error) => return Err(error),
+    /// Sends removals with what takes them out of their timelines, in one block if all of it fits; else that comes in the next.
+    async fn send_forgets(
+        &self,
+        sender: &AccountSecret,
+        mut requests: Vec<Request>,
+        drops: Vec<Request>,
+        most: u64,
+    ) -> Result<Vec<Outcome>, LedgerError> {
+        let gas: u64 = requests.iter().chain(&drops).map(|request| request.gas).sum();
+        if gas <= most {
+            requests.extend(drops);
+            return self.send_in_one_block(sender, requests).await;
+        }
+        let outcomes = self.send_in_one_block(sender, requests).await?;
+        if !drops.is_empty() {
+            self.send_in_one_block(sender, drops).await?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Takes these places out of a source's timeline; all of them must be forgotten.
+    pub(super) async fn drop_places(
+        &self,
+        sender: &AccountSecret,
+        source: SourceId,
+        places: &[u32],
+    ) -> Result<(), LedgerError> {
+        let timeline = self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: name::TIMELINE })?;
+        let (most, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
+        let fitting = usize::try_from(most.saturating_sub(CALL_GAS) / DROP_GAS).unwrap_or(BATCH_MAX);
+        for places in places.chunks(fitting.clamp(1, BATCH_MAX)) {
+            let request = drop_request(chain_id, timeline, source, places.to_vec());
+            all_done(&self.send_in_one_block(sender, vec![request]).await?, Timeline::dropCall::SIGNATURE)?;
+        }
+        Ok(())
+    }
+
+    /// What a removal of each chain may need, never more than a block has: the oldest that goes is the one for which most is walked; and
+    /// some more, for those before it in the block change what the rule walks. To estimate each would cost more than to forget it.
+    async fn gas_to_forget(
+        &self,
+        sender: &AccountSecret,
+        wanted: &[Forgetting],
+        most: u64,
+    ) -> Result<BTreeMap<(SourceId, Account), u64>, LedgerError> {
+        let mut oldest: BTreeMap<(SourceId, Account), &Forgetting> = BTreeMap::new();
+        for one in wanted {
+            let known = oldest.entry((one.source, one.writer)).or_insert(one);
+            if one.place < known.place {
+                *known = one;
             }
         }
-        Ok(most + most / 2 + SPARE_GAS)
+        let mut gas = BTreeMap::new();
+        for (chain, one) in oldest {
+            let estimate = match self.estimated(sender, self.vault, &forget_input(one)).await {
+                Ok(gas) => gas,
+                // The others of its chain may be let go all the same.
+                Err(LedgerError::Refused { .. }) => SPARE_GAS,
+                Err(error) => return Err(error),
+            };
+            gas.insert(chain, gas_limit_of(estimate, most));
+        }
+        Ok(gas)
     }
 
     /// Whether the contract would take a call of this account now.
@@ -176,7 +230,7 @@ impl Ledger {
     }
 
     /// The gas of one block.
-    pub(super) async fn block_gas(&self) -> Result<u64, LedgerError> {
+    pub(crate) async fn block_gas(&self) -> Result<u64, LedgerError> {
         let head = self.provider.get_block(BlockId::Number(BlockNumberOrTag::Latest)).await?;
         Ok(head.map_or(0, |block| block.header.gas_limit))
     }
@@ -277,15 +331,36 @@ fn forget_input(one: &Forgetting) -> Bytes {
 }
 
 /// What takes these out of their timelines, behind the transactions that forget them. If one of those fails this fails as a whole and
-/// harms nothing: a timeline may hold what is forgotten.
+/// harms nothing: a timeline may hold what is forgotten, and the next [`Ledger::drop_forgotten`] takes it out.
 fn drops(chain_id: u64, timeline: Option<Address>, sent: &[Forgetting]) -> Vec<Request> {
     let Some(timeline) = timeline else { return Vec::new() };
     let mut by_source: BTreeMap<SourceId, Vec<u32>> = BTreeMap::new();
     sent.iter().for_each(|one| by_source.entry(one.source).or_default().push(one.place));
-    let drop = |(source, places): (SourceId, Vec<u32>)| {
-        let gas = CALL_GAS + DROP_GAS * places.len() as u64;
-        let input = Timeline::dropCall { source: B256::new(source.to_bytes()), places }.abi_encode();
-        Request { chain_id, nonce: 0, to: TxKind::Call(timeline), input: input.into(), gas }
-    };
+    let drop = |(source, places)| drop_request(chain_id, timeline, source, places);
     by_source.into_iter().map(drop).collect()
+}
+
+fn drop_request(chain_id: u64, timeline: Address, source: SourceId, places: Vec<u32>) -> Request {
+    let gas = CALL_GAS + DROP_GAS * places.len() as u64;
+    let input = Timeline::dropCall { source: B256::new(source.to_bytes()), places }.abi_encode();
+    Request { chain_id, nonce: 0, to: TxKind::Call(timeline), input: input.into(), gas }
+}
+
+/// The gas that a removal is sent with: more than its estimate, and never more than a block has, which no home would take.
+fn gas_limit_of(estimate: u64, most: u64) -> u64 {
+    most.min(estimate.saturating_add(estimate / 2).saturating_add(SPARE_GAS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An estimate of more than 19.7 M once made a transaction that no block of 30 M takes, and nothing was forgotten.
+    #[test]
+    fn a_removal_never_asks_for_more_than_a_block() {
+        assert_eq!(gas_limit_of(300_000, 30_000_000), 850_000);
+        for estimate in [19_700_000, 29_000_000, u64::MAX] {
+            assert_eq!(gas_limit_of(estimate, 30_000_000), 30_000_000);
+        }
+    }
 }

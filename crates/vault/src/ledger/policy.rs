@@ -5,19 +5,21 @@
 //!
 //! Contracts: `docs/design/retention.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, TxKind};
 use alloy_provider::Provider;
-use alloy_sol_types::{SolCall, SolConstructor};
+use alloy_sol_types::{SolCall, SolConstructor, SolEvent};
 use blockhouse_crypto::AccountSecret;
-use blockhouse_ledger::Request;
+use blockhouse_ledger::contracts::Freeze::FreezeEvents;
+use blockhouse_ledger::contracts::Timeline::TimelineEvents;
 use blockhouse_ledger::contracts::{Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::{Event, Request};
 use blockhouse_types::{Account, SnapshotId, SourceId};
 
 use super::modules::name;
-use super::{Ledger, LedgerError, Modules, NONCE_TRIES, account, address};
+use super::{Ledger, LedgerError, Modules, NONCE_TRIES, SnapshotRecord, account, address};
 use crate::retention::Rule;
 
 /// Gas for a call that sets one thing.
@@ -152,16 +154,25 @@ impl Ledger {
         }
     }
 
-    /// The freezes that stand for the whole vault and for these sources.
-    pub async fn frozen(&self, sources: &BTreeSet<SourceId>) -> Result<Vec<Frozen>, LedgerError> {
+    /// The freezes that stand, also those of sources that have no snapshot.
+    pub async fn frozen(&self) -> Result<Vec<Frozen>, LedgerError> {
         let Some(freeze) = self.modules().await?.freeze else { return Ok(Vec::new()) };
         if self.call(freeze, &Freeze::frozenCountCall {}).await?.is_zero() {
             return Ok(Vec::new());
         }
+        let mut scopes = BTreeSet::new();
+        self.scan(&[Freeze::Frozen::SIGNATURE_HASH], |page| {
+            scopes.extend(page.entries.iter().filter_map(|entry| match &entry.event {
+                Event::Freeze(FreezeEvents::Frozen(frozen)) => Some(frozen.source),
+                _ => None,
+            }));
+        })
+        .await?;
         let mut frozen = Vec::new();
-        for source in std::iter::once(None).chain(sources.iter().copied().map(Some)) {
-            let state = self.call(freeze, &Freeze::stateCall { source: scope(source) }).await?;
+        for scope in scopes {
+            let state = self.call(freeze, &Freeze::stateCall { source: scope }).await?;
             if !state.by.is_zero() {
+                let source = (!scope.is_zero()).then_some(SourceId::new(scope.0));
                 frozen.push(Frozen { source, by: account(state.by), since: state.since });
             }
         }
@@ -234,6 +245,55 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// True if a timeline holds the snapshot at this place: its index among those of its source, plus one.
+    pub async fn is_in_timeline(&self, source: SourceId, place: u32) -> Result<bool, LedgerError> {
+        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        Ok(self.call(to, &Timeline::entryCall { source: word(source), place }).await?.committedAt != 0)
+    }
+
+    /// Takes what was forgotten and stayed there out of the timelines of these sources: where one removal fails when it is sealed, what
+    /// was to drop all that were sent with it fails too. `records` are all snapshots, in order.
+    pub(crate) async fn drop_forgotten(
+        &self,
+        sender: &AccountSecret,
+        sources: &BTreeSet<SourceId>,
+        records: &[SnapshotRecord],
+    ) -> Result<(), LedgerError> {
+        let mut dropped = BTreeSet::new();
+        self.scan(&[Timeline::Dropped::SIGNATURE_HASH], |page| {
+            dropped.extend(page.entries.iter().filter_map(|entry| match &entry.event {
+                Event::Timeline(TimelineEvents::Dropped(gone)) => Some((SourceId::new(gone.source.0), gone.place)),
+                _ => None,
+            }));
+        })
+        .await?;
+        let mut counts: BTreeMap<SourceId, u32> = BTreeMap::new();
+        let mut left: BTreeMap<SourceId, Vec<u32>> = BTreeMap::new();
+        for record in records.iter().filter(|record| sources.contains(&record.source)) {
+            let place = counts.entry(record.source).or_default();
+            *place += 1;
+            // One that was forgotten before the timeline came to it is in no event and not in it either.
+            let may_be_left = record.forgotten && !dropped.contains(&(record.source, *place));
+            if may_be_left && self.is_in_timeline(record.source, *place).await? {
+                left.entry(record.source).or_default().push(*place);
+            }
+        }
+        for (source, places) in left {
+            self.drop_places(sender, source, &places).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the default policy in force again for these sources. Owner.
+    pub async fn take_back(&self, owner: &AccountSecret, sources: &BTreeSet<SourceId>) -> Result<(), LedgerError> {
+        self.as_one_block(owner, |batch, _| {
+            for source in sources {
+                batch.call(self.vault, &Vault::setPolicyCall { source: word(*source), policy: Address::ZERO });
+            }
+        })
+        .await
     }
 
     /// Makes the modules that are not there, and, where the default policy is still the one that every vault begins with, a rule that

@@ -3,7 +3,7 @@
 //! - **Owns** what is known of a snapshot that is open: its domain, what its folder is, and the way to its chunks.
 //! - **Does not** give a snapshot up for one part that is lost: what the index knows is read all the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blockhouse_pipeline::content::Content;
@@ -18,6 +18,9 @@ use crate::ledger::SnapshotRecord;
 use crate::maps;
 use crate::reader::{self, Described, Domain, OpenSnapshotError};
 use crate::restore::root_paths;
+
+/// Whose turn it is to open one snapshot, and when that failed last: it is not tried again at each call.
+pub(super) type Turn = Arc<Mutex<Option<Instant>>>;
 
 /// How long a snapshot that could not be opened is not tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -57,23 +60,25 @@ impl MountedVault {
             return Ok(opened);
         }
         let record = self.catalog().record(&id).cloned().ok_or(Fault::Stale)?;
-        let mut failed = lock(&self.opening);
+        let turn = Arc::clone(lock(&self.opening).entry(id).or_default());
+        let mut failed = lock(&turn);
         // Somebody else may have had the turn before.
         if let Some(opened) = lock(&self.opened).get(&id) {
             return Ok(opened);
         }
-        if failed.get(&id).is_some_and(|when| when.elapsed() < RETRY) {
+        if failed.is_some_and(|when| when.elapsed() < RETRY) {
             return Err(Fault::Unreadable);
         }
         match self.look_into(&record) {
             Ok(opened) => {
-                failed.remove(&id);
                 let opened = Arc::new(opened);
                 lock(&self.opened).insert(id, Arc::clone(&opened), 1);
+                // Whoever waits for this turn finds it open.
+                lock(&self.opening).remove(&id);
                 Ok(opened)
             }
             Err(error) => {
-                failed.insert(id, Instant::now());
+                *failed = Some(Instant::now());
                 self.trouble(Some(id), b"", &error);
                 Err(Fault::Unreadable)
             }
@@ -103,8 +108,16 @@ impl MountedVault {
                 Vec::new()
             }
         };
-        let known = self.chunks.index();
-        if self.keys.is_some() && stripes.iter().all(|stripe| known.stripe(stripe).is_some()) {
+        let is_known = || {
+            let known = self.chunks.index();
+            self.keys.is_some() && stripes.iter().all(|stripe| known.stripe(stripe).is_some())
+        };
+        if is_known() {
+            return Ok(manifest);
+        }
+        // One at a time: an index that was opened before another was put in place would take back what that one knows.
+        let _alone = self.learning.lock().await;
+        if is_known() {
             return Ok(manifest);
         }
         // With what other processes added meanwhile.

@@ -99,12 +99,28 @@ pub(super) fn wraps(records: &[SnapshotRecord], versions: &BTreeMap<SnapshotId, 
     records.iter().map(needed).collect()
 }
 
-/// Which version of a snapshot's wraps is needed, by how many of `sites` sites list each: the newest that more than half of all list,
-/// else the one that most do. So one site alone neither brings old wraps back nor has false ones spread.
-pub(super) fn version_in_use(listed: &BTreeMap<u32, usize>, sites: usize) -> u32 {
-    let newest = listed.iter().rev().find(|(_, count)| **count * 2 > sites).map(|(version, _)| *version);
+/// The version of a snapshot's wraps that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InUse {
+    pub(super) version: u32,
+    /// The sites list several, and those that do not answer could make either the right one: none is spread.
+    pub(super) is_disputed: bool,
+}
+
+/// Which version of a snapshot's wraps is needed, by how many of `sites` sites list each, when `silent` of them do not say: the newest
+/// that more than half of all list. Without such a one it is the newest that could be it, and disputed if there are others: a rotation
+/// may have left old wraps at sites that were down, and most of those that answer now may be these.
+pub(super) fn version_in_use(listed: &BTreeMap<u32, usize>, sites: usize, silent: usize) -> InUse {
+    let newest_with = |more: usize| {
+        let is_most = |(_, count): &(&u32, &usize)| (**count + more) * 2 > sites;
+        listed.iter().rev().find(is_most).map(|(version, _)| *version)
+    };
+    if let Some(version) = newest_with(0) {
+        return InUse { version, is_disputed: false };
+    }
     let most = || listed.iter().max_by_key(|(version, count)| (**count, **version)).map(|(version, _)| *version);
-    newest.or_else(most).unwrap_or(0)
+    let version = newest_with(silent).or_else(most).unwrap_or(0);
+    InUse { version, is_disputed: listed.len() > 1 }
 }
 
 /// Whether a snapshot has a map the ledger does not say: one that any site holds is needed at all of them.
@@ -175,13 +191,23 @@ mod tests {
 
     #[test]
     fn wraps_are_needed_in_the_newest_version_that_a_greater_part_of_all_sites_lists() {
-        let version = |listed: &[(u32, usize)]| version_in_use(&listed.iter().copied().collect(), 6);
-        assert_eq!(version(&[]), 0);
-        assert_eq!(version(&[(0, 6), (1, 3)]), 0, "a rotation is under way");
-        assert_eq!(version(&[(0, 6), (1, 4)]), 1);
-        assert_eq!(version(&[(0, 5), (7, 1)]), 0, "a false one");
-        assert_eq!(version(&[(0, 1), (1, 5), (9, 1)]), 1, "an old one that could not be removed");
-        assert_eq!(version(&[(1, 3)]), 1, "half of the sites are down");
+        let in_use = |listed: &[(u32, usize)], sites, silent| {
+            let found = version_in_use(&listed.iter().copied().collect(), sites, silent);
+            (found.version, found.is_disputed)
+        };
+        assert_eq!(in_use(&[], 6, 0), (0, false));
+        assert_eq!(in_use(&[(0, 6), (1, 3)], 6, 0), (0, false), "a rotation is under way");
+        assert_eq!(in_use(&[(0, 6), (1, 4)], 6, 0), (1, false));
+        assert_eq!(in_use(&[(0, 5), (7, 1)], 6, 0), (0, false), "a false one");
+        assert_eq!(in_use(&[(0, 1), (1, 5), (9, 1)], 6, 0), (1, false), "an old one that could not be removed");
+        assert_eq!(in_use(&[(1, 3)], 6, 3), (1, false), "half of the sites are down");
+        assert_eq!(
+            in_use(&[(0, 2), (1, 1)], 5, 2),
+            (1, true),
+            "the old ones came back, and two with the new ones are away"
+        );
+        assert_eq!(in_use(&[(0, 3), (1, 3)], 6, 0), (1, true), "half and half");
+        assert_eq!(in_use(&[(0, 2), (1, 1)], 6, 2), (0, true), "neither can be at more than half");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 
 use super::copies::{Looked, Shelf, look, read_all};
 use super::mend::{mend, plan};
-use super::needed::{self, Needed, Truth};
+use super::needed::{self, InUse, Needed, Truth};
 use super::{CopyState, OBJECTS_IN_FLIGHT, PlainError, PlainReport};
 use crate::ledger::SnapshotRecord;
 use crate::lists::Node;
@@ -71,6 +71,16 @@ pub(crate) async fn survey(
     Ok(report)
 }
 
+/// What it means that a member does not list an object.
+enum Absence {
+    /// It lacks it.
+    Loss,
+    /// It is not expected to have it yet.
+    News,
+    /// It may be right not to have it: nothing is written there.
+    Disputed,
+}
+
 struct Survey<'a> {
     vault: &'a Vault,
     request: Request,
@@ -83,7 +93,7 @@ impl Survey<'_> {
         let keys: HashSet<ObjectKey> = needed.iter().map(|needed| needed.key).collect();
         let mut held = Shelf::list(self.vault.sites(), prefix, |key| keys.contains(key)).await;
         self.note_unlisted(&mut held);
-        self.objects(&held, needed, |_, _| true).await
+        self.objects(&held, needed, |_, _| Absence::Loss).await
     }
 
     /// Which version is needed the sites say: keys may have been rotated.
@@ -91,24 +101,42 @@ impl Survey<'_> {
         let mut held = Shelf::list(self.vault.sites(), Prefix::Wraps, |_| true).await;
         self.note_unlisted(&mut held);
         let mut listed: BTreeMap<SnapshotId, BTreeMap<u32, usize>> = BTreeMap::new();
+        // The newest version that each member lists.
+        let mut newest: BTreeMap<(SnapshotId, usize), u32> = BTreeMap::new();
         for key in held.keys() {
-            if let ObjectKey::Wraps { snapshot, version } = key {
-                listed.entry(snapshot).or_default().insert(version, held.holders(&key).len());
+            let ObjectKey::Wraps { snapshot, version } = key else { continue };
+            let holders = held.holders(&key);
+            listed.entry(snapshot).or_default().insert(version, holders.len());
+            for (member, _) in holders {
+                let known = newest.entry((snapshot, *member)).or_insert(version);
+                *known = version.max(*known);
             }
         }
         let sites = self.vault.sites().members().len();
-        let in_use = listed.iter().map(|(id, listed)| (*id, needed::version_in_use(listed, sites)));
-        let in_use: BTreeMap<SnapshotId, u32> = in_use.collect();
+        let silent = sites.saturating_sub(held.members.len());
+        let found = listed.iter().map(|(id, listed)| (*id, needed::version_in_use(listed, sites, silent)));
+        let found: BTreeMap<SnapshotId, InUse> = found.collect();
+        let in_use: BTreeMap<SnapshotId, u32> = found.iter().map(|(id, in_use)| (*id, in_use.version)).collect();
         let needed = needed::wraps(snapshots, &in_use);
         self.report.whereabouts.wraps = in_use.into_iter().filter(|(_, version)| *version > 0).collect();
-        self.objects(&held, needed, |_, _| true).await
+        // No old wraps beside newer ones: whoever has the old keys would open by them.
+        let absence = |key: &ObjectKey, member: usize| match key {
+            ObjectKey::Wraps { snapshot, version }
+                if found.get(snapshot).is_some_and(|in_use| in_use.is_disputed)
+                    || newest.get(&(*snapshot, member)).is_some_and(|newest| newest > version) =>
+            {
+                Absence::Disputed
+            }
+            _ => Absence::Loss,
+        };
+        self.objects(&held, needed, absence).await
     }
 
     async fn maps(&mut self, snapshots: &[SnapshotRecord]) -> Result<(), PlainError> {
         let mut held = Shelf::list(self.vault.sites(), Prefix::Maps, |_| true).await;
         self.note_unlisted(&mut held);
         let needed = needed::maps(snapshots, held.keys());
-        self.objects(&held, needed, |_, _| true).await
+        self.objects(&held, needed, |_, _| Absence::Loss).await
     }
 
     /// Blocks that were sealed after the last commit or handover are news that the sites get when they are next written to;
@@ -124,16 +152,18 @@ impl Survey<'_> {
             let mut held = Shelf::list(self.vault.sites(), Prefix::BlocksNear(folder), |key| keys.contains(key)).await;
             self.note_unlisted(&mut held);
             let heads = heads(&held);
-            let is_due = |key: &ObjectKey, member: usize| match key {
-                ObjectKey::Block { height, .. } => {
-                    *height <= due || heads.get(&member).is_some_and(|head| height < head)
+            let absence = |key: &ObjectKey, member: usize| match key {
+                ObjectKey::Block { height, .. }
+                    if *height > due && heads.get(&member).is_none_or(|head| height >= head) =>
+                {
+                    Absence::News
                 }
-                _ => true,
+                _ => Absence::Loss,
             };
             for from in (folder..end).step_by(BLOCK_RUN) {
                 let count = usize::try_from(end - from).unwrap_or(BLOCK_RUN).min(BLOCK_RUN);
                 let needed = needed::blocks(self.vault, from, count).await?;
-                self.objects(&held, needed, is_due).await?;
+                self.objects(&held, needed, absence).await?;
             }
         }
         Ok(())
@@ -154,7 +184,7 @@ impl Survey<'_> {
         &mut self,
         held: &Shelf,
         needed: Vec<Needed>,
-        is_due: impl Fn(&ObjectKey, usize) -> bool,
+        absence: impl Fn(&ObjectKey, usize) -> Absence,
     ) -> Result<(), PlainError> {
         let sites = self.vault.sites();
         let drawn = draw(needed.len(), self.request.data_basis_points);
@@ -165,7 +195,16 @@ impl Survey<'_> {
                 return Err(PlainError::Interrupted);
             }
             let key = looked.needed.key;
-            looked.flaws.retain(|member, state| !matches!(state, CopyState::Missing) || is_due(&key, *member));
+            looked.flaws.retain(|member, state| {
+                if matches!(state, CopyState::Missing) {
+                    match absence(&key, *member) {
+                        Absence::Loss => {}
+                        Absence::News => return false,
+                        Absence::Disputed => *state = CopyState::Disputed,
+                    }
+                }
+                true
+            });
             self.object(looked).await;
             self.progress.add_step();
         }

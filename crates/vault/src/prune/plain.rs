@@ -37,6 +37,7 @@ pub(super) async fn plan(vault: &Vault, look: &Look, report: &mut PruneReport) -
 pub(super) async fn remove(vault: &Vault, ledger: &Ledger, report: &mut PruneReport) -> Result<(), PruneError> {
     let alone = Held::alone(vault.folder().publish_lock()).await?;
     vault.guard(Purpose::Block).check(vault.standing().await?.height).await?;
+    super::refuse_frozen(ledger).await?;
     let records = ledger.snapshots().await?;
     let finished = marked::finished(vault);
     let (done, unfinished): (Vec<_>, Vec<_>) =

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blockhouse_sites::{Listed, Member, ObjectKey, Prefix, SITE_CONCURRENCY, Site, SiteName, Sites};
+use blockhouse_sites::{Listed, Member, ObjectKey, SITE_CONCURRENCY, Site, SiteError, SiteName, Sites};
 use blockhouse_types::StripeId;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 
 use super::PruneError;
+use crate::ledger::Ledger;
 use crate::progress::Progress;
+use crate::stripes::listing;
 
 /// What was removed at a site, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,12 +34,14 @@ pub(super) struct Shards {
 
 impl Shards {
     pub(super) async fn list(sites: &Sites, progress: &Progress) -> Result<Self, PruneError> {
-        let mut shards = Self { are_all_listed: true, ..Self::default() };
-        for first in 0..=u8::MAX {
+        let are_all_up = sites.members().iter().all(|member| member.readable().is_some());
+        let (mut shards, wanted) = (Self { are_all_listed: are_all_up, ..Self::default() }, listing::all());
+        let mut folders = listing::folders(up(sites), &wanted).await;
+        while let Some(folder) = folders.next().await {
             if progress.is_interrupted() {
                 return Err(PruneError::Interrupted);
             }
-            for (member, listed) in list_folder(sites, first).await {
+            for (member, listed) in folder {
                 let Ok(listed) = listed else {
                     shards.are_all_listed = false;
                     continue;
@@ -49,7 +53,6 @@ impl Shards {
                 }
             }
         }
-        shards.are_all_listed &= sites.members().iter().all(|member| member.readable().is_some());
         Ok(shards)
     }
 
@@ -76,15 +79,9 @@ impl Shards {
     }
 }
 
-type Folder = Vec<(usize, Result<Vec<Listed>, String>)>;
-
-/// Lists one folder of shards at every member; one that is down is an error.
-async fn list_folder(sites: &Sites, first: u8) -> Folder {
-    let list = async |(number, member): (usize, &Member)| match member.readable() {
-        Some(site) => (number, site.list_all(Prefix::ShardsOf(first)).await.map_err(|error| error.to_string())),
-        None => (number, Err("it is down".to_owned())),
-    };
-    join_all(sites.members().iter().enumerate().map(list)).await
+/// The sites that can be read, with their numbers.
+fn up(sites: &Sites) -> Vec<(usize, Site)> {
+    sites.up().map(|(number, site)| (number, site.clone())).collect()
 }
 
 /// What removing came to.
@@ -126,19 +123,30 @@ impl Removal {
 }
 
 /// Removes every shard of these stripes wherever one is listed, whatever its size. What a kill leaves is listed again next time.
+/// A freeze is obeyed before each folder.
 pub(super) async fn remove(
     sites: &Sites,
     doomed: &BTreeSet<StripeId>,
+    ledger: &Ledger,
     progress: &Progress,
 ) -> Result<Removal, PruneError> {
-    let folders: BTreeSet<u8> = doomed.iter().filter_map(|stripe| stripe.as_bytes().first().copied()).collect();
-    progress.expect_steps(folders.len() as u64);
     let mut removal = Removal::default();
-    for first in folders {
+    if doomed.is_empty() {
+        return Ok(removal);
+    }
+    let wanted: BTreeSet<u8> = doomed.iter().filter_map(|stripe| stripe.as_bytes().first().copied()).collect();
+    // One more for the sites that do not say which folders they have.
+    progress.expect_steps(wanted.len() as u64 + 1);
+    for member in sites.members().iter().filter(|member| member.readable().is_none()) {
+        removal.failed.insert(member.name().clone(), "it is down".to_owned());
+    }
+    let mut folders = listing::folders(up(sites), &wanted).await;
+    while let Some(folder) = folders.next().await {
         if progress.is_interrupted() {
             return Err(PruneError::Interrupted);
         }
-        let of_sites = list_folder(sites, first).await.into_iter().filter_map(|(number, listed)| {
+        super::refuse_frozen(ledger).await?;
+        let of_sites = folder.into_iter().filter_map(|(number, listed)| {
             let member = sites.members().get(number)?;
             Some(remove_at(member, listed, doomed))
         });
@@ -148,12 +156,12 @@ pub(super) async fn remove(
     Ok(removal)
 }
 
-async fn remove_at(member: &Member, listed: Result<Vec<Listed>, String>, doomed: &BTreeSet<StripeId>) -> Removal {
+async fn remove_at(member: &Member, listed: Result<Vec<Listed>, SiteError>, doomed: &BTreeSet<StripeId>) -> Removal {
     let mut removal = Removal::default();
     let listed = match listed {
         Ok(listed) => listed,
-        Err(why) => {
-            removal.failed.insert(member.name().clone(), why);
+        Err(error) => {
+            removal.failed.insert(member.name().clone(), crate::chain::chain(&error));
             return removal;
         }
     };

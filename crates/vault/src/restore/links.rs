@@ -7,6 +7,9 @@
 //! - **L1** An original has the content that the snapshot gives to each name that is linked to it: it was written by this
 //!   restore, or it stood there and was compared.
 //! - **L2** One file of the target stands for one file of the snapshot. Where two of them share one, the second is written anew.
+//!
+//! Any later entry may be one more name of a file that was met, so one name of each stays in memory to the end; the others only where
+//! they may have to be moved.
 
 use std::collections::HashMap;
 
@@ -39,21 +42,28 @@ impl Inode {
 #[derive(Debug)]
 struct Original {
     path: RestorePath,
-    /// The names that this restore made, so that they can be moved to a file that has to stay.
+    /// The names that this restore made, so that they can be moved to a file that has to stay; none where no file has to.
     made: Vec<RestorePath>,
     /// True if it stood there before, and stays as it is.
     is_kept: bool,
 }
 
 /// The files with several names that the restore has met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
+    /// Whether a file of the target may have to stay as it is.
+    keeps: bool,
     originals: HashMap<Inode, Original>,
     /// Files of the target with several names that were left in place, and what they stand for.
     taken: HashMap<Link, Inode>,
 }
 
 impl Links {
+    /// None yet. With `keeps` files of the target may have to stay as they are ([`Links::add_kept`]).
+    pub(super) fn new(keeps: bool) -> Self {
+        Self { keeps, originals: HashMap::new(), taken: HashMap::new() }
+    }
+
     /// A name to link to.
     pub(super) fn original(&self, inode: &Inode) -> Option<&RestorePath> {
         self.originals.get(inode).map(|original| &original.path)
@@ -62,7 +72,10 @@ impl Links {
     /// A name was made; the first is the original.
     pub(super) fn add_made(&mut self, inode: Inode, path: &RestorePath) {
         let new = || Original { path: path.clone(), made: Vec::new(), is_kept: false };
-        self.originals.entry(inode).or_insert_with(new).made.push(path.clone());
+        let original = self.originals.entry(inode).or_insert_with(new);
+        if self.keeps {
+            original.made.push(path.clone());
+        }
     }
 
     /// A name could not be linked to the original and was written anew: those that follow are linked to it.
@@ -118,7 +131,7 @@ mod tests {
 
     #[test]
     fn one_number_with_two_contents_is_two_files() {
-        let mut links = Links::default();
+        let mut links = Links::new(true);
         links.add_made(inode(1, b"before"), &path("a"));
         assert_eq!(links.original(&inode(1, b"before")), Some(&path("a")));
         assert_eq!(links.original(&inode(1, b"after")), None);
@@ -126,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_first_name_that_stays_draws_those_that_were_made_to_it() {
-        let mut links = Links::default();
+        let mut links = Links::new(true);
         links.add_made(inode(1, b"x"), &path("a"));
         links.add_made(inode(1, b"x"), &path("b"));
         assert_eq!(links.add_kept(inode(1, b"x"), &path("c")), [path("a"), path("b")]);
@@ -135,9 +148,20 @@ mod tests {
         assert_eq!(links.original(&inode(1, b"x")), Some(&path("c")));
     }
 
+    /// Of a file with a million names each was remembered for the whole run.
+    #[test]
+    fn further_names_are_forgotten_where_nothing_has_to_stay() {
+        let mut links = Links::new(false);
+        for name in ["a", "b", "c"] {
+            links.add_made(inode(1, b"x"), &path(name));
+        }
+        assert_eq!(links.original(&inode(1, b"x")), Some(&path("a")));
+        assert!(links.originals.values().all(|original| original.made.is_empty()));
+    }
+
     #[test]
     fn a_file_of_the_target_stands_for_one_file() {
-        let mut links = Links::default();
+        let mut links = Links::new(true);
         let (one, other) = (inode(1, b"x"), inode(2, b"x"));
         assert!(links.may_stay(None, &existing(5, false)));
         assert!(!links.may_stay(None, &existing(5, true)), "its other names are of another file, or of nobody");

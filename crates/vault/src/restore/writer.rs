@@ -11,12 +11,14 @@ mod names;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::iter::Peekable;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use blockhouse_pipeline::content::Content;
 use blockhouse_pipeline::tree::{Body, Entry};
 use blockhouse_sources::files::{
-    Decision, Existing, NotRestored, Placing, RestoreError, RestorePath, RestoreTarget, Wanted, decide,
+    Decision, Existing, MayGo, NotRestored, Placing, RestoreError, RestorePath, RestoreTarget, SparedBelow, Wanted,
+    decide,
 };
 use blockhouse_types::{EntryKind, Metadata};
 
@@ -36,7 +38,7 @@ pub(super) struct Writer<'a> {
     /// None in a rehearsal for a target that is not there yet.
     target: Option<RestoreTarget>,
     act: Act,
-    include: Include,
+    include: Arc<Include>,
     links: Links,
     /// Files with several names that are planned and not yet written.
     pending: HashSet<Inode>,
@@ -54,7 +56,8 @@ pub(super) struct Writer<'a> {
     again: Vec<(Job, Box<Content>)>,
     /// Folders of which everything is planned, deepest first.
     folders: Vec<(RestorePath, Metadata)>,
-    deletions: Vec<RestorePath>,
+    /// What has to go, each with what rules the folder that holds it.
+    deletions: Vec<(RestorePath, SparedBelow)>,
     root_metadata: Option<Metadata>,
     /// What is planned beside chunks takes in memory.
     side_bytes: usize,
@@ -75,7 +78,19 @@ struct Open {
     /// None where nothing in it is to be restored.
     entries: Option<Entries>,
     /// Names in the target that may have to go.
-    extras: Peekable<IntoIter<Vec<u8>>>,
+    extras: Peekable<IntoIter<MayGo>>,
+    /// What of them is spared further down.
+    rules: SparedBelow,
+}
+
+/// The place of an entry.
+struct Around {
+    /// Whether a killed restore left files in its folder that are wanted.
+    has_left: bool,
+    /// What is spared in its folder.
+    rules: SparedBelow,
+    /// Whether that holds for what stands in its place.
+    is_spared: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -83,15 +98,15 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         target: Option<RestoreTarget>,
         act: Act,
-        include: Include,
+        include: Arc<Include>,
         fetcher: Fetcher,
         progress: &'a Progress,
     ) -> Self {
         Self {
             target,
+            links: Links::new(act.keeps),
             act,
             include,
-            links: Links::default(),
             pending: HashSet::new(),
             matched: false,
             report: RestoreReport::default(),
@@ -154,16 +169,20 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let included = self.include.names(&path);
+        let rules = SparedBelow::root(&path, &super::origin(root));
         let mut stack = Vec::new();
         match &root.body {
-            Body::Directory(listing) => stack.push(self.enter(chunks, path, (root, listing), included)?),
-            _ => self.entry(chunks, &path, root, (included, false))?,
+            Body::Directory(listing) => stack.push(self.enter(chunks, path, (root, listing), (included, rules))?),
+            _ => {
+                let around = Around { has_left: false, rules, is_spared: false };
+                self.entry(chunks, &path, root, (included, &around))?;
+            }
         }
         while let Some(open) = stack.last_mut() {
             if self.progress.is_interrupted() {
                 return Err(RestoreSnapshotError::Interrupted);
             }
-            let Some(entry) = self.next(chunks, open) else {
+            let Some((entry, is_spared)) = self.next(chunks, open) else {
                 if let Some(done) = stack.pop() {
                     self.leave(done);
                 }
@@ -175,13 +194,13 @@ impl<'a> Writer<'a> {
                 continue;
             }
             let included = open.included || self.include.names(&path);
-            let has_left = open.has_left;
+            let around = Around { has_left: open.has_left, rules: open.rules.clone(), is_spared };
             match &entry.body {
                 Body::Directory(listing) => {
-                    let below = self.enter(chunks, path, (&entry, listing), included)?;
+                    let below = self.enter(chunks, path, (&entry, listing), (included, around.rules))?;
                     stack.push(below);
                 }
-                _ => self.entry(chunks, &path, &entry, (included, has_left))?,
+                _ => self.entry(chunks, &path, &entry, (included, &around))?,
             }
             if self.is_full() {
                 self.flush(chunks)?;
@@ -190,19 +209,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The next entry of a folder. A listing that cannot be read costs what is in that folder, and no other.
-    fn next(&mut self, chunks: &mut ChunkReader, open: &mut Open) -> Option<Entry> {
+    /// The next entry of a folder, and whether what has its name in the target is spared. A listing that cannot be read costs what is in
+    /// that folder, and no other.
+    fn next(&mut self, chunks: &mut ChunkReader, open: &mut Open) -> Option<(Entry, bool)> {
         let next = open.entries.as_mut()?.next(chunks);
         match next {
             Ok(next) => {
                 while let Some(extra) =
-                    open.extras.next_if(|extra| next.as_ref().is_none_or(|entry| *extra < entry.name))
+                    open.extras.next_if(|extra| next.as_ref().is_none_or(|entry| extra.name < entry.name))
                 {
-                    self.extra(&open.path, &extra);
+                    self.extra(open, &extra);
                 }
                 // What has the name of an entry stays, whatever becomes of that.
-                open.extras.next_if(|extra| next.as_ref().is_some_and(|entry| *extra == entry.name));
-                next
+                let entry = next?;
+                let in_its_place = open.extras.next_if(|extra| extra.name == entry.name);
+                Some((entry, in_its_place.is_some_and(|found| found.is_spared)))
             }
             Err(error) => {
                 self.lose_folder(&open.path, &error);
@@ -224,7 +245,7 @@ impl<'a> Writer<'a> {
         chunks: &mut ChunkReader,
         path: RestorePath,
         (entry, listing): (&Entry, &Content),
-        included: bool,
+        (included, rules): (bool, SparedBelow),
     ) -> Result<Open, RestoreSnapshotError> {
         let entries = match Entries::of(chunks, path.as_bytes(), listing) {
             Ok(entries) => Some(entries),
@@ -235,7 +256,9 @@ impl<'a> Writer<'a> {
         };
         let extras = Vec::new().into_iter().peekable();
         let metadata = entry.metadata.clone();
-        let mut open = Open { path, metadata, included, is_made: false, has_left: false, entries, extras };
+        let mut open = Open { path, metadata, included, is_made: false, has_left: false, entries, extras, rules };
+        // Before anything in it is written, so that the rules are those that a rehearsal sees.
+        let may_go = self.may_go(&mut open)?;
         if included {
             self.matched = true;
             let existing = self.existing(&open.path)?;
@@ -243,13 +266,30 @@ impl<'a> Writer<'a> {
             if !open.is_made {
                 open.entries = None;
             } else if existing.is_some_and(|existing| existing.kind == EntryKind::Directory) {
+                if open.entries.is_some() {
+                    open.extras = may_go.into_iter().peekable();
+                }
                 self.look_into(chunks, &mut open, listing)?;
             }
         }
         Ok(open)
     }
 
-    /// Looks for what may have to go from a folder that was there before.
+    /// What stands in a folder before, if anything has to go. The ignore file there rules what is below.
+    fn may_go(&mut self, open: &mut Open) -> Result<Vec<MayGo>, RestoreSnapshotError> {
+        let Some(target) = self.target.as_mut().filter(|_| self.act.deletes) else { return Ok(Vec::new()) };
+        match target.may_go(&open.path, &open.rules) {
+            Ok((names, rules)) => {
+                open.rules = rules;
+                Ok(names)
+            }
+            // Nothing goes from it, and what cannot be looked at rules nothing.
+            Err(_) if !open.included => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks for what killed restores left in a folder that was there before.
     fn look_into(
         &mut self,
         chunks: &mut ChunkReader,
@@ -257,9 +297,6 @@ impl<'a> Writer<'a> {
         listing: &Content,
     ) -> Result<(), RestoreSnapshotError> {
         let Some(target) = self.target.as_mut() else { return Ok(()) };
-        if self.act.deletes && open.entries.is_some() {
-            open.extras = target.names_in(&open.path)?.into_iter().peekable();
-        }
         if self.act.is_rehearsal || !target.has_temporaries(&open.path)? {
             return Ok(());
         }
@@ -278,13 +315,15 @@ impl<'a> Writer<'a> {
     }
 
     /// A name that is not in the snapshot.
-    fn extra(&mut self, folder: &RestorePath, name: &[u8]) {
-        // A name that the system gave us is one.
-        let Ok(path) = folder.join(name) else { return };
-        if !self.include.leaves_out(&path) {
-            self.side_bytes += size_of::<RestorePath>() + path.as_bytes().len();
-            self.deletions.push(path);
+    fn extra(&mut self, open: &Open, extra: &MayGo) {
+        if extra.is_spared {
+            self.report.spared += 1;
+            return;
         }
+        // A name that the system gave us is one.
+        let Ok(path) = open.path.join(&extra.name) else { return };
+        self.side_bytes += size_of::<(RestorePath, SparedBelow)>() + path.as_bytes().len();
+        self.deletions.push((path, open.rules.clone()));
     }
 
     /// True if the folder is there and may get its metadata.
@@ -353,7 +392,7 @@ impl<'a> Writer<'a> {
         chunks: &mut ChunkReader,
         path: &RestorePath,
         entry: &Entry,
-        (included, has_left): (bool, bool),
+        (included, around): (bool, &Around),
     ) -> Result<(), RestoreSnapshotError> {
         if !included {
             self.progress.take_off(length(entry));
@@ -366,7 +405,7 @@ impl<'a> Writer<'a> {
                 Ok(())
             }
             Body::Socket => Ok(()),
-            _ => self.place(chunks, path, entry, has_left),
+            _ => self.place(chunks, path, entry, around),
         }
     }
 
@@ -384,8 +423,8 @@ impl<'a> Writer<'a> {
         existing: Option<&Existing>,
     ) -> Result<Decision, RestoreError> {
         let wanted = Wanted { kind: entry.body.kind(), size: length(entry), mtime: entry.metadata.mtime };
-        let (overwrite, is_file) = (self.act.overwrite, matches!(entry.body, Body::File { .. }));
-        decide(overwrite, &wanted, existing, is_file.then_some(|| self.has_content(path, entry)))
+        let (overwrite, is_compared) = (self.act.overwrite, wanted.kind != EntryKind::Directory);
+        decide(overwrite, &wanted, existing, is_compared.then_some(|| self.has_content(path, entry)))
     }
 
     /// Tells what is done, or would be.

@@ -13,17 +13,17 @@ use crate::ledger::Frozen;
 
 /// A snapshot, as far as rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// The snapshot.
-    pub id: SnapshotId,
+    pub(crate) id: SnapshotId,
     /// Its source.
-    pub source: SourceId,
+    pub(crate) source: SourceId,
     /// Who committed it.
-    pub signer: Account,
+    pub(crate) signer: Account,
     /// When, in the ledger's seconds.
-    pub time: u64,
+    pub(crate) time: u64,
     /// Its tags.
-    pub tags: BTreeSet<[u8; 32]>,
+    pub(crate) tags: BTreeSet<[u8; 32]>,
 }
 
 /// The kinds of periods.
@@ -155,53 +155,10 @@ fn monday(day: Date) -> Date {
     ISOWeekDate::new(week.year(), week.week(), Weekday::Monday).map_or(day, ISOWeekDate::date)
 }
 
-/// Why a snapshot is kept at a moment; nothing if a writer may remove it. `all` are the snapshots that are not forgotten.
+/// Why each of these snapshots of one source and one signer is kept at a moment; nothing where a writer may remove it. They are given
+/// from the newest to the oldest, and each is looked at once.
 ///
-/// Newer are those of the same source and signer with a later block time: none of one block displaces another.
-pub fn judge(rule: &Rule, own: &Moment, all: &[Moment], now: u64) -> Vec<Reason> {
-    let is_newer = |other: &&Moment| other.source == own.source && other.signer == own.signer && other.time > own.time;
-    let newer: Vec<u64> = all.iter().filter(is_newer).map(|other| other.time).collect();
-    let newest = newer.iter().max().copied();
-    let mut reasons = Vec::new();
-    let until = own.time.saturating_add(rule.minimum_age);
-    if now < until {
-        reasons.push(Reason::Young { until });
-    }
-    if rule.keep.last == ALL {
-        reasons.push(Reason::All);
-        return reasons;
-    }
-    let count = u32::try_from(newer.len()).unwrap_or(u32::MAX);
-    if count < rule.keep.last {
-        reasons.push(Reason::Last { nth: count + 1, of: rule.keep.last });
-    } else if newest.is_none() {
-        reasons.push(Reason::Newest);
-    }
-    for span in Span::ALL {
-        reasons.extend(of_period(span, span.kept(rule), own.time, &newer));
-    }
-    let not_before = own.time.saturating_add(rule.within);
-    if rule.within != 0 && newest.unwrap_or(own.time) < not_before {
-        reasons.push(Reason::Within { not_before });
-    }
-    reasons.extend(rule.tags.iter().find(|tag| own.tags.contains(*tag)).map(|tag| Reason::Tag(*tag)));
-    reasons
-}
-
-/// Kept as the newest of its period, if it is, and fewer than `of` periods have newer ones.
-fn of_period(span: Span, of: u32, time: u64, newer: &[u64]) -> Option<Reason> {
-    let own = span.begin(time);
-    let periods: BTreeSet<u64> = newer.iter().map(|time| span.begin(*time)).collect();
-    let before = u32::try_from(periods.len()).ok().filter(|before| before < &of)?;
-    if periods.contains(&own) {
-        return None;
-    }
-    let newest = periods.last().copied().unwrap_or(own);
-    let not_before = span.later(newest, of - before);
-    Some(Reason::Period { span, nth: before + 1, of, not_before })
-}
-
-/// The same for all snapshots of one source and one signer at once, newest first: each is looked at once. They are given from the newest to the oldest.
+/// Newer are those with a later block time: none of one block displaces another.
 pub(crate) fn judge_chain(rule: &Rule, chain: &[&Moment], now: u64) -> Vec<Vec<Reason>> {
     let mut reasons = Vec::with_capacity(chain.len());
     let mut newer = Newer::default();
@@ -321,6 +278,51 @@ mod tests {
         }
     }
 
+    /// The slow and obvious way: each is compared with all that are not forgotten, of whatever source and signer.
+    fn judge(rule: &Rule, own: &Moment, all: &[Moment], now: u64) -> Vec<Reason> {
+        let is_newer =
+            |other: &&Moment| other.source == own.source && other.signer == own.signer && other.time > own.time;
+        let newer: Vec<u64> = all.iter().filter(is_newer).map(|other| other.time).collect();
+        let newest = newer.iter().max().copied();
+        let mut reasons = Vec::new();
+        let until = own.time.saturating_add(rule.minimum_age);
+        if now < until {
+            reasons.push(Reason::Young { until });
+        }
+        if rule.keep.last == ALL {
+            reasons.push(Reason::All);
+            return reasons;
+        }
+        let count = u32::try_from(newer.len()).unwrap_or(u32::MAX);
+        if count < rule.keep.last {
+            reasons.push(Reason::Last { nth: count + 1, of: rule.keep.last });
+        } else if newest.is_none() {
+            reasons.push(Reason::Newest);
+        }
+        for span in Span::ALL {
+            reasons.extend(of_period(span, span.kept(rule), own.time, &newer));
+        }
+        let not_before = own.time.saturating_add(rule.within);
+        if rule.within != 0 && newest.unwrap_or(own.time) < not_before {
+            reasons.push(Reason::Within { not_before });
+        }
+        reasons.extend(rule.tags.iter().find(|tag| own.tags.contains(*tag)).map(|tag| Reason::Tag(*tag)));
+        reasons
+    }
+
+    /// Kept as the newest of its period, if it is, and fewer than `of` periods have newer ones.
+    fn of_period(span: Span, of: u32, time: u64, newer: &[u64]) -> Option<Reason> {
+        let own = span.begin(time);
+        let periods: BTreeSet<u64> = newer.iter().map(|time| span.begin(*time)).collect();
+        let before = u32::try_from(periods.len()).ok().filter(|before| before < &of)?;
+        if periods.contains(&own) {
+            return None;
+        }
+        let newest = periods.last().copied().unwrap_or(own);
+        let not_before = span.later(newest, of - before);
+        Some(Reason::Period { span, nth: before + 1, of, not_before })
+    }
+
     fn told(rule: &Rule, all: &[Moment], now: u64) -> Vec<String> {
         let words = |own| judge(rule, own, all, now).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         all.iter().map(words).collect()
@@ -344,12 +346,17 @@ mod tests {
         assert_eq!(Span::Week.begin(MONDAY + 7 * DAY - 1), MONDAY);
         let all = [at(0, MONDAY), at(1, MONDAY + DAY)];
         let rule = Rule { keep: Keep { daily: 3, monthly: 2, ..Keep::default() }, ..Rule::default() };
-        let reasons = judge(&rule, &all[0], &all, MONDAY);
+        // A moment when both are there: what is not committed yet is too young, whatever the minimum age.
+        let now = MONDAY + 2 * DAY;
+        let reasons = judge(&rule, &all[0], &all, now);
         // The second of three days: two more must get snapshots.
         assert_eq!(reasons.iter().map(Reason::not_before).collect::<Vec<_>>(), [Some(MONDAY + 3 * DAY)]);
-        let reasons = judge(&rule, &all[1], &all, MONDAY);
+        let reasons = judge(&rule, &all[1], &all, now);
         let may = 1_777_593_600; // 2026-05-01
-        assert_eq!(reasons[1].not_before(), Some(may));
+        assert_eq!(
+            reasons.iter().map(Reason::not_before).collect::<Vec<_>>(),
+            [None, Some(MONDAY + 4 * DAY), Some(may)]
+        );
     }
 
     /// The walk over a chain against the comparison of each with all.
@@ -388,6 +395,6 @@ mod tests {
         all[1].signer = Account::new([2; 20]);
         all[2].source = SourceId::new([2; 32]);
         let rule = Rule { keep: Keep { last: 1, ..Keep::default() }, ..Rule::default() };
-        assert_eq!(told(&rule, &all, MONDAY), ["last 1", "last 1", "last 1"]);
+        assert_eq!(told(&rule, &all, MONDAY + 3 * DAY), ["last 1", "last 1", "last 1"]);
     }
 }

@@ -7,7 +7,7 @@ use blockhouse_ledger::contracts::Retention;
 
 /// A count that keeps everything.
 pub const ALL: u32 = u32::MAX;
-/// The most that all counts may come to, and the most tags: what one removal costs is bounded by them.
+/// The most that all counts may come to, and the most tags: they bound what one removal counts, not what it walks past.
 const COUNTS_MAX: u64 = 512;
 const TAGS_MAX: usize = 16;
 

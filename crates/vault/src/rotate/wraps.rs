@@ -19,6 +19,9 @@ use crate::vault::Vault;
 
 /// How many version numbers are tried for new wraps: others may have left files under them.
 const TRIES: u32 = 8;
+/// How many of the newest versions are tried that several sites list, and how many that one site alone does: a site can make up any
+/// number of names, and each costs a question to all.
+const VERSIONS_TRIED: usize = 8;
 
 /// For whom keys are wrapped, and what opens them.
 #[derive(Clone, Copy)]
@@ -27,8 +30,8 @@ pub(super) struct Terms<'a> {
     pub(super) ages: &'a [AgeIdentity],
 }
 
-/// The versions of wraps that any site lists.
-type Versions = BTreeMap<SnapshotId, BTreeSet<u32>>;
+/// The versions of wraps that any site lists, and how many do.
+type Versions = BTreeMap<SnapshotId, BTreeMap<u32, usize>>;
 
 /// Wraps the key of every snapshot that is not forgotten, unless that was done; `done` learns the version that is for the recipients
 /// of now.
@@ -69,7 +72,7 @@ async fn listed(vault: &Vault) -> Versions {
     for (_, site) in vault.sites().up() {
         for listed in site.list_all(Prefix::Wraps).await.unwrap_or_default() {
             if let ObjectKey::Wraps { snapshot, version } = listed.key {
-                versions.entry(snapshot).or_default().insert(version);
+                *versions.entry(snapshot).or_default().entry(version).or_default() += 1;
             }
         }
     }
@@ -120,7 +123,7 @@ async fn unwrap(
     vault: &Vault,
     ages: &[AgeIdentity],
     record: &SnapshotRecord,
-    versions: &BTreeSet<u32>,
+    versions: &BTreeMap<u32, usize>,
 ) -> Result<(Secret, Wraps), OpenSnapshotError> {
     let (id, hash) = (record.id, record.commit.objectHash);
     let is_right = |bytes: &[u8]| SnapshotObject::hash(bytes).to_bytes() == hash.0;
@@ -133,12 +136,35 @@ async fn unwrap(
         let mut right = keys.filter(|key| Manifest::open(vault.id(), id, key, &object.sealed_manifest).is_ok());
         right.next().map(|key| (key, wraps))
     };
-    for version in versions.iter().rev() {
-        let key = ObjectKey::Wraps { snapshot: id, version: *version };
+    for version in worth_trying(versions) {
+        let key = ObjectKey::Wraps { snapshot: id, version };
         let Ok(fetched) = vault.sites().get_any(&key, |bytes| opened(bytes).is_some()).await else { continue };
-        if let Some(found) = opened(&fetched.bytes).filter(|(_, wraps)| wraps.version() == *version) {
+        if let Some(found) = opened(&fetched.bytes).filter(|(_, wraps)| wraps.version() == version) {
             return Ok(found);
         }
     }
     Err(OpenSnapshotError::NoWraps { id })
+}
+
+/// Those of several sites first, each kind from the newest on.
+fn worth_trying(versions: &BTreeMap<u32, usize>) -> Vec<u32> {
+    let listed_by = |is_wanted: fn(usize) -> bool| {
+        let wanted = versions.iter().rev().filter(move |(_, sites)| is_wanted(**sites));
+        wanted.map(|(version, _)| *version).take(VERSIONS_TRIED)
+    };
+    listed_by(|sites| sites > 1).chain(listed_by(|sites| sites == 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_site_makes_up_is_tried_last_and_not_without_end() {
+        let mut versions: BTreeMap<u32, usize> = (0..1_000_000).map(|version| (version, 1)).collect();
+        versions.insert(0, 3);
+        versions.insert(2, 2);
+        let tried = worth_trying(&versions);
+        assert_eq!(tried, [2, 0, 999_999, 999_998, 999_997, 999_996, 999_995, 999_994, 999_993, 999_992]);
+    }
 }

@@ -133,11 +133,12 @@ const fn is_other_site(reason: &DownReason) -> bool {
     matches!(reason, DownReason::OtherSite { .. })
 }
 
-/// True if nothing was written there, so that there is nothing to go on with; and where it never will do.
+/// True if nothing was written there, so that there is nothing to go on with. A site that was probed has a marker: it stays noted, so
+/// that the same command goes on once it keeps its promises, and does not take its own marker for that of a site of before.
 fn is_untouched(error: &SiteChangeError) -> bool {
     match error {
         SiteChangeError::Create { source, .. } => !matches!(**source, CreateError::Marker(_) | CreateError::Down(_)),
-        SiteChangeError::Returned { .. } | SiteChangeError::Promises { .. } => true,
+        SiteChangeError::Returned { .. } => true,
         _ => false,
     }
 }

@@ -17,21 +17,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use blockhouse_pipeline::shard::StripeShape;
-use blockhouse_sites::{Listed, ObjectKey, Prefix, Site, SiteError};
+use blockhouse_sites::{Listed, ObjectKey, Site, SiteError};
 use blockhouse_types::limits::{PACK_MAX, PACK_MIN, SHARD_LEAF};
 use blockhouse_types::{Code, Durability, ShardIndex, StripeId};
-use futures::future::join_all;
-use futures::stream::{self, StreamExt};
+use futures::stream::StreamExt;
 
 use super::layout::{Layout, Places};
+use super::listing::{self, Folder};
 use super::{Holder, Repaired, StripeStore, Written};
 use crate::index::StripeEntry;
-
-/// Folders of shards that are listed at a time: they hide the time that a site takes to answer, and bound the memory
-/// to a small part of the whole.
-const FOLDERS_IN_FLIGHT: usize = 4;
-/// From more folders on than so many a site that can lists all of them in one go.
-const DEEP_FROM: usize = 16;
 
 /// A stripe that is asked for: by its id alone, or with its lengths.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +97,7 @@ pub struct Least {
 impl StripeStore {
     /// Lists the shards of all sites that can be read, at the same time.
     pub async fn presence(&self) -> Presence {
-        self.list_folders(&(0..=u8::MAX).collect()).await
+        self.list_folders(&listing::all()).await
     }
 
     /// Lists what the sites have of these stripes, and of those whose ids begin alike; says nothing of others.
@@ -115,19 +109,8 @@ impl StripeStore {
         let sites: Vec<(usize, Site)> = self.sites.up().map(|(member, site)| (member, site.clone())).collect();
         let mut presence = Presence::none(self);
         presence.listed = sites.iter().map(|(member, _)| *member).collect();
-        let (deep, by_folder): (Vec<_>, Vec<_>) =
-            sites.into_iter().partition(|(_, site)| site.lists_deep() && wanted.len() > DEEP_FROM);
-        let mut whole = join_all(deep.into_iter().map(list_whole)).await;
-        let there = presence.take_folders_there(by_folder).await;
-        let holding = |first: u8| {
-            let sites = there.iter().filter(|(folders, _)| folders.contains(&first));
-            sites.map(|(_, site)| site.clone()).collect::<Vec<_>>()
-        };
-        let folders: Vec<_> = wanted.iter().map(|first| (*first, holding(*first))).collect();
-        let list = |(first, sites)| async move { (first, list_folder(sites, first).await) };
-        let mut folders = stream::iter(folders).map(list).buffered(FOLDERS_IN_FLIGHT);
-        while let Some((first, mut folder)) = folders.next().await {
-            folder.extend(whole.iter_mut().map(|whole| whole.take(first)));
+        let mut folders = listing::folders(sites, wanted).await;
+        while let Some(folder) = folders.next().await {
             presence.take_folder(folder);
         }
         presence.drop_failed();
@@ -135,45 +118,6 @@ impl StripeStore {
         presence.holdings.shrink_to_fit();
         presence
     }
-}
-
-type Folder = Vec<(usize, Result<Vec<Listed>, SiteError>)>;
-
-async fn list_folder(sites: Vec<(usize, Site)>, first: u8) -> Folder {
-    let list = |(member, site): (usize, Site)| async move { (member, site.list_all(Prefix::ShardsOf(first)).await) };
-    join_all(sites.into_iter().map(list)).await
-}
-
-/// What a site lists of all its shards at once, where that is a page of a thousand for each call and not one of a
-/// folder: the two hundred round trips of the folders would be most of the time.
-struct Whole {
-    member: usize,
-    folders: BTreeMap<u8, Vec<Listed>>,
-    error: Option<SiteError>,
-}
-
-impl Whole {
-    fn take(&mut self, first: u8) -> (usize, Result<Vec<Listed>, SiteError>) {
-        let listed = self.folders.remove(&first).unwrap_or_default();
-        (self.member, self.error.take().map_or(Ok(listed), Err))
-    }
-}
-
-async fn list_whole((member, site): (usize, Site)) -> Whole {
-    let mut folders: BTreeMap<u8, Vec<Listed>> = BTreeMap::new();
-    let error = match site.list_all(Prefix::Shards).await {
-        Ok(listed) => {
-            for listed in listed {
-                if let ObjectKey::Shard { stripe, .. } = listed.key {
-                    let [first, ..] = stripe.as_bytes();
-                    folders.entry(*first).or_default().push(listed);
-                }
-            }
-            None
-        }
-        Err(error) => Some(error),
-    };
-    Whole { member, folders, error }
 }
 
 impl Presence {
@@ -188,19 +132,6 @@ impl Presence {
             holdings: Vec::new(),
             changed: BTreeMap::new(),
         }
-    }
-
-    /// Asks each of these sites which folders it has; one that does not answer counts as failed.
-    async fn take_folders_there(&mut self, sites: Vec<(usize, Site)>) -> Vec<(BTreeSet<u8>, (usize, Site))> {
-        let found = join_all(sites.iter().map(|(_, site)| site.shard_folders())).await;
-        let mut there = Vec::new();
-        for ((member, site), folders) in sites.into_iter().zip(found) {
-            match folders {
-                Ok(folders) => there.push((folders, (member, site))),
-                Err(error) => self.failed.push((member, error)),
-            }
-        }
-        there
     }
 
     /// Takes in what the sites list of the stripes whose ids share a first byte; folders come in that byte's order.

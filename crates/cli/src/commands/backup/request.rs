@@ -149,6 +149,10 @@ impl Job {
             let hint = "name paths, a list with --files-from, a command with --command, or a profile with --profile";
             return Err(Refusal::usage(format!("nothing to back up was given{whose}"), hint).into());
         }
+        if self.stream.is_some() && self.rest.skip_if_unchanged {
+            let hint = "the file that a stream becomes has the time of its backup: leave --skip-if-unchanged out; what is the same is stored once";
+            return Err(Refusal::usage(format!("a stream is never unchanged{whose}"), hint).into());
+        }
         let stdins = self.lists.iter().filter(|(list, _)| list == Path::new(STDIN)).count();
         if stdins > 1 {
             return Err(

@@ -34,10 +34,17 @@ pub(super) async fn add(spec: SiteSpec, global: &Global, out: &Output) -> anyhow
     let report = added?;
     tell_added(&report, vault.config().sites.len() + usize::from(!report.already), vault.config().code, out)?;
     let survey = report.survey.as_ref().map(blockhouse_pipeline::placement::Survey::lines).unwrap_or_default();
-    out.record(&json!({
+    let mut summary = json!({
         "type": "summary", "ok": true, "site": report.site, "already": report.already, "copied": report.copied,
         "plan_before": report.plans.before, "plan": report.plans.after, "survey": survey,
-    }))?;
+    });
+    if let Some(probe) = &report.probe {
+        summary["atomic_create"] = json!(probe.atomic_create);
+        summary["synced"] = json!(probe.synced);
+        summary["can_delete"] = json!(probe.can_delete);
+        summary["caveats"] = json!(probe.caveats());
+    }
+    out.record(&summary)?;
     Ok(Exit::Success)
 }
 
@@ -215,7 +222,6 @@ pub(super) async fn remove(site: &SiteName, dry_run: bool, global: &Global, out:
     let planned = site::plan_remove(&vault, site, &progress).await;
     drop(bar);
     let plan = planned?;
-    tell_plans(plan.plans, out);
     let Some(unlocked) = unlocked else {
         out.line(format_args!("nothing is needed at `{site}`: it may be removed; this was a dry run"))?;
         return record_removal(&plan, true, out);
@@ -228,6 +234,17 @@ pub(super) async fn remove(site: &SiteName, dry_run: bool, global: &Global, out:
         how_to_delete(&report.entry)
     ));
     record_removal(&report, false, out)
+}
+
+pub(super) async fn cancel_remove(site: &SiteName, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    let names = std::slice::from_ref(site);
+    site::find(&Config::load(&global.folder()?)?, names)?;
+    let vault = opening::vault_without(global, names, out).await?;
+    let unlocked = opening::unlock(global, Some(vault.id()), "site remove")?;
+    site::cancel_remove(&vault, &unlocked, site).await?;
+    out.line(format_args!("site `{site}` is used again as before"))?;
+    out.record(&json!({ "type": "summary", "ok": true, "site": site, "cancelled": true }))?;
+    Ok(Exit::Success)
 }
 
 fn record_removal(report: &RemoveReport, dry_run: bool, out: &Output) -> anyhow::Result<Exit> {

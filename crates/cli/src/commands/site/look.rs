@@ -101,7 +101,9 @@ fn tell_probe(site: &SiteName, probed: Result<ProbeReport, String>, out: &Output
     out.record(&json!({
         "type": "probe", "site": site, "ok": ok, "why": null, "create_only": report.create_only,
         "read_back": report.read_back, "list_after_write": report.list_after_write,
-        "durable_rename": report.durable_rename, "free_bytes": report.free_bytes, "total_bytes": report.total_bytes,
+        "durable_rename": report.durable_rename, "atomic_create": report.atomic_create, "synced": report.synced,
+        "can_delete": report.can_delete, "caveats": report.caveats(),
+        "free_bytes": report.free_bytes, "total_bytes": report.total_bytes,
     }))?;
     Ok(ok)
 }

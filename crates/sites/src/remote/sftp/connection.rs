@@ -1,6 +1,8 @@
 //! The connection to an SFTP server: a child process `ssh` that ends with this one.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ const END_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     place: SftpPlace,
     open: tokio::sync::Mutex<Option<Arc<Open>>>,
+    /// How long the server may answer none of the calls that go over the connection.
+    stall: Duration,
+    /// Answers and parts of answers so far.
+    answers: AtomicU64,
 }
 
 struct Open {
@@ -42,14 +48,39 @@ impl std::fmt::Debug for Open {
 type Words = Arc<Mutex<String>>;
 
 impl Connection {
-    pub(super) fn new(place: SftpPlace) -> Self {
-        Self { place, open: tokio::sync::Mutex::new(None) }
+    pub(super) fn new(place: SftpPlace, stall: Duration) -> Self {
+        Self { place, open: tokio::sync::Mutex::new(None), stall, answers: AtomicU64::new(0) }
+    }
+
+    /// Notes that the server answered, in the middle of a call too.
+    pub(super) fn note_answer(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for a call as long as the server answers any: behind others on a slow line one has to wait its turn. None if it is silent.
+    async fn while_it_answers<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            let before = self.answers.load(Ordering::Relaxed);
+            match tokio::time::timeout(self.stall, asked.as_mut()).await {
+                Ok(answer) => {
+                    self.note_answer();
+                    return Some(answer);
+                }
+                Err(_elapsed) if self.answers.load(Ordering::Relaxed) == before => return None,
+                Err(_elapsed) => {}
+            }
+        }
     }
 
     /// Asks the server something.
     pub(super) async fn run<T>(&self, ask: impl AsyncFnOnce(&Sftp) -> Result<T, Error>) -> Result<T, Cause> {
         let open = self.open().await.map_err(Cause::Service)?;
-        match ask(&open.sftp).await {
+        let Some(answer) = self.while_it_answers(ask(&open.sftp)).await else {
+            self.forget(&open).await;
+            return Err(Cause::Deadline { allowed: self.stall });
+        };
+        match answer {
             Ok(answer) => Ok(answer),
             Err(Error::SftpError(SftpErrorKind::NoSuchFile, _)) => Err(Cause::NotFound),
             Err(error @ Error::SftpError(..)) => Err(Cause::Service(refused(&error))),
@@ -57,11 +88,15 @@ impl Connection {
                 Err(Cause::Service(ServiceFailure::new(Trouble::Unclear, &error.to_string())))
             }
             Err(error) => {
-                // The next one who asks connects anew.
-                self.open.lock().await.take_if(|current| Arc::ptr_eq(current, &open));
+                self.forget(&open).await;
                 Err(Cause::Service(broken(&said(&open.words), &error)))
             }
         }
+    }
+
+    /// The next one who asks connects anew.
+    async fn forget(&self, open: &Arc<Open>) {
+        self.open.lock().await.take_if(|current| Arc::ptr_eq(current, open));
     }
 
     async fn open(&self) -> Result<Arc<Open>, ServiceFailure> {
@@ -97,6 +132,14 @@ async fn connect(place: &SftpPlace) -> Result<Open, ServiceFailure> {
     }
 }
 
+/// Variables of the environment that ssh, and what its configuration runs, has no business with.
+const SECRETS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// True for a variable that is ours or holds a secret of another site.
+fn is_kept_back(variable: &OsStr) -> bool {
+    variable.as_encoded_bytes().starts_with(b"BLOCKHOUSE_") || SECRETS.iter().any(|secret| variable == *secret)
+}
+
 /// The call of ssh. It never asks anything, and nothing of the URL can be taken for an option.
 fn command(place: &SftpPlace) -> Command {
     let mut command = Command::new("ssh");
@@ -124,6 +167,9 @@ fn command(place: &SftpPlace) -> Command {
     }
     if let Some(file) = &place.known_hosts {
         command.arg("-o").arg(format!("UserKnownHostsFile={}", quoted(file)));
+    }
+    for (variable, _) in std::env::vars_os().filter(|(variable, _)| is_kept_back(variable)) {
+        command.env_remove(variable);
     }
     command.arg("-s").arg("--").arg(&place.host).arg("sftp");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -171,4 +217,18 @@ pub(super) fn is_missing(error: &Error) -> bool {
 
 pub(super) fn is_failure(error: &Error) -> bool {
     matches!(error, Error::SftpError(SftpErrorKind::Failure, _))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_is_told_no_secret_of_ours() {
+        let kept_back = |variable: &str| is_kept_back(OsStr::new(variable));
+        let secrets =
+            ["BLOCKHOUSE_PASSPHRASE", "BLOCKHOUSE_SITE_DAV_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+        assert!(secrets.into_iter().all(kept_back));
+        assert!(!["HOME", "PATH", "SSH_AUTH_SOCK", "AWS_REGION"].into_iter().any(kept_back));
+    }
 }

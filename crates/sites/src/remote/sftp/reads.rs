@@ -21,7 +21,7 @@ use tokio::io::AsyncSeekExt;
 
 use super::connection::Connection;
 use super::{IN_FLIGHT, PIECE};
-use crate::error::Cause;
+use crate::error::{Cause, Silence};
 
 /// No object is longer: a server that says so is not believed.
 const WHOLE_MAX: u64 = (PACK_MAX + MIB) as u64;
@@ -49,7 +49,7 @@ impl SftpReads {
             if length > WHOLE_MAX {
                 return Ok(None);
             }
-            let bytes = read_pieces(&file, range.offset(), length).await?;
+            let bytes = read_pieces(&self.connection, &file, range.offset(), length).await?;
             file.close().await?;
             Ok(Some(bytes))
         });
@@ -73,7 +73,12 @@ impl SftpReads {
 }
 
 /// Reads a part of a file with many requests under way; what is past its end is left out.
-async fn read_pieces(file: &File, offset: u64, length: u64) -> std::result::Result<Bytes, Error> {
+async fn read_pieces(
+    connection: &Connection,
+    file: &File,
+    offset: u64,
+    length: u64,
+) -> std::result::Result<Bytes, Error> {
     let piece = PIECE as u64;
     let count = length.div_ceil(piece);
     let places = (0..count).map(|number| {
@@ -81,7 +86,7 @@ async fn read_pieces(file: &File, offset: u64, length: u64) -> std::result::Resu
         (file.clone(), offset + begin, piece.min(length - begin))
     });
     let reads = stream::iter(places.collect::<Vec<_>>())
-        .map(async |(file, offset, length)| read_piece(file, offset, length).await);
+        .map(async |(file, offset, length)| read_piece(connection, file, offset, length).await);
     let pieces: Vec<BytesMut> = reads.buffered(IN_FLIGHT).try_collect().await?;
     let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
     for piece in pieces {
@@ -91,13 +96,20 @@ async fn read_pieces(file: &File, offset: u64, length: u64) -> std::result::Resu
 }
 
 /// A server may answer with less than it was asked for, and then it is asked for the rest.
-async fn read_piece(mut file: File, offset: u64, length: u64) -> std::result::Result<BytesMut, Error> {
+async fn read_piece(
+    connection: &Connection,
+    mut file: File,
+    offset: u64,
+    length: u64,
+) -> std::result::Result<BytesMut, Error> {
     let mut bytes = BytesMut::new();
     while (bytes.len() as u64) < length {
         let done = bytes.len() as u64;
         file.seek(std::io::SeekFrom::Start(offset + done)).await?;
         let left = u32::try_from(length - done).unwrap_or(u32::MAX);
-        match file.read(left, BytesMut::new()).await? {
+        let read = file.read(left, BytesMut::new()).await;
+        connection.note_answer();
+        match read? {
             Some(more) if !more.is_empty() => bytes.extend_from_slice(&more),
             _ => break,
         }
@@ -152,6 +164,9 @@ fn to_storage(cause: Cause) -> opendal::Error {
             let error = opendal::Error::new(ErrorKind::Unexpected, failure.said.clone());
             let error = if failure.is_passing { error.set_temporary() } else { error };
             error.set_source(failure)
+        }
+        Cause::Deadline { allowed } => {
+            opendal::Error::new(ErrorKind::Unexpected, "the server is silent").set_source(Silence { allowed })
         }
         other => opendal::Error::new(ErrorKind::Unexpected, other.to_string()),
     }

@@ -1,21 +1,24 @@
 //! Taking away: what is not in the snapshot, and what killed restores left.
 //!
 //! - **Owns** the removal of a name with all that is in it, below the target only.
-//! - **Does not** decide what is to go.
+//! - **Does not** decide what is to go; what of it stays all the same, [`super::spared`] knows.
 //!
 //! # Invariants
-//! - **K1** No link is followed and no other file system entered: a folder on another one is refused, with all that holds it.
+//! - **K1** No link is followed, and nothing but leftovers of restores is removed on another file system than the target's: a name
+//!   there is refused, and with it all that holds it, before anything of it is removed.
+//! - **K2** What is spared stays, with the folders that hold it.
 
 use std::collections::HashSet;
 
 use blockhouse_types::EntryKind;
 use rustix::{
-    fs::{AtFlags, FileType, fstat, statat, unlinkat},
+    fs::{AtFlags, FileType, statat, unlinkat},
     io::Errno,
 };
 
 use super::{
     Mark, ParkedFile, RestoreError, RestorePath, RestoreTarget, TEMPORARY_PREFIX, failed,
+    spared::{Spared, SparedBelow, SparedIn, says_what_is_spared},
     spot::{Spot, temporary_name},
     writer,
 };
@@ -32,9 +35,51 @@ pub struct Cleared {
     pub entries: u64,
     /// Bytes of files.
     pub bytes: u64,
+    /// Names that were spared, and stay with all that is in them.
+    pub spared: u64,
+}
+
+/// A name in a folder of the target that may have to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MayGo {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Whether it stays all the same.
+    pub is_spared: bool,
 }
 
 impl RestoreTarget {
+    /// What [`RestoreTarget::may_go`] and [`RestoreTarget::remove`] leave where it is; nothing until this is called.
+    pub fn spare(&mut self, spared: Spared) {
+        self.spared = Some(spared);
+    }
+
+    /// The names in a folder of the target, as [`RestoreTarget::names_in`] gives them, and what rules what is below. On another file
+    /// system than the target's all are spared (K1).
+    pub fn may_go(
+        &mut self,
+        folder: &RestorePath,
+        outer: &SparedBelow,
+    ) -> Result<(Vec<MayGo>, SparedBelow), RestoreError> {
+        let found = self.all_in(folder)?;
+        if found.is_empty() {
+            return Ok((Vec::new(), outer.clone()));
+        }
+        let open = self.folder(folder)?;
+        let is_elsewhere = open.node().device != self.base.node().device;
+        let within = self.spared.as_ref().map(|spared| spared.within(outer, &open, folder, &found));
+        let is_spared = |named: &Named| {
+            let by_rule = within.as_ref().is_some_and(|within| {
+                folder.join(&named.name).is_ok_and(|path| within.by_name(&path, named))
+                    || says_what_is_spared(&named.name)
+            });
+            is_elsewhere || by_rule
+        };
+        let names = found.iter().filter(|named| !named.name.starts_with(TEMPORARY_PREFIX.as_bytes()));
+        let names = names.map(|named| MayGo { name: named.name.clone(), is_spared: is_spared(named) }).collect();
+        Ok((names, within.map_or_else(|| outer.clone(), |within| within.rules())))
+    }
+
     /// The names in a folder of the target, but for temporary ones, by ascending bytes; none if it is no folder.
     pub fn names_in(&mut self, folder: &RestorePath) -> Result<Vec<Vec<u8>>, RestoreError> {
         let found = self.all_in(folder)?.into_iter().map(|Named { name, .. }| name);
@@ -67,27 +112,39 @@ impl RestoreTarget {
         Ok(cleared)
     }
 
-    /// Removes a name of the target with all that is in it; with `only_look` it only counts.
-    pub fn remove(&mut self, path: &RestorePath, only_look: bool) -> Result<Cleared, RestoreError> {
+    /// Removes a name of the target with all that is in it and is not spared; with `only_look` it only counts. `rules` are those of
+    /// the folder that holds it.
+    pub fn remove(
+        &mut self,
+        path: &RestorePath,
+        rules: &SparedBelow,
+        only_look: bool,
+    ) -> Result<Cleared, RestoreError> {
         let spot = self.spot(path)?;
-        let mut cleared = Cleared::default();
-        if spot.kind() != Some(EntryKind::Directory) {
-            cleared.entries = 1;
-            cleared.bytes = size_of(&spot.folder, &spot.name);
-            if !only_look {
-                unlinkat(&spot.folder, spot.name.as_slice(), AtFlags::empty()).map_err(failed("remove", path))?;
-            }
-            return Ok(cleared);
+        let device = self.base.node().device;
+        let spared = self.spared.as_ref();
+        // Looked at first, so that what holds another file system loses nothing.
+        let mut removal = Removal { spot: &spot, rules, spared, device, only_look: true, cleared: Cleared::default() };
+        removal.run()?;
+        if !only_look {
+            removal = Removal { only_look: false, cleared: Cleared::default(), ..removal };
+            removal.run()?;
         }
-        // Looked at first, so that a folder that holds another file system loses nothing.
-        let mut looking = Removal { path, only_look: true, cleared: Cleared::default() };
-        looking.folder(&spot)?;
-        if only_look {
-            return Ok(looking.cleared);
-        }
-        let mut removal = Removal { path, only_look: false, cleared };
-        removal.folder(&spot)?;
         Ok(removal.cleared)
+    }
+
+    /// Lets a folder go, as [`RestoreTarget::remove`] does, at the instant before something else gets its name.
+    pub fn let_give_way(&mut self, path: &RestorePath, rules: &SparedBelow) {
+        self.giving_way.insert(path.clone(), rules.clone());
+    }
+
+    /// Removes the folder at a path if it is to give way. For files whoever finishes the writer asks for it.
+    pub fn clear_way(&mut self, path: &RestorePath) -> Result<(), RestoreError> {
+        let Some(rules) = self.giving_way.remove(path) else { return Ok(()) };
+        if self.spot(path)?.kind() == Some(EntryKind::Directory) {
+            self.remove(path, &rules, false)?;
+        }
+        Ok(())
     }
 
     /// Removes a file that was put aside.
@@ -126,44 +183,96 @@ fn size_of(folder: &Open, name: &[u8]) -> u64 {
     }
 }
 
+/// One name on its way out.
 struct Removal<'a> {
-    path: &'a RestorePath,
+    spot: &'a Spot,
+    rules: &'a SparedBelow,
+    spared: Option<&'a Spared>,
+    /// That of the target.
+    device: u64,
     only_look: bool,
     cleared: Cleared,
 }
 
-impl Removal<'_> {
-    fn folder(&mut self, spot: &Spot) -> Result<(), RestoreError> {
-        let fail = || failed("remove", self.path);
-        let top = spot.folder.child(&spot.name).map_err(fail())?;
-        let device = fstat(&spot.folder).map_err(fail())?.st_dev;
-        self.same_device(&top, device)?;
-        let mut waiting = vec![names(&top).map_err(fail())?];
+/// A folder that is being emptied.
+struct Emptying<'a> {
+    /// What is still to be looked at, the next one last.
+    inside: Vec<Named>,
+    spared: Option<SparedIn<'a>>,
+    /// Whether something in it stays.
+    stays: bool,
+}
+
+impl<'a> Removal<'a> {
+    fn run(&mut self) -> Result<(), RestoreError> {
+        let Spot { folder, name, path } = self.spot;
+        self.same_device(folder)?;
+        let is_spared = |spared: &Spared| {
+            spared.is_named(path) || spared.within(self.rules, folder, path, &[]).by_flag(folder, name)
+        };
+        if self.spared.is_some_and(is_spared) {
+            self.cleared.spared += 1;
+            return Ok(());
+        }
+        if self.spot.kind() == Some(EntryKind::Directory) {
+            return self.folder();
+        }
+        self.cleared.bytes += size_of(folder, name);
+        self.take(folder, name, AtFlags::empty())
+    }
+
+    fn folder(&mut self) -> Result<(), RestoreError> {
+        let top = self.spot.folder.child(&self.spot.name).map_err(self.fail())?;
+        let mut path = self.spot.path.clone();
+        let mut levels = vec![self.enter(&top, &path, self.rules)?];
         let mut trail = Trail::new(top);
-        let mut above: Vec<Vec<u8>> = Vec::new();
-        while let Some(inside) = waiting.last_mut() {
-            let Some(Named { name, kind }) = inside.pop() else {
-                waiting.pop();
-                if let Some(done) = above.pop() {
-                    trail.pop();
-                    let folder = trail.current().map_err(fail())?;
-                    self.take(&folder, &done, AtFlags::REMOVEDIR)?;
-                }
+        while let Some(level) = levels.last_mut() {
+            let folder = trail.current().map_err(self.fail())?;
+            let Some(named) = level.inside.pop() else {
+                let stays = level.stays;
+                levels.pop();
+                let Some(above) = levels.last_mut() else { return self.take_emptied(&self.spot.folder, &path, stays) };
+                above.stays |= stays;
+                trail.pop();
+                let folder = trail.current().map_err(self.fail())?;
+                self.take_emptied(&folder, &path, stays)?;
+                path = path.split_last().map(|(above, _)| above).unwrap_or_default();
                 continue;
             };
-            let folder = trail.current().map_err(fail())?;
-            if kind == EntryKind::Directory {
-                let open = folder.child(&name).map_err(fail())?;
-                self.same_device(&open, device)?;
-                waiting.push(names(&open).map_err(fail())?);
-                trail.push(&name, open);
-                above.push(name);
+            // A name that the system gave us is one.
+            let Ok(below) = path.join(&named.name) else { continue };
+            if level.spares(&folder, &below, &named) {
+                level.stays = true;
+                self.cleared.spared += 1;
+            } else if named.kind == EntryKind::Directory {
+                let rules = level.spared.as_ref().map_or_else(|| self.rules.clone(), SparedIn::rules);
+                let open = folder.child(&named.name).map_err(self.fail())?;
+                levels.push(self.enter(&open, &below, &rules)?);
+                trail.push(&named.name, open);
+                path = below;
             } else {
-                self.cleared.bytes += size_of(&folder, &name);
-                self.take(&folder, &name, AtFlags::empty())?;
+                self.cleared.bytes += size_of(&folder, &named.name);
+                self.take(&folder, &named.name, AtFlags::empty())?;
             }
         }
-        self.take(&spot.folder, &spot.name, AtFlags::REMOVEDIR)
+        Ok(())
+    }
+
+    fn enter(&self, open: &Open, path: &RestorePath, rules: &SparedBelow) -> Result<Emptying<'a>, RestoreError> {
+        self.same_device(open)?;
+        let mut inside = names(open).map_err(self.fail())?;
+        let spared = self.spared.map(|spared| spared.within(rules, open, path, &inside));
+        // They stay only if something else does, so they come last.
+        inside.sort_by_key(|named| !says_what_is_spared(&named.name));
+        Ok(Emptying { inside, spared, stays: false })
+    }
+
+    /// Removes a folder that is empty by now, unless something in it stays.
+    fn take_emptied(&mut self, folder: &Open, path: &RestorePath, stays: bool) -> Result<(), RestoreError> {
+        match path.split_last() {
+            Some((_, name)) if !stays => self.take(folder, name, AtFlags::REMOVEDIR),
+            _ => Ok(()),
+        }
     }
 
     fn take(&mut self, folder: &Open, name: &[u8], flags: AtFlags) -> Result<(), RestoreError> {
@@ -171,13 +280,26 @@ impl Removal<'_> {
         if self.only_look {
             return Ok(());
         }
-        unlinkat(folder, name, flags).map_err(failed("remove", self.path))
+        unlinkat(folder, name, flags).map_err(self.fail())
     }
 
-    fn same_device(&self, folder: &Open, device: u64) -> Result<(), RestoreError> {
-        if folder.node().device == device {
+    /// K1. The device of a folder says that of what is in it: of files some file systems tell another.
+    fn same_device(&self, folder: &Open) -> Result<(), RestoreError> {
+        if folder.node().device == self.device {
             return Ok(());
         }
-        Err(RestoreError::OtherFileSystem { path: self.path.clone() })
+        Err(RestoreError::OtherFileSystem { path: self.spot.path.clone() })
+    }
+
+    fn fail(&self) -> impl FnOnce(Errno) -> RestoreError + use<'a> {
+        failed("remove", &self.spot.path)
+    }
+}
+
+impl Emptying<'_> {
+    fn spares(&self, folder: &Open, path: &RestorePath, named: &Named) -> bool {
+        let Some(spared) = &self.spared else { return false };
+        let is_spared = spared.by_name(path, named) || spared.by_flag(folder, &named.name);
+        is_spared || (self.stays && says_what_is_spared(&named.name))
     }
 }

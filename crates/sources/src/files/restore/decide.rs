@@ -77,8 +77,9 @@ pub enum Placing {
     Replace,
 }
 
-/// Decides. `has_same_content` compares the existing file with the wanted content and is asked only if that matters: for
-/// files of equal size that may be replaced. Without it equal sizes and times count as equal content.
+/// Decides. `has_same_content` compares what exists with the wanted content and is asked only if that matters: for what may be
+/// replaced, files only where the sizes are equal. Without it equal sizes and times count as equal content of files, and anything else
+/// as different.
 pub fn decide<E>(
     overwrite: Overwrite,
     wanted: &Wanted,
@@ -115,8 +116,10 @@ pub fn decide<E>(
         }
         // These get their name when they are complete, so what is there is either right or somebody's own.
         (Overwrite::Resume, _) => Ok(Decision::Keep),
-        // Links, pipes and devices are written anew sooner than compared.
-        (Overwrite::IfChanged | Overwrite::Always, _) => Ok(Decision::Replace),
+        (Overwrite::IfChanged | Overwrite::Always, _) => {
+            let is_same = has_same_content.map_or(Ok(false), |compare| compare())?;
+            Ok(if is_same { Decision::SetMetadata } else { Decision::Replace })
+        }
     }
 }
 
@@ -185,6 +188,22 @@ mod tests {
         assert_eq!(decided(Overwrite::Never, wanted, Some(folder), None), refused);
         assert_eq!(decided(Overwrite::IfChanged, wanted, Some(folder), None), refused);
         assert_eq!(decided(Overwrite::Always, wanted, Some(folder), None), Decision::Replace);
+    }
+
+    /// Each run wrote every link and pipe anew, and a rehearsal told them as changed: only files were compared.
+    #[test]
+    fn a_link_or_pipe_that_is_right_stays() {
+        for kind in [EntryKind::Symlink, EntryKind::Fifo] {
+            let wanted = Wanted { kind, size: 0, mtime: THEN };
+            let existing = Existing { kind, size: 4, mtime: LATER, inode: INODE, has_other_names: false };
+            for overwrite in [Overwrite::IfChanged, Overwrite::Always] {
+                let decided = |compare: Option<Compare>| decided(overwrite, wanted, Some(existing), compare);
+                assert_eq!(decided(Some(|| Ok(true))), Decision::SetMetadata);
+                assert_eq!(decided(Some(|| Ok(false))), Decision::Replace);
+                assert_eq!(decided(None), Decision::Replace);
+            }
+            assert_eq!(decided(Overwrite::Never, wanted, Some(existing), Some(|| Ok(false))), Decision::Keep);
+        }
     }
 
     #[test]

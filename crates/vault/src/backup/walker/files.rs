@@ -74,7 +74,8 @@ impl Walker<'_> {
                 known => large.push((place, found, known.map(Known::into_cut).unwrap_or_default())),
             }
         }
-        self.read_joined(folder, &small, &mut entries, &mut cache)?;
+        let outgrown = self.read_joined(folder, &small, &mut entries, &mut cache)?;
+        large.extend(outgrown.into_iter().map(|(place, found)| (place, found, VecDeque::new())));
         for file in large {
             self.read_alone(folder, file, &mut entries, &mut cache)?;
         }
@@ -83,19 +84,21 @@ impl Walker<'_> {
         Ok(entries)
     }
 
-    /// Reads small files into one stream.
-    fn read_joined(
+    /// Reads small files into one stream; gives those back that are not small any more.
+    fn read_joined<'f>(
         &mut self,
         folder: &Folder,
-        files: &[(Place, &Found)],
+        files: &[(Place, &'f Found)],
         entries: &mut [Option<FileEntry>],
         cache: &mut Vec<CachedFile>,
-    ) -> Result<(), WalkError> {
+    ) -> Result<Vec<(Place, &'f Found)>, WalkError> {
         let mut stream: Stream<Place> = Stream::new();
         let mut reads: HashMap<Place, Read> = HashMap::new();
+        let mut outgrown = Vec::new();
         for (place, found) in files {
             match self.slurp(folder, found) {
-                Ok(slurped) => {
+                Ok(None) => outgrown.push((*place, *found)),
+                Ok(Some(slurped)) => {
                     let read = slurped.into_stream(*place, &mut stream)?;
                     reads.insert(*place, read);
                 }
@@ -113,7 +116,7 @@ impl Walker<'_> {
                 self.complete(*place, read, entries, cache)?;
             }
         }
-        Ok(())
+        Ok(outgrown)
     }
 
     fn deal(&mut self, stream: &mut Stream<Place>, reads: &mut HashMap<Place, Read>) -> Result<(), WalkError> {
@@ -125,17 +128,20 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Reads a whole small file. One that changes meanwhile is read once more; if it changes again, that is a flaw.
-    fn slurp(&mut self, folder: &Folder, found: &Found) -> Result<Slurped, Arc<Unreadable>> {
-        let (first, changed) = Slurped::read(self.capture.open(folder, found)?)?;
-        if !changed {
-            return Ok(first);
+    /// Reads a whole small file. One that changes meanwhile is read once more; if it changes again, that is a flaw. None if it has grown so
+    /// that memory is no place for it, nor the stream of the small ones (R2).
+    fn slurp(&mut self, folder: &Folder, found: &Found) -> Result<Option<Slurped>, Arc<Unreadable>> {
+        let read = |reader: FileReader| is_joined(reader.found().size).then(|| Slurped::read(reader)).transpose();
+        match read(self.capture.open(folder, found)?)? {
+            None => return Ok(None),
+            Some((first, false)) => return Ok(Some(first)),
+            Some((_, true)) => {}
         }
-        let (second, changed) = Slurped::read(self.capture.open(folder, found)?)?;
+        let Some((second, changed)) = read(self.capture.open(folder, found)?)? else { return Ok(None) };
         if changed {
             self.flaw(self.path_of(&found.name), &CHANGED);
         }
-        Ok(second)
+        Ok(Some(second))
     }
 
     /// Reads one big file as a stream of its own.

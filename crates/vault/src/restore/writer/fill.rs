@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 
 use blockhouse_pipeline::chunk::{ChunkRef, is_chunk};
 use blockhouse_pipeline::content::{Content, Extent};
-use blockhouse_sources::files::{FileWriter, Placing, RestorePath};
+use blockhouse_sources::files::{FileWriter, Placing, RestorePath, SparedBelow};
 use blockhouse_types::EntryKind;
 use blockhouse_types::limits::MIB;
 
@@ -59,10 +59,11 @@ impl Writer<'_> {
         self.side_bytes += job.bytes();
         let number = self.next_job;
         self.next_job += 1;
-        if matches!(job.state, State::Open(_)) {
-            self.open.push_back(number);
-        }
+        let is_open = matches!(job.state, State::Open(_));
         self.jobs.insert(number, job);
+        if is_open {
+            self.opened(number)?;
+        }
         let chunks = RefCell::new(chunks);
         let (mut at, mut zeros) = (0, 0);
         for extent in content.extents(|reference: &ChunkRef| chunks.borrow_mut().read(reference)) {
@@ -207,8 +208,8 @@ impl Writer<'_> {
         }
         self.flushes -= 1;
         if self.flushes == 0 {
-            for path in std::mem::take(&mut self.deletions) {
-                self.delete(&path)?;
+            for (path, rules) in std::mem::take(&mut self.deletions) {
+                self.delete(&path, &rules);
             }
             for (path, metadata) in std::mem::take(&mut self.folders) {
                 self.set_folder(&path, &metadata)?;
@@ -218,18 +219,20 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes away what is not in the snapshot. What cannot be taken away is told.
-    fn delete(&mut self, path: &RestorePath) -> Result<(), RestoreSnapshotError> {
+    /// Takes away what is not in the snapshot. What cannot be taken away is told; what is spared is counted.
+    fn delete(&mut self, path: &RestorePath, rules: &SparedBelow) {
         let only_look = self.act.is_rehearsal;
-        let Some(target) = self.target.as_mut() else { return Ok(()) };
-        match target.remove(path, only_look) {
+        let Some(target) = self.target.as_mut() else { return };
+        match target.remove(path, rules, only_look) {
             Ok(cleared) => {
-                let (kind, path) = (ChangeKind::Deleted, path.as_bytes().to_vec());
-                self.tell_of(&Change { kind, path, bytes: cleared.bytes });
+                self.report.spared += cleared.spared;
+                if cleared.entries > 0 {
+                    let (kind, path) = (ChangeKind::Deleted, path.as_bytes().to_vec());
+                    self.tell_of(&Change { kind, path, bytes: cleared.bytes });
+                }
             }
             Err(error) => self.flaw(path, crate::chain::chain(&error)),
         }
-        Ok(())
     }
 
     /// Fetches what is planned and writes it.
@@ -324,6 +327,11 @@ impl Writer<'_> {
         };
         job.state = State::Open(writer);
         self.jobs.insert(number, job);
+        self.opened(number)
+    }
+
+    /// One more file is open: those that were written to longest ago are put aside.
+    fn opened(&mut self, number: u64) -> Result<(), RestoreSnapshotError> {
         self.open.push_back(number);
         while self.open.len() > OPEN_MAX {
             let Some(oldest) = self.open.pop_front() else { break };
@@ -368,6 +376,7 @@ impl Writer<'_> {
     }
 
     fn name(&mut self, mut job: Job, writer: FileWriter) -> Result<(), RestoreSnapshotError> {
+        self.target().clear_way(&job.path)?;
         let missing = writer.finish(&job.metadata)?;
         self.note(missing);
         self.report.files += 1;

@@ -1,10 +1,10 @@
 //! What becomes of the name of an entry: written, left as it is, or made one more name of a file that is there (R2).
 
 use blockhouse_pipeline::tree::{Body, Entry};
-use blockhouse_sources::files::{Decision, Existing, Placing, RestoreError, RestorePath};
+use blockhouse_sources::files::{Decision, Existing, Placing, RestoreError, RestorePath, SparedBelow};
 use blockhouse_types::EntryKind;
 
-use super::{Writer, length};
+use super::{Around, Writer, length};
 use crate::reader::ChunkReader;
 use crate::restore::job::Job;
 use crate::restore::links::Inode;
@@ -25,8 +25,9 @@ impl Writer<'_> {
         chunks: &mut ChunkReader,
         path: &RestorePath,
         entry: &Entry,
-        has_left: bool,
+        around: &Around,
     ) -> Result<(), RestoreSnapshotError> {
+        let has_left = around.has_left;
         if self.include.is_partial()
             && !self.act.is_rehearsal
             && let Some((folder, _)) = path.split_last()
@@ -54,7 +55,7 @@ impl Writer<'_> {
                 self.adopt(path, entry, inode)
             }
             (Decision::Replace | Decision::SetMetadata, Some(existing)) => {
-                if !self.make_way(path, entry, existing)? {
+                if !self.make_way(path, entry, existing, around)? {
                     return Ok(());
                 }
                 self.write(chunks, path, (entry, inode), (Placing::Replace, has_left))
@@ -69,30 +70,52 @@ impl Writer<'_> {
         }
     }
 
-    /// Tells that something is replaced. A folder that is not empty goes only if what is not in the snapshot may go; false if it stays.
+    /// Tells that something is replaced. A folder that is not empty goes only if what is not in the snapshot may go and nothing in it is
+    /// spared, and not before the entry gets its name; false if it stays.
     fn make_way(
         &mut self,
         path: &RestorePath,
         entry: &Entry,
         existing: &Existing,
+        around: &Around,
     ) -> Result<bool, RestoreSnapshotError> {
         if existing.kind != EntryKind::Directory {
             let kind = if existing.kind == entry.body.kind() { ChangeKind::Changed } else { ChangeKind::Replaced };
             self.tell(kind, path, entry);
             return Ok(true);
         }
-        let (deletes, only_look) = (self.act.deletes, self.act.is_rehearsal);
         let Some(target) = self.target.as_mut() else { return Ok(true) };
-        if deletes {
-            let cleared = target.remove(path, only_look)?;
-            self.tell_of(&Change { kind: ChangeKind::Deleted, path: path.as_bytes().to_vec(), bytes: cleared.bytes });
-        } else if !target.names_in(path)?.is_empty() {
-            self.flaw(path, "a folder that is not empty is in the way; --delete removes it".to_owned());
-            self.count_as_done(entry);
-            return Ok(false);
+        if !self.act.deletes {
+            if !target.names_in(path)?.is_empty() {
+                let why = "a folder that is not empty is in the way; --delete removes it";
+                return Ok(self.give_in(path, entry, why.to_owned()));
+            }
+            self.tell(ChangeKind::Replaced, path, entry);
+            return Ok(true);
         }
-        self.tell(if deletes { ChangeKind::New } else { ChangeKind::Replaced }, path, entry);
+        let found = match target.remove(path, &around.rules, true) {
+            Ok(found) => found,
+            Err(error) => return Ok(self.give_in(path, entry, crate::chain::chain(&error))),
+        };
+        if around.is_spared || found.spared > 0 {
+            let why = "a folder is in the way that --exclude or the backup leaves out, or that holds such names";
+            return Ok(self.give_in(path, entry, why.to_owned()));
+        }
+        if !self.act.is_rehearsal {
+            // If the bytes cannot be fetched, the folder is still there.
+            target.let_give_way(path, &around.rules);
+            self.side_bytes += size_of::<(RestorePath, SparedBelow)>() + path.as_bytes().len();
+        }
+        self.tell_of(&Change { kind: ChangeKind::Deleted, path: path.as_bytes().to_vec(), bytes: found.bytes });
+        self.tell(ChangeKind::New, path, entry);
         Ok(true)
+    }
+
+    /// What is in the way stays: false, and told.
+    fn give_in(&mut self, path: &RestorePath, entry: &Entry, why: String) -> bool {
+        self.flaw(path, why);
+        self.count_as_done(entry);
+        false
     }
 
     /// True if what stands there is a name already of the file that the entry is a name of.

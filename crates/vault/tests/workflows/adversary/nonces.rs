@@ -8,7 +8,7 @@ use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_types::ChunkId;
 use blockhouse_vault::index::Slot;
 
-use crate::world::{World, noise};
+use super::world::{World, noise};
 
 const NONCE_LEN: usize = 12;
 

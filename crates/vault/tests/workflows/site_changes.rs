@@ -1,12 +1,6 @@
 //! Changes of the sites that were cut off anywhere: real sites, a real ledger, and the same change again.
 //!
 //! `BLOCKHOUSE_CUTS` says at how many instants each change is cut (4 unless told), `BLOCKHOUSE_SEED` at which.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[path = "support/cut.rs"]
-mod cut;
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,8 +17,9 @@ use blockhouse_vault::repair::{RepairRequest, repair};
 use blockhouse_vault::site::{self, SiteChangeError};
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{Settings, Vault};
-use cut::{cut, instants};
-use requests::{site_at, to_back_up, to_init};
+
+use crate::support::cut::{cut, instants};
+use crate::support::requests::{site_at, to_back_up, to_init};
 
 struct World {
     base: tempfile::TempDir,
@@ -218,6 +213,58 @@ async fn a_site_that_was_drained_is_used_again_when_that_is_taken_back() {
     let again = site::cancel_drain(&world.open().await, &world.owner(), &name(2)).await;
     assert!(matches!(again, Err(SiteChangeError::NotDraining { .. })), "{again:?}");
     world.is_settled(&[1, 2, 3, 4, 5]).await;
+}
+
+/// D2 and D3: what would be less safe is refused and leaves the site as it was; what was cut before the bag is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_refused_or_taken_back_leaves_a_site_that_is_used() {
+    let world = World::new(6, "4+2").await;
+    world.drain().await.unwrap();
+    let state = || world.config().sites.iter().find(|entry| entry.spec.name == name(2)).unwrap().state;
+    let refused = world.remove().await;
+    let Err(SiteChangeError::LessSafe { plans, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!((plans.before.w, plans.after.w), (2, 1), "4+2 over five sites survives less");
+    assert_eq!((state(), world.bag().await.sites.len()), (Some(SiteUse::Draining), 6));
+
+    let cancel = async || site::cancel_remove(&world.open_without(2).await, &world.owner(), &name(2)).await;
+    assert!(matches!(cancel().await, Err(SiteChangeError::NotLeaving { .. })));
+    Config::update(&world.folder(), |config| config.sites[1].state = Some(SiteUse::Leaving)).unwrap();
+    assert_eq!(world.open().await.sites().members().len(), 5);
+    let refused = world.remove().await;
+    assert!(matches!(refused, Err(SiteChangeError::LessSafe { .. })), "{refused:?}");
+    assert_eq!(
+        state(),
+        Some(SiteUse::Draining),
+        "of a killed removal it is not known what was before: it counts again"
+    );
+    Config::update(&world.folder(), |config| config.sites[1].state = Some(SiteUse::Leaving)).unwrap();
+    cancel().await.unwrap();
+    assert_eq!((state(), world.bag().await.sites.len()), (None, 6));
+    world.back_up().await.unwrap();
+    world.restores().await;
+}
+
+/// A site that does not keep its promises has our marker by then: put right, it is gone on with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_whose_promises_were_refused_is_added_once_it_keeps_them() {
+    let world = World::new(3, "2+1").await;
+    // Another file system inside is what the probe refuses, and what a fresh one has by itself is no content.
+    let inside = world.path("s9/lost+found");
+    fs::create_dir_all(&inside).unwrap();
+    let mount = |words: &[&str]| {
+        std::process::Command::new(words[0]).args(&words[1..]).arg(&inside).output().is_ok_and(|it| it.status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"]) {
+        eprintln!("NOT RUN: a test that needs to mount a tmpfs");
+        return;
+    }
+    let refused = world.add().await;
+    assert!(mount(&["umount", "-l"]));
+    assert!(matches!(refused, Err(SiteChangeError::Promises { .. })), "{refused:?}");
+    assert_eq!(world.config().sites[3].state, Some(SiteUse::Joining));
+    world.add().await.unwrap();
+    repair(&world.open().await, &RepairRequest::default(), &Progress::new()).await.unwrap();
+    world.is_settled(&[1, 2, 3, 9]).await;
 }
 
 /// C6: six sites of 4+2 have W = 2, five have 1. While one is declared lost, a handover by the old list may be at four of six.

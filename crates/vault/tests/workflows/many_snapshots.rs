@@ -1,11 +1,10 @@
 //! A vault with as many snapshots on its ledger as are asked for, and how long reading it takes: a measurement, run by hand.
 //!
-//! `BLOCKHOUSE_SNAPSHOTS=10000 BLOCKHOUSE_MAKE=/tmp/many cargo test -p blockhouse-vault --test many_snapshots -- --ignored --nocapture`
+//! `BLOCKHOUSE_SNAPSHOTS=10000 BLOCKHOUSE_MAKE=/tmp/many cargo test -p blockhouse-vault --test workflows many_snapshots -- \
+//! --ignored --nocapture`
 //! leaves the vault in that folder, for `blockhouse --vault /tmp/many/vault snapshots`. The snapshots are commits alone, many in a
 //! block: nothing but the ledger is read of them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
-
-mod support;
+#![allow(clippy::print_stderr, reason = "the measurement's result")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +21,8 @@ use blockhouse_ledger::state::StateView as _;
 use blockhouse_vault::ledger::{Commit, address};
 use blockhouse_vault::select::{Narrow, all};
 use blockhouse_vault::vault::{Settings, Vault};
-use support::World;
+
+use crate::support::World;
 
 /// Transactions in a block, as far as its gas reaches.
 const BATCH: usize = 60;

@@ -20,7 +20,7 @@ use blockhouse_vault::select::{Narrow, SnapshotRef, one};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 
-use crate::requests::{site_at, to_back_up, to_init};
+use crate::support::requests::{site_at, to_back_up, to_init};
 
 const SITES: usize = 6;
 

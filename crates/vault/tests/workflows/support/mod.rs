@@ -1,7 +1,7 @@
 //! A vault over three sites, a thief of its host, and what either may leave at the sites.
-#![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
-mod requests;
+pub(crate) mod cut;
+pub(crate) mod requests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, TryLockError};
@@ -35,13 +35,13 @@ use requests::{site_at, to_back_up, to_init};
 
 const SITES: [&str; 3] = ["s1", "s2", "s3"];
 
-pub struct World {
+pub(crate) struct World {
     base: tempfile::TempDir,
 }
 
 impl World {
     /// Folders alone.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let base = tempfile::tempdir().unwrap();
         fs::create_dir(base.path().join("sites")).unwrap();
         fs::create_dir(base.path().join("data")).unwrap();
@@ -49,51 +49,51 @@ impl World {
     }
 
     /// A vault with one snapshot.
-    pub async fn with_backup() -> Self {
+    pub(crate) async fn with_backup() -> Self {
         let world = Self::empty();
         init(world.init_request(), Settings::default()).await.unwrap();
         world.try_back_up("vault").await.unwrap();
         world
     }
 
-    pub fn init_request(&self) -> InitRequest {
+    pub(crate) fn init_request(&self) -> InitRequest {
         let sites = SITES.map(|name| self.path("sites").join(name));
         InitRequest { paper_out: Some(self.path("paper")), ..to_init(self.base.path(), sites) }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.base.path().join(name)
     }
 
-    pub fn folder(&self, name: &str) -> VaultFolder {
+    pub(crate) fn folder(&self, name: &str) -> VaultFolder {
         VaultFolder::new(self.path(name))
     }
 
-    pub fn specs(&self) -> Vec<SiteSpec> {
+    pub(crate) fn specs(&self) -> Vec<SiteSpec> {
         self.specs_in("sites")
     }
 
-    pub fn specs_in(&self, folder: &str) -> Vec<SiteSpec> {
+    pub(crate) fn specs_in(&self, folder: &str) -> Vec<SiteSpec> {
         SITES.iter().map(|name| site_at(&self.path(folder).join(name))).collect()
     }
 
-    pub async fn open(&self) -> Vault {
+    pub(crate) async fn open(&self) -> Vault {
         self.open_at("vault").await
     }
 
-    pub async fn open_at(&self, host: &str) -> Vault {
+    pub(crate) async fn open_at(&self, host: &str) -> Vault {
         Vault::open(self.folder(host), Settings::default()).await.unwrap()
     }
 
-    pub fn unlocked(&self) -> Unlocked {
+    pub(crate) fn unlocked(&self) -> Unlocked {
         Unlocked::identity(self.path("identity"), None, None).unwrap()
     }
 
-    pub fn owner(&self) -> AccountSecret {
+    pub(crate) fn owner(&self) -> AccountSecret {
         self.unlocked().recovery_account().unwrap()
     }
 
-    pub fn request(&self, host: &str, sites: &[SiteSpec]) -> RecoverRequest {
+    pub(crate) fn request(&self, host: &str, sites: &[SiteSpec]) -> RecoverRequest {
         RecoverRequest {
             folder: self.folder(host),
             sites: sites.to_vec(),
@@ -105,30 +105,30 @@ impl World {
         }
     }
 
-    pub async fn recover(&self, request: RecoverRequest) -> Result<RecoverReport, RecoverError> {
+    pub(crate) async fn recover(&self, request: RecoverRequest) -> Result<RecoverReport, RecoverError> {
         recover(request, &self.unlocked(), Settings::default()).await
     }
 
     /// Backs up something new on that host; the error in full.
-    pub async fn try_back_up(&self, host: &str) -> Result<(), String> {
+    pub(crate) async fn try_back_up(&self, host: &str) -> Result<(), String> {
         self.try_back_up_with(host, Settings::default()).await
     }
 
-    pub async fn try_back_up_with(&self, host: &str, settings: Settings) -> Result<(), String> {
+    pub(crate) async fn try_back_up_with(&self, host: &str, settings: Settings) -> Result<(), String> {
         fs::write(self.path("data/file"), rand::random::<u64>().to_string()).unwrap();
         let vault = Vault::open(self.folder(host), settings).await.map_err(|error| format!("{error:?}"))?;
         self.back_up_open(&vault, Vec::new()).await.map(drop).map_err(|error| format!("{error:?}"))
     }
 
     /// Backs up on a vault that is open.
-    pub async fn back_up_open(&self, vault: &Vault, tags: Vec<String>) -> Result<BackupReport, BackupError> {
+    pub(crate) async fn back_up_open(&self, vault: &Vault, tags: Vec<String>) -> Result<BackupReport, BackupError> {
         let request = BackupRequest { tags, ..to_back_up(self.path("data")) };
         back_up(vault, &request, &Arc::new(Progress::new())).await
     }
 
     /// Settings of a host that does `work` between asking the sites and sealing, the first time that it seals when `is_due`: the
     /// clock is read then, with the ledger locked for writing.
-    pub fn between(
+    pub(crate) fn between(
         &self,
         host: &str,
         is_due: impl Fn() -> bool + Send + Sync + 'static,
@@ -150,26 +150,26 @@ impl World {
     }
 
     /// The ids of the snapshots on the ledger of that host.
-    pub async fn snapshots(&self, host: &str) -> Vec<SnapshotId> {
+    pub(crate) async fn snapshots(&self, host: &str) -> Vec<SnapshotId> {
         let records = self.open_at(host).await.ledger().snapshots().await.unwrap();
         records.into_iter().map(|record| record.id).collect()
     }
 
     /// A receipt of the latest snapshot, by the ledger of that host.
-    pub async fn receipt(&self, host: &str) -> Vec<u8> {
+    pub(crate) async fn receipt(&self, host: &str) -> Vec<u8> {
         let vault = self.open_at(host).await;
         let known = one(&vault, &SnapshotRef::Latest(None), &Narrow::default()).await.unwrap();
         blockhouse_vault::receipt::of_snapshot(&vault, &known).await.unwrap().to_bytes()
     }
 
     /// The key bag that the ledger names.
-    pub async fn bag(&self) -> KeyBag {
+    pub(crate) async fn bag(&self) -> KeyBag {
         let vault = self.open().await;
         open_bag(vault.sites(), vault.ledger().bag().await.unwrap(), &self.unlocked()).await.unwrap()
     }
 
     /// The second version of the bag, sealed so that the paper key of `victim` opens it: its public half is on no secret.
-    pub async fn seal_for(&self, mut bag: KeyBag, victim: &Self) -> Vec<u8> {
+    pub(crate) async fn seal_for(&self, mut bag: KeyBag, victim: &Self) -> Vec<u8> {
         let Unlocked::Paper(paper) = Unlocked::paper(victim.path("paper")).unwrap() else { panic!("a paper key") };
         let recipient = paper.age_identity().recipient(Role::Paper, "another paper").unwrap();
         let mut members: Vec<_> = bag.recipients.members().to_vec();
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Leaves an object at every site, as anybody can who may write there.
-    pub fn plant(&self, key: &ObjectKey, bytes: &[u8]) {
+    pub(crate) fn plant(&self, key: &ObjectKey, bytes: &[u8]) {
         for site in SITES {
             let path = self.path("sites").join(site).join(key.path());
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -191,21 +191,21 @@ impl World {
     }
 
     /// Copies the folder of all sites.
-    pub fn copy_sites(&self, name: &str) {
+    pub(crate) fn copy_sites(&self, name: &str) {
         merge(&self.path("sites"), &self.path(name));
     }
 
     /// The names of all blocks at the sites.
-    pub fn blocks(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn blocks(&self) -> BTreeSet<PathBuf> {
         SITES.iter().flat_map(|site| files(&self.path("sites").join(site).join("blocks"))).collect()
     }
 
     /// Takes the blocks of these heights away from all sites.
-    pub fn take_blocks(&self, wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn take_blocks(&self, wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
         self.take_blocks_of(&SITES, wanted)
     }
 
-    pub fn take_blocks_of(&self, sites: &[&str], wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn take_blocks_of(&self, sites: &[&str], wanted: impl Fn(u64) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
         let mut taken = Vec::new();
         for path in sites.iter().flat_map(|site| files(&self.path("sites").join(site).join("blocks"))) {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -219,14 +219,14 @@ impl World {
 }
 
 /// Puts back what was taken.
-pub fn give_back(taken: Vec<(PathBuf, Vec<u8>)>) {
+pub(crate) fn give_back(taken: Vec<(PathBuf, Vec<u8>)>) {
     for (path, bytes) in taken {
         fs::write(path, bytes).unwrap();
     }
 }
 
 /// Copies what `to` lacks.
-pub fn merge(from: &Path, to: &Path) {
+pub(crate) fn merge(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -242,20 +242,20 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-pub fn key_number(number: u8) -> Arc<LedgerKey> {
+pub(crate) fn key_number(number: u8) -> Arc<LedgerKey> {
     Arc::new(LedgerKey::from_seed(&Secret::new([number; 32])))
 }
 
 /// The object of a block, certified by that key.
-pub fn certified(chain_id: u64, block: Block, key: &LedgerKey) -> BlockObject {
+pub(crate) fn certified(chain_id: u64, block: Block, key: &LedgerKey) -> BlockObject {
     let hash = blockhouse_ledger::block_hash(&block.header);
     let place = BlockPlace { chain_id, height: block.header.number, hash };
     BlockObject { chain_id, certificate: Certificate::solo(key, &place), block, genesis: None }
 }
 
 /// Who took everything that was on the host: sealing key, writer account, ledger.
-pub struct Thief {
-    pub key: Arc<LedgerKey>,
+pub(crate) struct Thief {
+    pub(crate) key: Arc<LedgerKey>,
     writer: AccountSecret,
     home: Embedded,
     chain_id: u64,
@@ -264,7 +264,7 @@ pub struct Thief {
 }
 
 impl Thief {
-    pub async fn of(world: &World) -> Self {
+    pub(crate) async fn of(world: &World) -> Self {
         let vault = world.open().await;
         let secrets = vault.secrets().unwrap();
         let key = Arc::new(LedgerKey::from_seed(&secrets.ledger_seed));
@@ -285,7 +285,7 @@ impl Thief {
     }
 
     /// Valid blocks, certified by the stolen key.
-    pub async fn chain(&self, blocks: u64) -> Vec<BlockObject> {
+    pub(crate) async fn chain(&self, blocks: u64) -> Vec<BlockObject> {
         let who = address(self.writer.account());
         let nonce = self.home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
         let first = nonce.await.unwrap();
@@ -306,7 +306,7 @@ impl Thief {
     }
 
     /// A handover above `parent`, signed by the writer, since he has no recovery account, and certified by the key that it names.
-    pub fn handover(&self, parent: &Header, key: &LedgerKey) -> BlockObject {
+    pub(crate) fn handover(&self, parent: &Header, key: &LedgerKey) -> BlockObject {
         let parent_hash = parent.hash_slow();
         let call = Access::handoverCall { nextKey: B256::new(key.public()), parentHash: parent_hash };
         let transactions = vec![self.request(0, self.access, &call).sign(&self.writer)];
@@ -324,7 +324,7 @@ impl Thief {
     }
 
     /// The genuine handover's transaction in a block of his own, above `parent`, certified by `key`.
-    pub fn copied(&self, genuine: &BlockObject, parent: &[u8; 32], key: &LedgerKey) -> BlockObject {
+    pub(crate) fn copied(&self, genuine: &BlockObject, parent: &[u8; 32], key: &LedgerKey) -> BlockObject {
         let mut block = genuine.block.clone();
         block.header.parent_hash = B256::new(*parent);
         block.header.timestamp += 1;
@@ -332,7 +332,7 @@ impl Thief {
     }
 
     /// The same block at another time, certified by `key`.
-    pub fn sibling(&self, object: &BlockObject, later: u64, key: &LedgerKey) -> BlockObject {
+    pub(crate) fn sibling(&self, object: &BlockObject, later: u64, key: &LedgerKey) -> BlockObject {
         let mut block = object.block.clone();
         block.header.timestamp += later;
         certified(self.chain_id, block, key)

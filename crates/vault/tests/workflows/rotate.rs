@@ -1,12 +1,6 @@
 //! Rotations of keys, whole and cut off anywhere: what the old keys open then, and that somebody always opens everything.
 //!
 //! `BLOCKHOUSE_CUTS` says at how many instants (6 unless told), `BLOCKHOUSE_SEED` at which.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[path = "support/cut.rs"]
-mod cut;
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +8,7 @@ use std::sync::Arc;
 
 use blockhouse_crypto::{AgeIdentity, Identity, PaperKey, Role};
 use blockhouse_vault::backup::back_up;
-use blockhouse_vault::folder::VaultFolder;
+use blockhouse_vault::folder::{Config, SiteUse, VaultFolder};
 use blockhouse_vault::init::{InitRequest, init};
 use blockhouse_vault::keys::{self, KeysError};
 use blockhouse_vault::progress::Progress;
@@ -24,8 +18,9 @@ use blockhouse_vault::repair::{RepairRequest, repair};
 use blockhouse_vault::rotate::{NewKeys, RotateError, RotateReport, rotate};
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{Settings, Vault};
-use cut::{cut, instants};
-use requests::{site_at, to_back_up, to_init};
+
+use crate::support::cut::{cut, instants};
+use crate::support::requests::{site_at, to_back_up, to_init};
 
 const SITES: [&str; 3] = ["s1", "s2", "s3"];
 
@@ -47,10 +42,14 @@ fn as_paper(paper: &PaperKey) -> Unlocked {
 
 impl World {
     async fn new() -> Self {
+        Self::over(&SITES).await
+    }
+
+    async fn over(sites: &[&str]) -> Self {
         let base = tempfile::tempdir().unwrap();
         fs::create_dir(base.path().join("data")).unwrap();
         let world = Self { base };
-        let sites = SITES.map(|name| world.path(name));
+        let sites = sites.iter().map(|name| world.path(name)).collect::<Vec<_>>();
         let request = InitRequest { paper_out: Some(world.path("paper")), ..to_init(world.base.path(), sites) };
         init(request, Settings::default()).await.unwrap();
         for _ in 0..2 {
@@ -220,6 +219,49 @@ async fn what_a_site_keeps_is_told_and_neither_spread_nor_forgotten() {
     assert!(again.left.is_empty() && again.wraps_removed == 2, "{again:?}");
     assert_eq!(world.opens(&world.old()).await, (0, false));
     world.is_clean(2).await;
+}
+
+/// Old wraps come back with sites that were down, while most of those with the new ones are down: nobody is given the old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_wraps_that_come_back_are_spread_to_nobody() {
+    let world = World::over(&["s1", "s2", "s3", "s4", "s5"]).await;
+    let away = |site: &str| fs::rename(world.path(site), world.path(&format!("away-{site}"))).unwrap();
+    let back = |site: &str| fs::rename(world.path(&format!("away-{site}")), world.path(site)).unwrap();
+    let keys = fresh(&world.open().await);
+    away("s4");
+    away("s5");
+    world.rotate(&keys).await.unwrap();
+    let (new, old) = (world.objects("s1", "wraps"), vec!["00000000".to_owned(); 2]);
+    assert_eq!(new, ["00000001", "00000001"]);
+    away("s2");
+    away("s3");
+    back("s4");
+    back("s5");
+    let repaired = repair(&world.open().await, &RepairRequest::default(), &Progress::new()).await.unwrap();
+    assert_eq!(world.objects("s1", "wraps"), new, "no old ones beside the new ones");
+    assert_eq!((world.objects("s4", "wraps"), world.objects("s5", "wraps")), (old.clone(), old));
+    let disputed =
+        repaired.plain.failed.iter().filter(|error| error.to_string().contains("no greater part of them agrees"));
+    assert_eq!(disputed.count(), 2 * 2, "that it is not known is said: {:?}", repaired.plain.failed);
+    back("s2");
+    back("s3");
+    repair(&world.open().await, &RepairRequest::default(), &Progress::new()).await.unwrap();
+    let again = world.rotate(&keys).await.unwrap();
+    assert!(again.left.is_empty(), "{again:?}");
+    assert_eq!(world.objects("s4", "wraps"), new);
+    assert_eq!(world.opens(&world.old()).await, (0, false));
+}
+
+/// A site that is not asked any more is named: it keeps what it had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_leaving_is_named_with_what_it_keeps() {
+    let world = World::over(&["s1", "s2", "s3", "s4"]).await;
+    let keys = fresh(&world.open().await);
+    Config::update(&VaultFolder::new(world.path("vault")), |config| config.sites[3].state = Some(SiteUse::Leaving))
+        .unwrap();
+    let report = world.rotate(&keys).await.unwrap();
+    assert_eq!(report.left.keys().map(|site| site.as_str()).collect::<Vec<_>>(), ["s4"]);
+    assert!(report.left.values().all(|left| left.wraps.is_none() && left.why.contains("leaving")), "{report:?}");
 }
 
 /// The vault comes back with the new keys and not with the old ones.

@@ -19,7 +19,7 @@ use blockhouse_vault::ledger::WriterRecord;
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::Vault;
 
-use crate::world::{World, noise};
+use super::world::{World, noise};
 
 /// Longer than what is joined with its neighbours, so its chunks depend on it alone; and than any chunk, so it has several.
 const VICTIM: usize = 700_000;

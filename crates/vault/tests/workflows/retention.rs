@@ -1,29 +1,32 @@
 //! Rules of retention on a real ledger: what the CLI tells is what the contract does, and what nobody may do.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[allow(dead_code, reason = "shared with tests that back up")]
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use alloy_primitives::B256;
-use blockhouse_crypto::{AccountSecret, Secret};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{B256, TxKind};
+use alloy_sol_types::SolCall;
+use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
+use blockhouse_homes::{Embedded, Options};
+use blockhouse_ledger::Request;
+use blockhouse_ledger::contracts::Vault as VaultContract;
+use blockhouse_ledger::state::StateView as _;
 use blockhouse_types::{SnapshotId, SourceId};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::forget::{self, Plan};
 use blockhouse_vault::init::init;
-use blockhouse_vault::ledger::{Commit, WriterRecord};
+use blockhouse_vault::ledger::{Commit, WriterRecord, address};
 use blockhouse_vault::progress::Progress;
+use blockhouse_vault::prune::{PruneError, PruneRequest, prune};
 use blockhouse_vault::retention::{self, Keep, Reason, Rule};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use requests::to_init;
+
+use crate::support::requests::to_init;
 
 const DAY: u64 = 86_400;
 const SOURCE: SourceId = SourceId::new([0x50; 32]);
@@ -80,6 +83,11 @@ impl World {
 
     /// Records a snapshot by an account, as a stolen one could.
     async fn commit(&self, vault: &Vault, writer: &AccountSecret) -> SnapshotId {
+        self.commit_with(vault, writer, Vec::new()).await
+    }
+
+    /// The same with tags that stand in the commit alone, as those of a backup do that knew of no contract for them.
+    async fn commit_with(&self, vault: &Vault, writer: &AccountSecret, tags: Vec<B256>) -> SnapshotId {
         let ledger = vault.ledger_as(writer);
         let session = ledger.open_session(3_600).await.unwrap();
         let id = rand::random();
@@ -89,11 +97,29 @@ impl World {
             snapshot: B256::new(id),
             objectHash: B256::repeat_byte(1),
             listRoot: B256::repeat_byte(2),
+            tags,
             recipients: B256::new(ledger.default_recipients().await.unwrap().to_bytes()),
             ..Commit::default()
         };
         ledger.commit(commit).await.unwrap();
         SnapshotId::new(id)
+    }
+
+    /// Forgets a snapshot with the writer's account and leaves it in its timeline.
+    async fn forget_alone(&self, vault: &Vault, snapshot: SnapshotId) {
+        let (secrets, entry) = (vault.secrets().unwrap(), &vault.config().ledger);
+        let who = address(secrets.writer.account());
+        let key = Arc::new(LedgerKey::from_seed(&secrets.ledger_seed));
+        let home = Embedded::new(Options::sealer(vault.folder().ledger(), self.settings().clock, key));
+        let nonce = home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
+        let request = Request {
+            chain_id: entry.chain_id,
+            nonce: nonce.await.unwrap(),
+            to: TxKind::Call(address(entry.vault)),
+            input: VaultContract::forgetCall { id: B256::new(snapshot.to_bytes()) }.abi_encode().into(),
+            gas: 2_000_000,
+        };
+        home.seal(vec![request.sign(&secrets.writer).encoded_2718().into()]).await.unwrap();
     }
 }
 
@@ -179,6 +205,97 @@ async fn a_clock_ahead_ends_ages_and_displaces_nothing() {
     world.pass(300 * DAY);
     let done = forget::execute(&vault, &Plan::of(&all), None, &Progress::new()).await.unwrap();
     assert_eq!(done.forgotten, [survey.verdicts[0].known.record.id]);
+}
+
+/// Where one removal of several fails when it is sealed, what drops all of them from their timeline fails too: they once stayed there for
+/// ever, and every later removal walked past them. The next one takes them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_and_not_dropped_is_dropped_by_the_next_removal() {
+    let world = World::new().await;
+    let vault = world.open().await;
+    let own = vault.secrets().unwrap().writer.clone();
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        world.pass(60);
+        made.push(world.commit(&vault, &own).await);
+    }
+    let rule = Rule { keep: Keep { last: 1, ..Keep::default() }, ..Rule::default() };
+    retention::lay_down(&vault, &world.unlocked(), &rule, &BTreeSet::new()).await.unwrap();
+    world.pass(60);
+    world.forget_alone(&vault, made[0]).await;
+    world.forget_alone(&vault, made[1]).await;
+    let held = async |place| vault.ledger().is_in_timeline(SOURCE, place).await.unwrap();
+    assert!(held(1).await && held(2).await);
+    world.pass(60);
+    let survey = retention::survey(&vault, None).await.unwrap();
+    let plan = Plan::of_survey(&survey, |verdict| verdict.known.record.id == made[2]);
+    let done = forget::execute(&vault, &plan, None, &Progress::new()).await.unwrap();
+    assert_eq!(done.forgotten, [made[2]]);
+    assert!(!held(1).await && !held(2).await && !held(3).await && held(4).await);
+}
+
+/// A backup that was under way when the first rule was laid down knew of no contract for its tags: they stood in its commit alone, where
+/// the rule cannot read them, and whoever had the writer's account could forget it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_stands_in_the_commit_alone_comes_to_be_kept() {
+    let world = World::new().await;
+    let vault = world.open().await;
+    let own = vault.secrets().unwrap().writer.clone();
+    let tag = [7; 32];
+    let keep = Keep { last: 1, ..Keep::default() };
+    let rule = Rule { keep, tags: vec![tag], ..Rule::default() };
+    retention::lay_down(&vault, &world.unlocked(), &rule, &BTreeSet::new()).await.unwrap();
+    let tagged = world.commit_with(&vault, &own, vec![B256::new(tag)]).await;
+    world.pass(60);
+    world.commit(&vault, &own).await;
+    forget::prepare(&vault).await.unwrap();
+    assert!(vault.ledger().has_tag(tagged, B256::new(tag)).await.unwrap());
+    let survey = retention::survey(&vault, None).await.unwrap();
+    let all: Vec<_> = survey.verdicts.iter().collect();
+    let done = forget::execute(&vault, &Plan::of(&all), None, &Progress::new()).await.unwrap();
+    assert_eq!((done.forgotten.len(), done.refused.len()), (0, 2), "{done:?}");
+}
+
+/// A stolen writer stops every prune with one commit of a list that is nowhere: the error names it, and the owner ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_nowhere_stops_a_prune_until_the_owner_forgets_it() {
+    let world = World::new().await;
+    let vault = world.open().await;
+    let fake = world.commit(&vault, &world.other).await;
+    let refused = prune(&vault, PruneRequest::default(), &Progress::new()).await.unwrap_err();
+    assert!(refused.to_string().contains(&format!("`blockhouse forget {fake} --identity FILE`")), "{refused}");
+    let PruneError::Needed { snapshots, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(snapshots, [(fake, world.other.account())]);
+    world.pass(60);
+    retention::lay_down(&vault, &world.unlocked(), &Rule::all(), &BTreeSet::new()).await.unwrap();
+    let survey = retention::survey(&vault, None).await.unwrap();
+    let all: Vec<_> = survey.verdicts.iter().collect();
+    let done = forget::execute(&vault, &Plan::of(&all), Some(&world.unlocked()), &Progress::new()).await.unwrap();
+    assert_eq!(done.forgotten, [fake]);
+    assert!(prune(&vault, PruneRequest::default(), &Progress::new()).await.unwrap().is_finished());
+}
+
+/// A source of its own rule goes back to the default, and only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_taken_back_leaves_the_default() {
+    let world = World::new().await;
+    let vault = world.open().await;
+    let own = vault.secrets().unwrap().writer.clone();
+    for _ in 0..3 {
+        world.pass(60);
+        world.commit(&vault, &own).await;
+    }
+    let (default, of_source) = (Keep { last: 1, ..Keep::default() }, BTreeSet::from([SOURCE]));
+    let rule = |keep| Rule { keep, ..Rule::default() };
+    retention::lay_down(&vault, &world.unlocked(), &rule(default), &BTreeSet::new()).await.unwrap();
+    let all = Keep { last: 9, ..Keep::default() };
+    world.pass(60);
+    retention::lay_down(&vault, &world.unlocked(), &rule(all), &of_source).await.unwrap();
+    let going = async || retention::survey(&vault, None).await.unwrap().verdicts.iter().filter(|it| it.goes()).count();
+    assert_eq!(going().await, 0);
+    retention::take_back(&vault, &world.unlocked(), &of_source).await.unwrap();
+    assert_eq!(going().await, 2);
+    assert_eq!(vault.ledger().policy(Some(SOURCE)).await.unwrap(), vault.ledger().policy(None).await.unwrap());
 }
 
 /// Many are forgotten in few blocks.

@@ -1,14 +1,11 @@
 //! The life of a vault, workflow by workflow, on real sites and a real ledger.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_sites::{SiteName, SiteSpec};
 use blockhouse_vault::backup::{BackupReport, BackupRequest, back_up};
 use blockhouse_vault::folder::VaultFolder;
@@ -22,7 +19,8 @@ use blockhouse_vault::select::{Narrow, SnapshotRef, all, one};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use blockhouse_vault::verify::{VerifyReport, VerifyRequest, verify};
-use requests::{site_at, to_back_up, to_init};
+
+use crate::support::requests::{site_at, to_back_up, to_init};
 
 struct World {
     base: tempfile::TempDir,
@@ -315,4 +313,21 @@ async fn a_reader_restores_by_its_map() {
     assert_ne!(earlier.id, report.snapshot);
     let refused = blockhouse_vault::reader::open(&vault, &world.unlocked(), earlier).await.unwrap_err();
     assert!(refused.to_string().contains("is not wrapped for"), "{refused}");
+}
+
+/// What was seen: files that a run of one domain had cached were named in a snapshot of another, where nobody can open them.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_domain_of_dedup_makes_snapshots_that_are_whole() {
+    let world = World::new();
+    world.fill();
+    world.init().await;
+    // So that the files are settled, and known as unchanged next time.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    world.back_up().await;
+    for dedup in [DomainKind::Source, DomainKind::Writer, DomainKind::Vault] {
+        let request = BackupRequest { dedup, ..world.request() };
+        let report = back_up(&world.open().await, &request, &Arc::new(Progress::new())).await.unwrap();
+        assert!(report.new_bytes > 0 || dedup == DomainKind::Writer, "{dedup:?} shares no chunk with another");
+        world.restore(&format!("out-{dedup:?}")).await;
+    }
 }

@@ -1,8 +1,4 @@
 //! Plain objects at the sites: what verify sees of them, what repair makes of them, and that no promise exceeds their copies.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
-
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +16,8 @@ use blockhouse_vault::select::{Narrow, all};
 use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use blockhouse_vault::verify::{VerifyError, VerifyReport, VerifyRequest, verify};
-use requests::{to_back_up, to_init};
+
+use crate::support::requests::{to_back_up, to_init};
 
 /// The folders of plain objects that a vault with a reader has.
 const FOLDERS: [&str; 6] = ["lists", "snapshots", "wraps", "maps", "bags", "blocks"];

@@ -1,8 +1,4 @@
 //! A vault as a file system, asked without a kernel.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +17,8 @@ use blockhouse_vault::unlock::Unlocked;
 use blockhouse_vault::vault::{Settings, Vault};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use requests::{to_back_up, to_init};
+
+use crate::support::requests::{to_back_up, to_init};
 
 type Said = Arc<Mutex<Vec<Trouble>>>;
 

@@ -1,7 +1,4 @@
 //! Many events, many snapshots: what the ledger says is read in pages and written in few blocks.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +11,8 @@ use blockhouse_vault::ledger::{Ledger, LedgerError};
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::repair::{RepairRequest, RepairVaultError, repair};
 use blockhouse_vault::vault::{Settings, Vault};
-use support::World;
+
+use crate::support::World;
 
 /// How often a clock was asked.
 static ASKED: AtomicU64 = AtomicU64::new(0);

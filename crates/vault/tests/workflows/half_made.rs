@@ -1,14 +1,12 @@
 //! Making a vault, or bringing one back, that fails half-way: nothing is left that stops the next try, and what is left is named.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::fs;
 
 use blockhouse_vault::init::{InitError, init};
 use blockhouse_vault::recover::RecoverError;
 use blockhouse_vault::vault::Settings;
-use support::World;
+
+use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_that_fails_names_the_folders_that_it_marked() {

@@ -1,7 +1,4 @@
 //! Who attacks the ledger at the sites, or uses it twice: what he leaves there is refused, and never hides what is genuine.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +11,8 @@ use blockhouse_types::{BlockHash, Code};
 use blockhouse_vault::recover::{ChainState, RecoverError};
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{OpenError, OpenWarning, Settings, Vault};
-use support::{Thief, World, certified, key_number, merge};
+
+use crate::support::{Thief, World, certified, key_number, merge};
 
 /// Both sides of a double recovery are refused until the owner says which fingerprint is the vault's; then that one goes on for good.
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +177,7 @@ async fn a_ledger_that_was_set_back_seals_no_fork() {
     let hidden = world.take_blocks(|height| height > old.height);
     world.try_back_up("vault").await.unwrap();
     for taken in [next, last, hidden] {
-        support::give_back(taken);
+        crate::support::give_back(taken);
     }
     let held = world.blocks();
     let refused = world.try_back_up("vault").await.unwrap_err();

@@ -2,9 +2,6 @@
 //!
 //! What was seen: a backup ended with exit code 0 between the reading of the chains and the handover. The recovered vault lacked the
 //! snapshot, nobody was told, and neither `--expect` nor `--fingerprint` got it back.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +11,8 @@ use blockhouse_sites::ObjectKey;
 use blockhouse_vault::backup::BackupError;
 use blockhouse_vault::recover::{ChainState, RecoverError, recover};
 use blockhouse_vault::vault::Vault;
-use support::World;
+
+use crate::support::World;
 
 /// The last moment: after all that `recover` asks, right before its handover is sealed. It is told, and the receipt brings it back.
 #[tokio::test(flavor = "multi_thread")]

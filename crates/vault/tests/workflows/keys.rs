@@ -1,8 +1,4 @@
 //! Changes of recipients that were killed between any two of their steps: real sites, a real ledger, and what is left of them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-#[path = "support/requests.rs"]
-mod requests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +16,8 @@ use blockhouse_vault::reader;
 use blockhouse_vault::recipients;
 use blockhouse_vault::unlock::{Unlocked, open_bag};
 use blockhouse_vault::vault::{Settings, Vault};
-use requests::{to_back_up, to_init};
+
+use crate::support::requests::{to_back_up, to_init};
 
 /// The last step that was done before the kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

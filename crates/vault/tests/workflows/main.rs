@@ -1,0 +1,21 @@
+//! The workflows of a vault, each on real sites and a real ledger.
+//!
+//! One binary: each would link the whole engine again, and building them took longer than running them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+mod adversary;
+mod half_made;
+mod keys;
+mod ledger_attacks;
+mod life;
+mod many_snapshots;
+mod mount;
+mod old_host_alive;
+mod plain;
+mod removal;
+mod restore_in_place;
+mod retention;
+mod rotate;
+mod scale;
+mod site_changes;
+mod support;
