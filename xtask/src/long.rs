@@ -12,6 +12,10 @@ use crate::{process, test};
 
 /// Instants at which a backup is killed.
 const KILLS: &str = "200";
+/// Histories of pruning while backups run.
+const PRUNES: &str = "200";
+/// Instants at which each change of sites or keys, each forget and each prune is cut off.
+const CUTS: &str = "100";
 /// How many times as many random damages of the ledger's file.
 const EFFORT: &str = "25";
 /// The seed if none was given: the same run each time, so that two machines can be compared.
@@ -31,6 +35,14 @@ pub(crate) fn run(seed: Option<u64>) -> Result<()> {
         steps.run("kills", || {
             tests("--package blockhouse-tests --test kill -- --nocapture", &[("BLOCKHOUSE_KILLS", KILLS)], seed)
         });
+        steps.run("prunes", || {
+            tests(
+                "--package blockhouse-tests --test retention pruning -- --nocapture",
+                &[("BLOCKHOUSE_PRUNE_SEEDS", PRUNES)],
+                seed,
+            )
+        });
+        steps.run("cuts", || tests("--package blockhouse-vault --test workflows", &[("BLOCKHOUSE_CUTS", CUTS)], seed));
         steps.run("fuzz in full", || {
             fuzz::run(&FuzzOptions { budget: Budget::default(), seed: Some(seed), ..FuzzOptions::default() })
         });
