@@ -67,7 +67,8 @@ fn three_of_six_gone_is_said_and_nothing_is_made_up() {
     let refused = world.unlocked("restore latest --json --to").arg(&to).run();
     assert!([exit::FAILED, exit::UNREADABLE, exit::CHECK].contains(&refused.code()), "{}", refused.stderr);
     assert!(refused.says("site-"), "the sites that would help are named: {}", refused.stderr);
-    for file in tree::files(&to) {
+    // What is there is whole, beside the note that more is to come.
+    for file in tree::files(&to).into_iter().filter(|file| !file.ends_with(".blockhouse-restore-unfinished")) {
         let name = file.strip_prefix(&to).unwrap();
         assert_eq!(fs::read(&file).unwrap(), fs::read(source.join(name)).unwrap(), "{}", name.display());
     }

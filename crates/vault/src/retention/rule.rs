@@ -137,7 +137,11 @@ impl fmt::Display for Rule {
             parts.push(format!("all within {} of the newest", duration(self.within)));
         }
         if !self.tags.is_empty() {
-            parts.push(format!("all with one of {} tags", self.tags.len()));
+            // The ledger knows hashes of tags alone.
+            parts.push(match self.tags.len() {
+                1 => "all with its tag".to_owned(),
+                count => format!("all with one of its {count} tags"),
+            });
         }
         write!(f, "keeps {}", parts.join(", "))?;
         if self.minimum_age != 0 {
@@ -172,7 +176,7 @@ mod tests {
         assert_eq!(Rule::of_contract(rule.to_contract()), rule);
         assert_eq!(
             rule.to_string(),
-            "keeps last 1, daily 7, yearly 2, all within 30 d of the newest, all with one of 1 tags; nothing goes before it is 90 min old"
+            "keeps last 1, daily 7, yearly 2, all within 30 d of the newest, all with its tag; nothing goes before it is 90 min old"
         );
         assert_eq!(Rule::all().to_string(), "keeps everything");
     }
