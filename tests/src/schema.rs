@@ -54,7 +54,7 @@ impl Schema {
             let [first, second, rest @ ..] = cells.as_slice() else { continue };
             match (*first, *second) {
                 ("type", "from") | ("of", "fields") | ("in", "its fields") | ("field", "is") => {
-                    table = (*first).to_owned();
+                    (*first).clone_into(&mut table);
                     continue;
                 }
                 _ => {}
@@ -71,7 +71,7 @@ impl Schema {
                 }
                 "in" => {
                     let fields = (!second.starts_with("by ")).then(|| Fields::of(second));
-                    quoted(first).into_iter().for_each(|name| drop(schema.inside.insert(name, fields.clone())));
+                    schema.inside.extend(quoted(first).into_iter().map(|name| (name, fields.clone())));
                 }
                 "field" => {
                     let kinds: BTreeSet<String> = second
@@ -81,7 +81,7 @@ impl Schema {
                         .split(" or ")
                         .map(|kind| kind.trim().to_owned())
                         .collect();
-                    quoted(first).into_iter().for_each(|name| drop(schema.names.insert(name, kinds.clone())));
+                    schema.names.extend(quoted(first).into_iter().map(|name| (name, kinds.clone())));
                 }
                 _ => {}
             }

@@ -1,6 +1,7 @@
 //! One suite of promises for every kind of site, against real servers.
 //!
 //! Credentials come from the environment, which a test may not change: the suite is run in a process of its own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 use std::path::Path;
 use std::process::Command;

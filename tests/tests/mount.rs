@@ -151,7 +151,7 @@ fn nothing_is_written_and_new_snapshots_appear() {
     tree::write(&source.join("news"), b"news");
     let more =
         world.call("backup --json --tag kind=a/b --host web --source docs").arg(&source).run().expect(exit::DONE);
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     while names(&mounted.path("ids")).len() < 2 {
         assert!(Instant::now() < until, "the new snapshot does not appear");
         std::thread::sleep(Duration::from_millis(200));

@@ -273,7 +273,9 @@ fn of_a_damaged_snapshot_the_readable_parts_are_read() {
     let lost: Vec<PathBuf> = (1..=3).flat_map(|number| objects(&world.site(number), "shards")).collect();
     tree::write(&source.join("new/file"), &tree::noise(200_000, 2));
     let second = world.back_up(&source).snapshot();
-    lost.iter().for_each(|shard| fs::remove_file(shard).unwrap());
+    for shard in &lost {
+        fs::remove_file(shard).unwrap();
+    }
 
     let found = world.unlocked("find file --json --snapshot latest").run().expect(exit::CHECK);
     assert_eq!(paths(&found, "match"), BTreeSet::from([format!("{}/new/file", source.display())]));

@@ -299,7 +299,9 @@ impl Storm {
                     going.is_killed = true;
                 }
             }
-            together.into_iter().for_each(|going| self.finish(going));
+            for going in together {
+                self.finish(going);
+            }
         }
         self.calm();
     }

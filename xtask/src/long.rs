@@ -44,7 +44,7 @@ pub(crate) fn run(seed: Option<u64>) -> Result<()> {
         });
         steps.run("cuts", || tests("--package blockhouse-vault --test workflows", &[("BLOCKHOUSE_CUTS", CUTS)], seed));
         steps.run("fuzz in full", || {
-            fuzz::run(&FuzzOptions { budget: Budget::default(), seed: Some(seed), ..FuzzOptions::default() })
+            fuzz::run_built(&FuzzOptions { budget: Budget::default(), seed: Some(seed), ..FuzzOptions::default() })
         });
     }
     steps.finish()

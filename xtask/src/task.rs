@@ -154,7 +154,7 @@ fn deb(words: &mut Words<'_>) -> Result<DebOptions, String> {
     let mut options = DebOptions::default();
     while let Some(word) = words.next_text()? {
         match word {
-            "--profile" => options.profile = text(words.value(word)?)?.to_owned(),
+            "--profile" => text(words.value(word)?)?.clone_into(&mut options.profile),
             "--binary" => options.binary = Some(words.value(word)?.into()),
             "--out" => options.out = Some(words.value(word)?.into()),
             other => return Err(format!("`{other}` is not expected here")),

@@ -28,7 +28,7 @@ pub(crate) fn all(steps: &mut Steps) {
     steps.run("contracts: tests", contracts::test);
     if built {
         steps.run("fuzz smoke", || {
-            fuzz::run(&FuzzOptions { budget: Budget::Seconds(FUZZ_SECONDS), ..FuzzOptions::default() })
+            fuzz::run_built(&FuzzOptions { budget: Budget::Seconds(FUZZ_SECONDS), ..FuzzOptions::default() })
         });
     }
 }

@@ -9,8 +9,16 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::arguments::Global;
+
+/// Adds fields to a record.
+pub(crate) fn extend(record: &mut Value, more: Value) {
+    if let (Some(fields), Value::Object(more)) = (record.as_object_mut(), more) {
+        fields.extend(more);
+    }
+}
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,9 @@ async fn gather(
         return Ok(Gathered::All(Bytes::clone(whole)));
     }
     let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    for part in &parts {
+        whole.extend_from_slice(part);
+    }
     Ok(Gathered::All(whole.freeze()))
 }
 

@@ -98,7 +98,7 @@ impl BackupRequest {
     /// Opens what is to be backed up; reads nothing yet.
     fn open(&self) -> Result<Opened, OpenSourceError> {
         Ok(match &self.origin {
-            Origin::Paths(paths) => Opened::Files(FilesSource::try_new(paths, &self.options)?),
+            Origin::Paths(paths) => Opened::Files(Box::new(FilesSource::try_new(paths, &self.options)?)),
             Origin::Stream(stream) => Opened::Stream(stream.clone()),
         })
     }

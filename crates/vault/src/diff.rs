@@ -130,12 +130,12 @@ struct Telling<'a, F> {
 }
 
 impl<F> Telling<'_, F> {
-    fn differs<E>(&mut self, difference: Difference) -> Result<(), E>
+    fn differs<E>(&mut self, difference: &Difference) -> Result<(), E>
     where
         F: FnMut(&Difference) -> Result<(), E>,
     {
-        self.summary.count(&difference);
-        (self.tell)(&difference)
+        self.summary.count(difference);
+        (self.tell)(difference)
     }
 }
 
@@ -173,7 +173,7 @@ where
         };
         let has_changed = inner.as_ref().is_some_and(|inner| inner.iter().any(differs));
         if let Some(difference) = difference(&pair, has_changed) {
-            telling.differs(difference)?;
+            telling.differs(&difference)?;
         }
         stack.extend(inner.map(Vec::into_iter));
     }

@@ -25,7 +25,7 @@ use crate::restore::root_paths;
 use self::archive::Archive;
 
 /// Zeros that are written at once.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

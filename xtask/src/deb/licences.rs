@@ -23,7 +23,7 @@ fn linked(metadata: &Value) -> Result<ByLicence> {
     let packages = metadata["packages"].as_array().context("there are no packages")?;
     let by_id: BTreeMap<&str, &Value> =
         packages.iter().filter_map(|package| Some((package["id"].as_str()?, package))).collect();
-    let nodes = metadata["resolve"]["nodes"].as_array().context("there is no graph")?;
+    let nodes = metadata.pointer("/resolve/nodes").and_then(Value::as_array).context("there is no graph")?;
     let nodes: BTreeMap<&str, &Value> = nodes.iter().filter_map(|node| Some((node["id"].as_str()?, node))).collect();
     let is_ours = |id: &&&str| by_id.get(**id).is_some_and(|package| package["name"] == "blockhouse");
     let mut waiting: Vec<&str> = vec![*by_id.keys().find(is_ours).context("blockhouse is not among the packages")?];

@@ -1,5 +1,6 @@
 //! The tree of a package before it is packed: files with their modes, all of one time.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -68,7 +69,7 @@ impl Stage {
             }
             let told = super::text_of(Command::new("md5sum").arg("--").arg(&path))?;
             let sum = told.split_whitespace().next().context("md5sum tells no sum")?.to_owned();
-            sums.push_str(&format!("{sum}  {}\n", place.display()));
+            writeln!(sums, "{sum}  {}", place.display())?;
         }
         Ok(sums)
     }

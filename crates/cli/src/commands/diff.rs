@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
 use crate::failure::Refusal;
-use crate::output::{Output, OutputError};
+use crate::output::{self, Output, OutputError};
 use crate::{opening, text};
 
 /// Show what differs between two snapshots, or between a snapshot and what is there now
@@ -33,6 +33,7 @@ pub(crate) struct DiffArgs {
     after: Option<SnapshotRef>,
     /// Compare with what is there now: where it was backed up, or in PATH as a restore fills it
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "clap's type of an option whose value may be left out")]
     live: Option<Option<PathBuf>>,
     /// With --live: read every file, whatever its length and time say
     #[arg(long, requires = "live")]
@@ -97,10 +98,7 @@ pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow
     };
     let summary = summary.context("the comparison was stopped")?.map_err(DiffError::told)?;
     let mut record = tell_summary(&summary, out)?;
-    if let Some(fields) = record.as_object_mut() {
-        fields.insert("before".to_owned(), json!(first));
-        fields.insert("after".to_owned(), json!(second));
-    }
+    output::extend(&mut record, json!({ "before": first, "after": second }));
     out.record(&record)?;
     let lost = |is_in_vault: bool| summary.not_compared.iter().any(|it| it.is_in_vault == is_in_vault);
     Ok(match () {
@@ -173,9 +171,7 @@ fn tell_summary(summary: &Summary, out: &Output) -> anyhow::Result<Value> {
     }
     let mut record =
         json!({ "type": "summary", "equal": summary.is_equal(), "not_compared": summary.not_compared.len() });
-    if let Some(fields) = record.as_object_mut() {
-        fields.extend(counts);
-    }
+    output::extend(&mut record, Value::Object(counts));
     Ok(record)
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::arguments::Global;
 use crate::commands::forget::{self, told};
 use crate::exit::{Exit, help};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::text::{parse_count, parse_duration, parse_tag};
 use crate::{opening, text};
 
@@ -136,7 +136,7 @@ async fn set(args: SetArgs, global: &Global, out: &Output) -> anyhow::Result<Exi
         opening::confirm(global, "Lay this rule down?")?;
         retention::lay_down(&vault, &unlocked, &rule, &sources).await?;
         out.line(format_args!("the rule is in force"))?;
-        summary["height"] = json!(vault.standing().await?.height);
+        output::extend(&mut summary, json!({ "height": vault.standing().await?.height }));
     }
     out.record(&summary)?;
     Ok(Exit::Success)
@@ -166,7 +166,7 @@ async fn unset(args: UnsetArgs, global: &Global, out: &Output) -> anyhow::Result
         opening::confirm(global, "Take the rule away?")?;
         retention::take_back(&vault, &unlocked, &sources).await?;
         out.line(format_args!("the default is in force"))?;
-        summary["height"] = json!(vault.standing().await?.height);
+        output::extend(&mut summary, json!({ "height": vault.standing().await?.height }));
     }
     out.record(&summary)?;
     Ok(Exit::Success)

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::arguments::{Global, Selectors};
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::{opening, text};
 
 /// What the numbers are told for
@@ -142,9 +142,7 @@ fn fields(used: Needed, logical: Option<(u64, u64)>) -> Value {
 
 /// One object with the fields of others.
 fn with(mut record: Value, more: Value) -> Value {
-    if let (Some(fields), Value::Object(more)) = (record.as_object_mut(), more) {
-        fields.extend(more);
-    }
+    output::extend(&mut record, more);
     record
 }
 

@@ -179,13 +179,11 @@ impl RestoreTarget {
     /// Keeps every other restore out of this very folder until the target is dropped. File systems that know no locks let all in.
     pub fn lock(&mut self) -> Result<(), RestoreError> {
         let listing = self.base.to_list().map_err(failed("open", &RestorePath::target()))?;
-        match flock(&listing, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err(RestoreError::Busy { path: self.path.clone() }),
-            _ => {
-                self.lock = Some(listing);
-                Ok(())
-            }
+        if flock(&listing, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(RestoreError::Busy { path: self.path.clone() });
         }
+        self.lock = Some(listing);
+        Ok(())
     }
 
     /// How many bytes this user may still write, as far as the file system says.

@@ -14,7 +14,7 @@ use crate::vault::Vault;
 #[derive(Debug)]
 pub(super) enum Opened {
     /// Folders and files.
-    Files(FilesSource),
+    Files(Box<FilesSource>),
     /// A stream.
     Stream(StreamSource),
 }

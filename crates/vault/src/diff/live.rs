@@ -192,7 +192,7 @@ where
         let has_other_time = before.metadata.mtime != found.metadata.mtime && !has_changed;
         if has_other_time || !is_alike(&before.metadata, &found.metadata) {
             let (before, after) = (Some(before.facts()), Some(facts(found, [0; 32])));
-            self.telling.differs(Difference { path, modifier: Modifier::Metadata, before, after })?;
+            self.telling.differs(&Difference { path, modifier: Modifier::Metadata, before, after })?;
         }
         Ok(())
     }
@@ -223,13 +223,13 @@ where
                 self.waiting.insert(key, None);
             }
             let after = Some(facts(found, [0; 32]));
-            self.telling.differs(Difference { path, modifier: Modifier::Added, before: None, after })?;
+            self.telling.differs(&Difference { path, modifier: Modifier::Added, before: None, after })?;
             return Ok(true);
         };
         if before.body.kind() != found.kind {
             let after = Some(facts(found, [0; 32]));
             let other = Some(before.facts());
-            self.telling.differs(Difference { path: path.clone(), modifier: Modifier::Kind, before: other, after })?;
+            self.telling.differs(&Difference { path: path.clone(), modifier: Modifier::Kind, before: other, after })?;
             self.inside(&path, &before)?;
             return Ok(true);
         }
@@ -260,7 +260,7 @@ where
         }
         let modifier = if is_same { Modifier::Metadata } else { Modifier::Content };
         let after = Some(facts(found, content_hash));
-        self.telling.differs(Difference { path, modifier, before: Some(before.facts()), after })?;
+        self.telling.differs(&Difference { path, modifier, before: Some(before.facts()), after })?;
         Ok(true)
     }
 
@@ -281,7 +281,7 @@ where
             return Ok(None);
         }
         let reader = live.capture.open(folder, found).map_err(|unreadable| unreadable.reason.to_string())?;
-        hash_of(reader).map(Some).map_err(|error| chain(&error))
+        hash_of(&reader).map(Some).map_err(|error| chain(&error))
     }
 
     /// Tells what was in a folder that is none any more.
@@ -309,7 +309,7 @@ where
                 }
             }
             let before = Some(entry.facts());
-            self.telling.differs(Difference { path, modifier: Modifier::Removed, before, after: None })?;
+            self.telling.differs(&Difference { path, modifier: Modifier::Removed, before, after: None })?;
         }
         Ok(())
     }
@@ -345,7 +345,7 @@ fn facts(found: &Found, content_hash: [u8; 32]) -> EntryFacts {
 }
 
 /// Plain BLAKE3 of a file's bytes, holes as zeros.
-fn hash_of(reader: FileReader) -> Result<[u8; 32], ReadError> {
+fn hash_of(reader: &FileReader) -> Result<[u8; 32], ReadError> {
     let (mut hasher, mut buffer, mut offset) = (ContentHasher::new(), vec![0; STEP], 0);
     while let Some(extent) = reader.extent_at(offset)? {
         offset = extent.offset + extent.length;

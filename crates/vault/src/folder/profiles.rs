@@ -65,6 +65,7 @@ pub struct Profiles {
 /// What `blockhouse backup --profile NAME` does. Each key is the option of that name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Profile {
     /// What to back up.
     #[serde(deserialize_with = "one_or_many")]

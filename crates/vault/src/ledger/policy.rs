@@ -93,9 +93,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn create(&mut self, code: &Bytes, arguments: Vec<u8>) -> Address {
+    fn create(&mut self, code: &Bytes, arguments: &[u8]) -> Address {
         let nonce = self.first + self.requests.len() as u64;
-        let input = [&code[..], &arguments].concat().into();
+        let input = [&code[..], arguments].concat().into();
         self.requests.push(Request { chain_id: self.chain_id, nonce, to: TxKind::Create, input, gas: DEPLOYMENT_GAS });
         self.owner.create(nonce)
     }
@@ -365,17 +365,17 @@ fn module_or(name: &'static str, found: Option<Address>) -> Result<Address, Ledg
 
 fn add_modules(batch: &mut Batch, vault: Address, access: Address, mut modules: Modules) -> Modules {
     if modules.timeline.is_none() {
-        let made = batch.create(&Timeline::BYTECODE, Timeline::constructorCall { vault_: vault }.abi_encode());
+        let made = batch.create(&Timeline::BYTECODE, &Timeline::constructorCall { vault_: vault }.abi_encode());
         batch.call(vault, &Vault::setModuleCall { name: name::of(name::TIMELINE), target: made });
         modules.timeline = Some(made);
     }
     if modules.freeze.is_none() {
-        let made = batch.create(&Freeze::BYTECODE, Freeze::constructorCall { access_: access }.abi_encode());
+        let made = batch.create(&Freeze::BYTECODE, &Freeze::constructorCall { access_: access }.abi_encode());
         batch.call(vault, &Vault::setModuleCall { name: name::of(name::FREEZE), target: made });
         modules.freeze = Some(made);
     }
     if modules.tags.is_none() {
-        let made = batch.create(&Tags::BYTECODE, Tags::constructorCall { access_: access }.abi_encode());
+        let made = batch.create(&Tags::BYTECODE, &Tags::constructorCall { access_: access }.abi_encode());
         batch.call(vault, &Vault::setModuleCall { name: name::of(name::TAGS), target: made });
         modules.tags = Some(made);
     }
@@ -390,7 +390,7 @@ fn deploy(batch: &mut Batch, vault: Address, modules: Modules, rule: &Rule) -> A
         tags_: modules.tags.unwrap_or_default(),
         rule_: rule.to_contract(),
     };
-    batch.create(&Retention::BYTECODE, arguments.abi_encode())
+    batch.create(&Retention::BYTECODE, &arguments.abi_encode())
 }
 
 fn word(source: SourceId) -> B256 {

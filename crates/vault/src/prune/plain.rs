@@ -120,7 +120,9 @@ async fn remove_all(sites: &Sites, shelf: Shelf, removal: &mut Removal) {
     }
     let tasks = by_member.into_iter().filter_map(|(member, objects)| Some((sites.members().get(member)?, objects)));
     let done = join_all(tasks.map(|(member, objects)| remove_objects(member, objects))).await;
-    done.into_iter().for_each(|done| removal.add(done));
+    for done in done {
+        removal.add(done);
+    }
 }
 
 /// A walk over lists of which parts may be gone.

@@ -171,12 +171,11 @@ impl<'a> Writer<'a> {
         let included = self.include.names(&path);
         let rules = SparedBelow::root(&path, &super::origin(root));
         let mut stack = Vec::new();
-        match &root.body {
-            Body::Directory(listing) => stack.push(self.enter(chunks, path, (root, listing), (included, rules))?),
-            _ => {
-                let around = Around { has_left: false, rules, is_spared: false };
-                self.entry(chunks, &path, root, (included, &around))?;
-            }
+        if let Body::Directory(listing) = &root.body {
+            stack.push(self.enter(chunks, path, (root, listing), (included, rules))?);
+        } else {
+            let around = Around { has_left: false, rules, is_spared: false };
+            self.entry(chunks, &path, root, (included, &around))?;
         }
         while let Some(open) = stack.last_mut() {
             if self.progress.is_interrupted() {

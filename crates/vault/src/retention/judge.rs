@@ -164,7 +164,9 @@ pub(crate) fn judge_chain(rule: &Rule, chain: &[&Moment], now: u64) -> Vec<Vec<R
     let mut newer = Newer::default();
     for together in chain.chunk_by(|one, next| one.time == next.time) {
         reasons.extend(together.iter().map(|own| newer.judge(rule, own, now)));
-        together.iter().for_each(|own| newer.take(own.time));
+        for own in together {
+            newer.take(own.time);
+        }
     }
     reasons
 }

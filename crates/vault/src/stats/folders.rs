@@ -74,8 +74,8 @@ pub fn folders(
                     waiting.push(Waiting { path, shown, listing: listing.clone(), before });
                 }
                 Body::File { content, hash } => {
-                    let has = |known: &&Entry| matches!(&known.body, Body::File { hash: other, .. } if other == hash);
-                    let is_new = !is_same && known.filter(has).is_none();
+                    let has = |known: &Entry| matches!(&known.body, Body::File { hash: other, .. } if other == hash);
+                    let is_new = !is_same && known.is_none_or(|known| !has(known));
                     for path in &folder.shown {
                         let used = found.entry(path.clone()).or_default();
                         used.all.add(content.length());

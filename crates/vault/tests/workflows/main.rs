@@ -1,7 +1,13 @@
 //! The workflows of a vault, each on real sites and a real ledger.
 //!
 //! One binary: each would link the whole engine again, and building them took longer than running them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failure is a failed test, and says how to replay"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "tests run on 64 bits")]
 
 mod adversary;
 mod half_made;

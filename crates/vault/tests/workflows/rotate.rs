@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::{AgeIdentity, Identity, PaperKey, Role};
+use blockhouse_sites::SiteName;
 use blockhouse_vault::backup::back_up;
 use blockhouse_vault::folder::{Config, SiteUse, VaultFolder};
 use blockhouse_vault::init::{InitRequest, init};
@@ -209,7 +210,7 @@ async fn what_a_site_keeps_is_told_and_neither_spread_nor_forgotten() {
     let keys = fresh(&world.open().await);
     fs::rename(world.path("s3"), world.path("away")).unwrap();
     let report = world.rotate(&keys).await.unwrap();
-    assert_eq!(report.left.keys().map(|site| site.as_str()).collect::<Vec<_>>(), ["s3"]);
+    assert_eq!(report.left.keys().map(SiteName::as_str).collect::<Vec<_>>(), ["s3"]);
     fs::rename(world.path("away"), world.path("s3")).unwrap();
     assert_eq!(world.opens(&world.old()).await.0, 2, "the wraps that are left open still");
     // Repair brings the new ones to it, and the old ones to nobody.
@@ -260,7 +261,7 @@ async fn a_site_that_is_leaving_is_named_with_what_it_keeps() {
     Config::update(&VaultFolder::new(world.path("vault")), |config| config.sites[3].state = Some(SiteUse::Leaving))
         .unwrap();
     let report = world.rotate(&keys).await.unwrap();
-    assert_eq!(report.left.keys().map(|site| site.as_str()).collect::<Vec<_>>(), ["s4"]);
+    assert_eq!(report.left.keys().map(SiteName::as_str).collect::<Vec<_>>(), ["s4"]);
     assert!(report.left.values().all(|left| left.wraps.is_none() && left.why.contains("leaving")), "{report:?}");
 }
 

@@ -24,6 +24,7 @@ use crate::{opening, passphrase, progress, text};
 const PRINTED: &str = "-";
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "they are the flags")]
 pub(crate) struct RotateArgs {
     /// Make a new identity with an owner's account of its own, in this file; the old one opens and rules nothing more
     #[arg(long, value_name = "FILE")]
@@ -113,13 +114,11 @@ fn identity(path: &Path, vault: VaultId, args: &RotateArgs) -> anyhow::Result<Id
         }
         opened => opened,
     };
-    match opened? {
-        Unlocked::Owner(identity) => Ok(*identity),
-        _ => {
-            let what = format!("{} is there already and is no identity of this vault", path.display());
-            Err(Refusal::usage(what, "give another path").into())
-        }
+    if let Unlocked::Owner(identity) = opened? {
+        return Ok(*identity);
     }
+    let what = format!("{} is there already and is no identity of this vault", path.display());
+    Err(Refusal::usage(what, "give another path").into())
 }
 
 /// The new paper key: made and written or printed, or that of a run that was interrupted.

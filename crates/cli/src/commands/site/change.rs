@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::arguments::Global;
 use crate::exit::Exit;
 use crate::failure::one_line;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::{opening, plain, progress, recording, text};
 
 /// Progress of all parts of a command, which the user can stop.
@@ -39,10 +39,11 @@ pub(super) async fn add(spec: SiteSpec, global: &Global, out: &Output) -> anyhow
         "plan_before": report.plans.before, "plan": report.plans.after, "survey": survey,
     });
     if let Some(probe) = &report.probe {
-        summary["atomic_create"] = json!(probe.atomic_create);
-        summary["synced"] = json!(probe.synced);
-        summary["can_delete"] = json!(probe.can_delete);
-        summary["caveats"] = json!(probe.caveats());
+        let promises = json!({
+            "atomic_create": probe.atomic_create, "synced": probe.synced, "can_delete": probe.can_delete,
+            "caveats": probe.caveats(),
+        });
+        output::extend(&mut summary, promises);
     }
     out.record(&summary)?;
     Ok(Exit::Success)
@@ -101,8 +102,7 @@ pub(super) async fn lost(sites: &[SiteName], dry_run: bool, global: &Global, out
     let Some(unlocked) = unlocked else {
         out.line(format_args!("nothing was done: this was a dry run"))?;
         let mut summary = summary(&plan.repair, plan.plans, started);
-        summary["sites"] = json!(sites);
-        summary["dry_run"] = json!(true);
+        output::extend(&mut summary, json!({ "sites": sites, "dry_run": true }));
         out.record(&summary)?;
         return Ok(Exit::Success);
     };
@@ -120,9 +120,7 @@ pub(super) async fn lost(sites: &[SiteName], dry_run: bool, global: &Global, out
         ));
     }
     let mut fields = summary(&done.repair, plan.plans, started);
-    fields["sites"] = json!(sites);
-    fields["dry_run"] = json!(false);
-    fields["done"] = json!(done.is_done);
+    output::extend(&mut fields, json!({ "sites": sites, "dry_run": false, "done": done.is_done }));
     finish(done.repair, fields, out)
 }
 
@@ -175,8 +173,7 @@ pub(super) async fn drain(site: &SiteName, dry_run: bool, global: &Global, out: 
     let Some(unlocked) = unlocked else {
         out.line(format_args!("nothing was done: this was a dry run"))?;
         let mut summary = summary(&plan.repair, plans, started);
-        summary["site"] = json!(site);
-        summary["dry_run"] = json!(true);
+        output::extend(&mut summary, json!({ "site": site, "dry_run": true }));
         out.record(&summary)?;
         return Ok(Exit::Success);
     };
@@ -194,10 +191,9 @@ pub(super) async fn drain(site: &SiteName, dry_run: bool, global: &Global, out: 
         ));
     }
     let mut fields = summary(&done.repair, plans, started);
-    fields["site"] = json!(site);
-    fields["dry_run"] = json!(false);
-    fields["needed_there"] = json!(done.shortfall.stripes);
-    fields["drained"] = json!(is_drained);
+    let of_drain =
+        json!({ "site": site, "dry_run": false, "needed_there": done.shortfall.stripes, "drained": is_drained });
+    output::extend(&mut fields, of_drain);
     let exit = finish(done.repair, fields, out)?;
     Ok(if is_drained || exit != Exit::Success { exit } else { Exit::CheckFailed })
 }

@@ -185,7 +185,7 @@ impl Service for SftpReads {
     type Composer = ();
 
     fn info(&self) -> ServiceInfo {
-        ServiceInfo::new("sftp", &self.root.to_string_lossy(), "")
+        ServiceInfo::new("sftp", self.root.to_string_lossy(), "")
     }
 
     fn capability(&self) -> Capability {

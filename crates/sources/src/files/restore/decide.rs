@@ -95,12 +95,10 @@ pub fn decide<E>(
             }
         });
     }
-    match (overwrite, wanted.kind) {
-        (Overwrite::Never, _) => Ok(Decision::Keep),
-        (Overwrite::IfChanged | Overwrite::Always | Overwrite::Resume, EntryKind::Directory) => {
-            Ok(Decision::SetMetadata)
-        }
-        (Overwrite::IfChanged | Overwrite::Always | Overwrite::Resume, EntryKind::File) => {
+    match (wanted.kind, overwrite) {
+        (_, Overwrite::Never) => Ok(Decision::Keep),
+        (EntryKind::Directory, _) => Ok(Decision::SetMetadata),
+        (EntryKind::File, _) => {
             let is_same = existing.size == wanted.size
                 && match has_same_content {
                     Some(compare) => compare()?,
@@ -114,9 +112,9 @@ pub fn decide<E>(
                 (false, false) => Decision::Refuse(Conflict::ChangedSince),
             })
         }
-        // These get their name when they are complete, so what is there is either right or somebody's own.
-        (Overwrite::Resume, _) => Ok(Decision::Keep),
-        (Overwrite::IfChanged | Overwrite::Always, _) => {
+        // The others get their name when they are complete, so what is there is either right or somebody's own.
+        (_, Overwrite::Resume) => Ok(Decision::Keep),
+        (_, _) => {
             let is_same = has_same_content.map_or(Ok(false), |compare| compare())?;
             Ok(if is_same { Decision::SetMetadata } else { Decision::Replace })
         }

@@ -164,8 +164,9 @@ impl Setting<'_> {
             Ownership::Mine => now,
             ownership => owners::stored(self.wanted, *ownership, &self.settings.accounts),
         };
-        let Metadata { uid: old_uid, gid: old_gid, user, group, .. } = self.wanted;
-        (owners::mapped(users, *old_uid, user).unwrap_or(uid), owners::mapped(groups, *old_gid, group).unwrap_or(gid))
+        let wanted = self.wanted;
+        let user = owners::mapped(users, wanted.uid, &wanted.user).unwrap_or(uid);
+        (user, owners::mapped(groups, wanted.gid, &wanted.group).unwrap_or(gid))
     }
 
     /// True if something may have been changed.

@@ -72,16 +72,15 @@ impl FileWriter {
             Some(Mark(mark)) => {
                 let temporary = spot.marked(mark);
                 match create(&temporary) {
-                    Err(Errno::EXIST) => match left_behind(&temporary) {
-                        Some(opened) => {
+                    Err(Errno::EXIST) => {
+                        if let Some(opened) = left_behind(&temporary) {
                             is_resumed = true;
                             file.set(Some(opened));
-                        }
-                        None => {
+                        } else {
                             temporary.discard();
                             create(&temporary).map_err(failed("create", &spot.path))?;
                         }
-                    },
+                    }
                     created => created.map_err(failed("create", &spot.path))?,
                 }
                 temporary

@@ -77,11 +77,11 @@ impl Runs {
         entry: &StripeEntry,
         range: Range<usize>,
     ) -> Result<Bytes, ReadStripeError> {
-        if let Some(bytes) = self.from_held(entry.id, &range) {
+        if let Some(bytes) = self.held_bytes(entry.id, &range) {
             return Ok(bytes);
         }
         if self.arrive(runtime, entry, &range)
-            && let Some(bytes) = self.from_held(entry.id, &range)
+            && let Some(bytes) = self.held_bytes(entry.id, &range)
         {
             return Ok(bytes);
         }
@@ -95,7 +95,7 @@ impl Runs {
             Ok(bytes) => {
                 self.keep(Run { stripe: entry.id, range: run.clone(), bytes });
                 self.begin_ahead(runtime, entry, run.end);
-                Ok(self.from_held(entry.id, &range).unwrap_or_default())
+                Ok(self.held_bytes(entry.id, &range).unwrap_or_default())
             }
             // What is wrong beside the slot is no reason to lose it.
             Err(_) if run != range => runtime.block_on(self.store.read_bytes(entry, range)),
@@ -104,7 +104,7 @@ impl Runs {
     }
 
     /// Out of one run, or of one and the next: a run ends where it ends, also in the middle of a chunk.
-    fn from_held(&self, stripe: StripeId, range: &Range<usize>) -> Option<Bytes> {
+    fn held_bytes(&self, stripe: StripeId, range: &Range<usize>) -> Option<Bytes> {
         let first = self.held.iter().find(|run| run.stripe == stripe && run.range.contains(&range.start))?;
         if range.end <= first.range.end {
             return first.get(stripe, range);

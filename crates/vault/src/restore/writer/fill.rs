@@ -67,7 +67,7 @@ impl Writer<'_> {
         let chunks = RefCell::new(chunks);
         let (mut at, mut zeros) = (0, 0);
         for extent in content.extents(|reference: &ChunkRef| chunks.borrow_mut().read(reference)) {
-            let chunks = &mut *chunks.borrow_mut();
+            let chunks = &mut **chunks.borrow_mut();
             let extent = match extent {
                 Ok(Extent::Hole { length }) => {
                     zeros += length;
@@ -116,13 +116,11 @@ impl Writer<'_> {
             return Err(RestoreSnapshotError::Interrupted);
         }
         if !self.plan.knows(&chunk.id) {
-            match chunks.find(&chunk.id) {
-                Some((entry, location)) => self.plan.place(chunk, &entry, location.slot),
-                None => {
-                    let error = ReadTreeError::from(ChunkError::Unknown { chunk: chunk.id });
-                    return self.give_up(number, crate::chain::chain(&error));
-                }
-            }
+            let Some((entry, location)) = chunks.find(&chunk.id) else {
+                let error = ReadTreeError::from(ChunkError::Unknown { chunk: chunk.id });
+                return self.give_up(number, crate::chain::chain(&error));
+            };
+            self.plan.place(chunk, &entry, location.slot);
         }
         if let Some(job) = self.jobs.get_mut(&number) {
             job.left += u64::from(self.plan.want(&chunk.id, number, part, (at, zeros)));
@@ -314,16 +312,15 @@ impl Writer<'_> {
             return Ok(());
         }
         let Some(mut job) = self.jobs.remove(&number) else { return Ok(()) };
-        let writer = match std::mem::replace(&mut job.state, State::Waiting) {
-            State::Parked(parked) => self.target().take_up(parked)?,
-            _ => {
-                let mut writer = self.begin(&job)?;
-                if writer.is_resumed() {
-                    // Too small, or found too late, to be compared piece by piece.
-                    writer.start_over()?;
-                }
-                writer
+        let writer = if let State::Parked(parked) = std::mem::replace(&mut job.state, State::Waiting) {
+            self.target().take_up(parked)?
+        } else {
+            let mut writer = self.begin(&job)?;
+            if writer.is_resumed() {
+                // Too small, or found too late, to be compared piece by piece.
+                writer.start_over()?;
             }
+            writer
         };
         job.state = State::Open(writer);
         self.jobs.insert(number, job);

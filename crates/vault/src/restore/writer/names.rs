@@ -184,25 +184,21 @@ impl Writer<'_> {
             self.links.add_made(inode.clone(), path);
             return Ok(());
         }
-        match &entry.body {
-            Body::File { content, hash } => {
-                if let Some(inode) = &inode {
-                    self.links.replace(inode.clone(), path);
-                    self.pending.insert(inode.clone());
-                }
-                let whole = (content.length(), *hash);
-                let job = Job::new(path.clone(), entry.metadata.clone(), whole, placing, inode);
-                self.plan_file(chunks, job, content, has_left)
+        if let Body::File { content, hash } = &entry.body {
+            if let Some(inode) = &inode {
+                self.links.replace(inode.clone(), path);
+                self.pending.insert(inode.clone());
             }
-            _ => {
-                if self.special(path, entry, placing)
-                    && let Some(inode) = inode
-                {
-                    self.links.replace(inode, path);
-                }
-                Ok(())
-            }
+            let whole = (content.length(), *hash);
+            let job = Job::new(path.clone(), entry.metadata.clone(), whole, placing, inode);
+            return self.plan_file(chunks, job, content, has_left);
         }
+        if self.special(path, entry, placing)
+            && let Some(inode) = inode
+        {
+            self.links.replace(inode, path);
+        }
+        Ok(())
     }
 
     fn count_link(&mut self, entry: &Entry) {
