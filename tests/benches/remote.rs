@@ -1,7 +1,7 @@
 //! What a line of 20 ms costs: the same bytes backed up to six folders and to six S3 servers behind such lines, and restored, also with two
 //! sites gone. All servers run here, on the same cores and the same disk.
 //!
-//! `./x bench --only remote`, or `cargo bench --profile ci --package blockhouse-tests --bench remote -- [--mib N] [--out FILE]`
+//! `./x bench --only remote`, or `cargo bench --profile ci --workspace --bench remote -- [--mib N] [--out FILE]`
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

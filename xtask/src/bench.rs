@@ -83,8 +83,10 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
 
 /// Six S3 servers behind lines of 20 ms beside six folders.
 fn remote(size: Size, out: &Path) -> Result<()> {
-    process::build_blockhouse(size.profile())?;
-    let mut command = process::cargo("bench --package blockhouse-tests --bench remote --profile")?;
+    // Both for the whole workspace, so that they share what the tests were built with.
+    let mut build = process::cargo("build --workspace --bin blockhouse --bench remote --profile")?;
+    process::call(build.arg(size.profile()))?;
+    let mut command = process::cargo("bench --workspace --bench remote --profile")?;
     command.arg(size.profile()).args(["--", "--mib", if size == Size::Full { "1024" } else { "128" }]);
     process::call(command.arg("--out").arg(out))
 }
