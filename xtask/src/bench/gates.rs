@@ -1,7 +1,7 @@
 //! What must hold beside other tools: every gate a line, met or not.
 //!
 //! - **Owns** the gates of issue 3 and their limits.
-//! - **Does not** measure: it reads the rows of [`super::peers`] and the floor of [`super::stages`].
+//! - **Does not** measure: it reads the rows of [`super::peers`] and the floor of [`mod@super::stages`].
 //!
 //! # Invariants
 //! - **G1** What was not measured is not met.
