@@ -1,4 +1,4 @@
-//! The table of bad input: each gives one clear error with its exit code, and nothing is lost.
+//! Bad input: each gives one clear error with its exit code, and nothing is lost.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 use std::ffi::OsStr;

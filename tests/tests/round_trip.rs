@@ -8,7 +8,7 @@ use blockhouse_tests::World;
 use blockhouse_tests::tree::{self, MIB};
 use blockhouse_tests::world::exit;
 
-/// The main job, and that a tree that did not change costs next to nothing.
+/// The main job, and that a tree that did not change costs next to nothing.
 #[test]
 fn a_tree_with_everything_comes_back_bit_for_bit() {
     let world = World::with_sites(6);

@@ -1,6 +1,6 @@
 //! What must hold beside other tools: every gate a line, met or not.
 //!
-//! - **Owns** the gates of issue 3 and their limits.
+//! - **Owns** the gates and their limits.
 //! - **Does not** measure: it reads the rows of [`super::peers`] and the floor of [`mod@super::stages`].
 //!
 //! # Invariants

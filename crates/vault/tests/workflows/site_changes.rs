@@ -9,7 +9,7 @@ use std::sync::Arc;
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::SiteName;
 use blockhouse_vault::backup::{BackupError, BackupReport, back_up};
-use blockhouse_vault::folder::{Config, SiteUse, VaultFolder};
+use blockhouse_vault::folder::{Config, SiteEntry, SiteUse, VaultFolder};
 use blockhouse_vault::init::{InitRequest, init};
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::reader;
@@ -304,4 +304,23 @@ async fn of_copies_the_last_one_goes_on_alone() {
     let added = world.open().await;
     repair(&added, &RepairRequest::default(), &Progress::new()).await.unwrap();
     world.is_settled(&[1, 9]).await;
+}
+
+/// The other half of D1 in `site/remove.rs`: a backup whose vault was opened before the site was noted, and whose session came after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_begins_while_a_site_is_taken_out_stops() {
+    let world = World::new(4, "2+1").await;
+    let vault = world.open().await;
+    let recorded = vault.ledger().snapshots().await.unwrap().len();
+    let is_fourth = |entry: &&mut SiteEntry| entry.spec.name == name(4);
+    Config::update(&world.folder(), |config| {
+        config.sites.iter_mut().find(is_fourth).unwrap().state = Some(SiteUse::Leaving);
+    })
+    .unwrap();
+    let begun = back_up(&vault, &to_back_up(world.path("data")), &Arc::new(Progress::new())).await;
+    assert!(matches!(&begun, Err(BackupError::SiteTaken { site }) if *site == name(4)), "{begun:?}");
+    let vault = world.open().await;
+    assert_eq!(vault.ledger().open_sessions().await.unwrap(), 0, "nothing is held up by it");
+    assert_eq!(vault.ledger().snapshots().await.unwrap().len(), recorded);
+    world.back_up().await.unwrap();
 }
