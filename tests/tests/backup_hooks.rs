@@ -38,7 +38,7 @@ fn world() -> World {
         &format!(
             "\n# around all of it\n[hooks]\n{}\n[source_hooks.papers] # of one source\n{}
 [profiles.home]\npaths = '{}' # mine\nsource = 'papers'\nexclude = ['*.bin']\ntag = 'kind=home'\n[profiles.home.hooks]\n{}
-[profiles.db]\ncommand = ['echo', 'dump']\nstdin_filename = 'db.sql'\n",
+[profiles.db]\ncommand = ['echo', 'dump']\nstdin_filename = 'db.sql'\nlimit_upload = '64MiB'\nlimit_download = 67108864\n",
             all("command"),
             all("source"),
             source.display(),
@@ -190,6 +190,7 @@ fn a_slip_in_a_profile_is_named_and_hinders_no_restore() {
     };
     with("\n[profiles.home]\npaths = ['here']\n").refuses(exit::USAGE, "not an absolute path");
     with("\n[profiles.home]\nlevel = 'high'\n").refuses(exit::USAGE, "line");
+    with("\n[profiles.home]\nlimit_upload = 0\n").refuses(exit::USAGE, "bytes per second above 0");
     with("\n[profiles.home]\nlevel = 99\npaths = '/'\n").refuses(exit::USAGE, "99");
     with("\n[profiles.home]\n").refuses(exit::USAGE, "nothing to back up was given in profile `home`");
     with("\n[profiles.hom]\n").refuses(exit::USAGE, "there is no profile `home`");

@@ -144,7 +144,8 @@ async fn objects_come_whole_and_stay(site: &Site) {
     assert!(site.put(&key, bytes::Bytes::from_static(b"other")).await.unwrap_err().is_exists());
     let mut changed = long.to_vec();
     changed[1_500_000] ^= 1;
-    assert!(site.put(&key, changed.into()).await.unwrap_err().is_exists());
+    let refused = site.put(&key, changed.into()).await.unwrap_err();
+    assert!(refused.is_exists(), "{refused:?}");
     assert!(site.settle(&key).await.unwrap());
     assert_eq!(site.get(&key).await.unwrap(), long);
     assert_eq!(site.stat(&key).await.unwrap(), Some(long.len() as u64));

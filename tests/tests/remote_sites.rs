@@ -226,6 +226,10 @@ fn a_bucket_that_keeps_versions_keeps_what_old_keys_open() {
     assert!(rotated.says("can still open"), "{}", rotated.stderr);
     // Nothing old is listed any more, and it is as true as before.
     assert!(rotate().summary()["left"]["bucket"].is_object());
+    // One that keeps none any more was not told from one that never did.
+    s3.set(Manner::Suspended);
+    let why = rotate().summary()["left"]["bucket"]["why"].to_string();
+    assert!(why.contains("may keep older versions"), "{why}");
 }
 
 /// A program that runs to reach a site is told nothing that it does not need.

@@ -51,7 +51,9 @@ fn tell_under_way(vault: &Vault, about: &[SiteName], out: &Output) {
             Some(SiteUse::Joining) => {
                 format!("is being added and does not count yet; `site add {}` goes on", entry.spec.url)
             }
-            Some(SiteUse::Leaving) => format!("is being removed; `site remove {name}` goes on"),
+            Some(SiteUse::Leaving) => {
+                format!("is being removed; `site remove {name}` goes on, `site remove {name} --cancel` uses it again")
+            }
             Some(SiteUse::Lost) => {
                 format!("was declared lost, and not all that it held is made again; `site lost {name}` goes on")
             }

@@ -29,6 +29,7 @@ pub use limits::{Rate, RateError, SiteLimits, limit_process};
 pub use marker::{Expected, Marker};
 pub use name::{NameError, SiteName};
 pub use patience::Patience;
+pub use remote::Versions;
 pub use site::{CreateError, Listed, Listing, ProbeReport, SITE_CONCURRENCY, Site, SiteState};
 pub use sites::{Enrolled, FetchError, Fetched, Member, NotDurable, Outcome, Refusal, Sites};
 pub use trouble::{ServiceFailure, Trouble};

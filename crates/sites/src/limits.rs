@@ -10,7 +10,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -134,6 +134,15 @@ impl Paces {
         Self { upload: limits.upload.map(Pace::new), download: limits.download.map(Pace::new) }
     }
 
+    /// Takes other limits. A way whose rate stays the same goes on where it was.
+    fn follow(&mut self, limits: SiteLimits) {
+        for (pace, rate) in [(&mut self.upload, limits.upload), (&mut self.download, limits.download)] {
+            if pace.as_ref().map(|pace| pace.rate) != rate {
+                *pace = rate.map(Pace::new);
+            }
+        }
+    }
+
     fn of(&self, way: Way) -> Option<&Pace> {
         match way {
             Way::Up => self.upload.as_ref(),
@@ -142,11 +151,16 @@ impl Paces {
     }
 }
 
-static PROCESS: OnceLock<Paces> = OnceLock::new();
+static PROCESS: Mutex<Paces> = Mutex::new(Paces { upload: None, download: None });
 
-/// Bounds the sum over all sites of this process. The first call counts, and it has to come before sites are opened.
+/// A panic elsewhere cannot have left a rate half-changed.
+fn process() -> MutexGuard<'static, Paces> {
+    PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bounds the sum over all sites of this process from now on, also over those that are open.
 pub fn limit_process(limits: SiteLimits) {
-    PROCESS.get_or_init(|| Paces::new(limits));
+    process().follow(limits);
 }
 
 /// The limits that hold at one site.
@@ -171,7 +185,7 @@ impl Throttle {
     pub(crate) fn charge(&self, way: Way, bytes: u64) -> Option<Instant> {
         let now = Instant::now();
         let grant = |paces: &Paces| Some(paces.of(way)?.grant(bytes, now));
-        grant(&self.own).max(PROCESS.get().and_then(grant))
+        grant(&self.own).max(grant(&process()))
     }
 }
 
@@ -212,6 +226,21 @@ mod tests {
         assert_eq!(pace.grant(0, now), now + Duration::from_secs(3));
         let later = now + Duration::from_mins(1);
         assert_eq!(pace.grant(1, later), later, "unused time is not saved up");
+    }
+
+    #[test]
+    fn other_limits_count_from_then_on_and_a_rate_that_stays_goes_on() {
+        let rate = |text: &str| Some(text.parse().unwrap());
+        let mut paces = Paces::new(SiteLimits { upload: rate("1MiB"), download: None });
+        let now = Instant::now();
+        let begin = |paces: &Paces, way| paces.of(way).map(|pace| pace.grant(1 << 20, now));
+        assert_eq!((begin(&paces, Way::Up), begin(&paces, Way::Down)), (Some(now), None));
+        paces.follow(SiteLimits { upload: rate("1MiB"), download: rate("2MiB") });
+        assert_eq!(begin(&paces, Way::Up), Some(now + Duration::from_secs(1)), "what was granted before still counts");
+        assert_eq!(begin(&paces, Way::Down), Some(now));
+        assert_eq!(begin(&paces, Way::Down), Some(now + Duration::from_millis(500)));
+        paces.follow(SiteLimits::default());
+        assert_eq!((begin(&paces, Way::Up), begin(&paces, Way::Down)), (None, None));
     }
 
     #[test]

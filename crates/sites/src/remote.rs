@@ -67,6 +67,17 @@ pub(crate) enum Made {
     NoSite,
 }
 
+/// What becomes of an object that is removed at a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// It is gone.
+    None,
+    /// It stays as an older version.
+    Kept,
+    /// It is gone; but what was removed at an earlier time may still be there as an older version.
+    Suspended,
+}
+
 /// How making the folder of a new site ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(any(feature = "sftp", feature = "webdav")), expect(dead_code, reason = "buckets are not made"))]
@@ -97,7 +108,7 @@ impl RemoteLayer {
         match &spec.url {
             #[cfg(feature = "s3")]
             SiteUrl::S3(place) => {
-                let (operator, writer) = s3::open(place)?;
+                let (operator, writer) = s3::open(place, stall)?;
                 Ok(Self { operator, service: Service::S3(writer), stall })
             }
             #[cfg(feature = "sftp")]
@@ -108,7 +119,7 @@ impl RemoteLayer {
             }
             #[cfg(feature = "webdav")]
             SiteUrl::Webdav(place) => {
-                let (operator, writer) = webdav::open(place, &spec.name)?;
+                let (operator, writer) = webdav::open(place, &spec.name, stall)?;
                 Ok(Self { operator, service: Service::Webdav(writer), stall })
             }
             other => {
@@ -212,16 +223,16 @@ impl RemoteLayer {
         }
     }
 
-    /// True if an object that is removed stays there as an older version; asked of one that is there.
+    /// What becomes of objects that are removed; asked of one that is there.
     #[cfg_attr(not(feature = "s3"), expect(unused_variables, clippy::unused_async, reason = "no such service"))]
-    pub(crate) async fn keeps_versions(&self, path: &str) -> Result<bool, Cause> {
+    pub(crate) async fn versions(&self, path: &str) -> Result<Versions, Cause> {
         match self.service {
             #[cfg(feature = "s3")]
-            Service::S3(_) => s3::keeps_versions(&self.operator, path).await,
+            Service::S3(_) => s3::versions(&self.operator, path).await,
             #[cfg(feature = "sftp")]
-            Service::Sftp(_) => Ok(false),
+            Service::Sftp(_) => Ok(Versions::None),
             #[cfg(feature = "webdav")]
-            Service::Webdav(_) => Ok(false),
+            Service::Webdav(_) => Ok(Versions::None),
         }
     }
 

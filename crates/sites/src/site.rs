@@ -42,6 +42,7 @@ use crate::marker::{Expected, Marker};
 use crate::name::SiteName;
 use crate::patience::Patience;
 use crate::reads::{read_range, read_whole};
+use crate::remote::Versions;
 use crate::url::{Labels, SiteSpec, SiteUrl};
 use line::{Line, Work};
 
@@ -229,13 +230,13 @@ impl Site {
         }
     }
 
-    /// True if what is removed there can still be read as an older version, so that nothing ends by it. Asked of an object that is there.
-    pub async fn keeps_versions(&self, key: &ObjectKey) -> Result<bool, SiteError> {
+    /// Whether what is removed there can still be read as an older version, so that nothing ends by it. Asked of an object that is there.
+    pub async fn versions(&self, key: &ObjectKey) -> Result<Versions, SiteError> {
         let path = key.path();
         let work = Work { operation: Operation::Stat, object: &path, bytes: 0 };
         match self.writer() {
-            Writer::File(_) => Ok(false),
-            Writer::Remote(layer) => self.inner.line.run(work, |_turn| layer.keeps_versions(&path)).await,
+            Writer::File(_) => Ok(Versions::None),
+            Writer::Remote(layer) => self.inner.line.run(work, |_turn| layer.versions(&path)).await,
         }
     }
 

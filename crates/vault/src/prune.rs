@@ -33,7 +33,7 @@ use blockhouse_sites::{ObjectKey, SiteName};
 use blockhouse_types::{Account, ListHash, SnapshotId, StripeId};
 use bytes::Bytes;
 
-pub(crate) use marked::{Marked, marked};
+pub(crate) use marked::{Marked, marked, spread as spread_lists};
 pub use shards::Freed;
 
 use crate::blocks::{GuardError, Purpose};

@@ -16,6 +16,7 @@ use crate::ledger::{LedgerError, SnapshotRecord};
 use crate::lists::{self, ListError};
 use crate::plain::{self, Act, PlainError, PlainReport};
 use crate::progress::Progress;
+use crate::prune;
 use crate::recording::{NotRecorded, Recording};
 use crate::stripes::{Depth, PlanRepairError, Presence, RepairError, ShardState, StripeFindings, StripeStore};
 use crate::vault::Vault;
@@ -136,7 +137,8 @@ pub async fn recreate_sites(
     made
 }
 
-/// Repairs every stripe that a snapshot needs, then every plain object that the ledger needs.
+/// Repairs every stripe that a snapshot needs, then every plain object that the ledger needs, and brings the lists of removals that are
+/// not finished to every site.
 pub async fn repair(
     vault: &Vault,
     request: &RepairRequest,
@@ -161,6 +163,9 @@ pub async fn repair(
     let act = if request.dry_run { Act::Plan } else { Act::Mend };
     let looking = plain::Request { data_basis_points: request.read_data.then_some(10_000), act };
     report.plain = plain::survey(vault, &snapshots, &needed.nodes, looking, progress).await?;
+    if !request.dry_run {
+        prune::spread_lists(vault).await?;
+    }
     // What was mended is listed anew; a dry run mended nothing.
     let presence = if request.dry_run { presence } else { stripes.presence().await };
     let lost = BTreeSet::new();

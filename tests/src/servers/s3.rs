@@ -26,6 +26,8 @@ pub enum Manner {
     Plain,
     /// Every object has a version, as in a bucket that keeps what is removed.
     Versions,
+    /// Every object has the version `null`, as in a bucket whose versions were suspended.
+    Suspended,
     /// Nobody may delete.
     NoDelete,
     /// Its buckets are in another region.
@@ -130,8 +132,13 @@ async fn answer(service: S3Service, manner: Manner, request: Request<Incoming>) 
         _ => {}
     }
     let mut answer = Service::call(&service, request).await?;
-    if manner == Manner::Versions {
-        answer.headers_mut().insert("x-amz-version-id", HeaderValue::from_static("3sL4kqtJlcpXroDTDmJ"));
+    let version = match manner {
+        Manner::Versions => Some("3sL4kqtJlcpXroDTDmJ"),
+        Manner::Suspended => Some("null"),
+        _ => None,
+    };
+    if let Some(version) = version {
+        answer.headers_mut().insert("x-amz-version-id", HeaderValue::from_static(version));
     }
     Ok(answer)
 }

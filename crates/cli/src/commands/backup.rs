@@ -12,6 +12,7 @@ mod request;
 use std::sync::Arc;
 use std::time::Instant;
 
+use blockhouse_sites::limit_process;
 use blockhouse_sources::files::{Event, FilesSource, Options};
 use blockhouse_types::EntryKind;
 use blockhouse_vault::backup::{BackupRequest, Origin, back_up};
@@ -46,6 +47,7 @@ pub(crate) async fn run(args: BackupArgs, global: &Global, out: &Output) -> anyh
 async fn dry_run(jobs: Vec<Job>, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let mut exit = Exit::Success;
     for job in jobs {
+        limit_process(job.limits(global.limits()));
         let vault = opening::vault(global, out).await?;
         let done = dry_run::run(&vault, &job, out)?;
         exit = worse(exit, done);
@@ -80,6 +82,7 @@ async fn run_jobs(jobs: Vec<Job>, hooks: &Profiles, global: &Global, run: &Run<'
 async fn back_up_job(job: &Job, global: &Global, run: &Run<'_>) -> anyhow::Result<Ended> {
     let started = Instant::now();
     let request = job.request()?;
+    limit_process(job.limits(global.limits()));
     let vault = opening::vault(global, run.out).await?;
     let (out, progress) = (run.out, run.progress);
     if !out.is_quiet() && (out.is_json() || passphrase::is_interactive()) {

@@ -1,12 +1,13 @@
 //! S3 services: one request writes an object, on the condition that its name is free.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use opendal::services::S3Config;
 use opendal::{Configurator, ErrorKind, Operator};
 
-use super::{Made, http, parents};
+use super::{Made, Versions, http, parents};
 use crate::error::Cause;
 use crate::trouble::{ServiceFailure, Trouble};
 use crate::url::S3Place;
@@ -14,24 +15,26 @@ use crate::url::S3Place;
 /// What services that have no regions are told, if nobody names one.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// The version of an object of a bucket that keeps none.
-const UNVERSIONED: &str = "null";
+/// The version of an object that was written while its bucket kept none, though it did once.
+const SUSPENDED: &str = "null";
 
 /// The write side of a bucket.
 #[derive(Debug)]
 pub(super) struct S3Writer {
     place: S3Place,
+    /// How long the service may be silent.
+    stall: Duration,
     /// False once the service said that it knows no conditional writes.
     conditional: AtomicBool,
 }
 
-pub(super) fn open(place: &S3Place) -> Result<(Operator, S3Writer), Cause> {
-    let operator = operator_at(place, &place.prefix)?;
-    Ok((operator, S3Writer { place: place.clone(), conditional: AtomicBool::new(place.conditional) }))
+pub(super) fn open(place: &S3Place, stall: Duration) -> Result<(Operator, S3Writer), Cause> {
+    let operator = operator_at(place, &place.prefix, stall)?;
+    Ok((operator, S3Writer { place: place.clone(), stall, conditional: AtomicBool::new(place.conditional) }))
 }
 
 /// The objects below a prefix of the bucket.
-fn operator_at(place: &S3Place, prefix: &str) -> Result<Operator, Cause> {
+fn operator_at(place: &S3Place, prefix: &str, stall: Duration) -> Result<Operator, Cause> {
     let mut config = S3Config::default();
     config.bucket.clone_from(&place.bucket);
     config.root = Some(format!("/{prefix}"));
@@ -45,7 +48,7 @@ fn operator_at(place: &S3Place, prefix: &str) -> Result<Operator, Cause> {
     config.enable_virtual_host_style = !in_path;
     // The metadata service of a host at AWS has credentials for AWS, and elsewhere nobody answers at its address.
     config.disable_ec2_metadata = place.endpoint.is_some();
-    Ok(http::with_client(Operator::new(config.into_builder())?, http::client()?))
+    Ok(http::with_client(Operator::new(config.into_builder())?, http::client()?, stall))
 }
 
 impl S3Writer {
@@ -56,7 +59,7 @@ impl S3Writer {
 
     /// The prefixes that the site's own lies in, the bucket itself at last.
     pub(super) fn above(&self) -> Result<Vec<Operator>, Cause> {
-        parents(&self.place.prefix).map(|prefix| operator_at(&self.place, prefix)).collect()
+        parents(&self.place.prefix).map(|prefix| operator_at(&self.place, prefix, self.stall)).collect()
     }
 
     pub(super) async fn create(&self, operator: &Operator, path: &str, bytes: &Bytes) -> Result<Made, Cause> {
@@ -71,7 +74,12 @@ impl S3Writer {
                 Err(error) if error.message().contains("NotImplemented") => {
                     self.conditional.store(false, Ordering::Relaxed);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let cause = Cause::from(error);
+                    // Who refuses before he has taken all of it may close, and then his answer is lost: what is there now tells.
+                    let is_cut = cause.trouble() == Some(&Trouble::Broken);
+                    return if is_cut && operator.stat(path).await.is_ok() { Ok(Made::Taken) } else { Err(cause) };
+                }
             }
         }
         match operator.stat(path).await {
@@ -94,7 +102,12 @@ pub(super) async fn delete(operator: &Operator, path: &str) -> Result<bool, Caus
     Ok(true)
 }
 
-/// True if the service keeps what is removed under its name as an older version. It says so of each object that is there.
-pub(super) async fn keeps_versions(operator: &Operator, path: &str) -> Result<bool, Cause> {
-    Ok(operator.stat(path).await?.version().is_some_and(|version| version != UNVERSIONED))
+/// What the service does with what is removed under a name. It says so of each object that is there: of a bucket that never kept
+/// versions by saying none, of one that does not any more by one that is none.
+pub(super) async fn versions(operator: &Operator, path: &str) -> Result<Versions, Cause> {
+    Ok(match operator.stat(path).await?.version() {
+        None => Versions::None,
+        Some(SUSPENDED) => Versions::Suspended,
+        Some(_) => Versions::Kept,
+    })
 }

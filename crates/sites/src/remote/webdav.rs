@@ -1,17 +1,21 @@
 //! WebDAV servers: an object is put into `.tmp` and moved to its name, which must be free.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream;
 use opendal::Operator;
 use opendal::services::Webdav;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, Client, Method, RequestBuilder};
 
 use super::credentials::{self, Login};
 use super::{Made, Root, http, is_marker, parents, temporary_path};
 use crate::disk::split;
-use crate::error::Cause;
+use crate::error::{Cause, Silence};
 use crate::file_layer::TEMPORARY_FOLDER;
 use crate::key::ObjectKey;
 use crate::name::SiteName;
@@ -36,24 +40,26 @@ pub(super) struct WebdavWriter {
     /// The URL of the site's folder, without a `/` at its end.
     base: String,
     login: Option<Login>,
+    /// How long the server may be silent once it has a request.
+    stall: Duration,
     /// Folders that this process has seen or made.
     folders: Mutex<HashSet<String>>,
 }
 
-pub(super) fn open(place: &WebdavPlace, name: &SiteName) -> Result<(Operator, WebdavWriter), Cause> {
+pub(super) fn open(place: &WebdavPlace, name: &SiteName, stall: Duration) -> Result<(Operator, WebdavWriter), Cause> {
     let login = credentials::find(place, name)?;
     let (client, base) = (http::client()?, place.http_url());
-    let operator = operator_at(&base, login.as_ref(), &client)?;
-    Ok((operator, WebdavWriter { place: place.clone(), client, base, login, folders: Mutex::default() }))
+    let operator = operator_at(&base, login.as_ref(), &client, stall)?;
+    Ok((operator, WebdavWriter { place: place.clone(), client, base, login, stall, folders: Mutex::default() }))
 }
 
 /// The objects below a URL.
-fn operator_at(base: &str, login: Option<&Login>, client: &Client) -> Result<Operator, Cause> {
+fn operator_at(base: &str, login: Option<&Login>, client: &Client, stall: Duration) -> Result<Operator, Cause> {
     let mut service = Webdav::default().endpoint(base).root("/");
     if let Some(login) = login {
         service = service.username(&login.user).password(&login.password);
     }
-    Ok(http::with_client(Operator::new(service)?, client.clone()))
+    Ok(http::with_client(Operator::new(service)?, client.clone(), stall))
 }
 
 impl WebdavWriter {
@@ -62,7 +68,7 @@ impl WebdavWriter {
         let folder = |path: &str| {
             let path = if path.is_empty() { String::new() } else { format!("/{path}") };
             let place = WebdavPlace { path, ..self.place.clone() };
-            operator_at(&place.http_url(), self.login.as_ref(), &self.client)
+            operator_at(&place.http_url(), self.login.as_ref(), &self.client, self.stall)
         };
         parents(self.place.path.trim_start_matches('/')).map(folder).collect()
     }
@@ -77,14 +83,14 @@ impl WebdavWriter {
 
     pub(super) async fn create(&self, path: &str, bytes: &Bytes) -> Result<Made, Cause> {
         let temporary = temporary_path();
-        let put = || self.request("PUT", &temporary).body(bytes.clone());
-        let mut status = self.send(put()).await?;
+        let put = || self.upload(&temporary, bytes);
+        let mut status = put().await?;
         if matches!(status, CONFLICT | NOT_FOUND) {
             self.folders().clear();
             if !self.make_folders(path, TEMPORARY_FOLDER).await? {
                 return Ok(Made::NoSite);
             }
-            status = self.send(put()).await?;
+            status = put().await?;
         }
         if !(200..300).contains(&status) {
             return Err(refused(status));
@@ -167,8 +173,24 @@ impl WebdavWriter {
         }
     }
 
-    /// The status of the answer. What it says besides is read to its end, so that the connection can serve again.
+    /// Puts bytes under a path, whatever is there; the status of the answer.
+    async fn upload(&self, path: &str, bytes: &Bytes) -> Result<u16, Cause> {
+        let (pieces, taken) = http::upload(bytes.clone());
+        let body = Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
+        // Of a stream nobody knows the length, and not every server takes one without.
+        let request = self.request("PUT", path).header(CONTENT_LENGTH, bytes.len()).body(body);
+        let answer = http::answered(self.status(request), taken, self.stall).await;
+        answer.unwrap_or_else(|Silence { allowed }| Err(Cause::Deadline { allowed }))
+    }
+
+    /// The status of the answer to a request without a body.
     async fn send(&self, request: RequestBuilder) -> Result<u16, Cause> {
+        let answer = tokio::time::timeout(self.stall, self.status(request)).await;
+        answer.unwrap_or(Err(Cause::Deadline { allowed: self.stall }))
+    }
+
+    /// The status of the answer, whenever it comes. What it says besides is read to its end, so that the connection can serve again.
+    async fn status(&self, request: RequestBuilder) -> Result<u16, Cause> {
         let failed = |error: reqwest::Error| Cause::Service(ServiceFailure::of_way(&error.without_url()));
         let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status().as_u16();

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use blockhouse_sites::Rate;
 use serde::{Deserialize, Deserializer};
 use toml_edit::{Document, Table, TableLike};
 
@@ -126,6 +127,12 @@ pub struct Profile {
     pub force: bool,
     /// Record nothing if nothing changed.
     pub skip_if_unchanged: bool,
+    /// How fast bytes may go to all sites together.
+    #[serde(deserialize_with = "rate")]
+    pub limit_upload: Option<Rate>,
+    /// How fast they may come from them.
+    #[serde(deserialize_with = "rate")]
+    pub limit_download: Option<Rate>,
     /// Around the backups of this profile.
     pub hooks: Hooks,
 }
@@ -140,7 +147,7 @@ pub enum Size {
     Text(String),
 }
 
-const PROFILE_KEYS: [&str; 26] = [
+const PROFILE_KEYS: [&str; 28] = [
     "paths",
     "files_from",
     "files_from_verbatim",
@@ -166,6 +173,8 @@ const PROFILE_KEYS: [&str; 26] = [
     "dedup",
     "force",
     "skip_if_unchanged",
+    "limit_upload",
+    "limit_download",
     "hooks",
 ];
 const HOOK_KEYS: [&str; 5] = ["before", "after", "failed", "finally", "timeout_secs"];
@@ -319,6 +328,20 @@ where
     })
 }
 
+/// Bytes per second, as a number or as text with a unit.
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "bytes per second above 0, as a number or as a text such as \"2MiB\"")]
+    enum NumberOrText {
+        Number(Rate),
+        Text(String),
+    }
+    match NumberOrText::deserialize(deserializer)? {
+        NumberOrText::Number(rate) => Ok(Some(rate)),
+        NumberOrText::Text(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,6 +378,24 @@ stdin_filename = 'db.sql'
         assert_eq!(profiles.get("db").unwrap().command, ["pg_dump", "db"]);
         let none = profiles.get("hom").unwrap_err().to_string();
         assert!(none.contains("`hom`") && none.contains("db, home"), "{none}");
+    }
+
+    #[test]
+    fn limits_are_numbers_or_texts_above_0() {
+        let text = "[profiles.a]\nlimit_upload = '2MiB'\nlimit_download = 500000\n[profiles.b]";
+        let profiles = parse(text).unwrap();
+        let limits = |name: &str| {
+            let profile = profiles.get(name).unwrap();
+            [profile.limit_upload, profile.limit_download].map(|rate| rate.map(Rate::get))
+        };
+        assert_eq!((limits("a"), limits("b")), ([Some(2 << 20), Some(500_000)], [None, None]));
+        for wrong in ["0", "-1", "'fast'", "'0'", "true", "1.5"] {
+            let error = parse(&format!("[profiles.a]\nlimit_upload = {wrong}")).unwrap_err();
+            let ProfileError::Form { source, .. } = error else { panic!("{wrong}: {error}") };
+            assert!(source.to_string().contains("bytes per second above 0"), "{wrong}: {source}");
+        }
+        let slip = parse("[profiles.a]\nlimit-upload = 1").unwrap_err().to_string();
+        assert!(slip.contains("did you mean `limit_upload`?"), "{slip}");
     }
 
     #[test]

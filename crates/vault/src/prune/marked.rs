@@ -1,6 +1,7 @@
 //! What a session must treat as absent, because a removal may be under way.
 //!
-//! - **Owns** the reading of markings that are not finished, and what follows for a session that was opened after them.
+//! - **Owns** the reading of markings that are not finished, what follows for a session that was opened after them, and that their
+//!   lists stay at the sites.
 //! - **Does not** remove anything.
 //!
 //! # Invariants
@@ -12,12 +13,13 @@
 
 use std::collections::BTreeSet;
 
+use blockhouse_pipeline::stripe_list::ListNode;
 use blockhouse_sites::{Member, ObjectKey, Sites};
 use blockhouse_types::{ListHash, StripeId};
 
 use crate::folder::Config;
 use crate::ledger::{Ledger, LedgerError, Marking, SnapshotRecord};
-use crate::lists;
+use crate::lists::{self, Step};
 use crate::vault::Vault;
 
 /// The stripes that a session must not count on.
@@ -80,6 +82,25 @@ pub(super) async fn read(vault: &Vault, marking: &Marking) -> Set {
         Err(_) if is_gone(vault.sites(), marking.root).await => Set::Gone,
         Err(_) => Set::Unreadable,
     }
+}
+
+/// Gives the lists of unfinished markings to the sites that lack them. One is written to every site that is up, at least to w+1; if
+/// these are lost one after another, each mended before the next, every site left would say that it has no such list, and a session
+/// would count on what a waiting prune is about to remove. What fails here the next repair does.
+pub(crate) async fn spread(vault: &Vault) -> Result<(), LedgerError> {
+    let finished = finished(vault);
+    let markings = vault.ledger().markings().await?;
+    let roots = markings.iter().filter(|marking| marking.epoch > finished).map(|marking| marking.root).collect();
+    let mut steps = lists::visit(vault.sites(), roots);
+    while let Some(step) = steps.recv().await {
+        let (Step::Leaf(node, _) | Step::Inner(node, _)) = step else { continue };
+        let key = ObjectKey::List(node.hash);
+        let is_node = |bytes: &[u8]| ListNode::hash(bytes) == node.hash;
+        if let Ok(fetched) = vault.sites().get_any(&key, is_node).await {
+            vault.sites().put_everywhere(&key, &fetched.bytes).await;
+        }
+    }
+    Ok(())
 }
 
 async fn is_gone(sites: &Sites, root: ListHash) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use blockhouse_pipeline::key_bag::SealedBag;
-use blockhouse_sites::{ObjectKey, Prefix, Site, SiteName};
+use blockhouse_sites::{ObjectKey, Prefix, Site, SiteName, Versions};
 use blockhouse_types::{BagHash, SnapshotId};
 
 use super::{RotateError, RotateReport};
@@ -103,14 +103,17 @@ async fn remove_at(site: &Site, held: &Held, found: Found<'_>, report: &mut Rota
     }
 }
 
-/// Why what was removed at a site is not gone; none if it is. Before a second bag nothing old was ever there.
+/// Why what was removed at a site is not gone, or may not be; none if it is. Before a second bag nothing old was ever there.
 async fn versions_kept(site: &Site, (version, hash): (u32, BagHash), has_bag: bool) -> Option<String> {
     if !has_bag || version < 2 {
         return None;
     }
-    match site.keeps_versions(&ObjectKey::Bag { version, hash }).await {
-        Ok(false) => None,
-        Ok(true) => Some("what was removed there is kept as an older version".to_owned()),
+    match site.versions(&ObjectKey::Bag { version, hash }).await {
+        Ok(Versions::None) => None,
+        Ok(Versions::Kept) => Some("what was removed there is kept as an older version".to_owned()),
+        Ok(Versions::Suspended) => {
+            Some("it keeps no versions any more, and may keep older versions from before".to_owned())
+        }
         Err(error) => Some(chain(&error)),
     }
 }

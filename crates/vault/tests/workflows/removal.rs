@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
+use blockhouse_sites::ObjectKey;
 use blockhouse_types::{SnapshotId, SourceId};
 use blockhouse_vault::backup::back_up;
 use blockhouse_vault::folder::VaultFolder;
@@ -17,6 +18,7 @@ use blockhouse_vault::forget::{self, ForgetReport, Plan};
 use blockhouse_vault::init::init;
 use blockhouse_vault::progress::Progress;
 use blockhouse_vault::prune::{PruneError, PruneReport, PruneRequest, prune};
+use blockhouse_vault::repair::{RepairRequest, repair};
 use blockhouse_vault::restore::{RestoreRequest, restore};
 use blockhouse_vault::retention::{self, Keep, Rule};
 use blockhouse_vault::select::{Known, Narrow, all};
@@ -211,4 +213,24 @@ async fn a_freeze_of_anything_stops_a_removal_under_way() {
     retention::unfreeze(&other, &world.unlocked(), None).await.unwrap();
     world.finish().await;
     assert!(world.shards() < left, "all of it had been unlinked under the freeze");
+}
+
+/// The list of a removal that is not finished was mended by nobody. With the sites that had it lost one after another, each mended before
+/// the next, the removal would have counted as finished while a prune still waits to act on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_brings_the_list_of_an_unfinished_removal_to_every_site() {
+    let mut world = World::with_snapshots(4).await;
+    world.forget().await;
+    let (site, away) = (world.path(SITES[2]), world.path("away"));
+    fs::rename(&site, &away).unwrap();
+    let report = world.prune().await.unwrap();
+    assert!(!report.is_finished(), "{report:?}");
+    fs::rename(&away, &site).unwrap();
+    let vault = world.open().await;
+    let marking = vault.ledger().markings().await.unwrap().pop().unwrap();
+    let list = site.join(ObjectKey::List(marking.root).path());
+    assert!(!list.exists(), "it was away when the list was written");
+    repair(&vault, &RepairRequest::default(), &Progress::new()).await.unwrap();
+    assert!(list.exists());
+    world.finish().await;
 }

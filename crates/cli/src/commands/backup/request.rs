@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use blockhouse_pipeline::compress::{DEFAULT_LEVEL, LEVELS};
 use blockhouse_pipeline::domain::DomainKind;
+use blockhouse_sites::SiteLimits;
 use blockhouse_sources::files::{Options, Roots, read_exclude_file};
 use blockhouse_sources::files_from::{ListForm, paths_of};
 use blockhouse_sources::stream::{StreamOrigin, StreamSource};
@@ -38,6 +39,8 @@ pub(super) struct Job {
     lists: Vec<(PathBuf, ListForm)>,
     stream: Option<StreamSource>,
     exclude_files: Vec<PathBuf>,
+    /// What the profile allows all sites together.
+    limits: SiteLimits,
     /// All but what is read from files.
     rest: BackupRequest,
 }
@@ -68,6 +71,7 @@ fn job(args: &BackupArgs, name: Option<&str>, profile: &Profile) -> anyhow::Resu
         lists: lists(args, profile),
         stream: stream(args, profile)?,
         exclude_files: both(&profile.exclude_file, &args.left_out.exclude_files),
+        limits: SiteLimits { upload: profile.limit_upload, download: profile.limit_download },
         rest: BackupRequest {
             origin: Origin::Paths(Vec::new()),
             source: args.source.clone().or_else(|| profile.source.clone()),
@@ -99,6 +103,11 @@ impl Job {
     /// The name of the host.
     pub(super) fn host(&self) -> &str {
         &self.rest.host
+    }
+
+    /// How fast bytes may go to and come from all sites together, if so much was typed.
+    pub(super) fn limits(&self, typed: SiteLimits) -> SiteLimits {
+        SiteLimits { upload: typed.upload.or(self.limits.upload), download: typed.download.or(self.limits.download) }
     }
 
     /// The stream, if it is one.
@@ -270,4 +279,36 @@ fn dedup(args: &BackupArgs, profile: &Profile) -> anyhow::Result<DomainKind> {
 
 fn own_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::{Cli, Command};
+
+    /// A profile could not set limits; a flag outdoes the profile's, each way for itself.
+    #[test]
+    fn limits_are_those_of_the_profile_unless_they_were_typed() {
+        let rate = |text: &str| Some(text.parse().unwrap());
+        let profile = Profile {
+            paths: vec![PathBuf::from("/home")],
+            limit_upload: rate("1MiB"),
+            limit_download: rate("4MiB"),
+            ..Profile::default()
+        };
+        let limits = |line: &str, profile: &Profile| {
+            let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+            let Command::Backup(args) = &cli.command else { panic!("{line}") };
+            job(args, Some("home"), profile).unwrap().limits(cli.global.limits())
+        };
+        let line = "blockhouse backup --profile home";
+        let of_profile = SiteLimits { upload: rate("1MiB"), download: rate("4MiB") };
+        assert_eq!(limits(line, &profile), of_profile);
+        let typed = limits(&format!("{line} --limit-upload 2MiB"), &profile);
+        assert_eq!(typed, SiteLimits { upload: rate("2MiB"), ..of_profile });
+        let without = Profile { limit_upload: None, limit_download: None, ..profile };
+        assert_eq!(limits(line, &without), SiteLimits::default());
+    }
 }
