@@ -25,7 +25,7 @@ use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_pipeline::chunk::{ChunkRef, SealedChunk, seal_chunk};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::{Compressor, DEFAULT_LEVEL};
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::domain::{DomainKey, DomainKind};
 use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces};
 use blockhouse_pipeline::shard::UncheckedShard;
@@ -90,10 +90,10 @@ impl Bench {
 
     /// Runs stage after stage, each on what the one before gave; the whole pipeline at last.
     fn run(&self, plain: &[u8], input: &Path) -> Result<Vec<Stage>> {
-        let chunks: Vec<_> = self.cutter.chunks(plain).collect();
+        let chunks: Vec<_> = self.cutter.chunks(Grain::Usual, plain).collect();
         let mut stages = vec![stage("read", plain.len(), || read(input))?];
         stages.push(stage("hash: content", plain.len(), || Ok(content_hash(plain)))?);
-        stages.push(stage("cut", plain.len(), || Ok(self.cutter.chunks(plain).count()))?);
+        stages.push(stage("cut", plain.len(), || Ok(self.cutter.chunks(Grain::Usual, plain).count()))?);
         let identify = || chunks.iter().map(|chunk| Ok(ChunkRef::of(&self.domain, chunk)?)).collect::<Result<Vec<_>>>();
         stages.push(stage("hash: id and key", plain.len(), identify)?);
         let references = identify()?;
@@ -160,7 +160,7 @@ impl Bench {
         let mut compressor = Compressor::try_new(DEFAULT_LEVEL)?;
         let mut builder = PackBuilder::with_limit(PACK_BYTES);
         let mut shards = 0;
-        for chunk in self.cutter.chunks(plain) {
+        for chunk in self.cutter.chunks(Grain::Usual, plain) {
             let sealed = seal_chunk(&mut compressor, &ChunkRef::of(&self.domain, chunk)?, NONCE, chunk)?;
             if !builder.would_fit(sealed.bytes.len()) {
                 let full = std::mem::replace(&mut builder, PackBuilder::with_limit(PACK_BYTES));

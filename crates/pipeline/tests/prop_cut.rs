@@ -3,8 +3,8 @@
 
 use blockhouse_crypto::Secret;
 use blockhouse_crypto::hash::keyed_stream;
-use blockhouse_pipeline::cut::Cutter;
-use blockhouse_types::limits::{CUT_MAX, CUT_MIN, CUT_TARGET};
+use blockhouse_pipeline::cut::{Cutter, Grain};
+use blockhouse_types::limits::{CUT_MAX, CUT_MIN, CUT_TARGET, FINE_CUT_MAX, FINE_CUT_MIN, FINE_CUT_TARGET};
 use fastcdc::v2020::{FastCDC, Normalization};
 use proptest::prelude::*;
 
@@ -22,19 +22,28 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(run, 0..4).prop_map(|runs| runs.concat())
 }
 
-fn by_the_crate(seed: u64, stream: &[u8]) -> Vec<usize> {
-    FastCDC::with_level_and_seed(stream, CUT_MIN, CUT_TARGET, CUT_MAX, Normalization::Level1, seed)
+/// The bounds of each grain.
+const fn bounds(grain: Grain) -> [usize; 3] {
+    match grain {
+        Grain::Usual => [CUT_MIN, CUT_TARGET, CUT_MAX],
+        Grain::Fine => [FINE_CUT_MIN, FINE_CUT_TARGET, FINE_CUT_MAX],
+    }
+}
+
+fn by_the_crate(seed: u64, grain: Grain, stream: &[u8]) -> Vec<usize> {
+    let [min, target, max] = bounds(grain);
+    FastCDC::with_level_and_seed(stream, min, target, max, Normalization::Level1, seed)
         .map(|chunk| chunk.length)
         .collect()
 }
 
 /// Feeds pieces of these sizes, over and over, and takes each chunk as soon as it is decided.
-fn in_pieces(cutter: &Cutter, stream: &[u8], pieces: &[usize]) -> Vec<usize> {
+fn in_pieces((cutter, grain): (&Cutter, Grain), stream: &[u8], pieces: &[usize]) -> Vec<usize> {
     let (mut lengths, mut start, mut fed) = (Vec::new(), 0, 0);
     let mut sizes = pieces.iter().cycle();
     loop {
         let end = fed == stream.len();
-        match cutter.next(&stream[start..fed], end) {
+        match cutter.next(grain, &stream[start..fed], end) {
             Some(length) => {
                 lengths.push(length);
                 start += length;
@@ -51,19 +60,21 @@ proptest! {
     #[test]
     fn chunks_are_those_of_the_crate_however_the_stream_is_fed(
         seed in any::<u64>(),
+        grain in prop::sample::select(vec![Grain::Usual, Grain::Fine]),
         stream in stream(),
         pieces in prop::collection::vec(9_000..900_000_usize, 1..6),
     ) {
         let cutter = Cutter::new(seed);
-        let expected = by_the_crate(seed, &stream);
-        let at_once: Vec<usize> = cutter.chunks(&stream).map(<[u8]>::len).collect();
+        let expected = by_the_crate(seed, grain, &stream);
+        let at_once: Vec<usize> = cutter.chunks(grain, &stream).map(<[u8]>::len).collect();
         prop_assert_eq!(&at_once, &expected);
-        prop_assert_eq!(&in_pieces(&cutter, &stream, &pieces), &expected);
-        prop_assert_eq!(&in_pieces(&cutter, &stream, &[CUT_MAX]), &expected);
+        prop_assert_eq!(&in_pieces((&cutter, grain), &stream, &pieces), &expected);
+        prop_assert_eq!(&in_pieces((&cutter, grain), &stream, &[CUT_MAX]), &expected);
         prop_assert_eq!(at_once.iter().sum::<usize>(), stream.len());
-        prop_assert_eq!(cutter.chunks(&stream).collect::<Vec<_>>().concat(), stream);
+        prop_assert_eq!(cutter.chunks(grain, &stream).collect::<Vec<_>>().concat(), stream);
+        let [min, _, max] = bounds(grain);
         for (at, length) in at_once.iter().enumerate() {
-            prop_assert!(*length <= CUT_MAX && (*length >= CUT_MIN || at + 1 == at_once.len()));
+            prop_assert!(*length <= max && (*length >= min || at + 1 == at_once.len()));
         }
     }
 }

@@ -79,17 +79,18 @@ impl<F> Extents<F> {
     }
 
     /// The next extent of the list at `depth`.
-    fn next_at<E>(&mut self, depth: usize) -> Result<Option<Extent>, ResolveError<E>>
+    fn next_at<B, E>(&mut self, depth: usize) -> Result<Option<Extent>, ResolveError<E>>
     where
-        F: FnMut(&ChunkRef) -> Result<Vec<u8>, E>,
+        F: FnMut(&ChunkRef) -> Result<B, E>,
+        B: AsRef<[u8]>,
         E: std::error::Error + 'static,
     {
         while self.stored.get(depth).is_some_and(|list| !list.ended && list.left().len() < EXTENT_MAX) {
             let above = self.next_at(depth + 1)?;
-            let plain = above.as_ref().map(|extent| self.fetch(extent)).transpose()?;
+            let plain = above.as_ref().and_then(Extent::chunk).map(|chunk| self.fetch(chunk)).transpose()?;
             let Some(list) = self.stored.get_mut(depth) else { break };
             match (&above, &plain) {
-                (Some(extent), Some(plain)) => list.append(extent.slice(plain).unwrap_or_default()),
+                (Some(extent), Some(plain)) => list.append(extent.slice(plain.as_ref()).unwrap_or_default()),
                 _ => list.ended = true,
             }
         }
@@ -100,24 +101,25 @@ impl<F> Extents<F> {
         }
     }
 
-    fn fetch<E>(&mut self, extent: &Extent) -> Result<Vec<u8>, ResolveError<E>>
+    fn fetch<B, E>(&mut self, chunk: &ChunkRef) -> Result<B, ResolveError<E>>
     where
-        F: FnMut(&ChunkRef) -> Result<Vec<u8>, E>,
+        F: FnMut(&ChunkRef) -> Result<B, E>,
+        B: AsRef<[u8]>,
         E: std::error::Error + 'static,
     {
-        // Lists have no holes: the rules of every depth above 0 refuse them.
-        let Some(chunk) = extent.chunk() else { return Ok(Vec::new()) };
         let plain = (self.fetch)(chunk).map_err(|source| ResolveError::Fetch { id: chunk.id, source })?;
-        if plain.len() as u64 != u64::from(chunk.plain_len) {
-            return Err(ResolveError::Length { id: chunk.id, found: plain.len(), expected: chunk.plain_len });
+        let found = plain.as_ref().len();
+        if found as u64 != u64::from(chunk.plain_len) {
+            return Err(ResolveError::Length { id: chunk.id, found, expected: chunk.plain_len });
         }
         Ok(plain)
     }
 }
 
-impl<F, E> Iterator for Extents<F>
+impl<F, B, E> Iterator for Extents<F>
 where
-    F: FnMut(&ChunkRef) -> Result<Vec<u8>, E>,
+    F: FnMut(&ChunkRef) -> Result<B, E>,
+    B: AsRef<[u8]>,
     E: std::error::Error + 'static,
 {
     type Item = Result<Extent, ResolveError<E>>;

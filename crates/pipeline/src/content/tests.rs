@@ -195,7 +195,7 @@ fn a_stored_list_that_is_wrong_is_refused_while_it_is_read() {
     assert!(matches!(last, Err(ResolveError::List { depth: 0, source: DecodeError::NotCanonical { .. } })), "{last:?}");
     let short = |chunk: &ChunkRef| Ok::<_, Infallible>(store.chunks[&chunk.id][1..].to_vec());
     assert!(matches!(content.extents(short).next(), Some(Err(ResolveError::Length { .. }))));
-    let missing = |_: &ChunkRef| Err(std::io::Error::other("gone"));
+    let missing = |_: &ChunkRef| Err::<Vec<u8>, _>(std::io::Error::other("gone"));
     let all: Vec<_> = content.extents(missing).collect();
     assert!(matches!(&all[..], [Err(ResolveError::Fetch { .. })]));
 }

@@ -16,7 +16,7 @@ use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_pipeline::chunk::{ChunkRef, IdRule, SealedChunk, open_chunk};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::{Codec, Decompressor};
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::domain::{DomainKind, VaultSecret, WriteSecrets};
 use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces, TRAILER_LEN, check_pack, open_trailer};
 use blockhouse_pipeline::shard::{ShardName, UncheckedShard, VerifiedShard};
@@ -139,7 +139,7 @@ fn cuts_ids_and_keys_are_what_they_were() {
     let golden = Golden::open();
     let secrets = golden.write_secrets();
     let stream = make::stream();
-    let cut: Vec<&[u8]> = Cutter::new(secrets.cut_seed).chunks(&stream).collect();
+    let cut: Vec<&[u8]> = Cutter::new(secrets.cut_seed).chunks(Grain::Usual, &stream).collect();
     assert!(cut.len() > 2);
     let domain = secrets.domain(DomainKind::Writer, golden.text("source_id").parse().unwrap());
     for (plain, (reference, _)) in cut.iter().zip(golden.references()) {

@@ -8,7 +8,7 @@ use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_pipeline::chunk::{ChunkRef, SealedChunk, seal_chunk};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::{Compressor, DEFAULT_LEVEL};
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::domain::{DomainKind, VaultSecret, WriteSecrets};
 use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces, Table};
 use blockhouse_pipeline::stripe::{StripeSigner, build_stripe};
@@ -43,7 +43,8 @@ pub(super) fn stream() -> Vec<u8> {
 /// What the pack holds: the stream's chunks, one that does not shrink, one of a single byte, one under a random key.
 pub(super) fn plain_chunks(secrets: &WriteSecrets) -> Vec<Vec<u8>> {
     let stream = stream();
-    let mut chunks: Vec<Vec<u8>> = Cutter::new(secrets.cut_seed).chunks(&stream).map(<[u8]>::to_vec).collect();
+    let mut chunks: Vec<Vec<u8>> =
+        Cutter::new(secrets.cut_seed).chunks(Grain::Usual, &stream).map(<[u8]>::to_vec).collect();
     chunks.push(noise::<20_000>("dense").to_vec());
     chunks.push(b"!".to_vec());
     chunks.push(b"an object that must not deduplicate".to_vec());

@@ -137,6 +137,12 @@ impl FileReader {
         Ok(Some(Extent { offset, length: end.clamp(offset + 1, size) - offset, is_hole }))
     }
 
+    /// True if a part of the file is a hole; false where the file system does not tell.
+    pub fn has_holes(&self) -> Result<bool, ReadError> {
+        let first = self.extent_at(0)?;
+        Ok(first.is_some_and(|first| first.is_hole || first.length < self.found.size))
+    }
+
     /// Fills `buffer` from `offset` on. The range must lie in the file as opened.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let mut filled = 0;

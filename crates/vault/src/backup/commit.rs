@@ -182,7 +182,7 @@ impl Run<'_> {
             let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
             let index = Index::open(&self.vault.folder().index())?;
             let (store, manifest) = (Arc::clone(stripes), &described.manifest);
-            let chunks = ChunkReader::prepare(store, index, None, &needed, manifest).await?;
+            let chunks = ChunkReader::prepare(store, index, None, &needed, &manifest.id_subkey).await?;
             let map = maps::make(chunks, manifest, id, &done.manifest_key).await?;
             published.put(sites, &ObjectKey::Map { snapshot: id, version: 0 }, map).await;
         }

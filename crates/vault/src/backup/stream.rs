@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - **S1** The pieces handed to an owner, in order, are its bytes; holes stand where they were announced.
-//! - **S2** What is expected moves no boundary: the chunks are those of a stream of which nothing is known.
+//! - **S2** What is expected moves no boundary: the chunks are those of a stream of which nothing is known. It does where the earlier stream
+//!   was cut in another grain: a file that loses its last hole keeps the chunks that it has.
 //!
 //! # What is expected
 //! A file that was backed up before comes with the chunks it was cut into then ([`Stream::expect`]). Where one of them began at this place, as
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 
 use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::content::Extent;
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_types::limits::{CUT_MAX, MIB};
 
 use super::store::StoreError;
@@ -50,6 +51,7 @@ pub(super) struct Stream<T> {
     start: usize,
     end: usize,
     stretches: VecDeque<Stretch<T>>,
+    grain: Grain,
     pieces: Vec<(T, Extent)>,
     expected: Expected,
 }
@@ -81,8 +83,13 @@ impl Expected {
 impl<T: Copy + PartialEq> Stream<T> {
     /// Nothing yet.
     pub(super) fn new() -> Self {
-        let expected = Expected::default();
-        Self { buffer: Vec::new(), start: 0, end: 0, stretches: VecDeque::new(), pieces: Vec::new(), expected }
+        Self::in_grain(Grain::Usual)
+    }
+
+    /// Nothing yet, of which chunks of this grain are to be made.
+    pub(super) fn in_grain(grain: Grain) -> Self {
+        let (stretches, expected) = (VecDeque::new(), Expected::default());
+        Self { buffer: Vec::new(), start: 0, end: 0, stretches, grain, pieces: Vec::new(), expected }
     }
 
     /// The chunks that an earlier stream was cut into, in order. Its last one ended with the stream and not by its bytes: it is no guide.
@@ -142,7 +149,7 @@ impl<T: Copy + PartialEq> Stream<T> {
             }
             let reference = match as_expected(&mut self.expected, window, store)? {
                 Some(expected) => expected,
-                None => match cutter.next(window, ends).and_then(|length| window.get(..length)) {
+                None => match cutter.next(self.grain, window, ends).and_then(|length| window.get(..length)) {
                     Some(plain) => store.put(plain)?,
                     None => break,
                 },

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use blockhouse_crypto::Secret;
 use blockhouse_crypto::hash::ContentHasher;
-use blockhouse_pipeline::content::Content;
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::chunk::ChunkRef;
+use blockhouse_pipeline::content::{Content, Extent};
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::tree::{Body, Entry, EntryLeaves, ListingWriter};
 use blockhouse_types::SnapshotId;
 use blockhouse_types::limits::CUT_TARGET;
@@ -124,7 +125,6 @@ impl<'a> Copier<'a> {
 
     /// The entries of a folder, its files with their new contents.
     fn files(&mut self, mut entries: Vec<Entry>) -> Result<Vec<Entry>, CopyError> {
-        let is_small = |content: &Content| content.length() < CUT_TARGET as u64;
         let (small, large): (Vec<Place>, Vec<Place>) = files_of(&entries)
             .map(|(place, content)| (place, is_small(content)))
             .fold((Vec::new(), Vec::new()), |(mut small, mut large), (place, is_small)| {
@@ -168,7 +168,7 @@ impl<'a> Copier<'a> {
 
     /// Reads files into one stream.
     fn read(&mut self, entries: &[Entry], group: &[Place]) -> Result<Became, CopyError> {
-        let mut stream: Stream<Place> = Stream::new();
+        let mut stream: Stream<Place> = Stream::in_grain(self.grain_of(entries, group)?);
         let mut sinks: HashMap<Place, ContentSink> = HashMap::new();
         for place in group {
             let Some((name, content, hash)) = content_of(entries, *place) else { continue };
@@ -190,6 +190,24 @@ impl<'a> Copier<'a> {
             became.chunks.extend(needed.cut.iter().map(|chunk| chunk.id).chain(needed.others));
         }
         Ok(became)
+    }
+
+    /// In which grain files are cut: as a backup of them does it.
+    fn grain_of(&mut self, entries: &[Entry], group: &[Place]) -> Result<Grain, CopyError> {
+        let [place] = group else { return Ok(Grain::Usual) };
+        let Some((name, content, _)) = content_of(entries, *place) else { return Ok(Grain::Usual) };
+        if is_small(content) {
+            return Ok(Grain::Usual);
+        }
+        let chunks = &mut self.chunks;
+        for extent in content.extents(|reference: &ChunkRef| chunks.read(reference)) {
+            match extent {
+                Ok(Extent::Hole { .. }) => return Ok(Grain::of_file(true)),
+                Ok(_) => {}
+                Err(error) => return Err(self.unread(&self.path_of(name), Box::new(error).into())),
+            }
+        }
+        Ok(Grain::of_file(false))
     }
 
     /// The bytes of one file into the stream; gives their hash.
@@ -269,6 +287,11 @@ impl<'a> Copier<'a> {
     fn unread(&self, path: &[u8], source: ReadTreeError) -> CopyError {
         CopyError::Read { snapshot: self.snapshot, path: path.to_vec(), source }
     }
+}
+
+/// True for files that are cut in one stream with others of their folder.
+const fn is_small(content: &Content) -> bool {
+    content.length() < CUT_TARGET as u64
 }
 
 /// The regular files of a listing, each with its place.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use blockhouse_crypto::hash::ContentHasher;
 use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::content::{Content, Extent};
+use blockhouse_pipeline::cut::Grain;
 use blockhouse_pipeline::tree::Body;
 use blockhouse_sources::files::{Entry as Listed, FileReader, Folder, Found, Identity, Listing, ReadError, Unreadable};
 use blockhouse_types::limits::{CUT_TARGET, MIB};
@@ -182,7 +183,11 @@ impl Walker<'_> {
         reader: &FileReader,
         earlier: VecDeque<ChunkRef>,
     ) -> Result<Result<([u8; 32], ContentSink), ReadError>, WalkError> {
-        let mut stream: Stream<()> = Stream::new();
+        let grain = match reader.has_holes() {
+            Ok(has_holes) => Grain::of_file(has_holes),
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut stream: Stream<()> = Stream::in_grain(grain);
         stream.expect(earlier);
         let (mut hasher, mut sink, mut offset) = (ContentHasher::new(), ContentSink::default(), 0);
         loop {

@@ -9,7 +9,7 @@ use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_pipeline::chunk::{ChunkRef, seal_chunk};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::Compressor;
-use blockhouse_pipeline::cut::Cutter;
+use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::domain::DomainKind;
 use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces};
 use blockhouse_pipeline::shard::{SHARD_FIXED_LEN, UncheckedShard};
@@ -36,7 +36,7 @@ fn poisoned(vault: &Vault, signer: &AccountSecret) -> Stripe {
     let domain = secrets.domain(DomainKind::Writer, SourceId::new([0; 32]));
     let mut compressor = Compressor::try_new(3).unwrap();
     let mut pack = PackBuilder::with_limit(1 << 20);
-    for (number, chunk) in (0_u8..).zip(Cutter::new(secrets.cut_seed).chunks(&victim())) {
+    for (number, chunk) in (0_u8..).zip(Cutter::new(secrets.cut_seed).chunks(Grain::Usual, &victim())) {
         let reference = ChunkRef::of(&domain, chunk).unwrap();
         let lie = noise(100 + number, chunk.len());
         pack.push(&seal_chunk(&mut compressor, &reference, [number; 12], &lie).unwrap()).unwrap();
