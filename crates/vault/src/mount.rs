@@ -14,7 +14,6 @@
 
 mod answers;
 mod attributes;
-pub(crate) mod cache;
 mod catalog;
 mod inodes;
 mod snapshots;
@@ -37,9 +36,9 @@ use crate::stripes::Damage;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
+use crate::reader::ByteCache;
 pub use answers::Visited;
 pub use attributes::Attributes;
-use cache::ByteCache;
 use catalog::Catalog;
 use inodes::Inodes;
 use snapshots::{Opened, Turn};

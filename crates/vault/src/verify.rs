@@ -95,13 +95,9 @@ pub async fn verify(
     report.plain = plain::survey(vault, &records, &needed.nodes, looking, progress).await?;
     judge(vault, (&stripes, &presence), &records, &mut report).await;
     if let (Some(unlocked), Some(basis_points)) = (unlocked, request.data_basis_points) {
-        let mut files = OpenedFiles::default();
-        for known in snapshots {
-            let id = known.record.id;
-            let read = contents::open((vault, unlocked), known, basis_points, &mut files, progress).await?;
-            report.broken.extend(read.err().map(|why| (id, why)));
-        }
-        report.files = Some(files);
+        let found = contents::open((vault, unlocked), snapshots, basis_points, progress).await?;
+        report.broken.extend(found.broken);
+        report.files = Some(found.files);
     }
     report.recording = record(vault, &records, &report, request).await;
     vault.keep_summary().await;

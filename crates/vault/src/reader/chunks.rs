@@ -1,7 +1,7 @@
 //! Chunks by their references: found by the index, read from the stripes, opened and checked.
 //!
-//! Memory: [`HELD_BYTES`] of sealed bytes. A chunk that is asked for alone is read alone; chunks that follow one another in a pack
-//! are read in runs, and the next run is on its way while one is opened.
+//! Memory: [`HELD_BYTES`] of sealed bytes and [`OPENED_BYTES`] of plain ones. A chunk that is asked for alone is read alone; chunks that
+//! follow one another in a pack are read in runs, and the next run is on its way while one is opened.
 
 mod runs;
 
@@ -11,18 +11,21 @@ use std::sync::Arc;
 use blockhouse_crypto::Secret;
 use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule, OpenChunkError};
 use blockhouse_pipeline::compress::Codec;
-use blockhouse_pipeline::manifest::Manifest;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_types::{ChunkId, StripeId};
+use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use self::runs::Runs;
+use super::ByteCache;
 use crate::catalog;
 use crate::index::{Index, IndexError, Location, StripeEntry};
 use crate::stripes::{Damage, ReadStripeError, StripeStore};
 
 /// Sealed bytes kept in memory: chunks of one file may alternate between the stripe of an old backup and that of a new one.
 pub(crate) const HELD_BYTES: usize = 4 << 20;
+/// Opened chunks kept: small files of a folder share them, and so do the versions of a file that are read side by side.
+const OPENED_BYTES: usize = 4 << 20;
 
 /// Why a chunk could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,7 @@ pub enum ChunkError {
     Codec { chunk: ChunkId, codec: u8 },
 }
 
-/// Reads the chunks of one snapshot. Blocks: for threads that may.
+/// Reads the chunks of one snapshot, or of several of one domain. Blocks: for threads that may.
 #[derive(Debug)]
 pub struct ChunkReader {
     store: Arc<StripeStore>,
@@ -55,19 +58,20 @@ pub struct ChunkReader {
     id_subkey: Secret,
     opener: ChunkOpener,
     runs: Runs,
+    opened: ByteCache<ChunkId, Bytes>,
     runtime: Handle,
     /// What opens tables again, once, if the index turns out to have holes.
     keys: Option<PackKeys>,
 }
 
 impl ChunkReader {
-    /// Makes sure that the index knows the stripes of a snapshot, as far as an index key opens their tables.
+    /// Makes sure that the index knows the stripes, as far as an index key opens their tables. The subkey is the one that the chunks are named with.
     pub(crate) async fn prepare(
         store: Arc<StripeStore>,
         mut index: Index,
         index_key: Option<&Secret>,
         stripes: &[StripeId],
-        manifest: &Manifest,
+        id_subkey: &Secret,
     ) -> Result<Self, IndexError> {
         let keys = index_key.map(PackKeys::new);
         for stripe in stripes {
@@ -84,19 +88,30 @@ impl ChunkReader {
             store,
             index,
             allowed: stripes.iter().copied().collect(),
-            id_subkey: manifest.id_subkey.clone(),
+            id_subkey: id_subkey.clone(),
             opener: ChunkOpener::new(),
+            opened: ByteCache::new(OPENED_BYTES),
             runtime: Handle::current(),
         })
     }
 
     /// The plain bytes of a chunk.
-    pub fn read(&mut self, reference: &ChunkRef) -> Result<Vec<u8>, ChunkError> {
+    pub fn read(&mut self, reference: &ChunkRef) -> Result<Bytes, ChunkError> {
         let chunk = reference.id;
+        // Whatever key and length the reference says: the bytes of an id are those bytes.
+        if let Some(plain) =
+            self.opened.get(&chunk).filter(|plain| plain.len() as u64 == u64::from(reference.plain_len))
+        {
+            return Ok(plain);
+        }
         let mut refused = ChunkError::Unknown { chunk };
         for location in self.locations(&chunk) {
             match self.read_at(reference, &location) {
-                Ok(plain) => return Ok(plain),
+                Ok(plain) => {
+                    let plain = Bytes::from(plain);
+                    self.opened.insert(chunk, plain.clone(), plain.len());
+                    return Ok(plain);
+                }
                 Err(error) => refused = error,
             }
         }
@@ -131,6 +146,11 @@ impl ChunkReader {
             // A stripe that cannot be read now shows so when a chunk of it is asked for.
             let _ = admitted;
         }
+    }
+
+    /// True if one of these stripes has the chunk.
+    pub(crate) fn is_in(&mut self, chunk: &ChunkId, stripes: &HashSet<StripeId>) -> bool {
+        self.locations(chunk).iter().any(|location| stripes.contains(&location.stripe))
     }
 
     /// Where a chunk lies, if the index knows one of the snapshot's stripes for it.

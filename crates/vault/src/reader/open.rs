@@ -1,5 +1,7 @@
 //! From a snapshot id to its manifest.
 
+use std::collections::BTreeSet;
+
 use blockhouse_crypto::Secret;
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_pipeline::manifest::{Manifest, OpenManifestError};
@@ -89,22 +91,63 @@ pub(crate) async fn describe(
     Ok(Described { manifest, manifest_key })
 }
 
+/// A snapshot that is read beside others: what it says of itself, without the way to its chunks.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub(crate) record: SnapshotRecord,
+    pub(crate) described: Described,
+    /// Its stripes, by its public list.
+    pub(crate) stripes: Vec<StripeId>,
+}
+
+/// Fetches all of a snapshot that its chunks are found and checked by.
+pub(crate) async fn beside(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    record: SnapshotRecord,
+) -> Result<Beside, OpenSnapshotError> {
+    let described = describe(vault, unlocked, &record).await?;
+    let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
+    Ok(Beside { record, described, stripes })
+}
+
+/// One reader for the chunks of these snapshots, all of one domain: that of the first.
+pub(crate) async fn together(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    first: &Beside,
+    others: &[Beside],
+) -> Result<ChunkReader, OpenSnapshotError> {
+    let mut index = Index::open(&vault.folder().index())?;
+    let store = vault.stripes().await?;
+    let index_key = match index_key(vault, unlocked).await {
+        Err(OpenSnapshotError::Bag(error)) => {
+            // A reader has no index key: what each snapshot says to its readers stands in for it, or nothing does.
+            for snapshot in std::iter::once(first).chain(others) {
+                let (id, key) = (snapshot.record.id, &snapshot.described.manifest_key);
+                if !maps::admit(vault, &store, &mut index, id, key).await? {
+                    return Err(error.into());
+                }
+            }
+            None
+        }
+        key => Some(key?),
+    };
+    let stripes = std::iter::once(first).chain(others).flat_map(|snapshot| snapshot.stripes.iter().copied());
+    let stripes: Vec<StripeId> = stripes.collect::<BTreeSet<_>>().into_iter().collect();
+    let id_subkey = &first.described.manifest.id_subkey;
+    Ok(ChunkReader::prepare(store, index, index_key.as_ref(), &stripes, id_subkey).await?)
+}
+
 /// Opens a snapshot.
 pub async fn open(
     vault: &Vault,
     unlocked: &Unlocked,
     record: SnapshotRecord,
 ) -> Result<OpenedSnapshot, OpenSnapshotError> {
-    let id = record.id;
-    let (manifest, manifest_key) = manifest(vault, unlocked, &record).await?;
-    let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
-    let mut index = Index::open(&vault.folder().index())?;
-    let store = vault.stripes().await?;
-    let index_key = match index_key(vault, unlocked).await {
-        Err(OpenSnapshotError::Bag(_)) if maps::admit(vault, &store, &mut index, id, &manifest_key).await? => None,
-        key => Some(key?),
-    };
-    let chunks = ChunkReader::prepare(store, index, index_key.as_ref(), &stripes, &manifest).await?;
+    let snapshot = beside(vault, unlocked, record).await?;
+    let chunks = together(vault, unlocked, &snapshot, &[]).await?;
+    let Beside { record, described: Described { manifest, manifest_key }, stripes } = snapshot;
     Ok(OpenedSnapshot { record, manifest, manifest_key, stripes, chunks })
 }
 
@@ -138,7 +181,7 @@ async fn manifest_key(
         let key = Wraps::from_bytes(bytes).ok().and_then(|wraps| wraps.open(&age).ok());
         key.filter(|key| Manifest::open(vault_id, id, key, sealed).is_ok())
     };
-    let mut versions = std::collections::BTreeSet::new();
+    let mut versions = BTreeSet::new();
     for (_, site) in vault.sites().up() {
         for listed in site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default() {
             if let ObjectKey::Wraps { version, .. } = listed.key {

@@ -20,10 +20,9 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::runtime::Handle;
 
-use super::ChunkError;
+use super::{ByteCache, ChunkError};
 use crate::catalog;
 use crate::index::{Index, IndexError, Location, StripeEntry};
-use crate::mount::cache::ByteCache;
 use crate::stripes::{Damage, StripeStore};
 
 /// Turns at reading: two chunks that fall on one turn wait for each other, which costs time only.

@@ -38,19 +38,14 @@ where
     // Lists are read through the same reader as data: both borrow it by turns.
     let chunks = std::cell::RefCell::new(chunks);
     let extents = content.extents(|reference: &ChunkRef| chunks.borrow_mut().read(reference));
-    let mut last: Option<(blockhouse_types::ChunkId, Vec<u8>)> = None;
     for extent in extents {
         let extent = extent.map_err(|error| ReadTreeError::from(Box::new(error)))?;
         let Some(reference) = extent.chunk() else {
             take(Piece::Hole(extent.length()))?;
             continue;
         };
-        if last.as_ref().is_none_or(|(id, _)| *id != reference.id) {
-            let plain = chunks.borrow_mut().read(reference).map_err(ReadTreeError::from)?;
-            last = Some((reference.id, plain));
-        }
-        let plain = last.as_ref().map(|(_, plain)| &plain[..]).unwrap_or_default();
-        take(Piece::Bytes(extent.slice(plain).unwrap_or_default()))?;
+        let plain = chunks.borrow_mut().read(reference).map_err(ReadTreeError::from)?;
+        take(Piece::Bytes(extent.slice(&plain).unwrap_or_default()))?;
     }
     Ok(())
 }

@@ -1,123 +1,152 @@
-//! Opening what a snapshot holds: every listing, and of its files the share that is asked for.
+//! Opening what snapshots hold: every listing, and of their files the share that is asked for.
 //!
-//! - **Owns** the drawing of files, the comparison of each with its hash, and of the tree with what the snapshot commits to.
+//! - **Owns** which snapshots are read side by side, the drawing of files, and what is remembered of files that were opened.
 //! - **Does not** look at shards: what is read comes through `reader`, which goes round bad ones.
+//!
+//! The snapshots of one source are mostly the same. So several are walked at once ([`SIDES`]), name by name: what they share is opened once for
+//! all of them, and the versions of a file that differ are read in step, so that the chunks they share are opened once too. Of the files of
+//! earlier batches it is remembered which were found right ([`Seen`]).
 
+mod sides;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use blockhouse_crypto::hash::ContentHasher;
+use blockhouse_crypto::{Secret, hash};
 use blockhouse_pipeline::content::Content;
-use blockhouse_pipeline::tree::{Body, EntryLeaves};
-use rand::RngExt;
+use blockhouse_types::{Encoder, SnapshotId};
 
+use self::sides::{Interrupted, Sides};
 use super::{OpenedFiles, VerifyError};
 use crate::chain::chain;
 use crate::progress::Progress;
-use crate::reader::{self, ChunkReader, OpenedSnapshot, ReadTreeError};
+use crate::reader::{self, Beside, ChunkReader};
 use crate::select::Known;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
+/// How many snapshots are read side by side: each may hold a piece of a listing for every level of folders in memory.
+const SIDES: usize = 8;
+/// How many files are remembered as right: 16 bytes each. What comes after them is opened once in every batch.
+const SEEN_MAX: usize = 1 << 19;
 /// All of the data, in hundredths of a percent.
 const ALL: u128 = 10_000;
 
-/// What is wrong inside a snapshot.
-#[derive(Debug, thiserror::Error)]
-enum BrokenError {
-    #[error(transparent)]
-    Read(#[from] ReadTreeError),
-    #[error("file `{}` does not have the bytes that the snapshot says", path.escape_ascii())]
-    File { path: Vec<u8> },
-    #[error("the tree is not the one that the snapshot commits to")]
-    Entries,
-    #[error("it was interrupted")]
-    Interrupted,
+/// What opening found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) files: OpenedFiles,
+    /// What is wrong with which snapshot.
+    pub(super) broken: Vec<(SnapshotId, String)>,
 }
 
-/// Opens a snapshot: the outer error stops everything, the inner one is what is wrong with the snapshot. What was opened is
-/// added to `files`.
+/// Opens snapshots. What is wrong with one of them is told and stops no other.
 pub(super) async fn open(
     (vault, unlocked): (&Vault, &Unlocked),
-    known: Known,
+    mut snapshots: Vec<Known>,
     basis_points: u16,
-    files: &mut OpenedFiles,
     progress: &Arc<Progress>,
-) -> Result<Result<(), String>, VerifyError> {
-    let opened = match reader::open(vault, unlocked, known.record).await {
-        Ok(opened) => opened,
-        Err(error) => return Ok(Err(chain(&error))),
-    };
-    let progress = Arc::clone(progress);
-    progress.expect_steps(opened.manifest.entries);
-    let work = move || {
-        let mut reading = Reading::new(&opened, basis_points, &progress);
-        (reading.tree(opened), reading.files)
-    };
-    let (done, met) = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
-    files.opened += met.opened;
-    files.of += met.of;
-    match done {
-        Err(BrokenError::Interrupted) => Err(VerifyError::Interrupted),
-        done => Ok(done.map_err(|error| chain(&error))),
-    }
-}
-
-struct Reading<'a> {
-    drawing: Drawing,
-    files: OpenedFiles,
-    progress: &'a Progress,
-}
-
-impl<'a> Reading<'a> {
-    fn new(opened: &OpenedSnapshot, basis_points: u16, progress: &'a Progress) -> Self {
-        // Without a number to draw from, everything is opened.
-        let drawing = Drawing::new(opened.manifest.facts.files().unwrap_or(0), basis_points);
-        Self { drawing, files: OpenedFiles::default(), progress }
-    }
-
-    /// The whole tree, for its root is one hash; of the files those that are drawn.
-    fn tree(&mut self, opened: OpenedSnapshot) -> Result<(), BrokenError> {
-        let mut chunks = opened.chunks;
-        let mut leaves = EntryLeaves::new(&opened.manifest_key);
-        let mut random = rand::rng();
-        reader::walk(&mut chunks, &opened.manifest.root, &mut |chunks, path, entry| {
-            if self.progress.is_interrupted() {
-                return Err(BrokenError::Interrupted);
-            }
-            self.progress.add_step();
-            leaves.push(path, &entry.facts());
-            if let Body::File { content, hash } = &entry.body {
-                self.files.of += 1;
-                if self.drawing.takes_next(|left| random.random_range(0..left)) {
-                    self.file(chunks, path, (content, hash))?;
+) -> Result<Found, VerifyError> {
+    let mut opening =
+        Opening { vault, unlocked, basis_points, progress, found: Found::default(), seen: Seen::default() };
+    // Those of one source follow one another, each in the order of its commits.
+    snapshots.sort_by_key(|known| known.record.source);
+    let mut batch: Vec<Beside> = Vec::new();
+    for known in snapshots {
+        let id = known.record.id;
+        match reader::beside(vault, unlocked, known.record).await {
+            Err(error) => opening.found.broken.push((id, chain(&error))),
+            Ok(next) => {
+                if batch.len() == SIDES || batch.first().is_some_and(|first| !is_akin(first, &next)) {
+                    opening.batch(std::mem::take(&mut batch)).await?;
                 }
+                batch.push(next);
             }
-            Ok(true)
-        })?;
-        let entries = leaves.finish();
-        let is_committed = entries.root == opened.manifest.entries_root && entries.entries == opened.manifest.entries;
-        if is_committed { Ok(()) } else { Err(BrokenError::Entries) }
+        }
+    }
+    opening.batch(batch).await?;
+    Ok(opening.found)
+}
+
+/// True for snapshots of one source whose chunks have the same names.
+fn is_akin(one: &Beside, other: &Beside) -> bool {
+    let subkey = |snapshot: &Beside| snapshot.described.manifest.id_subkey.clone();
+    one.record.source == other.record.source && subkey(one) == subkey(other)
+}
+
+struct Opening<'a> {
+    vault: &'a Vault,
+    unlocked: &'a Unlocked,
+    basis_points: u16,
+    progress: &'a Arc<Progress>,
+    found: Found,
+    seen: Seen,
+}
+
+impl Opening<'_> {
+    /// Reads snapshots side by side; one after the other if there is no way to read them together.
+    async fn batch(&mut self, batch: Vec<Beside>) -> Result<(), VerifyError> {
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let Some((first, others)) = part.split_first() else { continue };
+            match reader::together(self.vault, self.unlocked, first, others).await {
+                Ok(chunks) => self.read(part, chunks).await?,
+                Err(error) if others.is_empty() => self.found.broken.push((first.record.id, chain(&error))),
+                Err(_) => parts.extend(part.into_iter().rev().map(|snapshot| vec![snapshot])),
+            }
+        }
+        Ok(())
     }
 
-    fn file(
-        &mut self,
-        chunks: &mut ChunkReader,
-        path: &[u8],
-        (content, hash): (&Content, &[u8; 32]),
-    ) -> Result<(), BrokenError> {
-        self.files.opened += 1;
-        let mut hasher = ContentHasher::new();
-        reader::pieces(chunks, content, |piece| -> Result<(), BrokenError> {
-            if self.progress.is_interrupted() {
-                return Err(BrokenError::Interrupted);
-            }
-            match piece {
-                reader::Piece::Bytes(bytes) => hasher.update(bytes),
-                reader::Piece::Hole(length) => hasher.update_zeros(length),
-            }
-            Ok(())
-        })?;
-        if hasher.finish() == *hash { Ok(()) } else { Err(BrokenError::File { path: path.to_vec() }) }
+    async fn read(&mut self, batch: Vec<Beside>, chunks: ChunkReader) -> Result<(), VerifyError> {
+        let entries = |snapshot: &Beside| snapshot.described.manifest.entries;
+        self.progress.expect_steps(batch.iter().map(entries).sum());
+        let (progress, basis_points) = (Arc::clone(self.progress), self.basis_points);
+        let mut seen = std::mem::take(&mut self.seen);
+        let work = move || {
+            let found = Sides::new(batch, chunks, basis_points, &mut seen, &progress).read();
+            found.map(|found| (found, seen))
+        };
+        let done = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
+        let (found, seen) = done.map_err(|Interrupted| VerifyError::Interrupted)?;
+        self.seen = seen;
+        self.found.files.opened += found.files.opened;
+        self.found.files.of += found.files.of;
+        self.found.broken.extend(found.broken);
+        Ok(())
+    }
+}
+
+/// Contents that were opened and have their hashes.
+struct Seen {
+    /// Drawn anew by each run: nobody can prepare two contents that are taken for one another.
+    key: Secret,
+    marks: HashSet<[u8; 16]>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { key: Secret::new(rand::random()), marks: HashSet::new() }
+    }
+}
+
+impl Seen {
+    fn mark(&self, content: &Content, hash: &[u8; 32]) -> [u8; 16] {
+        let mut encoder = Encoder::new();
+        content.encode(&mut encoder);
+        encoder.raw(hash);
+        let whole = hash::keyed(&self.key, encoder.as_slice());
+        *whole.first_chunk().expect("a hash of 32 bytes has a first 16")
+    }
+
+    fn has(&self, content: &Content, hash: &[u8; 32]) -> bool {
+        self.marks.contains(&self.mark(content, hash))
+    }
+
+    fn add(&mut self, content: &Content, hash: &[u8; 32]) {
+        if self.marks.len() < SEEN_MAX {
+            self.marks.insert(self.mark(content, hash));
+        }
     }
 }
 
@@ -149,6 +178,7 @@ impl Drawing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::RngExt;
 
     fn drawn(files: u64, basis_points: u16) -> Vec<bool> {
         let (mut drawing, mut random) = (Drawing::new(files, basis_points), rand::rng());

@@ -17,6 +17,7 @@ use blockhouse_pipeline::content::{Content, Extent};
 use blockhouse_sources::files::{FileWriter, Placing, RestorePath, SparedBelow};
 use blockhouse_types::EntryKind;
 use blockhouse_types::limits::MIB;
+use bytes::Bytes;
 
 use super::Writer;
 use crate::reader::{ChunkError, ChunkReader, ReadTreeError};
@@ -242,7 +243,7 @@ impl Writer<'_> {
         for wants in wants {
             let opened = arriving.next().map_err(RestoreSnapshotError::Stopped)?;
             let Some(opened) = opened else { return Err(RestoreSnapshotError::Interrupted) };
-            let mut slow: Option<(u32, Result<Vec<u8>, String>)> = None;
+            let mut slow: Option<(u32, Result<Bytes, String>)> = None;
             for (number, want) in wants {
                 if self.progress.is_interrupted() {
                     return Err(RestoreSnapshotError::Interrupted);
@@ -256,7 +257,7 @@ impl Writer<'_> {
                 if slow.as_ref().is_none_or(|(of, _)| *of != number) {
                     let read =
                         opened.reference(at).map(|reference| chunks.read(reference).map_err(ReadTreeError::from));
-                    let read = read.unwrap_or_else(|| Ok(Vec::new()));
+                    let read = read.unwrap_or_else(|| Ok(Bytes::new()));
                     slow = Some((number, read.map_err(|error| crate::chain::chain(&error))));
                 }
                 match &slow {
