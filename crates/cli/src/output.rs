@@ -103,6 +103,15 @@ impl Output {
         print(format_args!("{line}"))
     }
 
+    /// Many of them, written at once.
+    pub(crate) fn records(&self, values: impl Iterator<Item = Value>) -> Result<(), OutputError> {
+        if !self.json {
+            return Ok(());
+        }
+        let lines: Vec<String> = values.map(|value| value.to_string()).collect();
+        if lines.is_empty() { Ok(()) } else { print(format_args!("{}", lines.join("\n"))) }
+    }
+
     /// Bytes of data as they are, with `--json` too.
     #[expect(clippy::unused_self, reason = "all data goes through the output")]
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), OutputError> {

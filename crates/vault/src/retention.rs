@@ -25,7 +25,7 @@ pub use rule::{ALL, Keep, Rule, RuleError};
 use crate::folder::Config;
 use crate::ledger::{Frozen, Ledger, LedgerError, Policy, SnapshotRecord};
 use crate::publish::TooFewCopies;
-use crate::select::{Known, tag_key};
+use crate::select::{self, Known, tag_key};
 use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::Vault;
 use judge::Moment;
@@ -106,12 +106,13 @@ pub async fn survey(vault: &Vault, instead: Option<(&Rule, &BTreeSet<SourceId>)>
     let frozen = ledger.frozen().await?;
     let placed = placed(records);
     let mut reasons = judged(&placed, &policies, instead, now);
+    let entries = select::entries(vault.config());
     let mut verdicts = Vec::new();
     for (place, record) in placed {
         let mut reasons = reasons.remove(&record.id).unwrap_or_else(|| vec![Reason::Unknown]);
         let is_of = |frozen: &&Frozen| frozen.source.is_none_or(|source| source == record.source);
         reasons.extend(frozen.iter().find(is_of).map(|frozen| Reason::Frozen(*frozen)));
-        let source = vault.config().sources.get(&record.source).cloned();
+        let source = entries.get(&record.source).cloned();
         verdicts.push(Verdict { known: Known { record, source }, place, reasons });
     }
     Ok(Survey { verdicts, policies, frozen })

@@ -20,30 +20,32 @@ pub(crate) struct SnapshotsArgs {
 pub(crate) async fn run(args: SnapshotsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::reader(global, out).await?;
     let found = select::all(&vault, &args.selectors.into()).await?;
-    let mut rows = Vec::with_capacity(found.len());
-    for known in &found {
-        out.record(&as_json(known))?;
-        let record = &known.record;
-        rows.push(vec![
-            text::short(&record.id),
-            text::moment(record.time),
-            record.durability.to_string(),
-            text::bytes(record.commit.storedBytes),
-            tags(known).join(" "),
-            known.source_name(),
-        ]);
-    }
     if found.is_empty() {
         out.talk(format_args!("there is no snapshot, or none that fits"));
-        return Ok(Exit::Success);
+    } else if out.is_json() {
+        out.records(found.iter().map(as_json))?;
+    } else {
+        let rows: Vec<_> = found.iter().map(as_row).collect();
+        out.table(&["id", "time", "survives", "stored", "tags", "source"], &rows)?;
     }
-    out.table(&["id", "time", "survives", "stored", "tags", "source"], &rows)?;
     Ok(Exit::Success)
 }
 
+fn as_row(known: &Known) -> Vec<String> {
+    let record = &known.record;
+    vec![
+        text::short(&record.id),
+        text::moment(record.time),
+        record.durability.to_string(),
+        text::bytes(record.commit.storedBytes),
+        tags(known).join(" "),
+        known.source_name(),
+    ]
+}
+
 fn tags(known: &Known) -> Vec<String> {
-    let tags = known.source.as_ref().and_then(|source| source.tags.get(&known.record.id.to_string()));
-    tags.cloned().unwrap_or_default()
+    let noted = known.source.as_ref().map(|source| &source.tags).filter(|tags| !tags.is_empty());
+    noted.and_then(|tags| tags.get(&known.record.id.to_string())).cloned().unwrap_or_default()
 }
 
 fn as_json(known: &Known) -> Value {
