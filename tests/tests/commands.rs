@@ -169,6 +169,48 @@ fn what_is_not_there_is_named_and_the_way_on_is_told() {
     assert!(empty.stdout.is_empty() && empty.says("no snapshot"), "{}", empty.stderr);
 }
 
+/// What stands at a path is listed, dumped and compared as if it were all that there is.
+#[test]
+fn a_path_after_a_snapshot_is_where_it_begins() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join("small/deep/letter"), b"a letter");
+    let before = world.back_up(&source).snapshot();
+    let paths = |words: &str, place: &str| -> Vec<String> {
+        let listed = world.unlocked("ls --json").arg(place).args(words).run().expect(exit::DONE);
+        listed.lines().iter().map(|line| line["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(paths("", "latest::small/deep"), [".", "letter"]);
+    assert_eq!(paths("deep", "latest::small"), ["deep", "deep/letter"]);
+    assert_eq!(paths("", "latest::small/deep/letter"), ["letter"]);
+    assert_eq!(paths("small/deep", "latest"), ["small/deep", "small/deep/letter"]);
+    let dumped =
+        |place: &str, words: &str| world.unlocked("dump").arg(place).args(words).run().expect(exit::DONE).stdout;
+    let letter = dumped("latest", "small/deep/letter");
+    assert_eq!(letter, b"a letter");
+    assert_eq!(dumped("latest::small/deep/letter", ""), letter);
+    assert_eq!(dumped("latest::small", "deep/letter"), letter);
+    assert_eq!(dumped("latest::small", ""), dumped("latest", "small"));
+
+    tree::write(&source.join("small/deep/letter"), b"another letter");
+    tree::write(&source.join("elsewhere"), b"new");
+    let after = world.back_up(&source).snapshot();
+    let compare = |one: String, other: String| world.unlocked("diff --json").arg(one).arg(other).run();
+    let told = |output: &Output| -> Vec<String> {
+        let lines = output.lines().into_iter().filter(|line| line["type"] == "difference");
+        lines.map(|line| format!("{} {}", line["modifier"].as_str().unwrap(), line["path"].as_str().unwrap())).collect()
+    };
+    let root = source.canonicalize().unwrap();
+    let found = compare(format!("{before}:small"), format!("{after}:small")).expect(exit::DONE);
+    assert_eq!(told(&found), [format!("M {}/small/deep/letter", root.display())]);
+    let equal = compare(format!("{before}:small/1.txt"), format!("{after}:small/1.txt")).expect(exit::DONE);
+    assert_eq!(equal.summary()["equal"], true);
+    compare(format!("{before}:small"), format!("{after}:gone")).refuses(exit::FAILED, "no entry `gone`");
+    compare(format!("{before}:small"), after).refuses(exit::USAGE, "a path is compared with a path");
+    world.unlocked("diff latest::small --live").run().refuses(exit::USAGE, "--live");
+}
+
 /// The identity lies elsewhere and a link leads to it: the file that the link leads to is changed, and the link stays one. Before,
 /// the link became a file, and what it had led to still opened with the old passphrase.
 #[test]

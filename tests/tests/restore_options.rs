@@ -525,3 +525,266 @@ fn one_restore_at_a_time_writes_to_a_folder() {
     call().expect(exit::DONE);
     tree::assert_equal(&source, &to);
 }
+
+/// A snapshot of everything that a file system holds, and of one folder of it: as `restore SNAP` and as `SNAP:PATH`.
+#[test]
+fn a_folder_of_a_snapshot_becomes_the_target() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::everything(&source);
+    let snapshot = world.call("backup --json").arg(&source).run().snapshot();
+    for (number, folder) in ["contents", "names", "links", "specials/private", "empty folder"].iter().enumerate() {
+        let places = [
+            format!("{snapshot}:{folder}"),
+            format!("latest::./{folder}/"),
+            format!("latest:{}/{folder}", source.canonicalize().unwrap().display()),
+        ];
+        for (spelling, place) in places.iter().enumerate() {
+            let to = world.path(&format!("to-{number}-{spelling}"));
+            let done = world.unlocked("restore --json").arg(place).arg("--to").arg(&to).run().expect(exit::DONE);
+            tree::assert_equal(&source.join(folder), &to);
+            let told = place.strip_prefix("latest::").or(place.strip_prefix("latest:"));
+            let told = told.or(place.split_once(':').map(|(_, path)| path)).unwrap();
+            assert_eq!(done.text("path"), told);
+        }
+    }
+    // The root of the snapshot is all of it.
+    let all = world.restore("latest::.", "all");
+    tree::assert_equal(&source, &all);
+}
+
+/// A file goes into the target under its own name, with its own metadata; the target is no part of the snapshot then.
+#[test]
+fn a_file_of_a_snapshot_goes_into_the_target() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/b/letter"), b"a letter");
+    tree::write(&source.join("a/b/other"), b"another");
+    symlink("letter", source.join("a/b/link")).unwrap();
+    tree::set_time(&source.join("a/b/letter"), 1_000_000_000, 7);
+    tree::set_time(&source.join("a/b/link"), 1_000_000_000, 8);
+    world.back_up(&source);
+    let restore = |path: &str, to: &str, words: &str| {
+        let call = world.unlocked("restore --json").arg(format!("latest::{path}")).arg("--to").arg(world.path(to));
+        call.args(words).run()
+    };
+    for name in ["letter", "link"] {
+        let path = format!("a/b/{name}");
+        let done = restore(&path, name, "").expect(exit::DONE);
+        assert_eq!((done.number("new"), done.number("flaws")), (1, 0));
+        let (mut found, mut wanted) = (tree::read(&world.path(name)), tree::read(&source.join("a/b")));
+        found.remove(&b""[..]);
+        wanted.retain(|entry, _| entry == name.as_bytes());
+        assert_eq!(found, wanted);
+        restore(&path, name, "").refuses(exit::USAGE, "not empty");
+        assert_eq!(restore(&path, name, "--overwrite if-changed").expect(exit::DONE).number("kept"), 1);
+    }
+    // What else is in the target is no business of a file's.
+    tree::write(&world.path("letter/mine"), b"mine");
+    assert_eq!(restore("a/b/letter", "letter", "--delete").expect(exit::DONE).number("deleted"), 0);
+    assert!(world.path("letter/mine").exists());
+}
+
+/// What is not in the snapshot is named, nothing is made, and the way on is told.
+#[test]
+fn a_path_that_is_not_in_the_snapshot_is_named() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    symlink("small", source.join("link")).unwrap();
+    let snapshot = world.back_up(&source).snapshot();
+    let digits = &snapshot[..12];
+    let absolute = format!("{}/gone", source.canonicalize().unwrap().display());
+    for path in ["smal", "small/no such", "small/1.txt/below", "link/1.txt", "../source", absolute.as_str()] {
+        let place = format!("{digits}:{path}");
+        let refused = world.unlocked("restore").arg(&place).arg("--to").arg(world.path("to")).run();
+        assert!(refused.says("`blockhouse ls SNAP`"), "{}", refused.stderr);
+        refused.refuses(exit::FAILED, &format!("the snapshot has no entry `{path}`"));
+        for command in ["ls", "dump"] {
+            world.unlocked(command).arg(&place).run().refuses(exit::FAILED, &format!("no entry `{path}`"));
+        }
+    }
+    assert!(!world.path("to").exists());
+    world.unlocked("restore latest:small --to to").run().refuses(exit::FAILED, "latest::small");
+    world.unlocked("restore").arg(format!("{digits}:")).args("--to to").run().refuses(exit::USAGE, "SNAP:PATH");
+    // A vault of which the name of a source is also a path: the source is meant.
+    let named = world.call("backup --json --source small").arg(source.join("small")).run().expect(exit::DONE);
+    let to = world.restore("latest:small", "named");
+    tree::assert_equal(&source.join("small"), &to);
+    let deeper = world.unlocked("ls --json latest:small:1.txt").run().expect(exit::DONE);
+    assert_eq!((deeper.lines().len(), deeper.text("path")), (1, "1.txt".to_owned()));
+    world.unlocked("ls").arg(format!("{}:small", named.snapshot())).run().refuses(exit::FAILED, "no entry `small`");
+}
+
+/// The first name of a file lies outside of what is restored: its other names have its content all the same, and are one file.
+#[test]
+fn hard_links_across_the_border_are_whole() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/first"), &tree::noise(3 * MIB, 1));
+    tree::write(&source.join("a/small"), b"small");
+    fs::create_dir_all(source.join("b/deep")).unwrap();
+    for name in ["b/one", "b/deep/two", "c"] {
+        fs::hard_link(source.join("a/first"), source.join(name)).unwrap();
+    }
+    fs::hard_link(source.join("a/small"), source.join("d")).unwrap();
+    world.back_up(&source);
+    let to = world.restore("latest::b", "to");
+    tree::assert_equal(&source.join("b"), &to);
+    let of = |path: PathBuf| fs::metadata(path).unwrap();
+    assert_eq!((of(to.join("one")).ino(), of(to.join("one")).nlink()), (of(to.join("deep/two")).ino(), 2));
+    let alone = world.restore("latest::d", "alone").join("d");
+    assert_eq!((of(alone.clone()).nlink(), fs::read(alone).unwrap()), (1, b"small".to_vec()));
+    // In place: the names outside stay as they are.
+    fs::write(source.join("b/one"), b"edited").unwrap();
+    let call = world.unlocked("restore latest::b --json --overwrite if-changed --to").arg(source.join("b"));
+    call.run().expect(exit::DONE);
+    assert_eq!(fs::read(source.join("b/deep/two")).unwrap(), tree::noise(3 * MIB, 1));
+    assert_eq!(of(source.join("b/one")).ino(), of(source.join("b/deep/two")).ino());
+    assert_eq!((fs::read(source.join("a/first")).unwrap(), of(source.join("c")).nlink()), (b"edited".to_vec(), 2));
+}
+
+/// Of several sources each path leads into its own: by the name that `restore` gives its root, and as it was backed up.
+#[test]
+fn a_path_in_a_snapshot_of_several_folders() {
+    let world = World::with_sites(1);
+    let (one, other) = (world.path("one"), world.path("other"));
+    tree::plain(&one, 1, 1);
+    tree::write(&other.join("small/mine"), b"mine");
+    world.call("backup --json").arg(&one).arg(&other).run().expect(exit::DONE);
+    tree::assert_equal(&one.join("small"), &world.restore("latest::one/small", "a"));
+    tree::assert_equal(&other, &world.restore("latest::other", "b"));
+    let absolute = format!("latest:{}/small", other.canonicalize().unwrap().display());
+    tree::assert_equal(&other.join("small"), &world.restore(&absolute, "c"));
+    world.unlocked("restore latest::small --to d").run().refuses(exit::FAILED, "no entry `small`");
+}
+
+/// Deleting is below the target, against what stands at the path; what patterns, the backup and an ignore file above leave out stays.
+#[test]
+fn deleting_is_relative_to_the_path() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source, 1, 1);
+    tree::write(&source.join("docs/deep/letter"), b"a letter");
+    tree::write(&source.join(".blockhouseignore"), b"/docs/*.log\n/*.txt\n");
+    let left_out = ["docs/left.log", "docs/left.tmp", "docs/deep/left.tmp"];
+    for name in left_out {
+        tree::write(&source.join(name), b"left out");
+    }
+    let backup = world.call("backup --json --exclude docs/**/*.tmp --exclude docs/*.tmp").arg(&source).run();
+    let snapshot = backup.expect(exit::DONE).snapshot();
+    for name in ["docs/mine", "docs/mine.txt", "docs/deep/mine", "docs/kept.bak", "small/mine"] {
+        tree::write(&source.join(name), b"not in the snapshot");
+    }
+    let call = |words: &str| {
+        let call = world.unlocked("restore --json --delete --exclude /docs/*.bak").arg(format!("{snapshot}:docs"));
+        call.arg("--to").arg(source.join("docs")).args(words).run().expect(exit::DONE)
+    };
+    let rehearsed = call("--dry-run");
+    let deleted: Vec<String> =
+        changes(&rehearsed).into_iter().map(|(kind, path, _)| format!("{kind} {path}")).collect();
+    assert_eq!(deleted, ["deleted deep/mine", "deleted mine", "deleted mine.txt"]);
+    let done = call("");
+    for output in [rehearsed, done] {
+        assert_eq!((output.number("deleted"), output.number("spared")), (3, 4), "{}", output.summary());
+    }
+    for name in left_out.iter().chain(&["docs/kept.bak", "small/mine", "small/1.txt", "docs/deep/letter"]) {
+        assert!(source.join(name).exists(), "{name}");
+    }
+    for name in ["docs/mine", "docs/mine.txt", "docs/deep/mine"] {
+        assert!(!source.join(name).exists(), "{name}");
+    }
+}
+
+/// Patterns count from the snapshot, and what they say of a folder above the path holds in it.
+#[test]
+fn patterns_count_from_the_snapshot_also_below_a_path() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    for name in ["a/b/c/one.txt", "a/b/two.txt", "a/b/b/three.txt", "a/four.txt"] {
+        tree::write(&source.join(name), name.as_bytes());
+    }
+    world.back_up(&source);
+    let names = |place: &str, words: &str, to: &str| -> Vec<String> {
+        let to = world.path(to);
+        world.unlocked("restore --json").arg(place).args(words).arg("--to").arg(&to).run().expect(exit::DONE);
+        tree::files(&to).iter().map(|file| file.strip_prefix(&to).unwrap().display().to_string()).collect()
+    };
+    assert_eq!(names("latest::a/b", "--include /a/b/c", "1"), ["c/one.txt"]);
+    assert_eq!(names("latest::a/b", "--exclude /a/b/b --exclude one.txt", "2"), ["two.txt"]);
+    assert_eq!(names("latest::a/b", "--include a/b", "3"), ["b/three.txt", "c/one.txt", "two.txt"]);
+    assert_eq!(names("latest::a/b/two.txt", "--include *.txt", "4"), ["two.txt"]);
+    for words in ["--include /c", "--exclude /a", "--exclude b"] {
+        let nothing = world.unlocked("restore latest::a/b --to").arg(world.path("none")).args(words).run();
+        nothing.refuses(exit::FAILED, "nothing in the snapshot matches");
+    }
+    assert!(!world.path("none").exists());
+}
+
+/// The mark of a restore that was stopped is for its own path: another one does not mix with what is there.
+#[test]
+fn an_unfinished_restore_of_a_path_goes_on_for_that_path_only() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::plain(&source.join("a"), 1, 1);
+    tree::plain(&source.join("b"), 1, 2);
+    let snapshot = world.back_up(&source).snapshot();
+    let call = |path: &str| world.unlocked("restore --json").arg(format!("{snapshot}:{path}")).arg("--to");
+    let to = world.path("to");
+    call("a").arg(&to).run().expect(exit::DONE);
+    // As a kill in the middle leaves it.
+    tree::write(&to.join(".blockhouse-restore-unfinished"), format!("{snapshot}\npath a\n").as_bytes());
+    fs::remove_file(to.join("small/3.txt")).unwrap();
+    call("b").arg(&to).run().refuses(exit::USAGE, "not empty");
+    world.unlocked("restore").arg(&snapshot).arg("--to").arg(&to).run().refuses(exit::USAGE, "not empty");
+    let done = call("a").arg(&to).run().expect(exit::DONE);
+    assert_eq!((done.number("files"), leftovers(&to)), (1, Vec::new()));
+    tree::assert_equal(&source.join("a"), &to);
+}
+
+/// Names are stripped as tar does it; what would be lost under one name is told before anything is written.
+#[test]
+fn components_are_stripped() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/x/one"), b"1");
+    tree::write(&source.join("a/y"), b"2");
+    tree::write(&source.join("b/z/two"), b"3");
+    tree::write(&source.join("top"), b"4");
+    fs::hard_link(source.join("a/y"), source.join("b/z/linked")).unwrap();
+    world.back_up(&source);
+    let restore = |place: &str, words: &str, to: &str| {
+        let call = world.unlocked("restore --json").arg(place).args(words).arg("--to").arg(world.path(to));
+        call.run()
+    };
+    let one = restore("latest", "--strip-components 1", "one").expect(exit::DONE);
+    assert_eq!((one.number("files"), one.number("stripped")), (4, 1));
+    tree::assert_equal(&source.join("a/x"), &world.path("one/x"));
+    assert_eq!(fs::read(world.path("one/y")).unwrap(), b"2");
+    assert_eq!(
+        fs::metadata(world.path("one/y")).unwrap().ino(),
+        fs::metadata(world.path("one/z/linked")).unwrap().ino()
+    );
+    let two = restore("latest", "--strip-components 2", "two").expect(exit::DONE);
+    assert_eq!((two.number("files"), two.number("stripped")), (3, 2));
+    let below = restore("latest::a", "--strip-components 1", "below").expect(exit::DONE);
+    assert_eq!((below.number("files"), below.number("stripped")), (1, 1));
+    assert_eq!(fs::read(world.path("below/one")).unwrap(), b"1");
+    restore("latest", "--strip-components 18446744073709551615", "none")
+        .refuses(exit::FAILED, "nothing in the snapshot matches");
+    assert!(!world.path("none").exists());
+    // What is in the target and no folder of the snapshot's stays, whatever is deleted further down.
+    for name in ["one/mine", "one/x/mine"] {
+        tree::write(&world.path(name), b"mine");
+    }
+    assert_eq!(restore("latest", "--strip-components 1 --delete", "one").expect(exit::DONE).number("deleted"), 1);
+    assert!(world.path("one/mine").exists() && !world.path("one/x/mine").exists());
+    tree::write(&source.join("b/y/inside"), b"5");
+    world.back_up(&source);
+    let collided = restore("latest", "--strip-components 1", "collided");
+    assert!(collided.says("`a/y`") && collided.says("`b/y`") && collided.says("--exclude"), "{}", collided.stderr);
+    collided.refuses(exit::USAGE, "would both be `y`");
+    assert!(!world.path("collided").exists());
+    restore("latest", "--strip-components 1 --exclude /b/y", "apart").expect(exit::DONE);
+    assert_eq!(fs::read(world.path("apart/y")).unwrap(), b"2");
+}

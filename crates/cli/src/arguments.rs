@@ -1,13 +1,14 @@
 //! What can be typed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use blockhouse_sites::{Rate, SiteLimits, SiteSpec};
 use blockhouse_vault::folder::{VAULT_VARIABLE, VaultFolder};
-use blockhouse_vault::select::Narrow;
+use blockhouse_vault::select::{Narrow, PlaceRef};
 use blockhouse_vault::vault::Settings;
-use clap::builder::TypedValueParser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
@@ -164,6 +165,19 @@ impl From<Selectors> for Narrow {
     }
 }
 
+/// Reads SNAP or SNAP:PATH. The path may hold any bytes.
+pub(crate) fn place_parser() -> impl TypedValueParser<Value = PlaceRef> {
+    OsStringValueParser::new().try_map(PlaceRef::try_from)
+}
+
+/// The path that follows a snapshot's colon, and one more given beside it that goes on from there.
+pub(crate) fn joined(start: Option<Vec<u8>>, path: Option<OsString>) -> Option<Vec<u8>> {
+    match (start, path.map(OsStringExt::into_vec)) {
+        (Some(start), Some(path)) => Some([&start[..], b"/", &path].concat()),
+        (start, path) => start.or(path),
+    }
+}
+
 /// Reads a site as it is typed. What is refused is not said again by `clap`, for a URL may hold a secret: the reason has it redacted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SiteParser;
@@ -235,6 +249,8 @@ mod tests {
         assert!(parse("blockhouse restore latest").is_err());
         assert!(parse("blockhouse restore latest --to x --overwrite sometimes").is_err());
         assert!(parse("blockhouse restore ../x --to x").is_err());
+        assert!(parse("blockhouse restore 7f3a:../x --to x --strip-components 2").is_ok());
+        assert!(parse("blockhouse restore latest: --to x").is_err());
         assert!(parse("blockhouse backup --command").is_err());
         assert!(parse("blockhouse backup x --profile home").is_err());
         assert!(parse("blockhouse backup --stdin-filename db.sql --command -- pg_dump -Fc db").is_ok());

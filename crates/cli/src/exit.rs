@@ -419,6 +419,15 @@ fn of_restore(error: &RestoreSnapshotError) -> Option<Verdict> {
             "go on with the same command: what is restored is not fetched again",
         )),
         RestoreSnapshotError::Glob { .. } => Some(Verdict::plain(Exit::Usage)),
+        RestoreSnapshotError::NoEntry { .. } => Some(Verdict::hinted(Exit::Failed, LISTED)),
+        RestoreSnapshotError::Collision { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "strip fewer names, or leave one of the two out with --exclude"))
+        }
+        // Decided here: the cause is a pattern of the snapshot, not one that was typed.
+        RestoreSnapshotError::Spared(_) => Some(Verdict::hinted(
+            Exit::Failed,
+            "restore without --delete; or, if a later version of blockhouse made the snapshot, with that version",
+        )),
         RestoreSnapshotError::Write(RestoreError::NoFolder { .. }) => {
             Some(Verdict::hinted(Exit::Usage, "give a folder with --to DIR; it is made if it is not there"))
         }
@@ -602,7 +611,9 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
 
 fn of_select(error: &SelectError) -> Option<Verdict> {
     match error {
-        SelectError::None { .. } => Some(Verdict::hinted(Exit::Failed, "`blockhouse snapshots` lists them")),
+        SelectError::None { .. } | SelectError::NoSource { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "`blockhouse snapshots` lists them"))
+        }
         SelectError::Ambiguous { .. } => Some(Verdict::hinted(Exit::Usage, "give more digits of the id")),
         SelectError::SeveralSources { .. } => {
             Some(Verdict::hinted(Exit::Usage, "name one as latest:SOURCE, or narrow with --host, --source, --tag"))

@@ -16,8 +16,9 @@ use blockhouse_sources::files::decode_root_name;
 use blockhouse_types::{EntryFacts, EntryKind, Metadata};
 
 use crate::chain::chain;
-use crate::find::join;
+use crate::find::{entry_at, join};
 use crate::reader::{self, OpenedSnapshot, ReadTreeError};
+use crate::receipt::full_path;
 
 pub use live::{LiveError, LiveRequest, compare_live};
 
@@ -146,22 +147,31 @@ struct Pair {
     after: Option<Entry>,
 }
 
-/// Tells everything that differs between two snapshots, in the order of the tree. Blocks.
+/// A path that a snapshot has not got.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot has no entry `{}`", path.escape_ascii())]
+pub struct NoEntry {
+    /// As it was given.
+    pub path: Vec<u8>,
+}
+
+/// Tells everything that differs between two snapshots, in the order of the tree; of two paths, as [`full_path`] takes them, what stands
+/// there. Blocks.
 pub fn compare<E>(
     before: &mut OpenedSnapshot,
     after: &mut OpenedSnapshot,
+    paths: Option<[&[u8]; 2]>,
     tell: &mut impl FnMut(&Difference) -> Result<(), E>,
 ) -> Result<Summary, E>
 where
-    E: From<ReadTreeError>,
+    E: From<ReadTreeError> + From<NoEntry>,
 {
     let mut telling = Telling { summary: Summary::default(), tell };
-    let roots = [&mut *before, &mut *after].map(|opened| {
-        let root = opened.manifest.root.clone();
-        reader::list(&mut opened.chunks, b"", &root)
-    });
-    let [roots_before, roots_after] = roots;
-    let mut stack = vec![paired_roots(roots_before?, roots_after?).into_iter()];
+    let pairs = match paths {
+        Some([one, other]) => vec![pair_at::<E>((&mut *before, one), (&mut *after, other))?],
+        None => paired_roots(roots(before)?, roots(after)?),
+    };
+    let mut stack = vec![pairs.into_iter()];
     while let Some(pairs) = stack.last_mut() {
         let Some(pair) = pairs.next() else {
             stack.pop();
@@ -178,6 +188,41 @@ where
         stack.extend(inner.map(Vec::into_iter));
     }
     Ok(telling.summary)
+}
+
+fn roots(opened: &mut OpenedSnapshot) -> Result<Vec<Entry>, ReadTreeError> {
+    let root = opened.manifest.root.clone();
+    reader::list(&mut opened.chunks, b"", &root)
+}
+
+/// What stands at two paths, under the second of them.
+fn pair_at<E>(
+    (before, one): (&mut OpenedSnapshot, &[u8]),
+    (after, other): (&mut OpenedSnapshot, &[u8]),
+) -> Result<Pair, E>
+where
+    E: From<ReadTreeError> + From<NoEntry>,
+{
+    let (before, _) = stands_at::<E>(before, one)?;
+    let (after, path) = stands_at::<E>(after, other)?;
+    Ok(Pair { path, before: Some(before), after: Some(after) })
+}
+
+/// An entry and its absolute path.
+fn stands_at<E>(opened: &mut OpenedSnapshot, path: &[u8]) -> Result<(Entry, Vec<u8>), E>
+where
+    E: From<ReadTreeError> + From<NoEntry>,
+{
+    let full = full_path(&roots(opened)?, path);
+    let entry = entry_at(opened, &full)?.ok_or_else(|| NoEntry { path: path.to_vec() })?;
+    let mut names = full.splitn(2, |byte| *byte == b'/');
+    let root = names.next().unwrap_or_default();
+    let root = decode_root_name(root).unwrap_or_else(|_| root.to_vec());
+    let path = match names.next() {
+        Some(rest) => join(&root, rest),
+        None => root,
+    };
+    Ok((entry, path))
 }
 
 /// Roots by their names; an only root is compared with an only root, wherever they stood.

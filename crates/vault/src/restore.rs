@@ -9,7 +9,8 @@
 //!   linked to a file with other content.
 //! - **R3** Whenever it ends, by a kill too, the same command goes on: what is right stays and is not fetched again.
 //! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds, but for
-//!   files with several names: of each that was met one name is remembered to the end.
+//!   files with several names: of each that was met one name is remembered to the end; and, where the names of several folders are
+//!   stripped, for a hash of each name in them.
 //! - **R5** Deleting leaves what the patterns of the restore leave out, and what the backup left out as far as that can be known
 //!   ([`Spared`]); and it is counted.
 //!
@@ -21,6 +22,7 @@ mod include;
 mod job;
 mod links;
 mod plan;
+mod start;
 mod unfinished;
 mod writer;
 
@@ -32,13 +34,14 @@ use blockhouse_sources::files::{
     ExcludeError, LiveSource, MetadataRules, Overwrite, PathError, RestoreError, RestorePath, RestoreTarget, Spared,
     decode_root_name,
 };
+use blockhouse_types::SnapshotId;
 use blockhouse_types::limits::MIB;
 
 use self::fetch::Fetcher;
 pub use self::guard::Guarded;
 use self::include::Include;
 pub use self::include::Selection;
-pub use self::unfinished::{Standing, standing};
+pub use self::unfinished::{Portion, Standing, standing};
 use self::writer::Writer;
 use crate::progress::Progress;
 use crate::reader::{self, OpenSnapshotError, OpenedSnapshot, ReadTreeError};
@@ -63,7 +66,12 @@ pub type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
 pub struct RestoreRequest {
     /// Where to.
     pub to: PathBuf,
-    /// Which part.
+    /// Only what stands at this path of the snapshot, as [`full_path`](crate::receipt::full_path) takes it: what is in a folder goes
+    /// into the target, everything else under its own name.
+    pub path: Option<Vec<u8>>,
+    /// So many names are left out at the beginning of each path; what has no more names is left out itself.
+    pub strip_components: usize,
+    /// Which part of that.
     pub selection: Selection,
     /// What happens to what exists.
     pub overwrite: Overwrite,
@@ -88,6 +96,8 @@ impl RestoreRequest {
     pub fn new(to: PathBuf) -> Self {
         Self {
             to,
+            path: None,
+            strip_components: 0,
             selection: Selection::default(),
             overwrite: Overwrite::Never,
             delete: false,
@@ -99,13 +109,20 @@ impl RestoreRequest {
             on_change: None,
         }
     }
+
+    /// What of a snapshot this brings into the target.
+    pub fn portion(&self, snapshot: SnapshotId) -> Portion {
+        Portion { snapshot, path: self.path.clone(), strip_components: self.strip_components }
+    }
 }
 
 impl std::fmt::Debug for RestoreRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { to, selection, overwrite, delete, dry_run, .. } = self;
+        let Self { to, path, strip_components, selection, overwrite, delete, dry_run, .. } = self;
         f.debug_struct("RestoreRequest")
             .field("to", to)
+            .field("path", path)
+            .field("strip_components", strip_components)
             .field("selection", selection)
             .field("overwrite", overwrite)
             .field("delete", delete)
@@ -178,6 +195,8 @@ pub struct RestoreReport {
     pub kept: u64,
     /// Names that are not in the snapshot and stay all the same, each with all that is in it, though what is not in it goes.
     pub spared: u64,
+    /// Entries that are left out because their paths have no more names than are stripped; folders are not counted.
+    pub stripped: u64,
     /// Files and folders that could not be read from the vault.
     pub unread: u64,
     /// What was done to names of the target, or would be.
@@ -227,9 +246,9 @@ pub enum RestoreSnapshotError {
     #[error("the target could not be written")]
     Write(#[source] RestoreError),
     /// The target is full.
-    #[error("the disk of the target is full: {missing} more bytes are to be written{}", free.map(|free| format!(", and {free} are free")).unwrap_or_default())]
+    #[error("the disk of the target is full{}", room(*missing, *free))]
     Full {
-        missing: u64,
+        missing: Option<u64>,
         free: Option<u64>,
         #[source]
         source: RestoreError,
@@ -253,6 +272,12 @@ pub enum RestoreSnapshotError {
     /// A file is not what the snapshot says.
     #[error("file `{}` does not have the bytes that the snapshot says", path.escape_ascii())]
     OtherContent { path: Vec<u8> },
+    /// The path that was asked for is not there.
+    #[error("the snapshot has no entry `{}`", path.escape_ascii())]
+    NoEntry { path: Vec<u8> },
+    /// Two entries would have one name.
+    #[error("`{one}` and `{other}` of the snapshot would both be `{to}` in the target")]
+    Collision { to: RestorePath, one: RestorePath, other: RestorePath },
     /// Nothing matched.
     #[error("nothing in the snapshot matches")]
     NothingMatches,
@@ -267,7 +292,17 @@ pub enum RestoreSnapshotError {
 impl From<RestoreError> for RestoreSnapshotError {
     fn from(source: RestoreError) -> Self {
         // How much is missing is known where the restore ends.
-        if source.is_full() { Self::Full { missing: 0, free: None, source } } else { Self::Write(source) }
+        if source.is_full() { Self::Full { missing: None, free: None, source } } else { Self::Write(source) }
+    }
+}
+
+/// What a full disk lacks, and has, as far as that is known.
+fn room(missing: Option<u64>, free: Option<u64>) -> String {
+    match (missing, free) {
+        (Some(missing), Some(free)) => format!(": {missing} more bytes are to be written, and {free} are free"),
+        (Some(missing), None) => format!(": {missing} more bytes are to be written"),
+        (None, Some(free)) => format!(": {free} bytes are free"),
+        (None, None) => String::new(),
     }
 }
 
@@ -284,8 +319,10 @@ pub async fn restore(
         guard::against_deleting(vault, request)?;
     }
     let opened = reader::open(vault, unlocked, known.record).await?;
-    // What is left out is taken off again when the restore comes by it.
-    progress.set_total(opened.manifest.facts.bytes().unwrap_or_default());
+    if request.path.is_none() {
+        // What is left out is taken off again when the restore comes by it.
+        progress.set_total(opened.manifest.facts.bytes().unwrap_or_default());
+    }
     let (request, progress) = (request.clone(), Arc::clone(progress));
     let work = move || {
         let is_new = !request.to.exists();
@@ -305,16 +342,20 @@ fn write(
     include: Include,
     progress: &Progress,
 ) -> Result<RestoreReport, RestoreSnapshotError> {
-    let (snapshot, mut chunks) = (opened.record.id, opened.chunks);
-    let roots = reader::list(&mut chunks, b"", &opened.manifest.root)?;
+    let (portion, mut chunks) = (request.portion(opened.record.id), opened.chunks);
+    let mut starts = start::find(&mut chunks, &opened.manifest.root, request, &include)?;
+    if let Some(bytes) = starts.bytes().filter(|_| request.path.is_some()) {
+        progress.set_total(bytes);
+    }
+    progress.take_off(starts.stripped_bytes);
     let include = Arc::new(include);
-    let is_empty = standing(&request.to, snapshot) == Standing::Empty;
-    let mut target = open_target(request, snapshot, (include.as_ref(), is_empty))?;
+    let is_empty = standing(&request.to, &portion) == Standing::Empty;
+    let mut target = open_target(request, &portion, (starts.places(&include).as_slice(), is_empty))?;
     if request.delete
         && let Some(target) = target.as_mut()
     {
-        let (patterns, include) = (opened.manifest.facts.excludes().unwrap_or_default(), Arc::clone(&include));
-        let spared = Spared::try_new(patterns, move |path| include.leaves_out(path));
+        let patterns = opened.manifest.facts.excludes().unwrap_or_default();
+        let spared = Spared::try_new(patterns, starts.left_out(Arc::clone(&include)));
         target.spare(spared.map_err(RestoreSnapshotError::Spared)?);
     }
     let plan_bytes = request.memory.max(MEMORY_MIN) / PLAN_PART;
@@ -331,8 +372,11 @@ fn write(
     let fetcher = Fetcher::new(store, chunks.id_subkey().clone(), runtime, budget);
     let mut writer = Writer::new(target, act, include, fetcher, progress);
     let mut walk = || {
-        for (root, name) in roots.iter().zip(root_paths(&roots)) {
-            writer.root(&mut chunks, root, name)?;
+        for (path, error) in &starts.lost {
+            writer.lose_start(path, error);
+        }
+        for start in std::mem::take(&mut starts.all) {
+            writer.start(&mut chunks, start)?;
         }
         writer.finish(&mut chunks)
     };
@@ -342,13 +386,14 @@ fn write(
             let free = writer.abandon();
             return Err(match error {
                 RestoreSnapshotError::Full { source, .. } => {
-                    let missing = progress.total().unwrap_or_default().saturating_sub(progress.bytes());
+                    let missing = progress.total().map(|total| total.saturating_sub(progress.bytes()));
                     RestoreSnapshotError::Full { missing, free, source }
                 }
                 error => error,
             });
         }
     };
+    report.stripped = starts.stripped;
     report.damage = chunks.take_damage();
     Ok(report)
 }
@@ -356,11 +401,11 @@ fn write(
 /// Opens and locks the target, after everything that would refuse it. None in a rehearsal for a target that is not there.
 fn open_target(
     request: &RestoreRequest,
-    snapshot: blockhouse_types::SnapshotId,
-    (include, is_empty): (&Include, bool),
+    portion: &Portion,
+    (places, is_empty): (&[RestorePath], bool),
 ) -> Result<Option<RestoreTarget>, RestoreSnapshotError> {
     if !request.allow_live && !is_empty {
-        guard::against_live(&request.to, include)?;
+        guard::against_live(&request.to, places)?;
     }
     if request.dry_run {
         return Ok(RestoreTarget::find(&request.to, request.metadata.clone())?);
@@ -369,7 +414,7 @@ fn open_target(
     target.lock()?;
     if is_empty {
         let path = target.path().to_owned();
-        unfinished::begin(&path, snapshot).map_err(|source| RestoreSnapshotError::Mark { path, source })?;
+        unfinished::begin(&path, portion).map_err(|source| RestoreSnapshotError::Mark { path, source })?;
     }
     Ok(Some(target))
 }

@@ -1,6 +1,13 @@
-//! Which snapshot is meant: an id, a unique prefix of one, `latest`, `latest:SOURCE`.
+//! Which snapshot is meant: an id, a unique prefix of one, `latest`, `latest:SOURCE`; and which path in one: `SNAP:PATH`.
+//!
+//! # Invariants
+//! - **S1** `latest:SOURCE` means a source as long as there is one of that name: only what no source is called is read as a path.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use blockhouse_crypto::hash;
 use blockhouse_types::{SnapshotId, SourceId};
@@ -44,6 +51,63 @@ impl FromStr for SnapshotRef {
     }
 }
 
+/// A snapshot, or a path in one, as it was asked for: `SNAP` or `SNAP:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceRef {
+    /// What stands before the first colon is a snapshot, what follows a path in it.
+    In(SnapshotRef, Option<Vec<u8>>),
+    /// `latest:` and this: a source, a source with a path, or the absolute path of something that was backed up. Names of sources
+    /// hold colons and slashes, so only the vault's sources tell which.
+    Latest(Vec<u8>),
+}
+
+/// A text that asks for nothing in a vault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is no snapshot and no path in one: give SNAP or SNAP:PATH, where SNAP is an id, the first digits of one, `latest` or `latest:SOURCE`"
+)]
+pub struct PlaceRefError {
+    text: String,
+}
+
+impl TryFrom<OsString> for PlaceRef {
+    type Error = PlaceRefError;
+
+    fn try_from(text: OsString) -> Result<Self, PlaceRefError> {
+        let refused = || PlaceRefError { text: text.to_string_lossy().into_owned() };
+        let bytes = text.as_bytes();
+        let (snapshot, path) = match bytes.iter().position(|byte| *byte == b':') {
+            None => (bytes, None),
+            Some(colon) => {
+                let (snapshot, path) = bytes.split_at(colon);
+                (snapshot, path.strip_prefix(b":").filter(|path| !path.is_empty()))
+            }
+        };
+        let is_cut_short = path.is_none() && snapshot.len() < bytes.len();
+        let snapshot = match std::str::from_utf8(snapshot) {
+            Ok(snapshot) if !is_cut_short => snapshot.parse::<SnapshotRef>().map_err(|_| refused())?,
+            _ => return Err(refused()),
+        };
+        match (snapshot, path) {
+            (SnapshotRef::Latest(_), Some(path)) => match path.strip_prefix(b":") {
+                None => Ok(Self::Latest(path.to_vec())),
+                Some([]) => Err(refused()),
+                Some(path) => Ok(Self::In(SnapshotRef::Latest(None), Some(path.to_vec()))),
+            },
+            (snapshot, path) => Ok(Self::In(snapshot, path.map(<[u8]>::to_vec))),
+        }
+    }
+}
+
+/// A snapshot and what of it is meant.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The snapshot.
+    pub known: Known,
+    /// The path in it, as it was given; none means all of it.
+    pub path: Option<Vec<u8>>,
+}
+
 /// What narrows the choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Narrow {
@@ -63,7 +127,7 @@ pub struct Known {
     /// The snapshot.
     pub record: SnapshotRecord,
     /// Its source's name here, if it has one.
-    pub source: Option<SourceEntry>,
+    pub source: Option<Arc<SourceEntry>>,
 }
 
 /// Why no snapshot was chosen.
@@ -76,6 +140,9 @@ pub enum SelectError {
     /// There is none.
     #[error("{}", none(wanted, *is_narrowed))]
     None { wanted: SnapshotRef, is_narrowed: bool },
+    /// What follows `latest:` is no source.
+    #[error("there is no snapshot of a source `{text}`; a path in the newest one is asked for as `latest::{text}`")]
+    NoSource { text: String },
     /// The prefix fits several.
     #[error("`{prefix}` is the beginning of {} snapshots: {}", found.len(), ids(found))]
     Ambiguous { prefix: String, found: Vec<SnapshotId> },
@@ -109,11 +176,27 @@ impl Known {
         self.source.as_ref().is_some_and(|entry| entry.name == source) || self.record.source.to_string() == source
     }
 
+    /// Something at this absolute path belongs to it.
+    fn holds(&self, path: &[u8]) -> bool {
+        self.source.as_ref().is_some_and(|entry| entry.roots.iter().any(|root| is_in(path, root)))
+    }
+
     /// It holds this path, or its id begins like this.
     fn is_of(&self, source: &str) -> bool {
         let holds = self.source.as_ref().is_some_and(|entry| entry.roots.iter().any(|root| root == source));
         holds || (source.len() >= 8 && self.record.source.to_string().starts_with(source))
     }
+}
+
+/// True if an absolute path is this root or lies in it; the folder of the whole system ends in the slash that others have behind them.
+fn is_in(path: &[u8], root: &str) -> bool {
+    let rest = path.strip_prefix(root.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || root.ends_with('/'))
+}
+
+/// What this host knows of each source: one entry for all its snapshots, for there may be ten thousand, each with its tags in it.
+pub(crate) fn entries(config: &Config) -> BTreeMap<SourceId, Arc<SourceEntry>> {
+    config.sources.iter().map(|(source, entry)| (*source, Arc::new(entry.clone()))).collect()
 }
 
 /// Every snapshot that is not forgotten and fits, in the order of the ledger.
@@ -124,7 +207,8 @@ pub async fn all(vault: &Vault, narrow: &Narrow) -> Result<Vec<Known>, LedgerErr
 /// The same with what `config` knows: it may be newer than the vault was when it was opened.
 pub(crate) async fn all_by(vault: &Vault, config: &Config, narrow: &Narrow) -> Result<Vec<Known>, LedgerError> {
     let tags = tag_commitments(vault, &narrow.tags);
-    let name = |source: &SourceId| config.sources.get(source).cloned();
+    let entries = entries(config);
+    let name = |source: &SourceId| entries.get(source).cloned();
     let snapshots = vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten);
     let mut known: Vec<Known> = snapshots.map(|record| Known { source: name(&record.source), record }).collect();
     if let Some(source) = &narrow.source {
@@ -170,11 +254,97 @@ pub async fn one(vault: &Vault, wanted: &SnapshotRef, narrow: &Narrow) -> Result
             return Err(SelectError::Ambiguous { prefix: prefix.clone(), found });
         }
     }
-    let mut sources: Vec<String> = fitting.iter().map(Known::source_name).collect();
-    sources.sort();
-    sources.dedup();
+    only(fitting, wanted, is_narrowed)
+}
+
+/// The newest of snapshots that are all of one source.
+fn only(mut fitting: Vec<Known>, wanted: &SnapshotRef, is_narrowed: bool) -> Result<Known, SelectError> {
+    let sources: BTreeMap<SourceId, &Known> = fitting.iter().map(|known| (known.record.source, known)).collect();
     if sources.len() > 1 {
-        return Err(SelectError::SeveralSources { candidates: sources });
+        let mut candidates: Vec<String> = sources.into_values().map(Known::source_name).collect();
+        candidates.sort();
+        return Err(SelectError::SeveralSources { candidates });
     }
     fitting.pop().ok_or_else(|| SelectError::None { wanted: wanted.clone(), is_narrowed })
+}
+
+/// The one snapshot, or the path in one, that is meant.
+pub async fn place(vault: &Vault, wanted: &PlaceRef, narrow: &Narrow) -> Result<Place, SelectError> {
+    let text = match wanted {
+        PlaceRef::In(SnapshotRef::Latest(None), Some(path)) => return latest_with(vault, path, narrow).await,
+        PlaceRef::In(wanted, path) => {
+            return Ok(Place { known: one(vault, wanted, narrow).await?, path: path.clone() });
+        }
+        PlaceRef::Latest(text) => text,
+    };
+    let all = all(vault, &Narrow { source: None, ..narrow.clone() }).await?;
+    let is_source = |name: &str| all.iter().any(|known| known.is_called(name) || known.is_of(name));
+    if let Some((source, path)) = readings(text).find(|(source, _)| is_source(source)) {
+        let known = one(vault, &SnapshotRef::Latest(Some(source.to_owned())), narrow).await?;
+        return Ok(Place { known, path: path.map(<[u8]>::to_vec) });
+    }
+    if text.starts_with(b"/") {
+        return latest_with(vault, text, narrow).await;
+    }
+    Err(SelectError::NoSource { text: String::from_utf8_lossy(text).into_owned() })
+}
+
+/// What follows `latest:` as a source with or without a path, the longest name of a source first (S1).
+fn readings(text: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+    let colons = (0..text.len()).rev().filter(move |at| text.get(*at) == Some(&b':'));
+    let cut = colons.filter_map(move |at| {
+        let (source, path) = text.split_at_checked(at)?;
+        Some((source, path.get(1..)?))
+    });
+    let cut = cut.filter(|(_, path)| !path.is_empty()).map(|(source, path)| (source, Some(path)));
+    let readings = std::iter::once((text, None)).chain(cut);
+    readings.filter_map(|(source, path)| Some((std::str::from_utf8(source).ok()?, path)))
+}
+
+/// The newest snapshot, of the source that holds an absolute path where this host knows of one, and the path in it.
+async fn latest_with(vault: &Vault, path: &[u8], narrow: &Narrow) -> Result<Place, SelectError> {
+    let mut fitting = all(vault, narrow).await?;
+    if fitting.iter().any(|known| known.holds(path)) {
+        fitting.retain(|known| known.holds(path));
+    }
+    let known = only(fitting, &SnapshotRef::Latest(None), *narrow != Narrow::default())?;
+    Ok(Place { known, path: Some(path.to_vec()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    fn read(text: &[u8]) -> Option<PlaceRef> {
+        PlaceRef::try_from(OsStr::from_bytes(text).to_owned()).ok()
+    }
+
+    #[test]
+    fn a_path_follows_the_first_colon_of_an_id_and_the_second_of_latest() {
+        let prefix = || SnapshotRef::Prefix("7f3a".to_owned());
+        assert_eq!(read(b"0x7F3A"), Some(PlaceRef::In(prefix(), None)));
+        assert_eq!(read(b"7f3a:/a:b/\xff"), Some(PlaceRef::In(prefix(), Some(b"/a:b/\xff".to_vec()))));
+        assert_eq!(read(b"latest"), Some(PlaceRef::In(SnapshotRef::Latest(None), None)));
+        assert_eq!(read(b"latest::docs"), Some(PlaceRef::In(SnapshotRef::Latest(None), Some(b"docs".to_vec()))));
+        assert_eq!(read(b"latest:home:docs"), Some(PlaceRef::Latest(b"home:docs".to_vec())));
+        for text in [&b""[..], b":docs", b"7f3a:", b"latest:", b"latest::", b"newest:docs", b"\xff", b"../x"] {
+            assert_eq!(read(text), None, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_longest_name_of_a_source_is_tried_first() {
+        let all: Vec<_> = readings(b"/a:b:docs").collect();
+        let expected = [("/a:b:docs", None), ("/a:b", Some(&b"docs"[..])), ("/a", Some(&b"b:docs"[..]))];
+        assert_eq!(all, expected);
+        assert_eq!(readings(b"a:\xff").collect::<Vec<_>>(), [("a", Some(&b"\xff"[..]))]);
+        assert_eq!(readings(b"a:").collect::<Vec<_>>(), [("a:", None)]);
+    }
+
+    #[test]
+    fn a_root_holds_itself_and_what_lies_in_it() {
+        assert!(is_in(b"/home/ann", "/home/ann") && is_in(b"/home/ann/docs", "/home/ann") && is_in(b"/etc", "/"));
+        assert!(!is_in(b"/home/anna", "/home/ann") && !is_in(b"/home", "/home/ann"));
+    }
 }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use blockhouse_types::{EntryFacts, EntryKind};
-use blockhouse_vault::diff::{self, Difference, LiveError, LiveRequest, Modifier, Summary};
+use blockhouse_vault::diff::{self, Difference, LiveError, LiveRequest, Modifier, NoEntry, Summary};
 use blockhouse_vault::reader::{self, ReadTreeError};
-use blockhouse_vault::select::{self, SnapshotRef};
+use blockhouse_vault::select::{self, PlaceRef};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::arguments::{Global, Selectors};
+use crate::arguments::{Global, Selectors, place_parser};
 use crate::exit::{Exit, help};
 use crate::failure::Refusal;
 use crate::output::{self, Output, OutputError};
@@ -25,12 +25,13 @@ use crate::{opening, text};
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse diff 3f9a12 latest --identity ~/owner.identity"))]
 pub(crate) struct DiffArgs {
-    /// The older snapshot: an id, the first digits of one, `latest`, or `latest:SOURCE`
-    #[arg(value_name = "SNAP")]
-    before: SnapshotRef,
-    /// The newer one
-    #[arg(value_name = "OTHER", required_unless_present = "live", conflicts_with = "live")]
-    after: Option<SnapshotRef>,
+    /// The older snapshot: an id, the first digits of one, `latest`, or `latest:SOURCE`; with `:PATH` after it only what stands there
+    /// (`latest::PATH`)
+    #[arg(value_name = "SNAP", value_parser = place_parser())]
+    before: PlaceRef,
+    /// The newer one; with `:PATH` after it if the older has one
+    #[arg(value_name = "OTHER", required_unless_present = "live", conflicts_with = "live", value_parser = place_parser())]
+    after: Option<PlaceRef>,
     /// Compare with what is there now: where it was backed up, or in PATH as a restore fills it
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "clap's type of an option whose value may be left out")]
@@ -54,6 +55,8 @@ enum DiffError {
     #[error(transparent)]
     Read(#[from] ReadTreeError),
     #[error(transparent)]
+    NoEntry(#[from] NoEntry),
+    #[error(transparent)]
     Live(#[from] LiveError),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -64,6 +67,7 @@ impl DiffError {
         match self {
             Self::Output(error) => error.into(),
             Self::Live(error) => error.into(),
+            Self::NoEntry(NoEntry { path }) => Refusal::NoEntry { path: text::path(&path) }.into(),
             Self::Read(error) => LiveError::from(error).into(),
         }
     }
@@ -72,19 +76,26 @@ impl DiffError {
 pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::reader(global, out).await?;
     let narrow = args.selectors.into();
-    let before = select::one(&vault, &args.before, &narrow).await?;
+    let before = select::place(&vault, &args.before, &narrow).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "diff")?;
-    let first = before.record.id;
-    let mut before = reader::open(&vault, &unlocked, before.record).await?;
+    let (first, one) = (before.known.record.id, before.path);
+    let mut before = reader::open(&vault, &unlocked, before.known.record).await?;
     let teller = out.clone();
     let (summary, second) = match (args.after, args.live) {
         (Some(after), _) => {
-            let after = select::one(&vault, &after, &narrow).await?;
-            let second = after.record.id;
-            let mut after = reader::open(&vault, &unlocked, after.record).await?;
-            let work =
-                move || diff::compare(&mut before, &mut after, &mut |it| tell(it, &teller).map_err(DiffError::from));
+            let after = select::place(&vault, &after, &narrow).await?;
+            let (second, other) = (after.known.record.id, after.path);
+            let paths = both(one, other)?;
+            let mut after = reader::open(&vault, &unlocked, after.known.record).await?;
+            let work = move || {
+                let paths = paths.as_ref().map(|[one, other]| [&one[..], &other[..]]);
+                diff::compare(&mut before, &mut after, paths, &mut |it| tell(it, &teller).map_err(DiffError::from))
+            };
             (tokio::task::spawn_blocking(work).await, Some(second))
+        }
+        (None, Some(_)) if one.is_some() => {
+            let hint = "restore it elsewhere, or leave the path out";
+            return Err(Refusal::usage("--live compares the whole snapshot with what is there now", hint).into());
         }
         (None, Some(path)) => {
             let request = LiveRequest { path, excludes: args.excludes, content: args.content };
@@ -107,6 +118,18 @@ pub(crate) async fn run(args: DiffArgs, global: &Global, out: &Output) -> anyhow
         () if args.exit_code && !summary.is_equal() => Exit::CheckFailed,
         () => Exit::Success,
     })
+}
+
+/// The paths of both snapshots; one alone would be compared with everything.
+fn both(one: Option<Vec<u8>>, other: Option<Vec<u8>>) -> anyhow::Result<Option<[Vec<u8>; 2]>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Ok(Some([one, other])),
+        (None, None) => Ok(None),
+        _ => {
+            let hint = "give `:PATH` after both snapshots, or after neither";
+            Err(Refusal::usage("a path is compared with a path", hint).into())
+        }
+    }
 }
 
 fn tell(difference: &Difference, out: &Output) -> Result<(), OutputError> {

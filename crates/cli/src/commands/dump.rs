@@ -3,17 +3,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use blockhouse_vault::dump::{Dump, DumpError, Dumped};
 use blockhouse_vault::reader;
-use blockhouse_vault::select::{self, SnapshotRef};
+use blockhouse_vault::select::{self, PlaceRef};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::arguments::{Global, Selectors};
+use crate::arguments::{Global, Selectors, joined, place_parser};
 use crate::exit::{Exit, help};
 use crate::failure::Refusal;
 use crate::output::{Output, OutputError};
@@ -38,10 +37,10 @@ pub(crate) enum ArchiveChoice {
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse dump latest /home/ann/papers --identity ~/owner.identity | tar -xf - -C /tmp/papers"))]
 pub(crate) struct DumpArgs {
-    /// An id, the first digits of one, `latest`, or `latest:SOURCE`
-    #[arg(value_name = "SNAP")]
-    snapshot: SnapshotRef,
-    /// A file or folder, as `ls` or `find` shows it [default: everything]
+    /// An id, the first digits of one, `latest`, or `latest:SOURCE`; with `:PATH` after it what stands there (`latest::PATH`)
+    #[arg(value_name = "SNAP", value_parser = place_parser())]
+    snapshot: PlaceRef,
+    /// A file or folder, as `ls` or `find` shows it, or from that path on [default: everything]
     #[arg(value_name = "PATH")]
     path: Option<OsString>,
     /// Write to this file, which must not be there, instead; it gets its name when all of it was checked
@@ -60,12 +59,12 @@ pub(crate) async fn run(args: DumpArgs, global: &Global, out: &Output) -> anyhow
         return Err(Refusal::usage(what, "give another path with -o, or move it away").into());
     }
     let vault = opening::reader(global, out).await?;
-    let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
+    let place = select::place(&vault, &args.snapshot, &args.selectors.into()).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "dump")?;
+    let (known, path) = (place.known, joined(place.path, args.path));
     let id = known.record.id;
     let opened = reader::open(&vault, &unlocked, known.record).await?;
-    let (path, as_archive) = (args.path.map(OsStringExt::into_vec), args.archive.is_some());
-    let output = args.output.clone();
+    let (output, as_archive) = (args.output.clone(), args.archive.is_some());
     let work = move || -> anyhow::Result<Dumped> {
         let dump = Dump::find(opened, path.as_deref(), as_archive)?;
         match output {

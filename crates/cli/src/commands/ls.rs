@@ -1,18 +1,18 @@
 //! `blockhouse ls`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 
 use anyhow::Context;
 use blockhouse_pipeline::tree::{Body, Entry};
+use blockhouse_sources::files::decode_root_name;
 use blockhouse_vault::reader::{self, OpenedSnapshot, ReadTreeError};
 use blockhouse_vault::receipt::full_path;
 use blockhouse_vault::restore::root_paths;
-use blockhouse_vault::select::{self, SnapshotRef};
+use blockhouse_vault::select::{self, PlaceRef};
 use clap::Args;
 use serde_json::json;
 
-use crate::arguments::{Global, Selectors};
+use crate::arguments::{Global, Selectors, joined, place_parser};
 use crate::exit::{Exit, help};
 use crate::failure::Refusal;
 use crate::output::Output;
@@ -25,10 +25,11 @@ use crate::{opening, text};
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse ls latest letters --identity ~/owner.identity"))]
 pub(crate) struct LsArgs {
-    /// An id, the first digits of one, `latest`, or `latest:SOURCE`
-    #[arg(value_name = "SNAP")]
-    snapshot: SnapshotRef,
-    /// Only this entry and what is below it
+    /// An id, the first digits of one, `latest`, or `latest:SOURCE`; with `:PATH` after it only what stands there, with paths from there
+    /// on (`latest::PATH`)
+    #[arg(value_name = "SNAP", value_parser = place_parser())]
+    snapshot: PlaceRef,
+    /// Only this entry and what is below it, from that path on if there is one
     #[arg(value_name = "PATH")]
     path: Option<OsString>,
     #[command(flatten)]
@@ -37,13 +38,14 @@ pub(crate) struct LsArgs {
 
 pub(crate) async fn run(args: LsArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::reader(global, out).await?;
-    let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
+    let place = select::place(&vault, &args.snapshot, &args.selectors.into()).await?;
     let unlocked = opening::unlock(global, Some(vault.id()), "ls")?;
-    let opened = reader::open(&vault, &unlocked, known.record).await?;
-    let (out, below) = (out.clone(), args.path.map(OsStringExt::into_vec));
+    let opened = reader::open(&vault, &unlocked, place.known.record).await?;
+    let (out, start) = (out.clone(), place.path);
+    let below = joined(start.clone(), args.path);
     let asked = below.clone().unwrap_or_default();
-    let found =
-        tokio::task::spawn_blocking(move || list(opened, below, &out)).await.context("the listing was stopped")??;
+    let work = move || list(opened, start.as_deref(), below.as_deref(), &out);
+    let found = tokio::task::spawn_blocking(work).await.context("the listing was stopped")??;
     if found { Ok(Exit::Success) } else { Err(Refusal::NoEntry { path: text::path(&asked) }.into()) }
 }
 
@@ -56,8 +58,8 @@ enum ListError {
     Output(#[from] crate::output::OutputError),
 }
 
-/// Prints the entries; true if there was one.
-fn list(opened: OpenedSnapshot, below: Option<Vec<u8>>, out: &Output) -> anyhow::Result<bool> {
+/// Prints the entries at and below a path, each with its path from `start` on; true if there was one.
+fn list(opened: OpenedSnapshot, start: Option<&[u8]>, below: Option<&[u8]>, out: &Output) -> anyhow::Result<bool> {
     let mut chunks = opened.chunks;
     let roots = reader::list(&mut chunks, b"", &opened.manifest.root)?;
     let restored: Vec<(Vec<u8>, Vec<u8>)> = roots
@@ -65,14 +67,19 @@ fn list(opened: OpenedSnapshot, below: Option<Vec<u8>>, out: &Output) -> anyhow:
         .zip(root_paths(&roots))
         .map(|(root, path)| (root.name.clone(), path.as_bytes().to_vec()))
         .collect();
-    let wanted = below.map(|path| full_path(&roots, trim(&path)));
+    let wanted = below.map(|path| full_path(&roots, path));
+    let start = start.map(|path| full_path(&roots, path));
     let mut any = false;
     reader::walk(&mut chunks, &opened.manifest.root, &mut |_, path, entry| -> Result<bool, ListError> {
         let is_in = wanted.as_ref().is_none_or(|wanted| is_at_or_below(path, wanted));
         let leads_there = wanted.as_ref().is_some_and(|wanted| is_at_or_below(wanted, path));
         if is_in {
             any = true;
-            print(&as_restored(&restored, path), entry, out)?;
+            let shown = match &start {
+                None => as_restored(&restored, path),
+                Some(start) => from_start(start, path, matches!(entry.body, Body::Directory(_))),
+            };
+            print(&shown, entry, out)?;
         }
         Ok(is_in || leads_there)
     })
@@ -81,16 +88,6 @@ fn list(opened: OpenedSnapshot, below: Option<Vec<u8>>, out: &Output) -> anyhow:
         error @ ListError::Read(_) => error.into(),
     })?;
     Ok(any || wanted.is_none())
-}
-
-fn trim(path: &[u8]) -> &[u8] {
-    let mut path = path;
-    while let [rest @ .., b'/'] = path
-        && !rest.is_empty()
-    {
-        path = rest;
-    }
-    path
 }
 
 fn is_at_or_below(path: &[u8], above: &[u8]) -> bool {
@@ -108,6 +105,20 @@ fn as_restored(roots: &[(Vec<u8>, Vec<u8>)], path: &[u8]) -> Vec<u8> {
         })
     };
     roots.iter().find_map(within).unwrap_or_else(|| path.to_vec())
+}
+
+/// The path in the target of a restore of what stands at `start`.
+fn from_start(start: &[u8], path: &[u8], is_folder: bool) -> Vec<u8> {
+    let below = path.strip_prefix(start).unwrap_or(path);
+    match below.strip_prefix(b"/") {
+        Some(below) => below.to_vec(),
+        None if is_folder => b".".to_vec(),
+        None => {
+            // The name of a root is a whole path.
+            let path = decode_root_name(path).unwrap_or_else(|_| path.to_vec());
+            path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()
+        }
+    }
 }
 
 fn print(path: &[u8], entry: &Entry, out: &Output) -> Result<(), crate::output::OutputError> {
@@ -166,7 +177,13 @@ mod tests {
     fn below_means_whole_names() {
         assert!(is_at_or_below(b"a/b", b"a") && is_at_or_below(b"a", b"a"));
         assert!(!is_at_or_below(b"ab", b"a"));
-        assert_eq!(trim(b"a//"), b"a");
-        assert_eq!(trim(b"/"), b"/");
+    }
+
+    #[test]
+    fn paths_from_a_start_on_are_as_restore_writes_them() {
+        assert_eq!(from_start(b"%2Fa/b", b"%2Fa/b", true), b".");
+        assert_eq!(from_start(b"%2Fa/b", b"%2Fa/b/c/d", false), b"c/d");
+        assert_eq!(from_start(b"%2Fa/b/c", b"%2Fa/b/c", false), b"c");
+        assert_eq!(from_start(b"%2Fa%2Fb", b"%2Fa%2Fb", false), b"b");
     }
 }

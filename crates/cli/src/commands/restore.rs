@@ -14,12 +14,12 @@ use blockhouse_vault::restore::{
     Change, ChangeKind, MEMORY_DEFAULT, MEMORY_MIN, OnChange, RestoreReport, RestoreRequest, Selection, Standing,
     restore, standing,
 };
-use blockhouse_vault::select::{self, SnapshotRef};
+use blockhouse_vault::select::{self, Place, PlaceRef};
 use blockhouse_vault::stripes::Fault;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::arguments::{Global, Selectors};
+use crate::arguments::{Global, Selectors, place_parser};
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
 use crate::output::Output;
@@ -47,9 +47,10 @@ pub(crate) enum OverwriteChoice {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = help!("blockhouse restore latest --to /tmp/restored --identity ~/owner.identity"))]
 pub(crate) struct RestoreArgs {
-    /// An id, the first digits of one, `latest`, or `latest:SOURCE`
-    #[arg(value_name = "SNAP")]
-    snapshot: SnapshotRef,
+    /// An id, the first digits of one, `latest`, or `latest:SOURCE`; with `:PATH` after it only what stands there, with its path as `ls`
+    /// or `find` shows it: what is in a folder goes into DIR itself, a file under its own name. Of the newest snapshot: `latest::PATH`
+    #[arg(value_name = "SNAP", value_parser = place_parser())]
+    snapshot: PlaceRef,
     /// Where to; made if it is not there
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -58,6 +59,9 @@ pub(crate) struct RestoreArgs {
     dry_run: bool,
     #[command(flatten)]
     patterns: Patterns,
+    /// Leave so many names out at the beginning of each path, after :PATH, as tar does; what has no more names is left out
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    strip_components: usize,
     /// What happens to what is in the target; needed if it is not empty
     #[arg(long, value_enum, value_name = "WHEN")]
     overwrite: Option<OverwriteChoice>,
@@ -125,6 +129,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
     let started = Instant::now();
     let on_change = shown(args.dry_run, global, out);
     let mut request = RestoreRequest {
+        strip_components: args.strip_components,
         selection: args.patterns.read()?,
         metadata: args.owners.rules(args.no_xattrs)?,
         delete: args.delete,
@@ -140,8 +145,9 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
         return Err(Refusal::usage(what, "give one of the two").into());
     }
     let vault = opening::vault(global, out).await?;
-    let known = select::one(&vault, &args.snapshot, &args.selectors.into()).await?;
-    let (id, is_new) = (known.record.id, standing(&request.to, known.record.id));
+    let Place { known, path } = select::place(&vault, &args.snapshot, &args.selectors.into()).await?;
+    request.path = path;
+    let (id, is_new) = (known.record.id, standing(&request.to, &request.portion(known.record.id)));
     request.overwrite = match (args.overwrite, is_new) {
         (Some(OverwriteChoice::Never), _) | (None, Standing::Empty) => Overwrite::Never,
         (Some(OverwriteChoice::IfChanged), _) => Overwrite::IfChanged,
@@ -289,6 +295,10 @@ fn tell(
             if report.kept == 1 { "1 was".to_owned() } else { format!("{} were", report.kept) }
         ))?;
     }
+    if report.stripped > 0 {
+        let paths = text::count(report.stripped, "path");
+        out.talk(format_args!("left out, with no more names than --strip-components takes away: {paths}"));
+    }
     talk_of_deleting(report, request.dry_run, out);
     if report.unread > 0 {
         out.talk(format_args!("the same command goes on once what could not be read can be"));
@@ -303,10 +313,12 @@ fn tell(
         "type": "summary",
         "ok": report.flaws.is_empty(),
         "snapshot": snapshot,
+        "path": request.path.as_deref().map(text::path),
         "files": report.files,
         "bytes": report.bytes,
         "kept": report.kept,
         "spared": report.spared,
+        "stripped": report.stripped,
         "dry_run": request.dry_run,
         "new": changes.new,
         "new_bytes": changes.new_bytes,

@@ -52,6 +52,16 @@ fn passphrases_proofs_and_interruptions_have_codes_of_their_own() {
     assert_eq!(exit_of(std::io::Error::other("x")), Exit::Failed);
 }
 
+/// The pattern stands in the snapshot: it was told as wrong usage, though nobody typed it, and without a way out.
+#[test]
+fn patterns_of_a_snapshot_that_cannot_be_understood_are_no_wrong_usage() {
+    let empty = || ExcludeError::Empty { pattern: "/".to_owned() };
+    assert_eq!(exit_of(empty()), Exit::Usage);
+    let judged = verdict(&RestoreSnapshotError::Spared(empty()).into());
+    assert_eq!(judged.exit, Exit::Failed);
+    assert!(judged.hint.is_some_and(|hint| hint.contains("without --delete")), "{judged:?}");
+}
+
 #[test]
 fn what_a_handover_cuts_off_is_told_with_its_code_and_the_way_out() {
     let site = || "s".parse().unwrap();

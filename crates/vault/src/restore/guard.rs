@@ -1,13 +1,12 @@
 //! What a restore keeps away from: files in use, and deleting where that is never meant.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use blockhouse_sources::files::refuse_live;
+use blockhouse_sources::files::{RestorePath, refuse_live};
 
-use super::include::Include;
 use super::{RestoreRequest, RestoreSnapshotError};
 use crate::vault::Vault;
 
@@ -56,12 +55,11 @@ pub(super) fn against_deleting(vault: &Vault, request: &RestoreRequest) -> Resul
     }
 }
 
-/// Refuses to write over the files of a running node or database, as far as they may be written over at all.
-pub(super) fn against_live(target: &Path, include: &Include) -> Result<(), RestoreSnapshotError> {
-    let whole = [String::new()];
-    let beginnings = if include.is_partial() { include.beginnings() } else { &whole };
-    for beginning in beginnings {
-        let path = if beginning.is_empty() { target.to_owned() } else { target.join(beginning) };
+/// Refuses to write over the files of a running node or database, as far as they may be written over at all: `places` are the paths
+/// below the target that hold all that is written.
+pub(super) fn against_live(target: &Path, places: &[RestorePath]) -> Result<(), RestoreSnapshotError> {
+    for place in places {
+        let path = if place.is_target() { target.to_owned() } else { target.join(OsStr::from_bytes(place.as_bytes())) };
         refuse_live(&path).map_err(RestoreSnapshotError::Live)?;
     }
     Ok(())

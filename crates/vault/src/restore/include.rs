@@ -1,4 +1,7 @@
 //! Which part of a snapshot is asked for.
+//!
+//! Patterns match paths in the snapshot, as `ls` shows them and a restore of all of it writes them, also where a part of it goes to the
+//! target under other paths.
 
 use std::path::Path;
 
@@ -7,7 +10,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::RestoreSnapshotError;
 
-/// Patterns: each matches a path from the root of the snapshot's tree as it is restored, or any name if it has no slash.
+/// Patterns: each matches a path as a restore of the whole snapshot writes it, or any name if it has no slash.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Only what matches one of these; everything if there are none of either kind.
@@ -55,10 +58,41 @@ impl Include {
         !path.is_target() && self.unwanted.as_ref().is_some_and(|set| matches(set, path))
     }
 
-    /// Paths below the target that hold all that is asked for.
-    pub(super) fn beginnings(&self) -> &[String] {
-        &self.beginnings
+    /// True if this path is left out, by itself or with a folder that it is in.
+    pub(super) fn leaves_out_within(&self, path: &RestorePath) -> bool {
+        self.unwanted.is_some() && upwards(path).any(|path| self.leaves_out(&path))
     }
+
+    /// True if this path is asked for, by itself or with a folder that it is in.
+    pub(super) fn holds(&self, path: &RestorePath) -> bool {
+        self.wanted.is_none() || upwards(path).any(|path| self.names(&path))
+    }
+
+    /// Paths below `to` that hold all that is asked for of what stands at `path` in the snapshot and goes there.
+    pub(super) fn places(&self, path: &RestorePath, to: &RestorePath) -> Vec<RestorePath> {
+        if !self.is_partial() {
+            return vec![to.clone()];
+        }
+        let beginnings = self.beginnings.iter().filter_map(|text| RestorePath::parse(text.as_bytes()).ok());
+        let place = |beginning: RestorePath| match moved(path, &beginning, &RestorePath::target()) {
+            // It lies in what the pattern may match.
+            Some(_) => Some(to.clone()),
+            None => moved(&beginning, path, to),
+        };
+        beginnings.filter_map(place).collect()
+    }
+}
+
+/// A path and those of the folders that it is in, up to the root of all.
+fn upwards(path: &RestorePath) -> impl Iterator<Item = RestorePath> {
+    std::iter::successors(Some(path.clone()), |path| path.split_last().map(|(folder, _)| folder))
+}
+
+/// The path of the same entry once `from` is `to`; none if it is not in `from`.
+pub(super) fn moved(path: &RestorePath, from: &RestorePath, to: &RestorePath) -> Option<RestorePath> {
+    let mut names = path.names();
+    from.names().all(|name| names.next() == Some(name)).then_some(())?;
+    names.try_fold(to.clone(), |path, name| path.join(name).ok())
 }
 
 fn matches(set: &GlobSet, path: &RestorePath) -> bool {
@@ -164,10 +198,35 @@ mod tests {
 
     #[test]
     fn a_pattern_begins_where_it_names_folders() {
-        let beginnings = |pattern| including(&[pattern]).unwrap().beginnings().to_vec();
+        let beginnings = |pattern| including(&[pattern]).unwrap().beginnings;
         assert_eq!(beginnings("/etc/host*/x"), ["etc"]);
         assert_eq!(beginnings("etc/hosts"), ["etc/hosts"]);
         assert_eq!(beginnings("hosts"), [""]);
         assert_eq!(beginnings("**/hosts"), [""]);
+    }
+
+    #[test]
+    fn what_is_asked_for_lies_where_its_part_of_the_snapshot_goes() {
+        let path = |text: &str| RestorePath::parse(text.as_bytes()).unwrap();
+        let places = |patterns: &[&str], from: &str, to: &str| -> Vec<String> {
+            let places = including(patterns).unwrap().places(&path(from), &path(to));
+            places.iter().map(|place| String::from_utf8(place.as_bytes().to_vec()).unwrap()).collect()
+        };
+        assert_eq!(places(&[], "etc", ""), [""]);
+        assert_eq!(places(&["/etc/nginx/*", "/var/log"], "etc", ""), ["nginx"]);
+        assert_eq!(places(&["/etc/*"], "etc/nginx", "to"), ["to"]);
+        assert_eq!(places(&["/etc/hosts"], "", ""), ["etc/hosts"]);
+        assert_eq!(places(&["/etcetera"], "etc", ""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_said_of_a_folder_holds_for_what_is_in_it() {
+        let path = |text: &str| RestorePath::parse(text.as_bytes()).unwrap();
+        let exclude = vec!["/a/b".to_owned()];
+        let include = Include::parse(&Selection { exclude, ..Selection::default() }).unwrap();
+        assert!(include.leaves_out_within(&path("a/b/c/d")) && include.leaves_out_within(&path("a/b")));
+        assert!(!include.leaves_out_within(&path("a")) && !include.leaves_out(&path("a/b/c")));
+        let include = including(&["/a/b"]).unwrap();
+        assert!(include.holds(&path("a/b/c")) && !include.holds(&path("a")) && !include.names(&path("a/b/c")));
     }
 }

@@ -28,6 +28,7 @@ use super::include::Include;
 use super::job::{Job, mark};
 use super::links::{Inode, Links};
 use super::plan::Plan;
+use super::start::{Itself, Start};
 use super::unfinished;
 use super::{Act, Change, ChangeKind, RestoreFlaw, RestoreReport, RestoreSnapshotError};
 use crate::progress::Progress;
@@ -68,6 +69,8 @@ pub(super) struct Writer<'a> {
 /// A folder that was entered.
 struct Open {
     path: RestorePath,
+    /// Its path as a restore of the whole snapshot writes it: patterns match this.
+    whole: RestorePath,
     metadata: Metadata,
     /// Whether everything in it is wanted.
     included: bool,
@@ -80,6 +83,16 @@ struct Open {
     /// Names in the target that may have to go.
     extras: Peekable<IntoIter<MayGo>>,
     /// What of them is spared further down.
+    rules: SparedBelow,
+}
+
+/// How a folder is entered.
+struct Entering {
+    /// Whether everything in it is wanted.
+    included: bool,
+    /// Whether it is restored itself.
+    itself: Itself,
+    /// What is spared in it.
     rules: SparedBelow,
 }
 
@@ -158,24 +171,20 @@ impl<'a> Writer<'a> {
         self.target.as_mut().map_or(Ok(None), |target| target.existing(path))
     }
 
-    /// Restores a root of the snapshot and everything below it.
-    pub(super) fn root(
-        &mut self,
-        chunks: &mut ChunkReader,
-        root: &Entry,
-        path: RestorePath,
-    ) -> Result<(), RestoreSnapshotError> {
-        if self.include.leaves_out(&path) {
+    /// Restores something of the snapshot with everything below it.
+    pub(super) fn start(&mut self, chunks: &mut ChunkReader, start: Start) -> Result<(), RestoreSnapshotError> {
+        if self.include.leaves_out_within(&start.whole) {
+            self.progress.take_off(length(&start.entry));
             return Ok(());
         }
-        let included = self.include.names(&path);
-        let rules = SparedBelow::root(&path, &super::origin(root));
+        let (included, rules) = (self.include.holds(&start.whole), start.rules());
+        let Start { entry, whole, to, itself, .. } = start;
         let mut stack = Vec::new();
-        if let Body::Directory(listing) = &root.body {
-            stack.push(self.enter(chunks, path, (root, listing), (included, rules))?);
+        if let Body::Directory(listing) = &entry.body {
+            stack.push(self.enter(chunks, (to, whole), (&entry, listing), Entering { included, itself, rules })?);
         } else {
             let around = Around { has_left: false, rules, is_spared: false };
-            self.entry(chunks, &path, root, (included, &around))?;
+            self.entry(chunks, &to, &entry, (included, &around))?;
         }
         while let Some(open) = stack.last_mut() {
             if self.progress.is_interrupted() {
@@ -187,16 +196,17 @@ impl<'a> Writer<'a> {
                 }
                 continue;
             };
-            let path = open.path.join(&entry.name)?;
-            if self.include.leaves_out(&path) {
+            let (path, whole) = (open.path.join(&entry.name)?, open.whole.join(&entry.name)?);
+            if self.include.leaves_out(&whole) {
                 self.progress.take_off(length(&entry));
                 continue;
             }
-            let included = open.included || self.include.names(&path);
+            let included = open.included || self.include.names(&whole);
             let around = Around { has_left: open.has_left, rules: open.rules.clone(), is_spared };
             match &entry.body {
                 Body::Directory(listing) => {
-                    let below = self.enter(chunks, path, (&entry, listing), (included, around.rules))?;
+                    let entering = Entering { included, itself: Itself::Restored, rules: around.rules };
+                    let below = self.enter(chunks, (path, whole), (&entry, listing), entering)?;
                     stack.push(below);
                 }
                 _ => self.entry(chunks, &path, &entry, (included, &around))?,
@@ -233,43 +243,56 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A folder that was asked for, and of which nothing is known: told, and the rest goes on.
+    pub(super) fn lose_start(&mut self, path: &RestorePath, error: &ReadTreeError) {
+        self.matched = true;
+        self.lose_folder(path, error);
+    }
+
     fn lose_folder(&mut self, path: &RestorePath, error: &ReadTreeError) {
         self.report.unread += 1;
         self.flaw(path, format!("what is in it could not be read: {}", crate::chain::chain(error)));
     }
 
-    /// Makes a folder and begins to read its listing.
+    /// Makes a folder, unless its own name is stripped, and begins to read its listing.
     fn enter(
         &mut self,
         chunks: &mut ChunkReader,
-        path: RestorePath,
+        (path, whole): (RestorePath, RestorePath),
         (entry, listing): (&Entry, &Content),
-        (included, rules): (bool, SparedBelow),
+        Entering { included, itself, rules }: Entering,
     ) -> Result<Open, RestoreSnapshotError> {
         let entries = match Entries::of(chunks, path.as_bytes(), listing) {
             Ok(entries) => Some(entries),
             Err(error) => {
+                self.matched |= included;
                 self.lose_folder(&path, &error);
                 None
             }
         };
         let extras = Vec::new().into_iter().peekable();
         let metadata = entry.metadata.clone();
-        let mut open = Open { path, metadata, included, is_made: false, has_left: false, entries, extras, rules };
+        let mut open =
+            Open { path, whole, metadata, included, is_made: false, has_left: false, entries, extras, rules };
         // Before anything in it is written, so that the rules are those that a rehearsal sees.
         let may_go = self.may_go(&mut open)?;
-        if included {
-            self.matched = true;
-            let existing = self.existing(&open.path)?;
-            open.is_made = self.make_folder(&open.path, entry, existing.as_ref())?;
-            if !open.is_made {
-                open.entries = None;
-            } else if existing.is_some_and(|existing| existing.kind == EntryKind::Directory) {
-                if open.entries.is_some() {
-                    open.extras = may_go.into_iter().peekable();
+        match itself {
+            Itself::Restored if included => {
+                self.matched = true;
+                let existing = self.existing(&open.path)?;
+                open.is_made = self.make_folder(&open.path, entry, existing.as_ref())?;
+                if !open.is_made {
+                    open.entries = None;
+                } else if existing.is_some_and(|existing| existing.kind == EntryKind::Directory) {
+                    if open.entries.is_some() {
+                        open.extras = may_go.into_iter().peekable();
+                    }
+                    self.look_into(chunks, &mut open, listing)?;
                 }
-                self.look_into(chunks, &mut open, listing)?;
             }
+            // The target is no folder of the snapshot: nothing goes from it, and it keeps its metadata.
+            Itself::Stripped { is_alone: true } if included => self.look_into(chunks, &mut open, listing)?,
+            Itself::Restored | Itself::Stripped { .. } => {}
         }
         Ok(open)
     }

@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc};
 use super::RestorePath;
 use crate::files::{
     ExcludeError, IGNORE_FILE, Options,
-    list::{Listed, Named},
+    list::{Listed, Named, join},
     selection::{Below, Rules, Selection},
     trail::Open,
 };
@@ -59,7 +59,9 @@ impl fmt::Debug for Spared {
 pub struct SparedBelow {
     /// Where the root of the snapshot stood when it was backed up: absolute patterns begin there.
     origin: Arc<[u8]>,
-    /// How many bytes of a path of the target lie above the root.
+    /// What of the root is restored: patterns see paths from the root, whatever part of it goes to the target.
+    part: Arc<[u8]>,
+    /// How many bytes of a path of the target lie above that part.
     above: usize,
     rules: Rules,
 }
@@ -68,11 +70,28 @@ impl SparedBelow {
     /// At a root of the snapshot, which is restored to `path` and stood at `origin`.
     pub fn root(path: &RestorePath, origin: &[u8]) -> Self {
         let above = if path.is_target() { 0 } else { path.as_bytes().len() + 1 };
-        Self { origin: origin.into(), above, rules: Rules::default() }
+        Self { origin: origin.into(), part: Arc::default(), above, rules: Rules::default() }
     }
 
-    fn below_root<'p>(&self, path: &'p RestorePath) -> &'p [u8] {
-        path.as_bytes().get(self.above..).unwrap_or_default()
+    /// The same where only what stands at this path from the root is restored.
+    #[must_use]
+    pub fn only(self, part: &[u8]) -> Self {
+        Self { part: part.into(), ..self }
+    }
+
+    /// The same where a folder above, at this path from the root, has an ignore file with this text.
+    #[must_use]
+    pub fn ignoring(self, folder: &[u8], text: &[u8]) -> Self {
+        // A line that cannot be used left nothing out of the backup either.
+        let (rules, _) = self.rules.with_text(folder, text);
+        Self { rules, ..self }
+    }
+
+    fn below_root(&self, path: &RestorePath) -> Vec<u8> {
+        match path.as_bytes().get(self.above..) {
+            None | Some([]) => self.part.to_vec(),
+            Some(rest) => join(&self.part, rest),
+        }
     }
 }
 
@@ -98,7 +117,8 @@ impl Spared {
         path: &RestorePath,
         names: &[Named],
     ) -> SparedIn<'_> {
-        let listed = Listed { folder, root: 0, root_path: &outer.origin, path: outer.below_root(path) };
+        let below_root = outer.below_root(path);
+        let listed = Listed { folder, root: 0, root_path: &outer.origin, path: &below_root };
         let below = self.selection.below(&outer.rules, listed, names);
         SparedIn { spared: self, below, outer: outer.clone() }
     }
@@ -112,7 +132,7 @@ impl SparedIn<'_> {
 
     /// Whether an entry is spared, as far as its name tells.
     pub(super) fn by_name(&self, path: &RestorePath, named: &Named) -> bool {
-        let is_left_out = || self.below.by_name(&self.outer.origin, self.outer.below_root(path), named).is_some();
+        let is_left_out = || self.below.by_name(&self.outer.origin, &self.outer.below_root(path), named).is_some();
         self.spared.is_named(path) || is_left_out()
     }
 
@@ -160,5 +180,25 @@ mod tests {
             assert_eq!(within.by_name(&path(at), &named(name)), is_spared, "{at}");
         }
         assert!(Spared::try_new(vec!["a[".to_owned()], |_| false).is_err());
+    }
+
+    /// Only `docs` of a root is restored: a pattern of the backup still counts from the root, and so does the ignore file above.
+    #[test]
+    fn patterns_count_from_the_root_where_a_part_of_it_is_restored() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = Open::absolute(&base.path().canonicalize().unwrap()).unwrap();
+        let patterns = ["docs/*.tmp", "/home/anna/docs/cache", "own/*.tmp"].map(str::to_owned).to_vec();
+        let spared = Spared::try_new(patterns, |_| false).unwrap();
+        let target = RestorePath::target();
+        let outer = SparedBelow::root(&target, b"/home/anna").only(b"docs").ignoring(b"", b"/docs/*.log\n/*.txt\n");
+        let within = spared.within(&outer, &folder, &target, &[]);
+        for (name, is_spared) in [("a.tmp", true), ("cache", true), ("a.log", true), ("a.txt", false), ("a", false)] {
+            let named = Named { name: name.into(), kind: EntryKind::File };
+            assert_eq!(within.by_name(&RestorePath::parse(name.as_bytes()).unwrap(), &named), is_spared, "{name}");
+        }
+        let inner = RestorePath::parse(b"own").unwrap();
+        let within = spared.within(&within.rules(), &folder, &inner, &[]);
+        let path = RestorePath::parse(b"own/a.tmp").unwrap();
+        assert!(!within.by_name(&path, &Named { name: b"a.tmp".to_vec(), kind: EntryKind::File }));
     }
 }

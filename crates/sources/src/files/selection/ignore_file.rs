@@ -75,14 +75,20 @@ impl Rules {
             Ok(text) => text,
             Err(error) => return (self.clone(), vec![problem(0, error.to_string())]),
         };
-        let (matcher, mut bad) = compile(&text);
+        let (rules, bad) = self.with_text(listed.path, &text);
+        (rules, bad.into_iter().map(|(line, why)| problem(line, why)).collect())
+    }
+
+    /// The rules in a folder at this path from the root whose ignore file says `text`, and the lines that could not be used; 0 stands
+    /// for all of them.
+    pub(crate) fn with_text(&self, folder: &[u8], text: &[u8]) -> (Self, Vec<(usize, String)>) {
+        let (matcher, mut bad) = compile(text);
         let matcher = matcher.unwrap_or_else(|why| {
             bad.push((0, why));
             Gitignore::empty()
         });
-        let above = if listed.path.is_empty() { 0 } else { listed.path.len() + 1 };
-        let problems = bad.into_iter().map(|(line, why)| problem(line, why)).collect();
-        (Self(Some(Arc::new(Nearest { matcher, above, rest: self.clone() }))), problems)
+        let above = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        (Self(Some(Arc::new(Nearest { matcher, above, rest: self.clone() }))), bad)
     }
 }
 
