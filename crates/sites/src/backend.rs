@@ -22,6 +22,8 @@ use crate::url::SiteSpec;
 pub struct Backend {
     pub(crate) operator: Operator,
     pub(crate) writer: Writer,
+    /// Where a folder of this host is listed.
+    pub(crate) folder: Option<Arc<Path>>,
     pub(crate) device: Option<u64>,
 }
 
@@ -45,18 +47,19 @@ impl Backend {
     /// The same with another disk to write to; `path` is where its files can be read.
     pub fn with_disk(path: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
         let device = Some(disk.device("")?);
+        let folder = Some(Arc::from(path));
         let path = path.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidFilename, "the path of a site's folder has to be UTF-8")
         })?;
         let operator = Operator::new(Fs::default().root(path)).map_err(io::Error::other)?;
-        Ok(Self { operator, writer: Writer::File(Arc::new(FileLayer::new(disk))), device })
+        Ok(Self { operator, writer: Writer::File(Arc::new(FileLayer::new(disk))), folder, device })
     }
 
     /// A remote service, which has failed when it is silent for the stall. Nothing is asked of it yet.
     pub(crate) fn remote(spec: &SiteSpec, stall: Duration) -> Result<Self, Cause> {
         let layer = RemoteLayer::open(spec, stall)?;
         let device = spec.url.remote_device();
-        Ok(Self { operator: layer.operator().clone(), writer: Writer::Remote(Arc::new(layer)), device })
+        Ok(Self { operator: layer.operator().clone(), writer: Writer::Remote(Arc::new(layer)), folder: None, device })
     }
 
     /// How long what is read from it may bring nothing.

@@ -13,6 +13,7 @@
 //! Format: `docs/design/sites.md`.
 
 mod create;
+mod folder_walk;
 mod line;
 mod listing;
 mod probe;

@@ -19,7 +19,7 @@ use blockhouse_ledger::{BlockError, ReplayError};
 use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join_all, try_join};
 
 pub use guard::GuardError;
 pub(crate) use guard::{Guard, Purpose};
@@ -152,7 +152,8 @@ pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
 /// Whether the site holds a block above that height, whatever it is.
 pub(crate) async fn has_above(site: &Site, height: u64) -> Result<bool, SiteError> {
     let above = |held: BTreeMap<u64, Vec<BlockHash>>| held.into_keys().any(|other| other > height);
-    Ok(above(heights_near(site, height).await?) || above(heights_near(site, height + BLOCKS_PER_FOLDER).await?))
+    let (near, next) = try_join(heights_near(site, height), heights_near(site, height + BLOCKS_PER_FOLDER)).await?;
+    Ok(above(near) || above(next))
 }
 
 /// What the site holds above the head of `home`, in order; empty if nothing is there.

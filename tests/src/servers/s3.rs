@@ -1,11 +1,13 @@
 //! `s3s-fs` behind hyper, in this process: it keeps buckets as folders.
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -24,6 +26,8 @@ pub const SECRET_KEY: &str = "a secret of tests";
 pub enum Manner {
     #[default]
     Plain,
+    /// Objects are read as a server does that is meant for it: `s3s-fs` reads them 4 KiB at a time, which is slower than any line.
+    Swift,
     /// Every object has a version, as in a bucket that keeps what is removed.
     Versions,
     /// Every object has the version `null`, as in a bucket whose versions were suspended.
@@ -79,12 +83,15 @@ impl S3Server {
         let files = s3s_fs::FileSystem::new(&self.root).unwrap();
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let (service, manner) = (builder.build(), self.manner.clone());
+        let (service, manner, root) = (builder.build(), self.manner.clone(), self.root.clone());
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, manner) = (service.clone(), manner.clone());
-                let service = service_fn(move |request| answer(service.clone(), *manner.lock().unwrap(), request));
+                let (service, manner, root) = (service.clone(), manner.clone(), root.clone());
+                let root = root.clone();
+                let service = service_fn(move |request| {
+                    answer(service.clone(), *manner.lock().unwrap(), root.clone(), request)
+                });
                 tokio::spawn(async move {
                     // A client that leaves is no failure of the server.
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -119,7 +126,12 @@ impl Drop for S3Server {
     }
 }
 
-async fn answer(service: S3Service, manner: Manner, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+async fn answer(
+    service: S3Service,
+    manner: Manner,
+    root: PathBuf,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, HttpError> {
     let deletes = request.method() == Method::DELETE
         || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.starts_with("delete")));
     match manner {
@@ -131,7 +143,12 @@ async fn answer(service: S3Service, manner: Manner, request: Request<Incoming>) 
         }
         _ => {}
     }
+    let object = (manner == Manner::Swift && request.method() == Method::GET)
+        .then(|| root.join(request.uri().path().trim_start_matches('/')));
     let mut answer = Service::call(&service, request).await?;
+    if let Some(object) = object.filter(|object| answer.status().is_success() && object.is_file()) {
+        *answer.body_mut() = read_at_once(object, answer.headers()).await;
+    }
     let version = match manner {
         Manner::Versions => Some("3sL4kqtJlcpXroDTDmJ"),
         Manner::Suspended => Some("null"),
@@ -141,6 +158,21 @@ async fn answer(service: S3Service, manner: Manner, request: Request<Incoming>) 
         answer.headers_mut().insert("x-amz-version-id", HeaderValue::from_static(version));
     }
     Ok(answer)
+}
+
+/// The bytes that an answer promises by its headers.
+async fn read_at_once(object: PathBuf, headers: &HeaderMap) -> Body {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap());
+    let length: usize = text(CONTENT_LENGTH).unwrap().parse().unwrap();
+    // `bytes FIRST-LAST/ALL`
+    let first = text(CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes ")?.split('-').next());
+    let first: u64 = first.map_or(0, |first| first.parse().unwrap());
+    let read = move || {
+        let mut bytes = vec![0; length];
+        File::open(object).unwrap().read_exact_at(&mut bytes, first).unwrap();
+        bytes
+    };
+    Body::from(tokio::task::spawn_blocking(read).await.unwrap())
 }
 
 fn refused(status: StatusCode, code: &str) -> Response<Body> {

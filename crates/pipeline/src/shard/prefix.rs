@@ -7,7 +7,6 @@ use blockhouse_types::limits::SHARD_LEAF;
 use blockhouse_types::{Account, Code, Decoder, Encoder, Magic, SessionId, ShardIndex, ShardRoot, StripeId, VaultId};
 use bytes::Bytes;
 
-use super::shape::whole_leaves;
 use super::verify::VerifiedRange;
 use super::{ClaimedWriter, SHARD_FIXED_LEN, ShardError, ShardFault, ShardName, StripeShape, leaf_hashes, tree};
 
@@ -161,14 +160,12 @@ impl ShardPrefix {
 
     /// The whole leaves of the payload that hold `range`; `None` if it has no such range.
     pub fn covering(&self, range: &Range<usize>) -> Option<Range<usize>> {
-        let payload_len = self.header.shape.payload_len();
-        (range.start <= range.end && range.end <= payload_len).then(|| whole_leaves(range, payload_len))
+        self.header.shape.covering(range)
     }
 
     /// Where bytes of the payload lie in the file.
     pub const fn file_range(&self, payload_range: &Range<usize>) -> Range<usize> {
-        let start = self.header.shape.prefix_len();
-        start + payload_range.start..start + payload_range.end
+        self.header.shape.file_range(payload_range)
     }
 
     /// Verifies whole leaves, read from `start` of the payload.

@@ -75,6 +75,18 @@ impl StripeShape {
         self.prefix_len() + self.payload_len()
     }
 
+    /// The whole leaves of a payload that hold `range`; `None` if it has no such range.
+    pub fn covering(self, range: &Range<usize>) -> Option<Range<usize>> {
+        let payload_len = self.payload_len();
+        (range.start <= range.end && range.end <= payload_len).then(|| whole_leaves(range, payload_len))
+    }
+
+    /// Where bytes of a payload lie in its file.
+    pub const fn file_range(self, payload_range: &Range<usize>) -> Range<usize> {
+        let start = self.prefix_len();
+        start + payload_range.start..start + payload_range.end
+    }
+
     /// Where the bytes of a range of the pack lie, in their order; `None` if the pack has no such range.
     pub fn locate(self, pack_range: Range<usize>) -> Option<Vec<ShardRange>> {
         if pack_range.start > pack_range.end || pack_range.end > self.pack_len {

@@ -8,7 +8,8 @@ use std::mem;
 use futures::TryStreamExt;
 use opendal::Lister;
 
-use super::{Site, Work};
+use super::folder_walk::{FolderWalk, Met};
+use super::{Site, Work, blocking};
 use crate::error::{Cause, Operation, SiteError};
 use crate::key::{ObjectKey, Prefix};
 
@@ -35,20 +36,31 @@ pub struct Listing {
 
 enum Progress {
     Begin,
+    /// Of a service.
     Within(Box<Lister>),
+    /// Of a folder of this host.
+    Below(FolderWalk),
     End,
 }
 
 /// The folder of the folders of shards.
 const SHARDS: &str = "shards/";
 
+/// The first byte of the ids whose shards are in a folder of that name.
+fn first_byte(name: &str) -> Option<u8> {
+    Some(name).filter(|name| name.len() == 2).and_then(|name| u8::from_str_radix(name, 16).ok())
+}
+
 async fn read_shard_folders(site: &Site) -> Result<BTreeSet<u8>, Cause> {
+    if let Some(folder) = site.inner.backend.folder.clone() {
+        let names = blocking(move || FolderWalk::folders(&folder, SHARDS).map_err(Cause::Read)).await?;
+        return Ok(names.iter().filter_map(|name| first_byte(name)).collect());
+    }
     let mut lister = site.operator().lister_with(SHARDS).await?;
     let mut found = BTreeSet::new();
     while let Some(entry) = lister.try_next().await? {
         let name = entry.path().strip_prefix(SHARDS).and_then(|name| name.strip_suffix('/'));
-        let first = name.filter(|name| name.len() == 2).and_then(|name| u8::from_str_radix(name, 16).ok());
-        found.extend(first);
+        found.extend(name.and_then(first_byte));
     }
     Ok(found)
 }
@@ -92,11 +104,41 @@ impl Listing {
 
     async fn read_page(&mut self) -> Result<Option<Vec<Listed>>, Cause> {
         // Taken out for the time of the call: an error or a cancel in between ends the listing.
-        let mut lister = match mem::replace(&mut self.progress, Progress::End) {
-            Progress::Begin => Box::new(self.site.operator().lister_with(&self.path).recursive(true).await?),
-            Progress::Within(lister) => lister,
-            Progress::End => return Ok(None),
+        match (mem::replace(&mut self.progress, Progress::End), self.site.inner.backend.folder.clone()) {
+            (Progress::Begin, Some(folder)) => {
+                let path = self.path.clone();
+                let walk = blocking(move || FolderWalk::begin(&folder, &path).map_err(Cause::Read)).await?;
+                self.walk_page(walk).await
+            }
+            (Progress::Begin, None) => {
+                let lister = self.site.operator().lister_with(&self.path).recursive(true).await?;
+                self.ask_page(Box::new(lister)).await
+            }
+            (Progress::Within(lister), _) => self.ask_page(lister).await,
+            (Progress::Below(walk), _) => self.walk_page(walk).await,
+            (Progress::End, _) => Ok(None),
+        }
+    }
+
+    /// A page of a folder of this host.
+    async fn walk_page(&mut self, mut walk: FolderWalk) -> Result<Option<Vec<Listed>>, Cause> {
+        let step = move || walk.step(PAGE).map(|met| (met, walk)).map_err(Cause::Read);
+        let (met, walk) = blocking(step).await?;
+        if met.is_empty() {
+            return Ok(None);
+        }
+        let listed = |met: &Met| {
+            let key = ObjectKey::parse(met.path.as_deref()?).ok()?;
+            Some(Listed { key, length: met.length? })
         };
+        let page: Vec<Listed> = met.iter().filter_map(listed).collect();
+        self.strangers += (met.len() - page.len()) as u64;
+        self.progress = Progress::Below(walk);
+        Ok(Some(page))
+    }
+
+    /// A page of a service.
+    async fn ask_page(&mut self, mut lister: Box<Lister>) -> Result<Option<Vec<Listed>>, Cause> {
         let mut page = Vec::new();
         while page.len() < PAGE {
             let Some(entry) = lister.try_next().await? else {

@@ -9,6 +9,7 @@ use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::wraps::{OpenWrapsError, Wraps};
 use blockhouse_sites::{FetchError, ObjectKey, Prefix};
 use blockhouse_types::{DecodeError, ListHash, SnapshotId, StripeId};
+use futures::future::{join, join_all, try_join};
 
 use super::ChunkReader;
 use crate::index::{Index, IndexError};
@@ -106,8 +107,9 @@ pub(crate) async fn beside(
     unlocked: &Unlocked,
     record: SnapshotRecord,
 ) -> Result<Beside, OpenSnapshotError> {
-    let described = describe(vault, unlocked, &record).await?;
-    let stripes = lists::read(vault.sites(), ListHash::new(record.commit.listRoot.0)).await?;
+    let root = ListHash::new(record.commit.listRoot.0);
+    let stripes = async { Ok(lists::read(vault.sites(), root).await?) };
+    let (described, stripes) = try_join(describe(vault, unlocked, &record), stripes).await?;
     Ok(Beside { record, described, stripes })
 }
 
@@ -160,19 +162,30 @@ pub async fn manifest(
     let id = record.id;
     let hash = record.commit.objectHash;
     let key = ObjectKey::Snapshot(id);
-    let fetched = vault.sites().get_any(&key, |bytes| SnapshotObject::hash(bytes).to_bytes() == hash.0).await;
+    let is_it = |bytes: &[u8]| SnapshotObject::hash(bytes).to_bytes() == hash.0;
+    let (fetched, versions) = join(vault.sites().get_any(&key, is_it), wraps_of(vault, id)).await;
     let fetched = fetched.map_err(|source| OpenSnapshotError::Fetch { id, source })?;
     let object = SnapshotObject::from_bytes(&fetched.bytes).map_err(|source| OpenSnapshotError::Form { id, source })?;
-    let manifest_key = manifest_key(vault, unlocked, id, &object.sealed_manifest).await?;
+    let manifest_key = manifest_key(vault, unlocked, (id, versions), &object.sealed_manifest).await?;
     let manifest = Manifest::open(vault.id(), id, &manifest_key, &object.sealed_manifest)?;
     Ok((manifest, manifest_key))
+}
+
+/// The versions of a snapshot's wraps that any site lists.
+async fn wraps_of(vault: &Vault, id: SnapshotId) -> BTreeSet<u32> {
+    let listings = vault.sites().up().map(async |(_, site)| site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default());
+    let version = |key: &ObjectKey| match key {
+        ObjectKey::Wraps { version, .. } => Some(*version),
+        _ => None,
+    };
+    join_all(listings).await.into_iter().flatten().filter_map(|listed| version(&listed.key)).collect()
 }
 
 /// Unwraps the manifest key, from the newest wraps that open.
 async fn manifest_key(
     vault: &Vault,
     unlocked: &Unlocked,
-    id: SnapshotId,
+    (id, versions): (SnapshotId, BTreeSet<u32>),
     sealed: &[u8],
 ) -> Result<Secret, OpenSnapshotError> {
     let (age, vault_id) = (unlocked.age(), vault.id());
@@ -181,14 +194,6 @@ async fn manifest_key(
         let key = Wraps::from_bytes(bytes).ok().and_then(|wraps| wraps.open(&age).ok());
         key.filter(|key| Manifest::open(vault_id, id, key, sealed).is_ok())
     };
-    let mut versions = BTreeSet::new();
-    for (_, site) in vault.sites().up() {
-        for listed in site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default() {
-            if let ObjectKey::Wraps { version, .. } = listed.key {
-                versions.insert(version);
-            }
-        }
-    }
     let mut refused = OpenSnapshotError::NoWraps { id };
     for version in versions.into_iter().rev() {
         let key = ObjectKey::Wraps { snapshot: id, version };

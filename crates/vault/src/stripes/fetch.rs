@@ -16,6 +16,7 @@ use blockhouse_pipeline::shard::{
 use blockhouse_sites::SiteError;
 use blockhouse_types::StripeId;
 use bytes::Bytes;
+use futures::future::try_join;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::damage::Fault;
@@ -167,23 +168,36 @@ impl StripeStore {
         shape: StripeShape,
         wanted: &Range<usize>,
     ) -> Result<(VerifiedRange, Arc<ShardPrefix>), Miss> {
-        let prefix = match self.known.prefix(name) {
-            Some(prefix) => prefix,
-            None => self.prefix_at(member, name, shape.prefix_len()).await?,
-        };
+        let leaves = shape.covering(wanted).ok_or(Miss::Faulty)?;
+        // Where they lie follows from the shape: the line is crossed once, not twice.
+        let (prefix, bytes) = try_join(
+            self.known_prefix_at(member, name, shape.prefix_len()),
+            self.bytes(member, name, shape.file_range(&leaves)),
+        )
+        .await?;
         if prefix.header().shape != shape {
             // The stripe id commits to the shape: it is not the site that is wrong.
             return Err(Miss::Faulty);
         }
-        let leaves = prefix.covering(wanted).ok_or(Miss::Faulty)?;
-        let bytes = self.bytes(member, name, prefix.file_range(&leaves)).await?;
         match prefix.verify_range(leaves.start, bytes) {
             Ok(range) => Ok((range, prefix)),
             Err(error) => Err(self.altered(member, name, error.fault)),
         }
     }
 
-    /// A verified prefix, by the length that it should have.
+    /// A verified prefix, by the length that it should have. Many ask for the same one at the same time: it is read once.
+    async fn known_prefix_at(&self, member: usize, name: ShardName, length: usize) -> Result<Arc<ShardPrefix>, Miss> {
+        if let Some(prefix) = self.known.prefix(name) {
+            return Ok(prefix);
+        }
+        let _turn = self.known.turn(name).await;
+        match self.known.prefix(name) {
+            Some(prefix) => Ok(prefix),
+            None => self.prefix_at(member, name, length).await,
+        }
+    }
+
+    /// The same, read.
     async fn prefix_at(&self, member: usize, name: ShardName, length: usize) -> Result<Arc<ShardPrefix>, Miss> {
         let bytes = self.bytes(member, name, 0..length).await?;
         match ShardPrefix::verify(&bytes, &self.vault, name) {

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blockhouse_pipeline::shard::{ShardName, ShardPrefix};
+use tokio::sync::{Mutex as Queue, MutexGuard as Turn};
 
 /// The bytes of hashes that are kept: prefixes of some 500 shards of 16 MiB packs.
 const KNOWN_BYTES: usize = 8 * 1024 * 1024;
 /// What an entry costs beside its hashes.
 const ENTRY_BYTES: usize = 512;
+/// Turns at reading prefixes: two shards that fall on one turn wait for each other, which costs time only.
+const TURNS: usize = 64;
 
 #[derive(Debug, Clone)]
 pub(super) enum Fact {
@@ -20,9 +23,16 @@ pub(super) enum Fact {
 }
 
 /// Facts by shard; those that were not used for longest go first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     facts: Mutex<Facts>,
+    turns: [Queue<()>; TURNS],
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { facts: Mutex::default(), turns: std::array::from_fn(|_| Queue::default()) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +56,12 @@ impl Known {
             Fact::Prefix(prefix) => Some(prefix),
             Fact::Absent => None,
         }
+    }
+
+    /// Waits until nobody else reads the prefix of this shard.
+    pub(super) async fn turn(&self, shard: ShardName) -> Turn<'_, ()> {
+        let place = shard.stripe.as_bytes().first().copied().unwrap_or_default().wrapping_add(shard.index.0);
+        self.turns.get(usize::from(place) % TURNS).expect("a remainder is below the number of turns").lock().await
     }
 
     pub(super) fn note(&self, shard: ShardName, fact: Fact) {
