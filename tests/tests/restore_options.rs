@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use blockhouse_tests::tree::{self, MIB};
 use blockhouse_tests::world::exit;
@@ -787,4 +787,28 @@ fn components_are_stripped() {
     assert!(!world.path("collided").exists());
     restore("latest", "--strip-components 1 --exclude /b/y", "apart").expect(exit::DONE);
     assert_eq!(fs::read(world.path("apart/y")).unwrap(), b"2");
+}
+
+/// A restore of one large file that was stopped goes on where it was.
+#[test]
+fn a_single_file_that_was_stopped_goes_on() {
+    let world = World::with_sites(3);
+    let source = world.path("source");
+    tree::write(&source.join("large.img"), &tree::noise(24 << 20, 5));
+    world.back_up(&source);
+    let to = world.path("to");
+    let from = format!("latest:{}", source.join("large.img").display());
+    let restore = |words: &str| world.unlocked("restore --json").args(words).arg(&from).arg("--to").arg(&to);
+    let mut stopped = restore("--limit-download 4MiB").spawn();
+    while !to.is_dir() || leftovers(&to).is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A third of it has come then, at that rate.
+    std::thread::sleep(Duration::from_millis(2_500));
+    stopped.kill();
+    drop(stopped.finish());
+    let goes_on = restore("").run().expect(exit::DONE);
+    assert!(goes_on.number("reused_bytes") > 0, "{}", goes_on.summary());
+    assert!(fs::read(to.join("large.img")).unwrap() == fs::read(source.join("large.img")).unwrap());
+    assert_eq!(leftovers(&to), Vec::<PathBuf>::new());
 }

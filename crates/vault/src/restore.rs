@@ -10,7 +10,7 @@
 //! - **R3** Whenever it ends, by a kill too, the same command goes on: what is right stays and is not fetched again.
 //! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds, but for
 //!   files with several names: of each that was met one name is remembered to the end; and, where the names of several folders are
-//!   stripped, for a hash of each name in them.
+//!   stripped, for these folders and a hash of each name in them.
 //! - **R5** Deleting leaves what the patterns of the restore leave out, and what the backup left out as far as that can be known
 //!   ([`Spared`]); and it is counted.
 //!

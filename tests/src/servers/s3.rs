@@ -89,9 +89,8 @@ impl S3Server {
             while let Ok((socket, _)) = listener.accept().await {
                 let (service, manner, root) = (service.clone(), manner.clone(), root.clone());
                 let root = root.clone();
-                let service = service_fn(move |request| {
-                    answer(service.clone(), *manner.lock().unwrap(), root.clone(), request)
-                });
+                let service =
+                    service_fn(move |request| answer(service.clone(), *manner.lock().unwrap(), root.clone(), request));
                 tokio::spawn(async move {
                     // A client that leaves is no failure of the server.
                     let _ = hyper::server::conn::http1::Builder::new()

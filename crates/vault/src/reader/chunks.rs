@@ -1,11 +1,13 @@
 //! Chunks by their references: found by the index, read from the stripes, opened and checked.
 //!
+//! What will be asked for soon can be sent for ([`ChunkReader::send_for`]): over a slow line each answer costs its time.
+//!
 //! Memory: [`HELD_BYTES`] of sealed bytes and [`OPENED_BYTES`] of plain ones. A chunk that is asked for alone is read alone; chunks that
 //! follow one another in a pack are read in runs, and the next run is on its way while one is opened.
 
 mod runs;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use blockhouse_crypto::Secret;
@@ -15,6 +17,7 @@ use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_types::{ChunkId, StripeId};
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use self::runs::Runs;
 use super::ByteCache;
@@ -26,6 +29,8 @@ use crate::stripes::{Damage, ReadStripeError, StripeStore};
 pub(crate) const HELD_BYTES: usize = 4 << 20;
 /// Opened chunks kept: small files of a folder share them, and so do the versions of a file that are read side by side.
 const OPENED_BYTES: usize = 4 << 20;
+/// How many chunks may be sent for: those of lists, which are of the usual length.
+const SENT_MAX: usize = 16;
 
 /// Why a chunk could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,27 @@ pub enum ChunkError {
     Codec { chunk: ChunkId, codec: u8 },
 }
 
+/// A chunk that was opened, by which reference and out of which stripe.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    reference: ChunkRef,
+    pub(crate) stripe: StripeId,
+    pub(crate) plain: Bytes,
+}
+
+/// A chunk that is on its way; it is given up when it is dropped.
+#[derive(Debug)]
+struct Sent {
+    stripe: StripeId,
+    task: JoinHandle<Result<Bytes, ReadStripeError>>,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Reads the chunks of one snapshot, or of several of one domain. Blocks: for threads that may.
 #[derive(Debug)]
 pub struct ChunkReader {
@@ -58,7 +84,8 @@ pub struct ChunkReader {
     id_subkey: Secret,
     opener: ChunkOpener,
     runs: Runs,
-    opened: ByteCache<ChunkId, Bytes>,
+    opened: ByteCache<ChunkId, Opened>,
+    sent: HashMap<ChunkId, Sent>,
     runtime: Handle,
     /// What opens tables again, once, if the index turns out to have holes.
     keys: Option<PackKeys>,
@@ -91,31 +118,70 @@ impl ChunkReader {
             id_subkey: id_subkey.clone(),
             opener: ChunkOpener::new(),
             opened: ByteCache::new(OPENED_BYTES),
+            sent: HashMap::new(),
             runtime: Handle::current(),
         })
     }
 
     /// The plain bytes of a chunk.
     pub fn read(&mut self, reference: &ChunkRef) -> Result<Bytes, ChunkError> {
-        let chunk = reference.id;
-        // Whatever key and length the reference says: the bytes of an id are those bytes.
-        if let Some(plain) =
-            self.opened.get(&chunk).filter(|plain| plain.len() as u64 == u64::from(reference.plain_len))
-        {
-            return Ok(plain);
+        Ok(self.read_somewhere(reference)?.plain)
+    }
+
+    /// The same, with the stripe that they come from.
+    pub(crate) fn read_somewhere(&mut self, reference: &ChunkRef) -> Result<Opened, ChunkError> {
+        // A reference that differs, if only in its key, has to show for itself that it opens the chunk.
+        if let Some(opened) = self.opened.get(&reference.id).filter(|opened| opened.reference == *reference) {
+            return Ok(opened);
         }
-        let mut refused = ChunkError::Unknown { chunk };
-        for location in self.locations(&chunk) {
+        let locations = self.locations(&reference.id);
+        let opened = self.open_at(reference, locations)?;
+        self.opened.insert(reference.id, opened.clone(), opened.plain.len());
+        Ok(opened)
+    }
+
+    /// Reads a chunk from stripes of the caller's choice, also if it is known from another.
+    pub(crate) fn read_from(
+        &mut self,
+        reference: &ChunkRef,
+        is_allowed: impl Fn(&StripeId) -> bool,
+    ) -> Result<Opened, ChunkError> {
+        let mut found = self.known(&reference.id);
+        found.retain(|location| is_allowed(&location.stripe));
+        if found.is_empty()
+            && let Some(keys) = self.keys.take()
+        {
+            self.index_again(&keys);
+            found = self.known(&reference.id);
+            found.retain(|location| is_allowed(&location.stripe));
+        }
+        self.open_at(reference, found)
+    }
+
+    fn open_at(&mut self, reference: &ChunkRef, locations: Vec<Location>) -> Result<Opened, ChunkError> {
+        let mut refused = ChunkError::Unknown { chunk: reference.id };
+        for location in locations {
             match self.read_at(reference, &location) {
                 Ok(plain) => {
-                    let plain = Bytes::from(plain);
-                    self.opened.insert(chunk, plain.clone(), plain.len());
-                    return Ok(plain);
+                    let (reference, plain) = (reference.clone(), Bytes::from(plain));
+                    return Ok(Opened { reference, stripe: location.stripe, plain });
                 }
                 Err(error) => refused = error,
             }
         }
         Err(refused)
+    }
+
+    /// Begins to read a chunk that will be asked for soon, unless too many are on their way.
+    pub(crate) fn send_for(&mut self, chunk: &ChunkId) {
+        if self.sent.len() >= SENT_MAX || self.sent.contains_key(chunk) || self.opened.get(chunk).is_some() {
+            return;
+        }
+        let Some(location) = self.locate(chunk) else { return };
+        let Some(entry) = self.index.stripe(&location.stripe).copied() else { return };
+        let (store, slot) = (Arc::clone(&self.store), location.slot);
+        let task = self.runtime.spawn(async move { store.read_slot(&entry, &slot).await.map(Bytes::from) });
+        self.sent.insert(*chunk, Sent { stripe: location.stripe, task });
     }
 
     /// Every place of a chunk in the snapshot's stripes. If the index knows none, the tables are read again, once.
@@ -146,11 +212,6 @@ impl ChunkReader {
             // A stripe that cannot be read now shows so when a chunk of it is asked for.
             let _ = admitted;
         }
-    }
-
-    /// True if one of these stripes has the chunk.
-    pub(crate) fn is_in(&mut self, chunk: &ChunkId, stripes: &HashSet<StripeId>) -> bool {
-        self.locations(chunk).iter().any(|location| stripes.contains(&location.stripe))
     }
 
     /// Where a chunk lies, if the index knows one of the snapshot's stripes for it.
@@ -189,8 +250,15 @@ impl ChunkReader {
         let codec = Codec::from_tag(slot.codec).ok_or(ChunkError::Codec { chunk, codec: slot.codec })?;
         let entry: StripeEntry =
             *self.index.stripe(&location.stripe).expect("a location names a stripe of its segment");
-        let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
-        let sealed = self.runs.read(&self.runtime, &entry, range);
+        let sent = self.sent.remove(&chunk).filter(|sent| sent.stripe == location.stripe);
+        let sealed = match sent.map(|mut sent| self.runtime.block_on(&mut sent.task)) {
+            Some(Ok(Ok(sealed))) => Ok(sealed),
+            // What failed on the way is asked for once more.
+            _ => {
+                let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
+                self.runs.read(&self.runtime, &entry, range)
+            }
+        };
         let sealed = sealed.map_err(|source| ChunkError::Stripe { chunk, source })?;
         let rule = IdRule::Domain(&self.id_subkey);
         // A length that no sealed chunk of it has is not believed before there is room for it.

@@ -173,7 +173,8 @@ pub async fn manifest(
 
 /// The versions of a snapshot's wraps that any site lists.
 async fn wraps_of(vault: &Vault, id: SnapshotId) -> BTreeSet<u32> {
-    let listings = vault.sites().up().map(async |(_, site)| site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default());
+    let listings =
+        vault.sites().up().map(async |(_, site)| site.list_all(Prefix::WrapsOf(id)).await.unwrap_or_default());
     let version = |key: &ObjectKey| match key {
         ObjectKey::Wraps { version, .. } => Some(*version),
         _ => None,

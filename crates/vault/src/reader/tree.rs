@@ -1,5 +1,7 @@
 //! The tree of a snapshot, listing by listing.
 
+use std::collections::VecDeque;
+
 use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::content::{Content, Extent, ResolveError};
 use blockhouse_pipeline::tree::{Body, Entry, ListingReader};
@@ -58,12 +60,18 @@ pub(crate) enum Piece<'a> {
     Hole(u64),
 }
 
+/// How many entries are looked at beforehand.
+const AHEAD: usize = 32;
+
 /// The entries of one listing, read as they are asked for: a folder with millions of them takes no more memory than a small one.
 #[derive(Debug)]
 pub struct Entries {
     path: Vec<u8>,
     extents: std::vec::IntoIter<Extent>,
     reader: Option<ListingReader>,
+    sends_for_lists: bool,
+    /// Entries that were looked at beforehand.
+    ahead: VecDeque<Entry>,
 }
 
 impl Entries {
@@ -71,16 +79,43 @@ impl Entries {
     pub fn of(chunks: &mut ChunkReader, path: &[u8], listing: &Content) -> Result<Self, ReadTreeError> {
         let extents = listing.extents(|reference: &ChunkRef| chunks.read(reference));
         let extents: Vec<Extent> = extents.collect::<Result<_, _>>().map_err(Box::new)?;
-        Ok(Self { path: path.to_vec(), extents: extents.into_iter(), reader: Some(ListingReader::new()) })
+        let (extents, reader) = (extents.into_iter(), Some(ListingReader::new()));
+        Ok(Self { path: path.to_vec(), extents, reader, sends_for_lists: false, ahead: VecDeque::new() })
+    }
+
+    /// For whoever reads the files too: the lists of large ones are sent for before it is their turn.
+    #[must_use]
+    pub(crate) fn sending_for_lists(self) -> Self {
+        Self { sends_for_lists: true, ..self }
     }
 
     /// The next entry; none after the last, and after an error.
     pub fn next(&mut self, chunks: &mut ChunkReader) -> Result<Option<Entry>, ReadTreeError> {
+        if let Some(entry) = self.ahead.pop_front() {
+            return Ok(Some(entry));
+        }
         let next = self.try_next(chunks);
-        if next.is_err() {
-            self.reader = None;
+        match &next {
+            Ok(Some(_)) if self.sends_for_lists => self.look_ahead(chunks),
+            Ok(_) => {}
+            Err(_) => self.reader = None,
         }
         next
+    }
+
+    /// Takes out of what is read already what comes next, and sends for its lists. What is wrong there shows when it is its turn.
+    fn look_ahead(&mut self, chunks: &mut ChunkReader) {
+        let Some(reader) = &mut self.reader else { return };
+        while self.ahead.len() < AHEAD {
+            let Ok(Some(entry)) = reader.next_entry() else { break };
+            if let Body::File { content, .. } = &entry.body
+                && content.depth() > 0
+            {
+                let lists = content.inline_extents().iter().filter_map(Extent::chunk);
+                lists.for_each(|list| chunks.send_for(&list.id));
+            }
+            self.ahead.push_back(entry);
+        }
     }
 
     fn try_next(&mut self, chunks: &mut ChunkReader) -> Result<Option<Entry>, ReadTreeError> {

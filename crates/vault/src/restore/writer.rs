@@ -183,7 +183,7 @@ impl<'a> Writer<'a> {
         if let Body::Directory(listing) = &entry.body {
             stack.push(self.enter(chunks, (to, whole), (&entry, listing), Entering { included, itself, rules })?);
         } else {
-            let around = Around { has_left: false, rules, is_spared: false };
+            let around = Around { has_left: self.has_left_beside(&to), rules, is_spared: false };
             self.entry(chunks, &to, &entry, (included, &around))?;
         }
         while let Some(open) = stack.last_mut() {
@@ -216,6 +216,12 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// True if an earlier restore left something where this goes; a folder that is not there holds nothing.
+    fn has_left_beside(&mut self, path: &RestorePath) -> bool {
+        let Some((folder, _)) = path.split_last() else { return false };
+        self.target.as_mut().is_some_and(|target| target.has_temporaries(&folder).unwrap_or(false))
     }
 
     /// The next entry of a folder, and whether what has its name in the target is spared. A listing that cannot be read costs what is in
@@ -263,7 +269,7 @@ impl<'a> Writer<'a> {
         Entering { included, itself, rules }: Entering,
     ) -> Result<Open, RestoreSnapshotError> {
         let entries = match Entries::of(chunks, path.as_bytes(), listing) {
-            Ok(entries) => Some(entries),
+            Ok(entries) => Some(entries.sending_for_lists()),
             Err(error) => {
                 self.matched |= included;
                 self.lose_folder(&path, &error);

@@ -190,7 +190,7 @@ impl StripeStore {
         if let Some(prefix) = self.known.prefix(name) {
             return Ok(prefix);
         }
-        let _turn = self.known.turn(name).await;
+        let _turn = self.known.turn(name, member).await;
         match self.known.prefix(name) {
             Some(prefix) => Ok(prefix),
             None => self.prefix_at(member, name, length).await,

@@ -1,20 +1,16 @@
 //! Opening what snapshots hold: every listing, and of their files the share that is asked for.
 //!
-//! - **Owns** which snapshots are read side by side, the drawing of files, and what is remembered of files that were opened.
+//! - **Owns** which snapshots are read side by side, and the drawing of files.
 //! - **Does not** look at shards: what is read comes through `reader`, which goes round bad ones.
 //!
 //! The snapshots of one source are mostly the same. So several are walked at once ([`SIDES`]), name by name: what they share is opened once for
-//! all of them, and the versions of a file that differ are read in step, so that the chunks they share are opened once too. Of the files of
-//! earlier batches it is remembered which were found right ([`Seen`]).
+//! all of them, and the versions of a file that differ are read in step, so that the chunks they share are opened once too.
 
 mod sides;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use blockhouse_crypto::{Secret, hash};
-use blockhouse_pipeline::content::Content;
-use blockhouse_types::{Encoder, SnapshotId};
+use blockhouse_types::SnapshotId;
 
 use self::sides::{Interrupted, Sides};
 use super::{OpenedFiles, VerifyError};
@@ -25,10 +21,9 @@ use crate::select::Known;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
-/// How many snapshots are read side by side: each may hold a piece of a listing for every level of folders in memory.
-const SIDES: usize = 8;
-/// How many files are remembered as right: 16 bytes each. What comes after them is opened once in every batch.
-const SEEN_MAX: usize = 1 << 19;
+/// How many snapshots are read side by side. In memory there may be, for each, a piece of a listing for every level of folders; and for all of them
+/// together 36 bytes for each stripe that any of them lists, with what a table of them takes beside.
+const SIDES: usize = 16;
 /// All of the data, in hundredths of a percent.
 const ALL: u128 = 10_000;
 
@@ -47,8 +42,7 @@ pub(super) async fn open(
     basis_points: u16,
     progress: &Arc<Progress>,
 ) -> Result<Found, VerifyError> {
-    let mut opening =
-        Opening { vault, unlocked, basis_points, progress, found: Found::default(), seen: Seen::default() };
+    let mut opening = Opening { vault, unlocked, basis_points, progress, found: Found::default() };
     // Those of one source follow one another, each in the order of its commits.
     snapshots.sort_by_key(|known| known.record.source);
     let mut batch: Vec<Beside> = Vec::new();
@@ -80,7 +74,6 @@ struct Opening<'a> {
     basis_points: u16,
     progress: &'a Arc<Progress>,
     found: Found,
-    seen: Seen,
 }
 
 impl Opening<'_> {
@@ -102,51 +95,13 @@ impl Opening<'_> {
         let entries = |snapshot: &Beside| snapshot.described.manifest.entries;
         self.progress.expect_steps(batch.iter().map(entries).sum());
         let (progress, basis_points) = (Arc::clone(self.progress), self.basis_points);
-        let mut seen = std::mem::take(&mut self.seen);
-        let work = move || {
-            let found = Sides::new(batch, chunks, basis_points, &mut seen, &progress).read();
-            found.map(|found| (found, seen))
-        };
+        let work = move || Sides::new(batch, chunks, basis_points, &progress).read();
         let done = tokio::task::spawn_blocking(work).await.map_err(VerifyError::Stopped)?;
-        let (found, seen) = done.map_err(|Interrupted| VerifyError::Interrupted)?;
-        self.seen = seen;
+        let found = done.map_err(|Interrupted| VerifyError::Interrupted)?;
         self.found.files.opened += found.files.opened;
         self.found.files.of += found.files.of;
         self.found.broken.extend(found.broken);
         Ok(())
-    }
-}
-
-/// Contents that were opened and have their hashes.
-struct Seen {
-    /// Drawn anew by each run: nobody can prepare two contents that are taken for one another.
-    key: Secret,
-    marks: HashSet<[u8; 16]>,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self { key: Secret::new(rand::random()), marks: HashSet::new() }
-    }
-}
-
-impl Seen {
-    fn mark(&self, content: &Content, hash: &[u8; 32]) -> [u8; 16] {
-        let mut encoder = Encoder::new();
-        content.encode(&mut encoder);
-        encoder.raw(hash);
-        let whole = hash::keyed(&self.key, encoder.as_slice());
-        *whole.first_chunk().expect("a hash of 32 bytes has a first 16")
-    }
-
-    fn has(&self, content: &Content, hash: &[u8; 32]) -> bool {
-        self.marks.contains(&self.mark(content, hash))
-    }
-
-    fn add(&mut self, content: &Content, hash: &[u8; 32]) {
-        if self.marks.len() < SEEN_MAX {
-            self.marks.insert(self.mark(content, hash));
-        }
     }
 }
 

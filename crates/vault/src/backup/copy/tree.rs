@@ -201,6 +201,9 @@ impl<'a> Copier<'a> {
         }
         let chunks = &mut self.chunks;
         for extent in content.extents(|reference: &ChunkRef| chunks.read(reference)) {
+            if self.progress.is_interrupted() {
+                return Err(WalkError::Interrupted.into());
+            }
             match extent {
                 Ok(Extent::Hole { .. }) => return Ok(Grain::of_file(true)),
                 Ok(_) => {}

@@ -42,8 +42,12 @@ impl Chunks for Named {
 
 /// Cuts `bytes`, fed in steps of some length; gives the chunks and how many of them were recognised.
 fn cut(bytes: &[u8], step: usize, expected: &[ChunkRef]) -> (Vec<ChunkRef>, usize) {
+    cut_in(Grain::Usual, bytes, step, expected)
+}
+
+fn cut_in(grain: Grain, bytes: &[u8], step: usize, expected: &[ChunkRef]) -> (Vec<ChunkRef>, usize) {
     let (cutter, mut named) = (Cutter::new(7), Named::new());
-    let mut stream: Stream<()> = Stream::new();
+    let mut stream: Stream<()> = Stream::in_grain(grain);
     stream.expect(expected.iter().cloned().collect::<VecDeque<_>>());
     for piece in bytes.chunks(step) {
         stream
@@ -94,6 +98,20 @@ fn one_flipped_bit_in_the_old_part_is_seen_and_costs_little() {
         assert_eq!(new, cut(&grown, MIB, &[]).0, "bit flipped at {at}");
         assert!(recognised + 4 >= old.len(), "{recognised} of {} recognised", old.len());
     }
+}
+
+/// A file that gains its first hole, or loses its last, is not stored anew.
+#[test]
+fn what_was_cut_in_another_grain_is_recognised() {
+    let bytes = noise(4 * MIB, 1);
+    for (before, after) in [(Grain::Usual, Grain::Fine), (Grain::Fine, Grain::Usual)] {
+        let (old, _) = cut_in(before, &bytes, MIB, &[]);
+        let (new, recognised) = cut_in(after, &bytes, MIB, &old);
+        assert_eq!(recognised, old.len() - 1, "all but the last, which ended with the file");
+        assert_eq!(new[..recognised], old[..recognised]);
+    }
+    let lengths = |grain| cut_in(grain, &bytes, MIB, &[]).0.len();
+    assert!(lengths(Grain::Fine) > lengths(Grain::Usual), "fine grain makes more chunks of the same bytes");
 }
 
 #[derive(Debug, Clone)]

@@ -6,27 +6,28 @@
 //!
 //! # Invariants
 //! - **D1** A snapshot is found right only if its own entries, in its own order, have the root that it commits to, and every chunk that was met on
-//!   the way lies in a stripe of its own list.
+//!   the way was opened, by its own reference, out of a stripe of its own list.
 //! - **D2** What is wrong with one snapshot ends the reading of that one alone.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use blockhouse_crypto::hash::ContentHasher;
 use blockhouse_pipeline::chunk::ChunkRef;
 use blockhouse_pipeline::content::{Content, Extent};
 use blockhouse_pipeline::tree::{Body, Entry, EntryLeaves};
 use blockhouse_types::{ChunkId, EntriesRoot, SnapshotId, StripeId};
+use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::ThreadRng;
 
-use super::{Drawing, Found, Seen};
+use super::{Drawing, Found};
 use crate::chain::chain;
 use crate::progress::Progress;
 use crate::reader::{Beside, ByteCache, ChunkError, ChunkReader, Entries, ReadTreeError};
 
-/// Of how many chunks it is remembered which snapshots list them: neighbours share chunks.
-const LISTED_MAX: usize = 1 << 12;
+/// Of how many chunks it is remembered for whom they were opened: neighbours share chunks.
+const KNOWN_MAX: usize = 1 << 12;
 
 /// The user stopped it.
 pub(super) struct Interrupted;
@@ -83,26 +84,38 @@ struct Side {
     drawing: Drawing,
 }
 
-/// The stripe lists of the snapshots.
-struct Lists {
-    stripes: Vec<HashSet<StripeId>>,
-    /// Who is known to list a stripe of a chunk.
-    known: ByteCache<ChunkId, Who>,
+/// Reads for several snapshots at once what each must be able to read by itself.
+struct Covered {
+    chunks: ChunkReader,
+    /// Which snapshots list a stripe.
+    lists: HashMap<StripeId, Who>,
+    /// For whom a chunk was opened by which reference.
+    known: ByteCache<ChunkId, (ChunkRef, Who)>,
+    /// Who could not read what, since it was asked last.
+    lacking: Vec<(Who, ReadTreeError)>,
 }
 
-impl Lists {
-    /// Which of these list no stripe that has the chunk.
-    fn lacking(&mut self, chunks: &mut ChunkReader, who: Who, chunk: ChunkId) -> Who {
-        let known = self.known.get(&chunk).unwrap_or(Who::NOBODY);
-        let asked = who.but(known);
-        if asked.is_nobody() {
-            return Who::NOBODY;
+impl Covered {
+    /// A chunk for all of these. For those who do not list the stripe that it comes from it is read again, out of one that they list (D1).
+    fn read(&mut self, who: Who, reference: &ChunkRef) -> Result<Bytes, ChunkError> {
+        let opened = self.chunks.read_somewhere(reference)?;
+        let known = self.known.get(&reference.id).filter(|(known, _)| known == reference).map(|(_, who)| who);
+        let mut having = known.unwrap_or(Who::NOBODY).and(listing(&self.lists, &opened.stripe));
+        for number in who.but(having).each() {
+            let one = Who::one(number);
+            let lists = &self.lists;
+            match self.chunks.read_from(reference, |stripe| listing(lists, stripe).has(number)) {
+                Ok(_) => having = having.and(one),
+                Err(error) => self.lacking.push((one, error.into())),
+            }
         }
-        let lists = |number: &usize| self.stripes.get(*number).is_some_and(|stripes| chunks.is_in(&chunk, stripes));
-        let having = asked.each().filter(lists).fold(known, |having, number| having.and(Who::one(number)));
-        self.known.insert(chunk, having, 1);
-        asked.but(having)
+        self.known.insert(reference.id, (reference.clone(), having), 1);
+        Ok(opened.plain)
     }
+}
+
+fn listing(lists: &HashMap<StripeId, Who>, stripe: &StripeId) -> Who {
+    lists.get(stripe).copied().unwrap_or(Who::NOBODY)
 }
 
 /// A listing that is being read, for everyone whose folder it is.
@@ -127,28 +140,23 @@ pub(super) struct Sides<'a> {
     roots: Met<Content>,
     /// Those with whom something is wrong.
     broken: Who,
-    chunks: ChunkReader,
-    lists: Lists,
+    reader: Covered,
     random: ThreadRng,
-    seen: &'a mut Seen,
     found: Found,
     progress: &'a Progress,
 }
 
 impl<'a> Sides<'a> {
     /// Snapshots of one domain, no more than [`super::SIDES`], and the reader of their chunks.
-    pub(super) fn new(
-        snapshots: Vec<Beside>,
-        chunks: ChunkReader,
-        basis_points: u16,
-        seen: &'a mut Seen,
-        progress: &'a Progress,
-    ) -> Self {
-        let (mut roots, mut lists) = (Vec::new(), Vec::new());
+    pub(super) fn new(snapshots: Vec<Beside>, chunks: ChunkReader, basis_points: u16, progress: &'a Progress) -> Self {
+        let (mut roots, mut lists) = (Vec::new(), HashMap::<StripeId, Who>::new());
         let side = |(number, snapshot): (usize, Beside)| {
             let Beside { record, described, stripes } = snapshot;
             roots.push((Who::one(number), described.manifest.root.clone()));
-            lists.push(stripes.into_iter().collect());
+            for stripe in stripes {
+                let listing = lists.entry(stripe).or_insert(Who::NOBODY);
+                *listing = listing.and(Who::one(number));
+            }
             // Without a number of files to draw from, all are opened.
             let files = described.manifest.facts.files().unwrap_or(0);
             Side {
@@ -160,16 +168,16 @@ impl<'a> Sides<'a> {
             }
         };
         let sides = snapshots.into_iter().enumerate().map(side).collect();
-        let lists = Lists { stripes: lists, known: ByteCache::new(LISTED_MAX) };
+        let reader = Covered { chunks, lists, known: ByteCache::new(KNOWN_MAX), lacking: Vec::new() };
         let (random, found) = (rand::rng(), Found::default());
-        Self { sides, roots, broken: Who::NOBODY, chunks, lists, random, seen, found, progress }
+        Self { sides, roots, broken: Who::NOBODY, reader, random, found, progress }
     }
 
     /// Reads the whole trees, for the root of each is one hash; of the files those that are drawn.
     pub(super) fn read(mut self) -> Result<Found, Interrupted> {
         let roots = std::mem::take(&mut self.roots);
         // The folders on the way, the deepest one last; a stack on the heap, for trees may be deep.
-        let mut stack = vec![self.folder(Vec::new(), roots)];
+        let mut stack = vec![self.folder(Vec::new(), roots)?];
         while let Some(folder) = stack.last_mut() {
             if self.progress.is_interrupted() {
                 return Err(Interrupted);
@@ -190,12 +198,17 @@ impl<'a> Sides<'a> {
     }
 
     /// Begins to read a folder; equal listings are read once.
-    fn folder(&mut self, path: Vec<u8>, listings: Met<Content>) -> Folder {
+    fn folder(&mut self, path: Vec<u8>, listings: Met<Content>) -> Result<Folder, Interrupted> {
         let mut readings = Vec::new();
         for (who, listing) in merged(listings) {
-            self.check_lists(who, &listing);
-            let begun = Entries::of(&mut self.chunks, &path, &listing).and_then(|mut entries| {
-                let next = entries.next(&mut self.chunks)?;
+            if let Err(error) = self.cover(who, &listing)? {
+                self.fail(who, &error.into());
+                continue;
+            }
+            let chunks = &mut self.reader.chunks;
+            let begun = Entries::of(chunks, &path, &listing).and_then(|entries| {
+                let mut entries = entries.sending_for_lists();
+                let next = entries.next(chunks)?;
                 Ok(Reading { who, entries, next })
             });
             match begun {
@@ -203,7 +216,26 @@ impl<'a> Sides<'a> {
                 Err(error) => self.fail(who, &error.into()),
             }
         }
-        Folder { path, readings }
+        Ok(Folder { path, readings })
+    }
+
+    /// Reads a listing for all whose it is; what is read once more after that is the same.
+    fn cover(&mut self, who: Who, listing: &Content) -> Result<Result<(), ReadTreeError>, Interrupted> {
+        let reader = RefCell::new(&mut self.reader);
+        for extent in listing.extents(|reference: &ChunkRef| reader.borrow_mut().read(who, reference)) {
+            if self.progress.is_interrupted() {
+                return Err(Interrupted);
+            }
+            let data = match extent {
+                Ok(extent) => extent.chunk().map(|reference| reader.borrow_mut().read(who, reference)),
+                Err(error) => return Ok(Err(Box::new(error).into())),
+            };
+            if let Some(Err(error)) = data {
+                return Ok(Err(error.into()));
+            }
+        }
+        self.fail_lacking();
+        Ok(Ok(()))
     }
 
     /// The next path of a folder, with what it is for whom.
@@ -214,7 +246,7 @@ impl<'a> Sides<'a> {
         for reading in &mut folder.readings {
             let Some(entry) = reading.next.take_if(|next| next.name == name) else { continue };
             met.push((reading.who, entry));
-            match reading.entries.next(&mut self.chunks) {
+            match reading.entries.next(&mut self.reader.chunks) {
                 Ok(next) => reading.next = next,
                 Err(error) => self.fail(reading.who, &error.into()),
             }
@@ -241,7 +273,7 @@ impl<'a> Sides<'a> {
             }
         }
         self.files(&path, merged(files))?;
-        Ok((!folders.is_empty()).then(|| self.folder(path, folders)))
+        if folders.is_empty() { Ok(None) } else { self.folder(path, folders).map(Some) }
     }
 
     /// Which of these open the file that they have met.
@@ -261,15 +293,12 @@ impl<'a> Sides<'a> {
     /// Compares the versions of a file with their hashes.
     fn files(&mut self, path: &[u8], mut versions: Met<(Content, [u8; 32])>) -> Result<(), Interrupted> {
         versions.retain(|(who, _)| !who.is_nobody());
-        for (who, (content, _)) in &versions {
-            self.check_lists(*who, content);
-        }
-        versions.retain(|(who, (content, hash))| !who.but(self.broken).is_nobody() && !self.seen.has(content, hash));
-        let contents: Vec<&Content> = versions.iter().map(|(_, (content, _))| content).collect();
-        let hashes = hashes(&mut self.chunks, &contents, self.progress)?;
-        for ((who, (content, hash)), found) in versions.iter().zip(hashes) {
+        let contents: Met<&Content> = versions.iter().map(|(who, (content, _))| (*who, content)).collect();
+        let hashes = hashes(&mut self.reader, &contents, self.progress)?;
+        self.fail_lacking();
+        for ((who, (_, hash)), found) in versions.iter().zip(hashes) {
             match found {
-                Ok(found) if found == *hash => self.seen.add(content, hash),
+                Ok(found) if found == *hash => {}
                 Ok(_) => self.fail(*who, &BrokenError::File { path: path.to_vec() }),
                 Err(error) => self.fail(*who, &error.into()),
             }
@@ -277,33 +306,8 @@ impl<'a> Sides<'a> {
         Ok(())
     }
 
-    /// L1: every chunk of a content lies in a stripe that each of these lists.
-    fn check_lists(&mut self, who: Who, content: &Content) {
-        let lists = &mut self.lists;
-        let chunks = RefCell::new(&mut self.chunks);
-        let on_the_way = RefCell::new(Vec::new());
-        let extents = content.extents(|reference: &ChunkRef| {
-            on_the_way.borrow_mut().push(reference.id);
-            chunks.borrow_mut().read(reference)
-        });
-        let mut flaws = Vec::new();
-        for extent in extents {
-            let data = match extent {
-                Ok(extent) => extent.chunk().map(|chunk| chunk.id),
-                Err(error) => {
-                    flaws.push((who, ReadTreeError::from(Box::new(error))));
-                    break;
-                }
-            };
-            for chunk in on_the_way.take().into_iter().chain(data) {
-                let lacking = lists.lacking(&mut chunks.borrow_mut(), who, chunk);
-                flaws.extend((!lacking.is_nobody()).then(|| (lacking, ChunkError::Unknown { chunk }.into())));
-            }
-            if !flaws.is_empty() {
-                break;
-            }
-        }
-        for (who, error) in flaws {
+    fn fail_lacking(&mut self) {
+        for (who, error) in std::mem::take(&mut self.reader.lacking) {
             self.fail(who, &error.into());
         }
     }
@@ -331,6 +335,7 @@ fn merged<T: PartialEq>(met: Met<T>) -> Met<T> {
 
 /// One of several contents that are hashed in step.
 struct Version<I> {
+    who: Who,
     extents: I,
     hasher: ContentHasher,
     at: u64,
@@ -340,17 +345,24 @@ struct Version<I> {
 /// The hashes of contents, read in step: the one that has come least far goes on. So a chunk that several have at about the same place is
 /// opened once, for the reader keeps it until all are past it.
 fn hashes(
-    chunks: &mut ChunkReader,
-    contents: &[&Content],
+    reader: &mut Covered,
+    contents: &Met<&Content>,
     progress: &Progress,
 ) -> Result<Vec<Result<[u8; 32], ReadTreeError>>, Interrupted> {
     // Lists and data are read through one reader, by turns.
-    let chunks = RefCell::new(chunks);
-    let begin = |content: &&Content| Version {
-        extents: content.extents(|reference: &ChunkRef| chunks.borrow_mut().read(reference)),
-        hasher: ContentHasher::new(),
-        at: 0,
-        done: None,
+    let reader = RefCell::new(reader);
+    let begin = |(who, content): &(Who, &Content)| {
+        let who = *who;
+        Version {
+            who,
+            extents: content.extents({
+                let reader = &reader;
+                move |reference: &ChunkRef| reader.borrow_mut().read(who, reference)
+            }),
+            hasher: ContentHasher::new(),
+            at: 0,
+            done: None,
+        }
     };
     let mut versions: Vec<_> = contents.iter().map(begin).collect();
     while let Some(version) =
@@ -367,7 +379,7 @@ fn hashes(
             match extent.chunk() {
                 None => version.hasher.update_zeros(extent.length()),
                 Some(reference) => {
-                    let plain = chunks.borrow_mut().read(reference)?;
+                    let plain = reader.borrow_mut().read(version.who, reference)?;
                     version.hasher.update(extent.slice(&plain).unwrap_or_default());
                 }
             }
@@ -380,3 +392,6 @@ fn hashes(
     // None is left that is not done.
     Ok(versions.into_iter().filter_map(|version| version.done).collect())
 }
+
+#[cfg(test)]
+mod tests;
