@@ -75,7 +75,8 @@ impl FolderWalk {
 
     fn enter(&mut self, folder: &Path) -> io::Result<()> {
         match std::fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A file in its place holds nothing either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
             entries => {
                 self.open.push(entries?);
                 Ok(())
@@ -114,5 +115,6 @@ mod tests {
         assert_eq!(FolderWalk::folders(root.path(), "a/").unwrap(), ["b"]);
         assert_eq!(FolderWalk::begin(root.path(), "missing/").unwrap().step(2).unwrap(), []);
         assert!(FolderWalk::folders(root.path(), "missing/").unwrap().is_empty());
+        assert!(FolderWalk::folders(root.path(), "a/1/").unwrap().is_empty());
     }
 }
