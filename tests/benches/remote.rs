@@ -103,7 +103,9 @@ fn servers(mib: usize) -> Measured {
     let world = World::empty();
     let mut servers: Vec<S3Server> =
         (1..=SITES).map(|number| S3Server::start(&world.path(&format!("s3-{number}")), &["bucket"])).collect();
-    servers.iter().for_each(|server| server.set(Manner::Swift));
+    for server in &servers {
+        server.set(Manner::Swift);
+    }
     let line = Line { delay: ROUND_TRIP / 2, ..Line::default() };
     let lines: Vec<Proxy> = servers.iter().map(|server| Proxy::start(server.port(), line, 1)).collect();
     let site = |(number, line): (usize, &Proxy)| line.s3_url("bucket", "site") + &format!(",name=s{number}");

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::arguments::{Global, Selectors, place_parser};
 use crate::exit::{Exit, help};
 use crate::failure::{Refusal, one_line};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::progress;
 use crate::{opening, text};
 
@@ -275,26 +275,8 @@ fn tell(
         let counts = if matches!(damage.fault, Fault::Missing) { &mut missing } else { &mut damaged };
         *counts.entry(&damage.site).or_default() += 1;
     }
+    tell_what_was_done(report, request.dry_run, seconds, out)?;
     let changes = &report.changes;
-    if request.dry_run {
-        out.line(format_args!(
-            "would write {} new ({}) and {} changed ({}), and delete {} ({}); {} as they are",
-            changes.new,
-            text::bytes(changes.new_bytes),
-            changes.changed,
-            text::bytes(changes.changed_bytes),
-            changes.deleted,
-            text::bytes(changes.deleted_bytes),
-            report.kept,
-        ))?;
-    } else {
-        out.line(format_args!(
-            "restored {}, {}, each checked against its hash, in {seconds:.1} s; {} there already",
-            text::count(report.files, "file"),
-            text::bytes(report.bytes),
-            if report.kept == 1 { "1 was".to_owned() } else { format!("{} were", report.kept) }
-        ))?;
-    }
     if report.stripped > 0 {
         let paths = text::count(report.stripped, "path");
         out.talk(format_args!("left out, with no more names than --strip-components takes away: {paths}"));
@@ -338,6 +320,35 @@ fn tell(
         (0, false) => Exit::Unreadable,
         _ => Exit::CheckFailed,
     })
+}
+
+/// How much was written, or would be.
+fn tell_what_was_done(
+    report: &RestoreReport,
+    is_rehearsal: bool,
+    seconds: f64,
+    out: &Output,
+) -> Result<(), OutputError> {
+    let changes = &report.changes;
+    if is_rehearsal {
+        out.line(format_args!(
+            "would write {} new ({}) and {} changed ({}), and delete {} ({}); {} as they are",
+            changes.new,
+            text::bytes(changes.new_bytes),
+            changes.changed,
+            text::bytes(changes.changed_bytes),
+            changes.deleted,
+            text::bytes(changes.deleted_bytes),
+            report.kept,
+        ))
+    } else {
+        out.line(format_args!(
+            "restored {}, {}, each checked against its hash, in {seconds:.1} s; {} there already",
+            text::count(report.files, "file"),
+            text::bytes(report.bytes),
+            if report.kept == 1 { "1 was".to_owned() } else { format!("{} were", report.kept) }
+        ))
+    }
 }
 
 /// What went because it is not in the snapshot, and what stays all the same.

@@ -251,13 +251,13 @@ impl ChunkReader {
         let entry: StripeEntry =
             *self.index.stripe(&location.stripe).expect("a location names a stripe of its segment");
         let sent = self.sent.remove(&chunk).filter(|sent| sent.stripe == location.stripe);
-        let sealed = match sent.map(|mut sent| self.runtime.block_on(&mut sent.task)) {
-            Some(Ok(Ok(sealed))) => Ok(sealed),
+        let came = sent.map(|mut sent| self.runtime.block_on(&mut sent.task));
+        let sealed = if let Some(Ok(Ok(sealed))) = came {
+            Ok(sealed)
+        } else {
             // What failed on the way is asked for once more.
-            _ => {
-                let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
-                self.runs.read(&self.runtime, &entry, range)
-            }
+            let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
+            self.runs.read(&self.runtime, &entry, range)
         };
         let sealed = sealed.map_err(|source| ChunkError::Stripe { chunk, source })?;
         let rule = IdRule::Domain(&self.id_subkey);

@@ -136,7 +136,7 @@ type Met<T> = Vec<(Who, T)>;
 
 /// Snapshots that are read side by side.
 pub(super) struct Sides<'a> {
-    sides: Vec<Side>,
+    all: Vec<Side>,
     roots: Met<Content>,
     /// Those with whom something is wrong.
     broken: Who,
@@ -167,10 +167,10 @@ impl<'a> Sides<'a> {
                 drawing: Drawing::new(files, basis_points),
             }
         };
-        let sides = snapshots.into_iter().enumerate().map(side).collect();
+        let all = snapshots.into_iter().enumerate().map(side).collect();
         let reader = Covered { chunks, lists, known: ByteCache::new(KNOWN_MAX), lacking: Vec::new() };
         let (random, found) = (rand::rng(), Found::default());
-        Self { sides, roots, broken: Who::NOBODY, reader, random, found, progress }
+        Self { all, roots, broken: Who::NOBODY, reader, random, found, progress }
     }
 
     /// Reads the whole trees, for the root of each is one hash; of the files those that are drawn.
@@ -187,7 +187,7 @@ impl<'a> Sides<'a> {
                 None => drop(stack.pop()),
             }
         }
-        for (number, side) in std::mem::take(&mut self.sides).into_iter().enumerate() {
+        for (number, side) in std::mem::take(&mut self.all).into_iter().enumerate() {
             let made = side.leaves.finish();
             let is_committed = made.root == side.entries_root && made.entries == side.entries;
             if !is_committed && !self.broken.has(number) {
@@ -262,7 +262,7 @@ impl<'a> Sides<'a> {
             let who = who.but(self.broken);
             let facts = entry.facts();
             for number in who.each() {
-                let Some(side) = self.sides.get_mut(number) else { continue };
+                let Some(side) = self.all.get_mut(number) else { continue };
                 side.leaves.push(&path, &facts);
                 self.progress.add_step();
             }
@@ -280,7 +280,7 @@ impl<'a> Sides<'a> {
     fn drawn(&mut self, who: Who) -> Who {
         let mut drawn = Who::NOBODY;
         for number in who.each() {
-            let Some(side) = self.sides.get_mut(number) else { continue };
+            let Some(side) = self.all.get_mut(number) else { continue };
             self.found.files.of += 1;
             if side.drawing.takes_next(|left| self.random.random_range(0..left)) {
                 self.found.files.opened += 1;
@@ -315,7 +315,7 @@ impl<'a> Sides<'a> {
     /// D2: what is wrong with these is told once, and they are read no further.
     fn fail(&mut self, who: Who, error: &BrokenError) {
         for number in who.but(self.broken).each() {
-            self.found.broken.extend(self.sides.get(number).map(|side| (side.id, chain(error))));
+            self.found.broken.extend(self.all.get(number).map(|side| (side.id, chain(error))));
         }
         self.broken = self.broken.and(who);
     }
