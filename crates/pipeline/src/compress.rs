@@ -13,9 +13,9 @@
 //! | 7.0 to 7.9 | blocks of chains, dense binaries | repeats alone at the default level; two levels lower at a higher one |
 //! | above 7.9 | compressed or encrypted | a fast level that gives up early and still finds long repeats |
 //!
-//! What blocks of chains save, they save by repeats of keys and scripts among bytes that are random: to code these bytes costs half of the time
-//! of zstd's level 1 and gains nothing. A table of positions twice as large as that level's finds more of the repeats instead. On the chain corpus of
-//! `./x bench` that is twice as fast as level 1 and 0.6 % smaller. Bytes that are merely unevenly spread, as sound or pictures without compression,
+//! What blocks of chains save, they save by repeats of keys and scripts among bytes that are random: to code these bytes costs much of the time
+//! of zstd's level 1 and gains nothing. A table of positions twice as large as that level's finds more of the repeats instead. What it saves is told in
+//! `docs/performance.md`. Bytes that are merely unevenly spread, as sound or pictures without compression,
 //! are where it would lose: a chunk that its repeats shrink by less than its entropy promises is compressed again with level 1.
 //!
 //! What does not shrink by 3 % is stored as it is, so that reading it back costs no decompression.

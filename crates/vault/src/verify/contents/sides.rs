@@ -91,7 +91,9 @@ struct Covered {
     lists: HashMap<StripeId, Who>,
     /// For whom a chunk was opened by which reference.
     known: ByteCache<ChunkId, (ChunkRef, Who)>,
-    /// Who could not read what, since it was asked last.
+    /// Those who could not read something: nothing more is read for them alone.
+    failed: Who,
+    /// What each of them could not read, since it was asked last; the first thing, for a file may have millions of chunks.
     lacking: Vec<(Who, ReadTreeError)>,
 }
 
@@ -101,12 +103,15 @@ impl Covered {
         let opened = self.chunks.read_somewhere(reference)?;
         let known = self.known.get(&reference.id).filter(|(known, _)| known == reference).map(|(_, who)| who);
         let mut having = known.unwrap_or(Who::NOBODY).and(listing(&self.lists, &opened.stripe));
-        for number in who.but(having).each() {
+        for number in who.but(having).but(self.failed).each() {
             let one = Who::one(number);
             let lists = &self.lists;
             match self.chunks.read_from(reference, |stripe| listing(lists, stripe).has(number)) {
                 Ok(_) => having = having.and(one),
-                Err(error) => self.lacking.push((one, error.into())),
+                Err(error) => {
+                    self.failed = self.failed.and(one);
+                    self.lacking.push((one, error.into()));
+                }
             }
         }
         self.known.insert(reference.id, (reference.clone(), having), 1);
@@ -168,7 +173,8 @@ impl<'a> Sides<'a> {
             }
         };
         let all = snapshots.into_iter().enumerate().map(side).collect();
-        let reader = Covered { chunks, lists, known: ByteCache::new(KNOWN_MAX), lacking: Vec::new() };
+        let reader =
+            Covered { chunks, lists, known: ByteCache::new(KNOWN_MAX), failed: Who::NOBODY, lacking: Vec::new() };
         let (random, found) = (rand::rng(), Found::default());
         Self { all, roots, broken: Who::NOBODY, reader, random, found, progress }
     }
