@@ -96,7 +96,7 @@ fn check_silence(url: &str, proxy: &Proxy) {
         let patience = Patience { base, ..Patience::default() };
         let site = Site::create(&spec, &marker, patience).await.unwrap();
         let length = 8_usize << 20;
-        site.put(&shard(1, 1), vec![7_u8; length].into()).await.unwrap();
+        site.put(&shard(1, 1), vec![7_u8; length]).await.unwrap();
         proxy.set(Line { silent: true, ..Line::default() });
         let error = site.get_range(&shard(1, 1), 0..length as u64).await.unwrap_err();
         assert!(matches!(error.cause, Cause::Deadline { allowed } if allowed == base), "{error:?}");
@@ -144,7 +144,7 @@ async fn objects_come_whole_and_stay(site: &Site) {
     assert!(site.put(&key, bytes::Bytes::from_static(b"other")).await.unwrap_err().is_exists());
     let mut changed = long.to_vec();
     changed[1_500_000] ^= 1;
-    let refused = site.put(&key, changed.into()).await.unwrap_err();
+    let refused = site.put(&key, changed).await.unwrap_err();
     assert!(refused.is_exists(), "{refused:?}");
     assert!(site.settle(&key).await.unwrap());
     assert_eq!(site.get(&key).await.unwrap(), long);

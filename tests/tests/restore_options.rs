@@ -226,6 +226,46 @@ fn holes_are_exact_and_right_parts_are_not_fetched() {
     assert_eq!((kept.number("files"), kept.number("fetched_bytes"), kept.number("kept")), (0, 0, 2));
 }
 
+/// A file with holes is one that is written page by page, as disk images are: it is cut finely, so that a page costs less to store. Where
+/// all bytes are alike a chunk ends only where it is as long as it may be, and what is stored anew can be told beforehand.
+#[test]
+fn a_file_with_holes_is_cut_finely_and_restored_exactly() {
+    let world = World::with_sites(1);
+    // Two runs of bytes, between them a hole or nothing; a page in each MiB differs.
+    let alike = vec![7_u8; 8 * MIB];
+    let write = |path: &Path, hole: u64, seed: u64| {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+        file.set_len(16 * MIB as u64 + hole).unwrap();
+        for run in 0..2 {
+            let begin = run * (8 * MIB as u64 + hole);
+            file.write_all_at(&alike, begin).unwrap();
+            for page in (0..8).filter(|_| seed > 0) {
+                let noise = tree::noise(64, seed + 8 * run + page);
+                file.write_all_at(&noise, begin + page * MIB as u64 + 100_000).unwrap();
+            }
+        }
+    };
+    let stored_anew = |name: &str, hole: u64, seed: u64| {
+        let source = world.path(name);
+        fs::create_dir(&source).unwrap();
+        write(&source.join("image"), hole, 0);
+        world.back_up(&source);
+        write(&source.join("image"), hole, seed);
+        let changed = world.back_up(&source);
+        let to = world.restore(&changed.snapshot(), &format!("{name} restored"));
+        tree::assert_equal(&source, &to);
+        let blocks = |folder: &Path| fs::metadata(folder.join("image")).unwrap().blocks();
+        // A file in many parts takes a block or two of the file system's own; a hole that was filled would take two thousand.
+        assert!(blocks(&to).abs_diff(blocks(&source)) < 100, "{name}: {} and {}", blocks(&to), blocks(&source));
+        changed.number("new_bytes")
+    };
+    let (fine, usual) = (stored_anew("with a hole", MIB as u64, 100), stored_anew("without", 0, 200));
+    // Sixteen chunks, usual ones of 512 KiB and fine ones of a quarter of that, which is 2 MiB; beside them the listing, and a chunk or two
+    // that ended behind a page by chance.
+    assert!(fine < 3 * MIB as u64, "{fine}");
+    assert!(usual > 7 * MIB as u64, "{usual}");
+}
+
 /// Chunks of two files that lie in two stripes by turns: what is fetched is what is stored, once; with two sites gone as well.
 #[test]
 fn each_stripe_is_read_once() {
@@ -253,7 +293,7 @@ fn each_stripe_is_read_once() {
         let to = world.path(&format!("to-{}", gone.len()));
         let done = world.unlocked("restore latest --json --to").arg(&to).run().expect(exit::DONE);
         tree::assert_equal(&source, &to);
-        // 24 MiB and 12 MiB are different; a pack that is read whole has its padding and its listings too.
+        // 24 MiB and 12 MiB are different; beside them come listings, gaps, and where sites are gone what lies in the same columns.
         let fetched = done.number("fetched_bytes");
         assert!(fetched < 50 * MIB as u64, "{gone:?}: {fetched}");
         for site in gone {
@@ -787,6 +827,144 @@ fn components_are_stripped() {
     assert!(!world.path("collided").exists());
     restore("latest", "--strip-components 1 --exclude /b/y", "apart").expect(exit::DONE);
     assert_eq!(fs::read(world.path("apart/y")).unwrap(), b"2");
+    // What no pattern asks for is not restored, and collides with nothing.
+    for (number, pattern) in ["/a", "/a/y", "/a/*"].iter().enumerate() {
+        let to = format!("asked-{number}");
+        restore("latest", &format!("--strip-components 1 --include {pattern}"), &to).expect(exit::DONE);
+        assert_eq!(fs::read(world.path(&to).join("y")).unwrap(), b"2", "{pattern}");
+        assert!(!world.path(&to).join("z").exists(), "{pattern}");
+    }
+    let asked = restore("latest", "--strip-components 1 --include /a/y --include /b/y/inside", "collided");
+    asked.refuses(exit::USAGE, "would both be `y`");
+    assert!(!world.path("collided").exists());
+}
+
+/// Of several folders that go to the target none has it for itself: an ignore file that stands there rules each of them, and what is left
+/// out of one is left out by its own path.
+#[test]
+fn deleting_below_several_stripped_folders_spares_what_each_leaves_out() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    for name in ["a/one/kept", "b/two/kept", "c/three/kept"] {
+        tree::write(&source.join(name), name.as_bytes());
+    }
+    world.back_up(&source);
+    let to = world.path("to");
+    let restore = |words: &str| {
+        let call = world.unlocked("restore latest --json --strip-components 1 --delete --to").arg(&to);
+        call.args(words).run().expect(exit::DONE)
+    };
+    let fill = || {
+        for folder in ["one", "two", "three"] {
+            for name in ["x", "x.bak", "x.log"] {
+                tree::write(&to.join(folder).join(name), b"mine");
+            }
+        }
+    };
+    restore("");
+    fill();
+    let rehearsed = restore("--exclude /b/two/*.bak --dry-run");
+    let deleted: Vec<String> =
+        changes(&rehearsed).into_iter().map(|(kind, path, _)| format!("{kind} {path}")).collect();
+    let gone = ["one/x", "one/x.bak", "one/x.log", "three/x", "three/x.bak", "three/x.log", "two/x", "two/x.log"];
+    assert_eq!(deleted, gone.map(|path| format!("deleted {path}")));
+    let done = restore("--exclude /b/two/*.bak");
+    assert_eq!((done.number("deleted"), done.number("spared")), (8, 1), "{}", done.summary());
+    assert!(to.join("two/x.bak").exists() && !to.join("one/x.bak").exists());
+    fill();
+    tree::write(&to.join(".blockhouseignore"), b"x\n*.log\n");
+    let ruled = restore("");
+    assert_eq!((ruled.number("deleted"), ruled.number("spared")), (3, 6), "{}", ruled.summary());
+    for folder in ["one", "two", "three"] {
+        let is_there = |name: &str| to.join(folder).join(name).exists();
+        assert!(is_there("x") && is_there("x.log") && is_there("kept") && !is_there("x.bak"), "{folder}");
+    }
+}
+
+/// The ignore file of the first folder is written before the second is looked at: what rules is the one that stood there before.
+#[test]
+fn what_one_stripped_folder_brings_does_not_rule_the_next() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/.blockhouseignore"), b"*.bak\n");
+    tree::write(&source.join("a/name 1"), b"a file of two names");
+    fs::hard_link(source.join("a/name 1"), source.join("a/name 2")).unwrap();
+    tree::write(&source.join("b/two/kept"), b"kept");
+    world.back_up(&source);
+    let to = world.path("to");
+    tree::write(&to.join(".blockhouseignore"), b"*.log\n");
+    // A further name of a file that is being written is in the way: what is planned is written before that is decided.
+    tree::write(&to.join("name 2"), b"something else");
+    for name in ["x", "x.bak", "x.log"] {
+        tree::write(&to.join("two").join(name), b"mine");
+    }
+    let restore = |words: &str| {
+        let call = world.unlocked("restore latest --json --strip-components 1 --delete --to").arg(&to);
+        call.args(words).run().expect(exit::DONE)
+    };
+    let rehearsed = restore("--dry-run");
+    let deleted: Vec<String> =
+        changes(&rehearsed).into_iter().filter(|(kind, ..)| kind == "deleted").map(|(_, path, _)| path).collect();
+    assert_eq!(deleted, ["two/x", "two/x.bak"]);
+    let done = restore("");
+    assert_eq!((done.number("deleted"), done.number("spared")), (2, 1), "{}", done.summary());
+    assert!(to.join("two/x.log").exists() && !to.join("two/x.bak").exists());
+    assert_eq!(fs::read(to.join(".blockhouseignore")).unwrap(), b"*.bak\n");
+    assert_eq!(fs::metadata(to.join("name 2")).unwrap().nlink(), 2);
+}
+
+/// A leftover stayed as long as the snapshot had its file, also if that was not asked for; and what is left out with its whole folder was
+/// among the bytes that a full disk was said to lack.
+#[test]
+fn leftovers_of_what_is_left_out_go() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/large"), &tree::noise(12 * MIB, 9));
+    tree::write(&source.join("a/small"), b"small");
+    tree::write(&source.join("b/other"), b"other");
+    world.back_up(&source);
+    let small = world.path("small disk");
+    fs::create_dir(&small).unwrap();
+    let Some(_mount) = Mount::tmpfs(&small, "size=8m") else { return };
+    let to = small.join("to");
+    let call = |words: &str| {
+        let call = world.unlocked("restore latest --json --strip-components 1 --to").arg(&to);
+        call.args(words).run()
+    };
+    let full = call("--exclude /b");
+    assert!(!full.says("more bytes are to be written"), "{}", full.stderr);
+    full.refuses(exit::FAILED, "the disk of the target is full");
+    let is_large = |path: &Path| fs::metadata(path).unwrap().len() >= MIB as u64;
+    assert_eq!(leftovers(&small).into_iter().filter(|path| is_large(path)).count(), 1);
+    call("--exclude large").expect(exit::DONE);
+    assert_eq!(leftovers(&small), Vec::<PathBuf>::new());
+    assert!(!to.join("large").exists() && to.join("small").exists() && to.join("other").exists());
+}
+
+/// The leftovers in the target belong to several folders: they were taken for nobody's, and large files began anew.
+#[test]
+fn several_stripped_folders_that_were_stopped_go_on() {
+    let world = World::with_sites(1);
+    let source = world.path("source");
+    tree::write(&source.join("a/one"), &tree::noise(12 * MIB, 7));
+    tree::write(&source.join("b/two"), &tree::noise(12 * MIB, 8));
+    tree::write(&source.join("c/small"), b"small");
+    world.back_up(&source);
+    let small = world.path("small disk");
+    fs::create_dir(&small).unwrap();
+    let Some(_mount) = Mount::tmpfs(&small, "size=20m") else { return };
+    let to = small.join("to");
+    let call = || world.unlocked("restore latest --json --strip-components 1 --to").arg(&to).run();
+    call().refuses(exit::FAILED, "the disk of the target is full");
+    let grown = Command::new("mount").args(["-o", "remount,size=60m"]).arg(&small).status();
+    assert!(grown.unwrap().success());
+    tree::write(&to.join(".blockhouse-restore-00112233445566ff"), b"of another restore");
+    let done = call().expect(exit::DONE);
+    assert!(done.number("reused_bytes") > 0, "{}", done.summary());
+    for (name, from) in [("one", "a/one"), ("two", "b/two"), ("small", "c/small")] {
+        assert!(fs::read(to.join(name)).unwrap() == fs::read(source.join(from)).unwrap(), "{name}");
+    }
+    assert_eq!(leftovers(&small), Vec::<PathBuf>::new());
 }
 
 /// A restore of one large file that was stopped goes on where it was.

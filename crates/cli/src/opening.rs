@@ -18,9 +18,19 @@ pub(crate) async fn vault(global: &Global, out: &Output) -> anyhow::Result<Vault
     open(global.folder()?, global.settings(), out).await
 }
 
-/// The same for a command that writes nothing, and reads of the ledger what the host keeps of it.
+/// The same for a command that writes nothing, reads of the ledger what the host keeps of it, and does without sites that it does not need.
 pub(crate) async fn reader(global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    open(global.folder()?, Settings { reads_only: true, spares_sites: true, ..global.settings() }, out).await
+}
+
+/// The same for a command that says which sites are up: each is given all its time.
+pub(crate) async fn observer(global: &Global, out: &Output) -> anyhow::Result<Vault> {
     open(global.folder()?, Settings { reads_only: true, ..global.settings() }, out).await
+}
+
+/// The same for a command that writes to the ledger at most, and does without sites that it does not need.
+pub(crate) async fn site_reader(global: &Global, out: &Output) -> anyhow::Result<Vault> {
+    open(global.folder()?, Settings { spares_sites: true, ..global.settings() }, out).await
 }
 
 /// The same of the vault in another folder.

@@ -141,15 +141,12 @@ impl Output {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let cells = |row: &mut dyn Iterator<Item = &str>| {
-            let padded: Vec<String> = row.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            padded.join("  ").trim_end().to_owned()
-        };
         // Written at once: a table may have ten thousand rows.
-        let mut text = cells(&mut head.iter().copied());
+        let mut text = String::new();
+        add_row(&mut text, head.iter().copied(), &widths);
         for row in rows {
             text.push('\n');
-            text.push_str(&cells(&mut row.iter().map(String::as_str)));
+            add_row(&mut text, row.iter().map(String::as_str), &widths);
         }
         self.data(format_args!("{text}"))
     }
@@ -176,6 +173,15 @@ impl Output {
         // Without a standard error there is nobody to tell.
         let _ = writeln!(io::stderr().lock(), "{words}");
     }
+}
+
+/// Adds a line of padded cells, without spaces at its end.
+fn add_row<'a>(text: &mut String, cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
+    for (cell, width) in cells.zip(widths) {
+        text.push_str(cell);
+        text.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count().min(*width)));
+    }
+    text.truncate(text.trim_end_matches(' ').len());
 }
 
 fn print(line: fmt::Arguments<'_>) -> Result<(), OutputError> {

@@ -206,59 +206,71 @@ impl ChunkOpener {
         (codec, sealed): (Codec, &[u8]),
         plain: &mut [u8],
     ) -> Result<(), OpenChunkError> {
-        let Self { decompressor, frame } = self;
-        unseal((decompressor, frame), reference, (codec, sealed), plain)?;
-        let id = reference.id;
-        if rule.id(&reference.key, plain) == id { Ok(()) } else { Err(OpenChunkError::OtherChunk { id }) }
+        let (id, length) = (reference.id, plain.len());
+        if is_plain(reference, codec, sealed) && sealed.len() == length + SEAL_OVERHEAD {
+            let opened = seal::open_into(&reference.key, &additional_data(codec, reference.plain_len), sealed, plain);
+            opened.map_err(|source| OpenChunkError::Seal { id, source })?;
+        } else {
+            self.decrypt(reference, codec, sealed)?;
+            let decoded = self.decompressor.decompress_frame(&self.frame, plain);
+            decoded.map_err(|source| OpenChunkError::Decode { id, source })?;
+        }
+        check_id(reference, rule, plain)
+    }
+
+    /// The same into new memory.
+    pub fn open(
+        &mut self,
+        reference: &ChunkRef,
+        rule: IdRule<'_>,
+        (codec, sealed): (Codec, &[u8]),
+    ) -> Result<Vec<u8>, OpenChunkError> {
+        let (id, length) = (reference.id, reference.plain_len as usize);
+        let plain = if is_plain(reference, codec, sealed) {
+            let opened = seal::open(&reference.key, &additional_data(codec, reference.plain_len), sealed);
+            opened.map_err(|source| OpenChunkError::Seal { id, source })?
+        } else {
+            self.decrypt(reference, codec, sealed)?;
+            let decoded = self.decompressor.decompress_new(&self.frame, length);
+            decoded.map_err(|source| OpenChunkError::Decode { id, source })?
+        };
+        check_id(reference, rule, &plain)?;
+        Ok(plain)
+    }
+
+    /// Decrypts a chunk that has to be decompressed after that.
+    fn decrypt(&mut self, reference: &ChunkRef, codec: Codec, sealed: &[u8]) -> Result<(), OpenChunkError> {
+        let ChunkRef { id, ref key, plain_len } = *reference;
+        let (length, body_len) = (plain_len as usize, sealed.len().saturating_sub(SEAL_OVERHEAD));
+        if body_len > length {
+            return Err(OpenChunkError::TooLong { id, length: sealed.len() });
+        }
+        self.frame.resize(body_len, 0);
+        let opened = seal::open_into(key, &additional_data(codec, plain_len), sealed, &mut self.frame);
+        opened.map_err(|source| OpenChunkError::Seal { id, source })?;
+        match codec {
+            Codec::Stored => {
+                let source = DecompressError::Length { found: body_len, expected: length };
+                Err(OpenChunkError::Decode { id, source })
+            }
+            Codec::Zstd => Ok(()),
+        }
     }
 }
 
-/// Decrypts and decompresses; whose bytes they are is not looked at.
-fn unseal(
-    (decompressor, frame): (&mut Decompressor, &mut Vec<u8>),
-    reference: &ChunkRef,
-    (codec, sealed): (Codec, &[u8]),
-    plain: &mut [u8],
-) -> Result<(), OpenChunkError> {
-    let ChunkRef { id, ref key, plain_len } = *reference;
-    let (length, body_len) = (plain_len as usize, sealed.len().saturating_sub(SEAL_OVERHEAD));
-    if body_len > length {
-        return Err(OpenChunkError::TooLong { id, length: sealed.len() });
-    }
-    let not_opened = |source| OpenChunkError::Seal { id, source };
-    let not_decoded = |source| OpenChunkError::Decode { id, source };
-    let aad = additional_data(codec, plain_len);
-    if codec == Codec::Stored && body_len == plain.len() {
-        return seal::open_into(key, &aad, sealed, plain).map_err(not_opened);
-    }
-    frame.resize(body_len, 0);
-    seal::open_into(key, &aad, sealed, frame).map_err(not_opened)?;
-    match codec {
-        Codec::Stored => Err(not_decoded(DecompressError::Length { found: body_len, expected: length })),
-        Codec::Zstd => decompressor.decompress_frame(frame, plain).map_err(not_decoded),
-    }
+/// True for what is whole once it is decrypted.
+fn is_plain(reference: &ChunkRef, codec: Codec, sealed: &[u8]) -> bool {
+    codec == Codec::Stored && sealed.len() == reference.plain_len as usize + SEAL_OVERHEAD
+}
+
+fn check_id(reference: &ChunkRef, rule: IdRule<'_>, plain: &[u8]) -> Result<(), OpenChunkError> {
+    let id = reference.id;
+    if rule.id(&reference.key, plain) == id { Ok(()) } else { Err(OpenChunkError::OtherChunk { id }) }
 }
 
 /// True if these are the plain bytes of the chunk of that id, for chunks of a domain.
 pub fn is_chunk(id: &ChunkId, id_subkey: &Secret, plain: &[u8]) -> bool {
     keyed(id_subkey, plain) == *id.as_bytes()
-}
-
-/// Opens a sealed chunk and checks that it is the one of the reference (S2).
-pub fn open_chunk(
-    decompressor: &mut Decompressor,
-    reference: &ChunkRef,
-    rule: IdRule<'_>,
-    codec: Codec,
-    sealed: &[u8],
-) -> Result<Vec<u8>, OpenChunkError> {
-    let (id, length) = (reference.id, reference.plain_len as usize);
-    if sealed.len() > length + SEAL_OVERHEAD {
-        return Err(OpenChunkError::TooLong { id, length: sealed.len() });
-    }
-    let mut plain = vec![0; length];
-    unseal((decompressor, &mut Vec::new()), reference, (codec, sealed), &mut plain)?;
-    if rule.id(&reference.key, &plain) == id { Ok(plain) } else { Err(OpenChunkError::OtherChunk { id }) }
 }
 
 fn additional_data(codec: Codec, plain_len: u32) -> [u8; 6] {
@@ -281,7 +293,7 @@ mod tests {
     }
 
     fn open(reference: &ChunkRef, rule: IdRule<'_>, sealed: &SealedChunk) -> Result<Vec<u8>, OpenChunkError> {
-        open_chunk(&mut Decompressor::new(), reference, rule, sealed.codec, &sealed.bytes)
+        ChunkOpener::new().open(reference, rule, (sealed.codec, &sealed.bytes))
     }
 
     #[test]

@@ -72,16 +72,19 @@ impl Coder {
         self.code
     }
 
-    /// The m parity runs, back to back, of k data runs, back to back. `data` is a multiple of k bytes long.
-    pub fn parity(&self, data: &[u8]) -> Result<Vec<u8>, CodingError> {
+    /// Fills `parity`, m runs back to back, from the k runs of `data`, back to back and of the same length.
+    pub fn parity_into(&self, data: &[u8], parity: &mut [u8]) -> Result<(), CodingError> {
         let (code, run_len) = (self.code, data.len() / self.code.data());
         if !data.len().is_multiple_of(code.data()) {
             let found = data.len() - run_len * (code.data() - 1);
             return Err(CodingError::Length { run: code.data() - 1, found, expected: run_len });
         }
-        let mut parity = vec![0; run_len * code.parity()];
+        let expected = run_len * code.parity();
+        if parity.len() != expected {
+            return Err(CodingError::Length { run: code.data(), found: parity.len(), expected });
+        }
         let Some(matrix) = self.matrix.as_ref().filter(|_| run_len > 0) else {
-            return Ok(parity);
+            return Ok(());
         };
         for (from, to) in self.columns(run_len) {
             let inputs: Vec<&[u8]> = data.chunks(run_len).filter_map(|run| run.get(from..to)).collect();
@@ -89,7 +92,7 @@ impl Coder {
                 parity.chunks_mut(run_len).filter_map(|run| run.get_mut(from..to)).collect();
             matrix.encode_sep(&inputs, &mut outputs).expect("k inputs and m outputs of equal width were just made");
         }
-        Ok(parity)
+        Ok(())
     }
 
     /// Computes every wanted run from any k given ones.

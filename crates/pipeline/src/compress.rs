@@ -31,7 +31,7 @@ use std::fmt;
 use std::io;
 
 use blockhouse_types::limits::CHUNK_MAX;
-use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size};
+use zstd::zstd_safe::{CParameter, WriteBuf, compress_bound, find_frame_compressed_size};
 
 /// The level that a backup compresses with unless told otherwise.
 pub const DEFAULT_LEVEL: i32 = 3;
@@ -219,25 +219,24 @@ impl Decompressor {
         Self::default()
     }
 
-    /// The plain bytes, which must be exactly `plain_len`. Never writes more than that.
-    pub fn decompress(&mut self, codec: Codec, bytes: Vec<u8>, plain_len: usize) -> Result<Vec<u8>, DecompressError> {
-        if plain_len > CHUNK_MAX {
-            return Err(DecompressError::TooLong { plain_len });
-        }
-        match codec {
-            Codec::Stored if bytes.len() == plain_len => Ok(bytes),
-            Codec::Stored => Err(DecompressError::Length { found: bytes.len(), expected: plain_len }),
-            Codec::Zstd => {
-                let mut plain = vec![0; plain_len];
-                self.decompress_frame(&bytes, &mut plain)?;
-                Ok(plain)
-            }
-        }
+    /// The plain bytes of one frame, which must hold exactly `plain_len`, in new memory. Never writes more than that.
+    pub fn decompress_new(&mut self, frame: &[u8], plain_len: usize) -> Result<Vec<u8>, DecompressError> {
+        let mut plain = Vec::with_capacity(plain_len.min(CHUNK_MAX));
+        self.decode(frame, plain_len, &mut plain)?;
+        Ok(plain)
     }
 
     /// Fills `plain` from one frame, which must hold exactly as many bytes. After an error `plain` holds nothing that may be used.
     pub fn decompress_frame(&mut self, frame: &[u8], plain: &mut [u8]) -> Result<(), DecompressError> {
-        let plain_len = plain.len();
+        self.decode(frame, plain.len(), plain)
+    }
+
+    fn decode<B: WriteBuf + ?Sized>(
+        &mut self,
+        frame: &[u8],
+        plain_len: usize,
+        plain: &mut B,
+    ) -> Result<(), DecompressError> {
         if plain_len > CHUNK_MAX {
             return Err(DecompressError::TooLong { plain_len });
         }
@@ -321,9 +320,11 @@ mod tests {
     fn round(plain: &[u8]) -> (Codec, usize) {
         let mut compressor = Compressor::try_new(DEFAULT_LEVEL).unwrap();
         let (codec, bytes) = compressor.compress(plain).unwrap();
-        let length = bytes.len();
-        assert_eq!(Decompressor::new().decompress(codec, bytes.to_vec(), plain.len()).unwrap(), plain);
-        (codec, length)
+        match codec {
+            Codec::Stored => assert_eq!(bytes, plain),
+            Codec::Zstd => assert_eq!(Decompressor::new().decompress_new(bytes, plain.len()).unwrap(), plain),
+        }
+        (codec, bytes.len())
     }
 
     #[test]
@@ -391,7 +392,7 @@ mod tests {
         let frame = compressor.compress(&plain).unwrap().1.to_vec();
         assert!(frame.starts_with(&FRAME_START));
         let mut decompressor = Decompressor::new();
-        let mut open = |bytes: Vec<u8>, length| decompressor.decompress(Codec::Zstd, bytes, length);
+        let mut open = |bytes: Vec<u8>, length| decompressor.decompress_new(&bytes, length);
         assert_eq!(open(frame.clone(), plain.len()).unwrap(), plain);
         assert!(matches!(open([frame.clone(), frame.clone()].concat(), plain.len() * 2), Err(DecompressError::Frame)));
         assert!(matches!(open([&frame[..], &[0]].concat(), plain.len()), Err(DecompressError::Frame)));

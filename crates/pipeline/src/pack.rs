@@ -139,21 +139,30 @@ pub struct PackBuilder {
 }
 
 impl PackBuilder {
-    /// An empty pack that grows up to `limit` bytes, which is brought into the range that packs may have.
+    /// An empty pack that grows up to `limit` bytes, padding and all. The limit is brought into the range that packs may have.
     ///
     /// Memory is touched as chunks come, not before.
     pub fn with_limit(limit: usize) -> Self {
+        Self::in_room(Vec::new(), limit)
+    }
+
+    /// The same in the memory of an earlier pack or stripe: what is in it goes, its room stays.
+    pub fn in_room(mut bytes: Vec<u8>, limit: usize) -> Self {
         let limit = limit.clamp(PACK_MIN, PACK_MAX);
-        // Room behind the limit lets the last run of a stripe be padded without moving the pack.
-        let bytes = Vec::with_capacity(limit + blockhouse_types::limits::SHARDS_MAX);
+        bytes.clear();
+        // For the pack alone: what its parity takes is known, and asked for, when it becomes a stripe.
+        bytes.reserve_exact(limit);
         Self { bytes, entries: Vec::new(), limit }
     }
 
-    /// True if a sealed chunk of that length still fits.
+    /// True if a sealed chunk of that length still fits: with it the pack, padded, is within its limit.
     pub fn would_fit(&self, sealed_len: usize) -> bool {
         let count = self.entries.len() + 1;
-        let room = self.limit.checked_sub(self.bytes.len() + sealed_table_len(count) + TRAILER_LEN);
-        count <= PACK_CHUNKS_MAX && room.is_some_and(|room| sealed_len <= room)
+        if count > PACK_CHUNKS_MAX || sealed_len > self.limit {
+            return false;
+        }
+        let used = self.bytes.len() + sealed_len + sealed_table_len(count) + TRAILER_LEN;
+        padme(used.max(PACK_MIN)) <= self.limit
     }
 
     /// Appends a sealed chunk and returns its offset.

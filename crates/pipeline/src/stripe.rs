@@ -78,6 +78,26 @@ pub struct Stripe {
     pub shards: Vec<ShardFile>,
 }
 
+impl Stripe {
+    /// What keeps the memory of a stripe that was built, until it can be used again.
+    pub fn room(&self) -> StripeRoom {
+        StripeRoom(self.shards.first().map(|file| file.payload.clone()))
+    }
+}
+
+/// The memory that the payloads of a built stripe are in.
+#[derive(Debug)]
+pub struct StripeRoom(Option<Bytes>);
+
+impl StripeRoom {
+    /// The memory, empty; new if somebody still holds a payload, as a write that hangs does.
+    pub fn take(self) -> Vec<u8> {
+        let Some(Ok(mut room)) = self.0.map(Bytes::try_into_mut) else { return Vec::new() };
+        room.clear();
+        room.into()
+    }
+}
+
 /// Why shards do not give a stripe.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -92,6 +112,8 @@ pub enum RebuildError {
     TooFewShards { stripe: StripeId, found: usize, needed: usize },
     #[error("stripe {stripe} has no shard {index}")]
     NoSuchShard { stripe: StripeId, index: ShardIndex },
+    #[error("shard {index} of stripe {stripe} was asked for twice at once")]
+    NamedTwice { stripe: StripeId, index: ShardIndex },
     #[error("the reads of stripe {stripe} are not of one range")]
     Ranges { stripe: StripeId },
     #[error("stripe {stripe} was coded wrong by its writer: shard {index} does not follow from the others")]
@@ -104,15 +126,20 @@ pub enum RebuildError {
     },
 }
 
-/// Codes a pack and makes its complete shard files. The pack's bytes become the payloads of the data shards.
+/// Codes a pack and makes its complete shard files. Their payloads lie in the pack's own memory, which becomes n runs long: the data,
+/// the parity behind it. [`Stripe::room`] gives it back.
 pub fn build_stripe(coder: &Coder, signer: StripeSigner<'_>, mut pack: Vec<u8>) -> Result<Stripe, ShapeError> {
     let code = coder.code();
     let shape = StripeShape::try_new(code, pack.len() as u64)?;
     let run_len = shape.payload_len();
-    pack.resize(run_len * code.data(), 0);
-    let parity = coder.parity(&pack).expect("the padded pack is k runs of equal length");
-    let (data, parity) = (Bytes::from(pack), Bytes::from(parity));
-    let payloads: Vec<Bytes> = runs(&data, run_len).chain(runs(&parity, run_len)).collect();
+    let coded_len = run_len * code.shards();
+    // Exactly: to let it grow by itself would double it. The memory of an earlier stripe has that room already.
+    pack.reserve_exact(coded_len - pack.len());
+    pack.resize(coded_len, 0);
+    let (data, parity) = pack.split_at_mut(run_len * code.data());
+    coder.parity_into(data, parity).expect("k runs of data and m of parity have one length");
+    let whole = Bytes::from(pack);
+    let payloads: Vec<Bytes> = runs(&whole, run_len).collect();
     let (leaves, roots): (Vec<_>, Vec<_>) = payloads.iter().map(|payload| leaves_and_root(payload)).unzip();
     let id = stripe_id(&signer.vault, shape, &roots);
     let writer = StripeWriter::sign(signer.account, &signer.vault, signer.session, id).claim();
@@ -207,23 +234,24 @@ pub fn copy_shard(shard: &VerifiedShard, writer: &StripeWriter) -> Result<ShardF
     })
 }
 
-/// A range of a lost payload, from the same range of k others; whole leaves of verified shards of one stripe.
+/// A range of lost payloads, in the order in which they are named, each once, from the same range of k others: whole leaves of verified
+/// shards of one stripe, which are gone through once for all.
 ///
-/// The result is not checked against the lost shard's leaves, which are lost too: what is read from it is checked
+/// The result is not checked against the lost shards' leaves, which are lost too: what is read from it is checked
 /// by the id of its chunk.
-pub fn rebuild_range(
+pub fn rebuild_ranges(
     coder: &Coder,
     header: &ShardHeader,
     others: &[VerifiedRange],
-    wanted: ShardIndex,
-) -> Result<Vec<u8>, RebuildError> {
+    wanted: &[ShardIndex],
+) -> Result<Vec<Vec<u8>>, RebuildError> {
     let stripe = header.stripe;
     check_code(coder, header)?;
     let range = others.first().ok_or(RebuildError::NoShards)?.range();
     if others.iter().any(|other| other.range() != range) {
         return Err(RebuildError::Ranges { stripe });
     }
-    let mut out = vec![0; range.len()];
+    let mut out: Vec<Vec<u8>> = wanted.iter().map(|_| vec![0; range.len()]).collect();
     let mut offered: Vec<Run<'_>> = header
         .shape
         .code()
@@ -231,8 +259,13 @@ pub fn rebuild_range(
         .map(|index| others.iter().find(|other| other.index() == index))
         .map(|other| other.map_or(Run::Absent, |other| Run::Given(other.bytes())))
         .collect();
-    let place = offered.get_mut(usize::from(wanted.0));
-    *place.ok_or(RebuildError::NoSuchShard { stripe, index: wanted })? = Run::Wanted(&mut out);
+    for (index, out) in wanted.iter().copied().zip(&mut out) {
+        match offered.get_mut(usize::from(index.0)) {
+            None => return Err(RebuildError::NoSuchShard { stripe, index }),
+            Some(Run::Wanted(_)) => return Err(RebuildError::NamedTwice { stripe, index }),
+            Some(place) => *place = Run::Wanted(out),
+        }
+    }
     coder.reconstruct(&mut offered).map_err(|source| RebuildError::Coding { stripe, source })?;
     Ok(out)
 }

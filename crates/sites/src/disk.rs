@@ -6,6 +6,7 @@
 //!
 //! Paths are relative to the site's folder, with `/` between names; the empty path is the folder itself.
 
+pub(crate) mod direct;
 mod real;
 
 use std::fmt;
@@ -81,7 +82,7 @@ pub struct Space {
 /// The file system below one site's folder.
 ///
 /// # Laws (checked by `disk/tests.rs` for every implementation)
-/// 1. Confined: no call leaves the folder it was opened on, not through a symbolic link and not after the folder's
+/// 1. Confined: no call but `open_to_read` leaves the folder it was opened on, not through a symbolic link and not after the folder's
 ///    path was given to another one.
 /// 2. Create-only: `create_new`, `rename_noreplace` and `link` fail with `AlreadyExists` and change nothing if the name
 ///    exists, whoever else tries at the same time.
@@ -90,12 +91,15 @@ pub struct Space {
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Creates a file for writing that must not exist.
     fn create_new(&self, path: &str) -> io::Result<File>;
-    /// Appends all bytes to a file of [`Disk::create_new`].
-    fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all pieces, one after the other, to a fresh file of [`Disk::create_new`].
+    fn write_all(&self, file: &File, pieces: &[&[u8]]) -> io::Result<()>;
     /// Syncs a file.
     fn sync_file(&self, file: &File) -> io::Result<()>;
     /// Opens for reading, without waiting and without following a link at the name.
     fn open(&self, path: &str) -> io::Result<File>;
+    /// Opens for reading as a path is opened, following links: an operator may have moved a folder to another disk, and what is read shows by itself
+    /// whether it is right. Without waiting.
+    fn open_to_read(&self, path: &str) -> io::Result<File>;
     /// True if the name exists, whatever it is.
     fn exists(&self, path: &str) -> io::Result<bool>;
     /// Renames; fails with `InvalidInput` or `Unsupported` where the file system cannot refuse to replace.

@@ -101,7 +101,6 @@ pub enum Cause {
 }
 
 /// A service gave no answer for so long: how a service of ours tells it through the storage library.
-#[cfg_attr(not(any(feature = "s3", feature = "sftp", feature = "webdav")), expect(dead_code, reason = "no service"))]
 #[derive(Debug, thiserror::Error)]
 #[error("it was silent for {} s", allowed.as_secs_f64())]
 pub(crate) struct Silence {

@@ -95,10 +95,15 @@ impl FileLayer {
 
     /// Writes an object. When this returns, it survives a loss of power.
     pub fn put(&self, path: &str, bytes: &[u8]) -> Result<Put, WriteError> {
-        if let Some(put) = self.settle_existing(path, bytes)? {
+        self.put_pieces(path, &[bytes])
+    }
+
+    /// The same of an object in pieces.
+    pub fn put_pieces(&self, path: &str, pieces: &[&[u8]]) -> Result<Put, WriteError> {
+        if let Some(put) = self.settle_existing(path, pieces)? {
             return Ok(put);
         }
-        let temporary = self.write_temporary(bytes)?;
+        let temporary = self.write_temporary(pieces)?;
         let (folder, _) = split(path);
         let moved = self.ensure_folder(folder).and_then(|()| self.move_to(&temporary, path));
         match moved {
@@ -110,7 +115,7 @@ impl FileLayer {
                 self.discard(&temporary);
                 // Removed again between the two looks: the next attempt may write it.
                 let vanished = || io::Error::from(io::ErrorKind::Interrupted);
-                self.settle_existing(path, bytes)?
+                self.settle_existing(path, pieces)?
                     .ok_or_else(|| WriteError::Disk { call: DiskCall::Rename, source: vanished() })
             }
             Err(error) => {
@@ -154,13 +159,12 @@ impl FileLayer {
 
     /// Tries to give a second object a name that exists; true if that is refused, as it must be.
     pub(crate) fn refuses_to_replace(&self, path: &str) -> Result<bool, WriteError> {
-        let temporary = self.write_temporary(b"")?;
+        let temporary = self.write_temporary(&[])?;
         let moved = self.move_to(&temporary, path);
         self.discard(&temporary);
         moved.map(|moved| !moved)
     }
 
-    /// If the name exists: makes equal bytes durable, refuses others.
     /// Makes an object that is there durable, whoever wrote it; false if it is not there.
     pub fn settle(&self, path: &str) -> Result<bool, WriteError> {
         let file = match self.disk.open(path) {
@@ -180,7 +184,8 @@ impl FileLayer {
         self.disk.sync_folder(folder).at(DiskCall::SyncFolder)
     }
 
-    fn settle_existing(&self, path: &str, bytes: &[u8]) -> Result<Option<Put>, WriteError> {
+    /// If the name exists: makes equal bytes durable, refuses others.
+    fn settle_existing(&self, path: &str, pieces: &[&[u8]]) -> Result<Option<Put>, WriteError> {
         let file = match self.disk.open(path) {
             Ok(file) => file,
             Err(error) if is(&error, Errno::NOENT) => return Ok(None),
@@ -188,7 +193,7 @@ impl FileLayer {
             Err(error) if is(&error, Errno::LOOP) || is(&error, Errno::NXIO) => return Err(WriteError::Exists),
             Err(source) => return Err(WriteError::Disk { call: DiskCall::Open, source }),
         };
-        if !holds(&file, bytes).at(DiskCall::Read)? {
+        if !holds(&file, pieces).at(DiskCall::Read)? {
             return Err(WriteError::Exists);
         }
         self.settle_file(path, &file)?;
@@ -196,7 +201,7 @@ impl FileLayer {
     }
 
     /// Writes and syncs a temporary file, and gives its path.
-    fn write_temporary(&self, bytes: &[u8]) -> Result<String, WriteError> {
+    fn write_temporary(&self, pieces: &[&[u8]]) -> Result<String, WriteError> {
         let path = format!("{TEMPORARY_FOLDER}/{:032x}", rand::random::<u128>());
         let file = match self.disk.create_new(&path) {
             Err(error) if is(&error, Errno::NOENT) => {
@@ -206,7 +211,7 @@ impl FileLayer {
             created => created,
         }
         .at(DiskCall::CreateNew)?;
-        let written = self.disk.write_all(&file, bytes).at(DiskCall::Write);
+        let written = self.disk.write_all(&file, pieces).at(DiskCall::Write);
         let synced = written.and_then(|()| self.disk.sync_file(&file).at(DiskCall::SyncFile));
         drop(file);
         match synced {
@@ -293,14 +298,14 @@ pub(crate) fn is_temporary_name(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// True if the file is a regular one and holds exactly these bytes.
-fn holds(mut file: &File, bytes: &[u8]) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() != bytes.len() as u64 {
+/// True if the file is a regular one and holds exactly these pieces.
+fn holds(mut file: &File, pieces: &[&[u8]]) -> io::Result<bool> {
+    let (metadata, length) = (file.metadata()?, pieces.iter().map(|piece| piece.len()).sum::<usize>());
+    if !metadata.is_file() || metadata.len() != length as u64 {
         return Ok(false);
     }
-    let mut buffer = vec![0; COMPARE_STEP.min(bytes.len())];
-    for expected in bytes.chunks(COMPARE_STEP) {
+    let mut buffer = vec![0; COMPARE_STEP.min(length)];
+    for expected in pieces.iter().flat_map(|piece| piece.chunks(COMPARE_STEP)) {
         let Some(found) = buffer.get_mut(..expected.len()) else { return Ok(false) };
         match file.read_exact(found) {
             Ok(()) if found == expected => {}

@@ -28,7 +28,7 @@ pub use key::{BLOCKS_PER_FOLDER, KeyError, ObjectKey, Prefix};
 pub use limits::{Rate, RateError, SiteLimits, limit_process};
 pub use marker::{Expected, Marker};
 pub use name::{NameError, SiteName};
-pub use patience::Patience;
+pub use patience::{Patience, Spare};
 pub use remote::Versions;
 pub use site::{CreateError, Listed, Listing, ProbeReport, SITE_CONCURRENCY, Site, SiteState};
 pub use sites::{Enrolled, FetchError, Fetched, Member, NotDurable, Outcome, Refusal, Sites};

@@ -3,6 +3,8 @@
 //! The deadline is that of a whole call with its retries, so a slow site costs a run at most one deadline: behind it
 //! the site is down.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use blockhouse_types::limits::MIB;
@@ -19,6 +21,34 @@ pub struct Patience {
     pub retries: u32,
     /// The pause before the first retry; each later one is four times as long.
     pub back_off: Duration,
+    /// How long a site may take to be opened that can be spared ([`Spare`]).
+    pub opening: Duration,
+}
+
+/// How many sites a run that only reads can still do without. Copies count together.
+///
+/// One that does not answer takes one of them, and then it is not waited for; who finds none left waits as long as ever.
+#[derive(Debug, Clone, Default)]
+pub struct Spare {
+    left: Arc<AtomicUsize>,
+}
+
+impl Spare {
+    /// So many. A run that writes has none: each site counts.
+    pub fn new(sites: usize) -> Self {
+        Self { left: Arc::new(AtomicUsize::new(sites)) }
+    }
+
+    /// True if there is one.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes one; false if none is left.
+    pub(crate) fn take(&self) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+    }
 }
 
 /// Calls that may have to share a slow line.
@@ -33,6 +63,7 @@ impl Default for Patience {
             per_mib: Duration::from_secs(1),
             retries: 3,
             back_off: Duration::from_millis(100),
+            opening: Duration::from_secs(30),
         }
     }
 }
@@ -65,6 +96,14 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_are_spared_than_there_are() {
+        let spare = Spare::new(2);
+        let copy = spare.clone();
+        assert_eq!([spare.take(), copy.take(), spare.take()], [true, true, false]);
+        assert!(!Spare::default().take());
+    }
 
     #[test]
     fn a_deadline_grows_with_every_begun_mebibyte() {

@@ -70,25 +70,58 @@ async fn gather(
     range: BytesRange,
     (most, stall): (u64, Duration),
 ) -> Result<Gathered, Failure> {
+    // What the answer to a range will be long is known, and one that is longer is not taken.
+    let room = if range.is_full() { 0 } else { usize::try_from(most).unwrap_or(0) };
     let mut pieces = operator.reader(path).await?.into_stream(range).await?;
-    let (mut parts, mut length) = (Vec::<Bytes>::new(), 0_u64);
+    let mut whole = Whole::with_room(room);
     loop {
         let next = tokio::time::timeout(stall, pieces.try_next()).await;
         let Some(piece) = next.map_err(|_elapsed| Failure::Silent { allowed: stall })?? else { break };
-        length += piece.len() as u64;
+        let length = whole.len() as u64 + piece.len() as u64;
         if length > most {
             return Ok(Gathered::Longer(length));
         }
-        parts.extend(piece);
+        piece.for_each(|part| whole.push(part));
     }
-    if let [whole] = parts.as_slice() {
-        return Ok(Gathered::All(Bytes::clone(whole)));
+    Ok(Gathered::All(whole.into_bytes()))
+}
+
+/// Bytes that come in parts. Each part is let go as soon as it is taken over: behind it may be a buffer of a connection, of which it is a
+/// small share. One that is all there is, is not copied.
+#[derive(Debug)]
+struct Whole {
+    room: usize,
+    only: Option<Bytes>,
+    joined: BytesMut,
+}
+
+impl Whole {
+    fn with_room(room: usize) -> Self {
+        Self { room, only: None, joined: BytesMut::new() }
     }
-    let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-    for part in &parts {
-        whole.extend_from_slice(part);
+
+    fn len(&self) -> usize {
+        self.only.as_ref().map_or(self.joined.len(), Bytes::len)
     }
-    Ok(Gathered::All(whole.freeze()))
+
+    fn push(&mut self, part: Bytes) {
+        if part.is_empty() {
+            return;
+        }
+        if self.len() == 0 {
+            self.only = Some(part);
+            return;
+        }
+        if let Some(first) = self.only.take() {
+            self.joined.reserve(self.room.max(first.len() + part.len()));
+            self.joined.extend_from_slice(&first);
+        }
+        self.joined.extend_from_slice(&part);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        self.only.unwrap_or_else(|| self.joined.freeze())
+    }
 }
 
 impl From<opendal::Error> for Failure {
@@ -103,5 +136,30 @@ impl From<Failure> for Cause {
             Failure::Storage(error) => error.into(),
             Failure::Silent { allowed } => Self::Deadline { allowed },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_become_one_and_an_only_part_is_not_copied() {
+        let bytes = Bytes::from((0..=250_u8).cycle().take(10_000).collect::<Vec<_>>());
+        let mut whole = Whole::with_room(bytes.len());
+        whole.push(Bytes::new());
+        whole.push(bytes.clone());
+        whole.push(Bytes::new());
+        assert_eq!(whole.len(), bytes.len());
+        assert_eq!(whole.into_bytes().as_ptr(), bytes.as_ptr());
+        for (room, step) in [(0, 1), (0, 999), (bytes.len(), 1), (bytes.len(), 999), (bytes.len(), 5000)] {
+            let mut whole = Whole::with_room(room);
+            for from in (0..bytes.len()).step_by(step) {
+                assert_eq!(whole.len(), from);
+                whole.push(bytes.slice(from..bytes.len().min(from + step)));
+            }
+            assert_eq!(whole.into_bytes(), bytes, "{room} {step}");
+        }
+        assert!(Whole::with_room(7).into_bytes().is_empty());
     }
 }

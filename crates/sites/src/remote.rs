@@ -31,10 +31,13 @@ use opendal::{ErrorKind, Operator};
 use crate::disk::Space;
 use crate::error::Cause;
 use crate::file_layer::{Put, Swept, TEMPORARY_FOLDER, is_temporary_name};
+#[cfg(any(feature = "sftp", feature = "webdav"))]
 use crate::key::ObjectKey;
 use crate::reads::read_range;
 use crate::trouble::{ServiceFailure, Trouble};
-use crate::url::{SiteSpec, SiteUrl};
+use crate::url::SiteSpec;
+#[cfg(any(feature = "s3", feature = "sftp", feature = "webdav"))]
+use crate::url::SiteUrl;
 
 /// A remote service as a place to write to.
 #[derive(Debug)]
@@ -314,6 +317,7 @@ impl RemoteLayer {
         Ok(names)
     }
 
+    #[cfg(any(feature = "s3", feature = "webdav"))]
     async fn exists(&self, path: &str) -> Result<bool, Cause> {
         match self.operator.stat(path).await.map_err(Cause::from) {
             Ok(_) => Ok(true),

@@ -13,6 +13,7 @@
 //! Format: `docs/design/sites.md`.
 
 mod create;
+mod file_read;
 mod folder_walk;
 mod line;
 mod listing;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use blockhouse_types::{SiteId, VaultId};
 use bytes::Bytes;
-use opendal::{EntryMode, Operator};
+use opendal::{Buffer, EntryMode, Operator};
 use rustix::io::Errno;
 
 pub use create::CreateError;
@@ -41,7 +42,7 @@ use crate::file_layer::{FileLayer, Put, Swept, TEMPORARY_FOLDER, WriteError};
 use crate::key::{ObjectKey, Prefix};
 use crate::marker::{Expected, Marker};
 use crate::name::SiteName;
-use crate::patience::Patience;
+use crate::patience::{Patience, Spare};
 use crate::reads::{read_range, read_whole};
 use crate::remote::Versions;
 use crate::url::{Labels, SiteSpec, SiteUrl};
@@ -76,9 +77,19 @@ struct Inner {
 impl Site {
     /// Opens the site if its folder holds the expected marker.
     pub async fn open(spec: &SiteSpec, expected: Expected, patience: Patience) -> Result<Self, SiteDown> {
-        let line = Line::new(spec, patience);
+        Self::open_sparing(spec, expected, patience, Spare::default()).await
+    }
+
+    /// The same of one of sites of which some can be spared.
+    pub(crate) async fn open_sparing(
+        spec: &SiteSpec,
+        expected: Expected,
+        patience: Patience,
+        spare: Spare,
+    ) -> Result<Self, SiteDown> {
+        let line = Line::sparing(spec, patience, spare.clone());
         let backend = open_backend(spec, &line).await.map_err(|reason| line.down_with(reason))?;
-        Self::open_on(backend, spec, expected, patience).await
+        Self::open_by(Line::sparing(spec, patience, spare), backend, spec, expected).await
     }
 
     /// The same on a given backend.
@@ -88,7 +99,10 @@ impl Site {
         expected: Expected,
         patience: Patience,
     ) -> Result<Self, SiteDown> {
-        let line = Line::new(spec, patience);
+        Self::open_by(Line::new(spec, patience), backend, spec, expected).await
+    }
+
+    async fn open_by(line: Line, backend: Backend, spec: &SiteSpec, expected: Expected) -> Result<Self, SiteDown> {
         let marker = read_marker(&backend, &line, spec).await.map_err(|reason| line.down_with(reason))?;
         expected.check(&marker).map_err(|reason| line.down_with(Arc::new(reason)))?;
         let seen = Mutex::new(Some(Instant::now()));
@@ -141,17 +155,27 @@ impl Site {
         self.inner.line.state()
     }
 
-    /// Writes an object, unless its name is taken. When this returns, the object survives a loss of power.
-    pub async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<Put, SiteError> {
-        let path = key.path();
+    /// Writes an object, which may be in pieces, unless its name is taken. When this returns, the object survives a loss of power.
+    pub async fn put(&self, key: &ObjectKey, bytes: impl Into<Buffer>) -> Result<Put, SiteError> {
+        let (path, bytes) = (key.path(), bytes.into());
         let work = Work { operation: Operation::Put, object: &path, bytes: bytes.len() as u64 };
         let (length, limit) = (bytes.len() as u64, key.max_len());
         if length > limit {
             return Err(self.inner.line.error(work, Cause::TooLong { length, limit }));
         }
         match self.writer() {
-            Writer::File(layer) => self.change(work, layer, move |layer, path| layer.put(path, &bytes)).await,
-            Writer::Remote(layer) => self.change_remote(work, || layer.put(&path, &bytes)).await,
+            Writer::File(layer) => {
+                let pieces: Vec<Bytes> = bytes.collect();
+                let write = move |layer: &FileLayer, path: &str| {
+                    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+                    layer.put_pieces(path, &pieces)
+                };
+                self.change(work, layer, write).await
+            }
+            Writer::Remote(layer) => {
+                let bytes = bytes.to_bytes();
+                self.change_remote(work, || layer.put(&path, &bytes)).await
+            }
         }
     }
 
@@ -193,12 +217,29 @@ impl Site {
         if range.end > key.max_len() {
             return Err(self.inner.line.error(work, Cause::TooLong { length: range.end, limit: key.max_len() }));
         }
-        let stall = self.stall();
-        let read = self.inner.line.run(work, |_turn| read_range(self.operator(), &path, range.clone(), stall)).await;
+        let read = match self.writer() {
+            Writer::File(layer) => self.read_file(work, layer, range).await,
+            Writer::Remote(_) => {
+                let stall = self.stall();
+                self.inner.line.run(work, |_turn| read_range(self.operator(), &path, range.clone(), stall)).await
+            }
+        };
         if read.as_ref().is_err_and(SiteError::is_not_found) {
             self.confirm_marker(work).await?;
         }
         read
+    }
+
+    /// Reads a part of a file in one turn of a blocking thread.
+    async fn read_file(&self, work: Work<'_>, layer: &Arc<FileLayer>, range: Range<u64>) -> Result<Bytes, SiteError> {
+        let read = |turn| {
+            let (layer, range, path) = (layer.clone(), range.clone(), work.object.to_owned());
+            blocking(move || {
+                let _turn = turn;
+                file_read::read_range(layer.disk(), &path, range)
+            })
+        };
+        self.inner.line.run(work, read).await
     }
 
     /// The length of an object, or that it is not there.

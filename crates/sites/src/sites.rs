@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use blockhouse_types::SiteId;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::OnceCell;
 
 use crate::domains::SiteDomain;
 use crate::error::{DownReason, SiteDown, SiteError};
@@ -21,7 +22,7 @@ use crate::file_layer::Put;
 use crate::key::ObjectKey;
 use crate::marker::Expected;
 use crate::name::SiteName;
-use crate::patience::Patience;
+use crate::patience::{Patience, Spare};
 use crate::site::{Site, SiteState};
 use crate::url::SiteSpec;
 
@@ -43,9 +44,19 @@ pub struct Enrolled {
 pub struct Member {
     enrolled: Enrolled,
     site: Result<Site, SiteDown>,
+    /// What came of asking again one that was spared.
+    again: OnceCell<Result<Site, SiteDown>>,
 }
 
 impl Member {
+    fn new(enrolled: Enrolled, site: Result<Site, SiteDown>) -> Self {
+        Self { enrolled, site, again: OnceCell::new() }
+    }
+
+    fn opened(&self) -> &Result<Site, SiteDown> {
+        self.again.get().unwrap_or(&self.site)
+    }
+
     /// Its name.
     pub fn name(&self) -> &SiteName {
         &self.enrolled.spec.name
@@ -58,7 +69,7 @@ impl Member {
 
     /// Its id, where it is known.
     pub fn id(&self) -> Option<SiteId> {
-        match (&self.site, self.enrolled.expected) {
+        match (self.opened(), self.enrolled.expected) {
             (Ok(site), _) => Some(site.id()),
             (Err(_), Expected::This { site, .. }) => Some(site),
             (Err(_), Expected::Any) => None,
@@ -67,17 +78,17 @@ impl Member {
 
     /// The site, if it can be read.
     pub fn readable(&self) -> Option<&Site> {
-        self.site.as_ref().ok().filter(|site| site.state().can_read())
+        self.opened().as_ref().ok().filter(|site| site.state().can_read())
     }
 
     /// The site, if it can be written to.
     pub fn writable(&self) -> Option<&Site> {
-        self.site.as_ref().ok().filter(|site| site.state().can_write())
+        self.opened().as_ref().ok().filter(|site| site.state().can_write())
     }
 
     /// Whether it answers.
     pub fn state(&self) -> SiteState {
-        match &self.site {
+        match self.opened() {
             Ok(site) => site.state(),
             Err(down) => SiteState::Down(down.reason.clone()),
         }
@@ -86,7 +97,7 @@ impl Member {
     /// What it shares with other sites; the device of a site that could not be opened is not known.
     pub fn domain(&self) -> SiteDomain {
         let labels = &self.enrolled.spec.labels;
-        let device = self.site.as_ref().ok().and_then(Site::device);
+        let device = self.opened().as_ref().ok().and_then(Site::device);
         SiteDomain { device, provider: labels.provider.clone(), region: labels.region.clone() }
     }
 }
@@ -156,28 +167,52 @@ impl FetchError {
 #[derive(Debug)]
 pub struct Sites {
     members: Vec<Member>,
+    /// What each is given that is asked again, in a run that spares some.
+    again: Option<Patience>,
 }
 
 impl Sites {
     /// Opens all sites at the same time. Those that cannot be opened are members too, and down.
     pub async fn open_all(enrolled: &[Enrolled], patience: Patience) -> Self {
-        let members = join_all(enrolled.iter().map(async |enrolled| Member {
-            enrolled: enrolled.clone(),
-            site: Site::open(&enrolled.spec, enrolled.expected, patience).await,
+        Self::open_sparing(enrolled, patience, Spare::default()).await
+    }
+
+    /// The same for whoever reads alone, and can do without some: one of those at which nobody answers is not waited for.
+    pub async fn open_sparing(enrolled: &[Enrolled], patience: Patience, spare: Spare) -> Self {
+        let again = spare.is_left().then_some(patience);
+        let members = join_all(enrolled.iter().map(async |enrolled| {
+            let site = Site::open_sparing(&enrolled.spec, enrolled.expected, patience, spare.clone()).await;
+            Member::new(enrolled.clone(), site)
         }));
-        Self { members: members.await }
+        Self { members: members.await, again }
+    }
+
+    /// Opens those once more that a run did without, or that went down in it, each with its whole budget: it turns out that they are needed.
+    /// True if one is up again by this. On the heap: it is rare, and every read would hold all of it.
+    pub fn ask_spared_again(&self) -> BoxFuture<'_, bool> {
+        match self.again {
+            Some(patience) => self.open_again(patience).boxed(),
+            None => std::future::ready(false).boxed(),
+        }
+    }
+
+    async fn open_again(&self, patience: Patience) -> bool {
+        let down = self.members.iter().filter(|member| member.readable().is_none());
+        join_all(down.map(|member| {
+            let Enrolled { spec, expected } = &member.enrolled;
+            member.again.get_or_init(move || Site::open(spec, *expected, patience))
+        }))
+        .await;
+        self.members.iter().any(|member| member.again.get().is_some() && member.readable().is_some())
     }
 
     /// Sites that are open already.
     pub fn of(sites: Vec<Site>) -> Self {
-        let member = |site: Site| Member {
-            enrolled: Enrolled {
-                spec: site.spec().clone(),
-                expected: Expected::This { vault: site.vault(), site: site.id() },
-            },
-            site: Ok(site),
+        let member = |site: Site| {
+            let expected = Expected::This { vault: site.vault(), site: site.id() };
+            Member::new(Enrolled { spec: site.spec().clone(), expected }, Ok(site))
         };
-        Self { members: sites.into_iter().map(member).collect() }
+        Self { members: sites.into_iter().map(member).collect(), again: None }
     }
 
     /// All sites, up and down, in their order.
@@ -251,7 +286,7 @@ impl Sites {
 }
 
 async fn put_to(member: &Member, key: &ObjectKey, bytes: &Bytes) -> Result<Put, NotDurable> {
-    match &member.site {
+    match member.opened() {
         Ok(site) => site.put(key, bytes.clone()).await.map_err(NotDurable::Failed),
         Err(down) => Err(NotDurable::NotAsked(down.reason.clone())),
     }

@@ -69,6 +69,12 @@ impl Trouble {
         !matches!(self, Self::Forbidden | Self::Full | Self::Busy | Self::Broken | Self::Unclear)
     }
 
+    /// True if nobody is there, as far as the first calls tell; a server that is too busy is there. A connection that was never of any use is
+    /// one with something that listens for a server that is gone.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused | Self::Broken)
+    }
+
     /// The same of a service that has no regions: it sends elsewhere because its address is another one.
     fn without_regions(self) -> Self {
         if matches!(self, Self::OtherRegion { .. }) { Self::Setting } else { self }

@@ -95,22 +95,29 @@ impl ForgetfulDisk {
         self.state().model.survivors(luck, into)
     }
 
-    /// Lets a call happen, unless the power is gone or a fault was asked for.
+    /// Lets a changing call happen, unless the power is gone or a fault was asked for.
     fn begin(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.meet(call)?;
+        if let Some(left) = state.calls_left.as_mut() {
+            *left -= 1;
+        }
+        state.calls.push(call);
+        Ok(state)
+    }
+
+    /// Waits while calls are stalled; fails without power, or as it was told to.
+    fn meet(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         while state.stalled {
             state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        match state.calls_left.as_mut() {
-            Some(0) => return Err(io::Error::other("the power is gone")),
-            Some(left) => *left -= 1,
-            None => {}
+        if state.calls_left == Some(0) {
+            return Err(io::Error::other("the power is gone"));
         }
         if let Some((code, times)) = state.faults.get_mut(&call).filter(|(_, times)| *times > 0) {
             *times -= 1;
             return Err(io::Error::from_raw_os_error(*code));
         }
-        state.calls.push(call);
         Ok(state)
     }
 
@@ -127,10 +134,10 @@ impl Disk for ForgetfulDisk {
         Ok(file)
     }
 
-    fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&self, file: &File, pieces: &[&[u8]]) -> io::Result<()> {
         let mut state = self.begin(DiskCall::Write)?;
-        self.real.write_all(file, bytes)?;
-        state.model.write(file.metadata()?.ino(), bytes);
+        self.real.write_all(file, pieces)?;
+        state.model.write(file.metadata()?.ino(), &pieces.concat());
         Ok(())
     }
 
@@ -142,6 +149,11 @@ impl Disk for ForgetfulDisk {
 
     fn open(&self, path: &str) -> io::Result<File> {
         self.real.open(path)
+    }
+
+    fn open_to_read(&self, path: &str) -> io::Result<File> {
+        drop(self.meet(DiskCall::Read)?);
+        self.real.open_to_read(path)
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {

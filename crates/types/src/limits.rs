@@ -11,12 +11,12 @@ pub const CUT_MIN: usize = 32 * KIB;
 pub const CUT_TARGET: usize = 128 * KIB;
 /// The greatest length of a chunk that content cuts.
 pub const CUT_MAX: usize = 512 * KIB;
-/// The same three of a file that is written to in pages: what a page changes costs a chunk.
-pub const FINE_CUT_MIN: usize = 16 * KIB;
+/// The same three of a file that is written to in pages, a quarter of each: what a page changes costs a chunk.
+pub const FINE_CUT_MIN: usize = 8 * KIB;
 /// See [`FINE_CUT_MIN`].
-pub const FINE_CUT_TARGET: usize = 64 * KIB;
+pub const FINE_CUT_TARGET: usize = 32 * KIB;
 /// See [`FINE_CUT_MIN`].
-pub const FINE_CUT_MAX: usize = 256 * KIB;
+pub const FINE_CUT_MAX: usize = 128 * KIB;
 /// The greatest length of any chunk.
 pub const CHUNK_MAX: usize = MIB;
 

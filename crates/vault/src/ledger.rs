@@ -27,7 +27,7 @@ pub use marks::{LiveSession, Marking, Swept};
 pub(crate) use modules::Contracts;
 pub use modules::Modules;
 pub use policy::{Force, Frozen, Policy};
-pub(crate) use records::Snapshots;
+pub(crate) use records::{EarlyTags, Snapshots};
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
 pub(crate) use scan::OF_SNAPSHOTS;
 

@@ -14,7 +14,7 @@ mod shared;
 mod tree;
 
 pub(crate) use cache::ByteCache;
-pub(crate) use chunks::HELD_BYTES;
+pub(crate) use chunks::READER_BYTES;
 pub use chunks::{ChunkError, ChunkReader};
 pub(crate) use open::{Beside, Described, beside, describe, index_key, together};
 pub use open::{OpenSnapshotError, OpenedSnapshot, manifest, open};

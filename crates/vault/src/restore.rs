@@ -9,8 +9,8 @@
 //!   linked to a file with other content.
 //! - **R3** Whenever it ends, by a kill too, the same command goes on: what is right stays and is not fetched again.
 //! - **R4** Memory is bounded by [`RestoreRequest::memory`] and what the process takes anyway, whatever the snapshot holds, but for
-//!   files with several names: of each that was met one name is remembered to the end; and, where the names of several folders are
-//!   stripped, for these folders and a hash of each name in them.
+//!   files with several names: of each that was met one name is remembered to the end; where the names of several folders are
+//!   stripped, for these folders and a hash of each name in them; and where data shards are missing, for what the page says of them.
 //! - **R5** Deleting leaves what the patterns of the restore leave out, and what the backup left out as far as that can be known
 //!   ([`Spared`]); and it is counted.
 //!
@@ -26,6 +26,7 @@ mod start;
 mod unfinished;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,11 +51,11 @@ use crate::stripes::Damage;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
-/// The bytes that a restore holds of packs and plans unless told otherwise: enough to read ahead over a line of 20 ms, little enough
-/// that the whole process stays below 128 MiB.
-pub const MEMORY_DEFAULT: usize = 24 * MIB;
+/// The bytes that a restore holds of packs and plans unless told otherwise: enough to read ahead over a line of 20 ms beside what listings
+/// take, little enough that the whole process stays below 128 MiB.
+pub const MEMORY_DEFAULT: usize = 32 * MIB;
 /// With less, reading and writing would take turns.
-pub const MEMORY_MIN: usize = 16 * MIB;
+pub const MEMORY_MIN: usize = 20 * MIB;
 /// This part of the memory is for the plan, the rest for what is on its way.
 const PLAN_PART: usize = 5;
 
@@ -319,10 +320,6 @@ pub async fn restore(
         guard::against_deleting(vault, request)?;
     }
     let opened = reader::open(vault, unlocked, known.record).await?;
-    if request.path.is_none() {
-        // What is left out is taken off again when the restore comes by it.
-        progress.set_total(opened.manifest.facts.bytes().unwrap_or_default());
-    }
     let (request, progress) = (request.clone(), Arc::clone(progress));
     let work = move || {
         let is_new = !request.to.exists();
@@ -344,18 +341,24 @@ fn write(
 ) -> Result<RestoreReport, RestoreSnapshotError> {
     let (portion, mut chunks) = (request.portion(opened.record.id), opened.chunks);
     let mut starts = start::find(&mut chunks, &opened.manifest.root, request, &include)?;
-    if let Some(bytes) = starts.bytes().filter(|_| request.path.is_some()) {
-        progress.set_total(bytes);
-    }
+    let is_part = request.path.is_some() || starts.lack_folders(&include);
+    let bytes = if is_part { starts.bytes(&include) } else { opened.manifest.facts.bytes() };
+    // What is left out of that is taken off again when the restore comes by it.
+    progress.set_total(bytes.unwrap_or_default());
     progress.take_off(starts.stripped_bytes);
     let include = Arc::new(include);
     let is_empty = standing(&request.to, &portion) == Standing::Empty;
-    let mut target = open_target(request, &portion, (starts.places(&include).as_slice(), is_empty))?;
+    // Many starts may lead to one place.
+    let places: BTreeSet<RestorePath> = starts.places(&include).into_iter().collect();
+    let mut target = open_target(request, &portion, (&places, is_empty))?;
     if request.delete
         && let Some(target) = target.as_mut()
     {
         let patterns = opened.manifest.facts.excludes().unwrap_or_default();
-        let spared = Spared::try_new(patterns, starts.left_out(Arc::clone(&include)));
+        let (selection, left_out) = (Arc::clone(&include), starts.left_out(Arc::clone(&include)));
+        // Without a pattern no path is asked about: each would be compared with all starts, and those may be very many.
+        let is_named = move |path: &RestorePath| selection.leaves_anything_out() && left_out(path);
+        let spared = Spared::try_new(patterns, is_named);
         target.spare(spared.map_err(RestoreSnapshotError::Spared)?);
     }
     let plan_bytes = request.memory.max(MEMORY_MIN) / PLAN_PART;
@@ -367,7 +370,7 @@ fn write(
         plan_bytes,
         on_change: request.on_change.clone(),
     };
-    let budget = request.memory.max(MEMORY_MIN) - plan_bytes - reader::HELD_BYTES;
+    let budget = request.memory.max(MEMORY_MIN) - plan_bytes - reader::READER_BYTES;
     let (store, runtime) = (Arc::clone(chunks.store()), chunks.runtime().clone());
     let fetcher = Fetcher::new(store, chunks.id_subkey().clone(), runtime, budget);
     let mut writer = Writer::new(target, act, include, fetcher, progress);
@@ -375,7 +378,9 @@ fn write(
         for (path, error) in &starts.lost {
             writer.lose_start(path, error);
         }
-        for start in std::mem::take(&mut starts.all) {
+        let all = std::mem::take(&mut starts.all);
+        writer.look_at_shared(&mut chunks, &all)?;
+        for start in all {
             writer.start(&mut chunks, start)?;
         }
         writer.finish(&mut chunks)
@@ -402,7 +407,7 @@ fn write(
 fn open_target(
     request: &RestoreRequest,
     portion: &Portion,
-    (places, is_empty): (&[RestorePath], bool),
+    (places, is_empty): (&BTreeSet<RestorePath>, bool),
 ) -> Result<Option<RestoreTarget>, RestoreSnapshotError> {
     if !request.allow_live && !is_empty {
         guard::against_live(&request.to, places)?;

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - **S1** `latest:SOURCE` means a source as long as there is one of that name: only what no source is called is read as a path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
@@ -168,23 +168,68 @@ fn ids(found: &[SnapshotId]) -> String {
 impl Known {
     /// The source's name, or its id.
     pub fn source_name(&self) -> String {
-        self.source.as_ref().map_or_else(|| self.record.source.to_string(), |entry| entry.name.clone())
+        Listed { record: &self.record, source: self.source.as_ref() }.source_name()
+    }
+}
+
+/// A snapshot in the list that some are chosen from: there may be ten thousand, and what is not chosen is not copied.
+#[derive(Debug, Clone, Copy)]
+struct Listed<'a> {
+    record: &'a SnapshotRecord,
+    source: Option<&'a Arc<SourceEntry>>,
+}
+
+impl Listed<'_> {
+    fn to_known(self) -> Known {
+        Known { record: self.record.clone(), source: self.source.cloned() }
+    }
+
+    fn source_name(self) -> String {
+        self.source.map_or_else(|| self.record.source.to_string(), |entry| entry.name.clone())
     }
 
     /// Its name or id is exactly this.
-    fn is_called(&self, source: &str) -> bool {
-        self.source.as_ref().is_some_and(|entry| entry.name == source) || self.record.source.to_string() == source
+    fn is_called(self, source: &str) -> bool {
+        self.source.is_some_and(|entry| entry.name == source) || self.record.source.to_string() == source
     }
 
     /// Something at this absolute path belongs to it.
-    fn holds(&self, path: &[u8]) -> bool {
-        self.source.as_ref().is_some_and(|entry| entry.roots.iter().any(|root| is_in(path, root)))
+    fn holds(self, path: &[u8]) -> bool {
+        self.source.is_some_and(|entry| entry.roots.iter().any(|root| is_in(path, root)))
     }
 
     /// It holds this path, or its id begins like this.
-    fn is_of(&self, source: &str) -> bool {
-        let holds = self.source.as_ref().is_some_and(|entry| entry.roots.iter().any(|root| root == source));
+    fn is_of(self, source: &str) -> bool {
+        let holds = self.source.is_some_and(|entry| entry.roots.iter().any(|root| root == source));
         holds || (source.len() >= 8 && self.record.source.to_string().starts_with(source))
+    }
+}
+
+/// Every snapshot of a vault, and what this host knows of its sources.
+#[derive(Debug)]
+struct List {
+    records: Arc<Vec<SnapshotRecord>>,
+    entries: BTreeMap<SourceId, Arc<SourceEntry>>,
+}
+
+impl List {
+    async fn read(vault: &Vault, config: &Config) -> Result<Self, LedgerError> {
+        Ok(Self { records: vault.ledger().shared_snapshots().await?, entries: entries(config) })
+    }
+
+    /// Those that are not forgotten and fit, in the order of the ledger.
+    fn fitting(&self, vault: &Vault, narrow: &Narrow) -> Vec<Listed<'_>> {
+        let tags = tag_commitments(vault, &narrow.tags);
+        let living = self.records.iter().filter(|record| !record.forgotten);
+        let listed = living.map(|record| Listed { record, source: self.entries.get(&record.source) });
+        let mut fitting: Vec<Listed<'_>> = listed.collect();
+        if let Some(source) = &narrow.source {
+            // A source that is called so is meant, before others that hold the path.
+            let is_called = fitting.iter().any(|listed| listed.is_called(source));
+            fitting.retain(|listed| if is_called { listed.is_called(source) } else { listed.is_of(source) });
+        }
+        fitting.retain(|listed| fits(*listed, narrow, &tags));
+        fitting
     }
 }
 
@@ -206,25 +251,25 @@ pub async fn all(vault: &Vault, narrow: &Narrow) -> Result<Vec<Known>, LedgerErr
 
 /// The same with what `config` knows: it may be newer than the vault was when it was opened.
 pub(crate) async fn all_by(vault: &Vault, config: &Config, narrow: &Narrow) -> Result<Vec<Known>, LedgerError> {
-    let tags = tag_commitments(vault, &narrow.tags);
-    let entries = entries(config);
-    let name = |source: &SourceId| entries.get(source).cloned();
-    let snapshots = vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten);
-    let mut known: Vec<Known> = snapshots.map(|record| Known { source: name(&record.source), record }).collect();
-    if let Some(source) = &narrow.source {
-        // A source that is called so is meant, before others that hold the path.
-        let is_called = known.iter().any(|known| known.is_called(source));
-        known.retain(|known| if is_called { known.is_called(source) } else { known.is_of(source) });
-    }
-    known.retain(|known| fits(known, narrow, &tags));
-    Ok(known)
+    let list = List::read(vault, config).await?;
+    Ok(list.fitting(vault, narrow).into_iter().map(Listed::to_known).collect())
 }
 
-fn fits(known: &Known, narrow: &Narrow, tags: &[[u8; 32]]) -> bool {
-    let on_host = |host: &String| known.source.as_ref().is_some_and(|entry| entry.host == *host);
+/// The newest of each source among those that fit, in the order of the ledger.
+pub async fn latest(vault: &Vault, narrow: &Narrow) -> Result<Vec<Known>, LedgerError> {
+    let list = List::read(vault, vault.config()).await?;
+    let fitting = list.fitting(vault, narrow);
+    let newest: BTreeMap<SourceId, usize> =
+        fitting.iter().enumerate().map(|(place, listed)| (listed.record.source, place)).collect();
+    let places: BTreeSet<usize> = newest.into_values().collect();
+    Ok(places.into_iter().filter_map(|place| fitting.get(place).copied()).map(Listed::to_known).collect())
+}
+
+fn fits(listed: Listed<'_>, narrow: &Narrow, tags: &[[u8; 32]]) -> bool {
+    let on_host = |host: &String| listed.source.is_some_and(|entry| entry.host == *host);
     narrow.host.as_ref().is_none_or(on_host)
-        && narrow.at.is_none_or(|at| known.record.time <= at)
-        && tags.iter().all(|tag| known.record.tags.iter().any(|other| other.0 == *tag))
+        && narrow.at.is_none_or(|at| listed.record.time <= at)
+        && tags.iter().all(|tag| listed.record.tags.iter().any(|other| other.0 == *tag))
 }
 
 /// The commitments of tags, as commits carry them; without the index key nothing matches.
@@ -246,26 +291,29 @@ pub async fn one(vault: &Vault, wanted: &SnapshotRef, narrow: &Narrow) -> Result
     if let SnapshotRef::Latest(Some(source)) = wanted {
         narrow.source = Some(source.clone());
     }
-    let mut fitting = all(vault, &narrow).await?;
+    let list = List::read(vault, vault.config()).await?;
+    let mut fitting = list.fitting(vault, &narrow);
     if let SnapshotRef::Prefix(prefix) = wanted {
-        fitting.retain(|known| known.record.id.to_string().starts_with(prefix));
+        fitting.retain(|listed| listed.record.id.to_string().starts_with(prefix));
         if fitting.len() > 1 {
-            let found = fitting.iter().map(|known| known.record.id).collect();
+            let found = fitting.iter().map(|listed| listed.record.id).collect();
             return Err(SelectError::Ambiguous { prefix: prefix.clone(), found });
         }
     }
-    only(fitting, wanted, is_narrowed)
+    only(&fitting, wanted, is_narrowed)
 }
 
 /// The newest of snapshots that are all of one source.
-fn only(mut fitting: Vec<Known>, wanted: &SnapshotRef, is_narrowed: bool) -> Result<Known, SelectError> {
-    let sources: BTreeMap<SourceId, &Known> = fitting.iter().map(|known| (known.record.source, known)).collect();
+fn only(fitting: &[Listed<'_>], wanted: &SnapshotRef, is_narrowed: bool) -> Result<Known, SelectError> {
+    let sources: BTreeMap<SourceId, Listed<'_>> =
+        fitting.iter().map(|listed| (listed.record.source, *listed)).collect();
     if sources.len() > 1 {
-        let mut candidates: Vec<String> = sources.into_values().map(Known::source_name).collect();
+        let mut candidates: Vec<String> = sources.into_values().map(Listed::source_name).collect();
         candidates.sort();
         return Err(SelectError::SeveralSources { candidates });
     }
-    fitting.pop().ok_or_else(|| SelectError::None { wanted: wanted.clone(), is_narrowed })
+    let newest = fitting.last().copied().map(Listed::to_known);
+    newest.ok_or_else(|| SelectError::None { wanted: wanted.clone(), is_narrowed })
 }
 
 /// The one snapshot, or the path in one, that is meant.
@@ -277,8 +325,9 @@ pub async fn place(vault: &Vault, wanted: &PlaceRef, narrow: &Narrow) -> Result<
         }
         PlaceRef::Latest(text) => text,
     };
-    let all = all(vault, &Narrow { source: None, ..narrow.clone() }).await?;
-    let is_source = |name: &str| all.iter().any(|known| known.is_called(name) || known.is_of(name));
+    let list = List::read(vault, vault.config()).await?;
+    let all = list.fitting(vault, &Narrow { source: None, ..narrow.clone() });
+    let is_source = |name: &str| all.iter().any(|listed| listed.is_called(name) || listed.is_of(name));
     if let Some((source, path)) = readings(text).find(|(source, _)| is_source(source)) {
         let known = one(vault, &SnapshotRef::Latest(Some(source.to_owned())), narrow).await?;
         return Ok(Place { known, path: path.map(<[u8]>::to_vec) });
@@ -303,11 +352,12 @@ fn readings(text: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
 
 /// The newest snapshot, of the source that holds an absolute path where this host knows of one, and the path in it.
 async fn latest_with(vault: &Vault, path: &[u8], narrow: &Narrow) -> Result<Place, SelectError> {
-    let mut fitting = all(vault, narrow).await?;
-    if fitting.iter().any(|known| known.holds(path)) {
-        fitting.retain(|known| known.holds(path));
+    let list = List::read(vault, vault.config()).await?;
+    let mut fitting = list.fitting(vault, narrow);
+    if fitting.iter().any(|listed| listed.holds(path)) {
+        fitting.retain(|listed| listed.holds(path));
     }
-    let known = only(fitting, &SnapshotRef::Latest(None), *narrow != Narrow::default())?;
+    let known = only(&fitting, &SnapshotRef::Latest(None), *narrow != Narrow::default())?;
     Ok(Place { known, path: Some(path.to_vec()) })
 }
 

@@ -23,6 +23,7 @@ mod head;
 mod known;
 mod layout;
 pub(crate) mod listing;
+mod overtaken;
 mod presence;
 mod read;
 mod repair;
@@ -42,7 +43,7 @@ pub use check::{Depth, ShardFinding, ShardState, StripeFindings};
 pub use damage::{Damage, Fault, Remedy};
 pub use head::{Head, ReadHeadError};
 pub use presence::{Least, Presence, Sought};
-pub use read::{ReadStripeError, ReadTableError};
+pub use read::{Columns, ReadStripeError, ReadTableError};
 pub use repair::{PlanRepairError, RepairError, RepairPlan, Repaired};
 pub use write::{Refusal, WriteStripeError, Written};
 
@@ -50,6 +51,7 @@ use crate::index::StripeEntry;
 use damage::DamageLog;
 use known::Known;
 use layout::Places;
+use overtaken::Overtaken;
 
 /// Calls at a time that hold shards of a whole pack. Two keep sites and processor busy by turns; each more costs the
 /// memory of up to 2·n/k packs and gains nothing.
@@ -95,6 +97,7 @@ pub struct StripeStore {
     coders: RwLock<BTreeMap<[u8; 2], Arc<Coder>>>,
     known: Known,
     damage: DamageLog,
+    overtaken: Overtaken,
     guide: RwLock<Option<Arc<Presence>>>,
     packs: Semaphore,
 }
@@ -133,6 +136,7 @@ impl StripeStore {
             coders: RwLock::default(),
             known: Known::default(),
             damage: DamageLog::default(),
+            overtaken: Overtaken::default(),
             guide: RwLock::default(),
             packs: Semaphore::new(PACKS_IN_FLIGHT),
         }

@@ -25,9 +25,7 @@ use blockhouse_homes::{Embedded, Standing, Store, StoreError};
 use blockhouse_types::{BagHash, BlockHash};
 
 use crate::folder::{Config, VaultFolder};
-use crate::ledger::{Ledger, LedgerError, SnapshotRecord, Snapshots, WriterRecord};
-
-use format::Bytes;
+use crate::ledger::{EarlyTags, Ledger, LedgerError, SnapshotRecord, Snapshots, WriterRecord};
 
 /// How long the head is waited for while another process writes to the ledger.
 const WAIT: Duration = Duration::from_secs(10);
@@ -64,16 +62,16 @@ pub(crate) struct Summary {
     stamp: FileStamp,
     /// The head.
     pub(crate) standing: Standing,
-    /// The contract of tags at that head, whose events are in the logs.
+    /// The contract of tags at that head, whose events the records tell.
     tags: Option<Address>,
     /// Every writer that was ever enrolled.
     pub(crate) writers: Vec<WriterRecord>,
     /// The key bag.
     pub(crate) bag: (u32, BagHash),
-    /// Every snapshot, forgotten ones too.
-    pub(crate) snapshots: Vec<SnapshotRecord>,
-    /// The logs that these come from, as they are kept.
-    logs: Bytes,
+    /// Every snapshot, forgotten ones too; shared with whoever asks, for there may be ten thousand.
+    pub(crate) snapshots: Arc<Vec<SnapshotRecord>>,
+    /// Tags of snapshots that were not committed up to that head.
+    early: EarlyTags,
 }
 
 /// True if these bytes are a whole summary of the ledger that begins with that block.
@@ -110,6 +108,12 @@ impl Keeper {
         Self { shared: Arc::new(Shared { ledger, file, genesis, known: Mutex::default() }) }
     }
 
+    /// Reads what was kept, so that it is at hand when it is asked for: this may go on beside other work.
+    pub(crate) async fn read_ahead(&self) {
+        let shared = Arc::clone(&self.shared);
+        let _ = tokio::task::spawn_blocking(move || shared.last()).await;
+    }
+
     /// What was kept, if the ledger still is as it was then (L1).
     pub(crate) async fn current(&self) -> Option<Arc<Summary>> {
         let shared = Arc::clone(&self.shared);
@@ -135,16 +139,17 @@ impl Keeper {
             Some(base) if is_on_chain(home, &base.standing).await => Some(base),
             _ => None,
         };
-        let (mut logs, first) = match &base {
-            Some(base) => (base.logs.clone(), base.standing.height + 1),
-            None => (Bytes::default(), 0),
+        let (mut snapshots, first) = match &base {
+            Some(base) => (Snapshots::resume(base.snapshots.to_vec(), base.early.clone()), base.standing.height + 1),
+            None => (Snapshots::default(), 0),
         };
-        logs.extend(&ledger.snapshot_logs(&contracts, (first, standing.height)).await?, &contracts);
+        ledger.read_snapshots(&contracts, (first, standing.height), &mut snapshots).await?;
         let (writers, bag) = (ledger.read_writers().await?, ledger.read_bag().await?);
         // Another process may have written meanwhile: then nothing of it is kept.
-        let stamp = FileStamp::of(&self.shared.ledger).filter(|after| *after == before);
-        let Some((stamp, snapshots)) = stamp.zip(snapshots(&logs)) else { return Ok(None) };
-        Ok(Some(Summary { stamp, standing, tags: contracts.modules.tags, writers, bag, snapshots, logs }))
+        let Some(stamp) = FileStamp::of(&self.shared.ledger).filter(|after| *after == before) else { return Ok(None) };
+        let (snapshots, early) = snapshots.into_parts();
+        let (tags, snapshots) = (contracts.modules.tags, Arc::new(snapshots));
+        Ok(Some(Summary { stamp, standing, tags, writers, bag, snapshots, early }))
     }
 }
 
@@ -152,13 +157,6 @@ impl Keeper {
 async fn is_on_chain(home: &Embedded, standing: &Standing) -> bool {
     let (height, hash) = (standing.height, standing.hash);
     home.read(move |store| store.head().hash_at(height) == Some(hash)).await.unwrap_or(false)
-}
-
-/// The records that the logs make.
-fn snapshots(logs: &Bytes) -> Option<Vec<SnapshotRecord>> {
-    let mut snapshots = Snapshots::default();
-    logs.read(|entry| snapshots.take(&entry))?;
-    Some(snapshots.into_records())
 }
 
 impl Shared {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use blockhouse_crypto::hash::derive;
 use blockhouse_crypto::seal::{self, SEAL_OVERHEAD};
 use blockhouse_crypto::{OpenError, Secret};
-use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule, open_chunk};
+use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule};
 use blockhouse_pipeline::compress::{Codec, Compressor, DEFAULT_LEVEL, Decompressor};
 use blockhouse_pipeline::pack::{PackKeys, TRAILER_LEN, Trailer, check_pack, open_table, open_trailer};
 use blockhouse_types::ChunkId;
@@ -98,12 +98,12 @@ const PLAIN: &[u8] = b"a chunk of some length, a chunk of some length, a chunk o
 /// Sealed bytes of a chunk: what opens is the chunk.
 pub(super) const CHUNK: Target = Target {
     name: "chunk",
-    decoders: &["pipeline/chunk.rs::open_chunk", "pipeline/chunk.rs::open_into"],
+    decoders: &["pipeline/chunk.rs::open", "pipeline/chunk.rs::open_into"],
     run: |bytes| {
         let mut verdict = Verdict::Refused;
         for (codec, body) in [(Codec::Stored, PLAIN.to_vec()), (Codec::Zstd, zstd(PLAIN))] {
             let reference = ChunkRef::under_random_key(Secret::new([8; 32]), PLAIN).unwrap();
-            let opened = open_chunk(&mut Decompressor::new(), &reference, IdRule::RandomKey, codec, bytes);
+            let opened = ChunkOpener::new().open(&reference, IdRule::RandomKey, (codec, bytes));
             let (mut again, sealed) = (vec![0; PLAIN.len()], (codec, bytes));
             let in_place = ChunkOpener::new().open_into(&reference, IdRule::RandomKey, sealed, &mut again);
             assert_eq!(in_place.is_ok(), opened.is_ok(), "both ways open the same");
@@ -128,14 +128,24 @@ pub(super) const CHUNK: Target = Target {
 /// What a writer may have sealed as a compressed chunk.
 pub(super) const DECOMPRESS: Target = Target {
     name: "decompress",
-    decoders: &["pipeline/compress.rs::decompress", "pipeline/chunk.rs::decode", "pipeline/domain.rs::decode"],
+    decoders: &[
+        "pipeline/compress.rs::decompress_new",
+        "pipeline/compress.rs::decompress_frame",
+        "pipeline/chunk.rs::decode",
+        "pipeline/domain.rs::decode",
+    ],
     run: |bytes| {
         let Some((length, body)) = bytes.split_first_chunk::<4>() else { return Verdict::Refused };
         let length = u32::from_le_bytes(*length) as usize % (CHUNK_MAX + 1);
-        let result = Decompressor::new().decompress(Codec::Zstd, body.to_vec(), length);
+        let result = Decompressor::new().decompress_new(body, length);
+        let mut again = vec![0; length];
+        let in_place = Decompressor::new().decompress_frame(body, &mut again);
+        assert_eq!(in_place.is_ok(), result.is_ok(), "both ways take the same frames");
         if let Ok(plain) = &result {
             assert_eq!(plain.len(), length);
+            assert!(*plain == again, "both ways give the same bytes");
         }
+        Verdict::of(in_place);
         let mut decoder = blockhouse_types::Decoder::new("a reference", body);
         Verdict::of(ChunkRef::decode(&mut decoder).map(|reference| reference.id == ChunkId::new([0; 32])));
         Verdict::of(blockhouse_pipeline::domain::DomainKind::decode(&mut decoder));

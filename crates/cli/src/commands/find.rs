@@ -1,6 +1,6 @@
 //! `blockhouse find`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Context;
 use blockhouse_types::{EntryFacts, EntryKind, SourceId};
@@ -162,16 +162,11 @@ fn query(args: &FindArgs) -> Query {
 /// The snapshots to search, the oldest first.
 async fn chosen(vault: &Vault, args: &mut FindArgs) -> anyhow::Result<Vec<Known>> {
     let narrow = std::mem::take(&mut args.selectors).into();
+    if args.latest {
+        return Ok(select::latest(vault, &narrow).await?);
+    }
     if args.snapshot.is_empty() {
-        let all = select::all(vault, &narrow).await?;
-        if !args.latest {
-            return Ok(all);
-        }
-        let latest: BTreeMap<SourceId, usize> =
-            all.iter().enumerate().map(|(place, known)| (known.record.source, place)).collect();
-        let latest: BTreeSet<usize> = latest.into_values().collect();
-        let kept = all.into_iter().enumerate().filter(|(place, _)| latest.contains(place));
-        return Ok(kept.map(|(_, known)| known).collect());
+        return Ok(select::all(vault, &narrow).await?);
     }
     let mut chosen = Vec::new();
     for wanted in &args.snapshot {

@@ -144,7 +144,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global, out: &Output) -> any
         let what = "--delete takes away what is not in the snapshot, --overwrite never leaves what is there";
         return Err(Refusal::usage(what, "give one of the two").into());
     }
-    let vault = opening::vault(global, out).await?;
+    let vault = opening::site_reader(global, out).await?;
     let Place { known, path } = select::place(&vault, &args.snapshot, &args.selectors.into()).await?;
     request.path = path;
     let (id, is_new) = (known.record.id, standing(&request.to, &request.portion(known.record.id)));

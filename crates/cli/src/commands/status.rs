@@ -57,7 +57,7 @@ struct Action {
 }
 
 pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
-    let vault = opening::reader(global, out).await?;
+    let vault = opening::observer(global, out).await?;
     let standing = vault.standing().await?;
     let now = (vault.settings().clock)();
     let (plan, mut sources) = (vault.plan(), sources(&vault).await?);

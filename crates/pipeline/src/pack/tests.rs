@@ -85,6 +85,26 @@ fn a_full_pack_refuses_more_and_never_passes_its_limit() {
     check_pack(&keys(), pack.bytes()).unwrap();
 }
 
+/// A limit that no padded length hits: the padding counts, and what is asked for at the start is enough to the end.
+#[test]
+fn padding_does_not_pass_the_limit() {
+    let limit = 3 * PACK_MIN + 4321;
+    assert!(padme(limit) > limit);
+    let mut builder = PackBuilder::with_limit(limit);
+    while builder.push(&chunk(1, 1000)).is_ok() {}
+    assert!(!builder.would_fit(usize::MAX));
+    let (bytes, _) = builder.finish(&keys(), NONCES).unwrap().into_parts();
+    assert_eq!((bytes.len(), bytes.capacity()), (3 * PACK_MIN, limit));
+
+    let at = bytes.as_ptr();
+    let mut builder = PackBuilder::in_room(bytes, limit);
+    assert_eq!((builder.chunks(), builder.sealed_bytes()), (0, 0));
+    builder.push(&chunk(2, 1000)).unwrap();
+    let (bytes, table) = builder.finish(&keys(), NONCES).unwrap().into_parts();
+    assert_eq!((bytes.as_ptr(), bytes.capacity()), (at, limit));
+    assert_eq!(check_pack(&keys(), &bytes).unwrap(), table);
+}
+
 #[test]
 fn the_number_of_chunks_is_bounded() {
     let mut builder = PackBuilder::with_limit(PACK_MAX);

@@ -83,6 +83,29 @@ fn sizes_are_known_from_code_and_pack() {
     }
 }
 
+/// One pack after another in the same memory, which is as long as n runs and not longer.
+#[test]
+fn the_memory_of_a_stripe_serves_the_next() {
+    let coder = coder(4, 2);
+    let stripe = build(&coder, bytes(PACK_MIN + 1));
+    let coded_len = stripe.shape.payload_len() * coder.code().shards();
+    let (room, at) = (stripe.room(), stripe.shards[0].payload.as_ptr());
+    drop(stripe);
+    let mut next = room.take();
+    assert_eq!((next.as_ptr(), next.len(), next.capacity()), (at, 0, coded_len));
+
+    next.extend_from_slice(&bytes(PACK_MIN + 1));
+    let stripe = build(&coder, next);
+    assert_eq!(stripe.shards[0].payload.as_ptr(), at);
+    assert_eq!(rebuild_pack(&coder, &verified(&stripe)[2..]).unwrap(), bytes(PACK_MIN + 1));
+    // Memory that somebody still reads is nobody's to write to.
+    let (room, held) = (stripe.room(), stripe.shards[5].payload.clone());
+    let payload = held.to_vec();
+    drop(stripe);
+    assert_eq!(room.take().capacity(), 0);
+    assert_eq!(held, payload);
+}
+
 #[test]
 fn the_id_commits_to_vault_code_and_bytes_and_not_to_the_writer() {
     let first = build(&coder(4, 2), bytes(PACK_MIN));
@@ -175,12 +198,37 @@ fn a_range_of_the_pack_is_read_without_whole_shards() {
         })
         .collect();
     let header = verify(&stripe.shards[1]).header().clone();
-    assert_eq!(rebuild_range(&coder, &header, &reads, ShardIndex(0)).unwrap(), &pack[range]);
+    assert_eq!(rebuild_ranges(&coder, &header, &reads, &[ShardIndex(0)]).unwrap(), [&pack[range]]);
     assert!(matches!(
-        rebuild_range(&coder, &header, &reads[..3], ShardIndex(0)),
+        rebuild_ranges(&coder, &header, &reads[..3], &[ShardIndex(0)]),
         Err(RebuildError::Coding { source: CodingError::TooFew { .. }, .. })
     ));
-    assert!(matches!(rebuild_range(&coder, &header, &reads, ShardIndex(6)), Err(RebuildError::NoSuchShard { .. })));
+    assert!(matches!(rebuild_ranges(&coder, &header, &reads, &[ShardIndex(6)]), Err(RebuildError::NoSuchShard { .. })));
+}
+
+/// Also at the end of the payloads, where the last leaf is cut; and two lost runs cost one pass.
+#[test]
+fn ranges_of_several_lost_shards_come_from_one_pass() {
+    let coder = coder(4, 2);
+    let stripe = build(&coder, bytes(PACK_MIN + 5));
+    let good = verified(&stripe);
+    let header = good[0].header().clone();
+    let length = stripe.shape.payload_len();
+    for range in [0..SHARD_LEAF, SHARD_LEAF..3 * SHARD_LEAF, length / SHARD_LEAF * SHARD_LEAF..length] {
+        let read = |index: usize| {
+            let file = &stripe.shards[index];
+            let prefix = ShardPrefix::verify(&file.prefix, &header.vault, file.name).unwrap();
+            prefix.verify_range(range.start, file.payload.slice(range.clone())).unwrap()
+        };
+        let others: Vec<_> = [1, 3, 4, 5].map(read).to_vec();
+        let rebuilt = rebuild_ranges(&coder, &header, &others, &[ShardIndex(2), ShardIndex(0)]).unwrap();
+        assert_eq!(rebuilt[0], stripe.shards[2].payload.slice(range.clone()), "{range:?}");
+        assert_eq!(rebuilt[1], stripe.shards[0].payload.slice(range.clone()), "{range:?}");
+        assert!(rebuild_ranges(&coder, &header, &others, &[]).unwrap().is_empty());
+        // Each run is computed in one place: a second one for it would be left as zeros.
+        let twice = rebuild_ranges(&coder, &header, &others, &[ShardIndex(2), ShardIndex(0), ShardIndex(2)]);
+        assert!(matches!(twice, Err(RebuildError::NamedTwice { index: ShardIndex(2), .. })));
+    }
 }
 
 #[test]

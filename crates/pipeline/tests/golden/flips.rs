@@ -3,8 +3,7 @@
 //! Shards: every byte, always. Packs: every byte of table and trailer and of the short chunks, and of the long chunks
 //! and the padding every 61st; `BLOCKHOUSE_FULL_FLIPS=1` takes every one.
 
-use blockhouse_pipeline::chunk::{IdRule, open_chunk};
-use blockhouse_pipeline::compress::Decompressor;
+use blockhouse_pipeline::chunk::{ChunkOpener, IdRule};
 use blockhouse_pipeline::pack::{TRAILER_LEN, check_pack, open_trailer};
 use blockhouse_pipeline::shard::{ShardFault, ShardPrefix, UncheckedShard};
 use blockhouse_types::limits::SHARD_LEAF;
@@ -70,7 +69,7 @@ fn every_flip_of_a_pack_is_refused() {
         let sealed = &golden.pack[entry.range()];
         let step = if sealed.len() < 1024 { 1 } else { step() };
         for at in (0..sealed.len()).step_by(step) {
-            let opened = open_chunk(&mut Decompressor::new(), reference, rule, entry.codec, &flipped(sealed, at));
+            let opened = ChunkOpener::new().open(reference, rule, (entry.codec, &flipped(sealed, at)));
             assert!(opened.is_err(), "byte {at} of chunk {}", reference.id);
         }
     }

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use blockhouse_crypto::hash::content;
 use blockhouse_crypto::{AccountSecret, Secret};
-use blockhouse_pipeline::chunk::{ChunkRef, IdRule, SealedChunk, open_chunk};
+use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule, SealedChunk};
 use blockhouse_pipeline::code::Coder;
-use blockhouse_pipeline::compress::{Codec, Decompressor};
+use blockhouse_pipeline::compress::Codec;
 use blockhouse_pipeline::cut::{Cutter, Grain};
 use blockhouse_pipeline::domain::{DomainKind, VaultSecret, WriteSecrets};
 use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces, TRAILER_LEN, check_pack, open_trailer};
@@ -123,7 +123,7 @@ fn every_chunk_of_the_pack_opens_to_what_it_was() {
     for (((reference, random), entry), plain) in golden.references().iter().zip(table.entries()).zip(&plains) {
         let rule = if *random { IdRule::RandomKey } else { IdRule::Domain(&id_subkey) };
         let sealed = &golden.pack[entry.range()];
-        let opened = open_chunk(&mut Decompressor::new(), reference, rule, entry.codec, sealed).unwrap();
+        let opened = ChunkOpener::new().open(reference, rule, (entry.codec, sealed)).unwrap();
         assert_eq!(&opened, plain);
         assert_eq!((entry.id, entry.plain_len), (reference.id, reference.plain_len));
         codecs.push(entry.codec);

@@ -1,7 +1,7 @@
 //! The file system of this host, through the calls that take an open folder.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Disk, FolderEntry, Space, split};
+use super::{Disk, FolderEntry, Space, direct, split};
 
 /// Objects are sealed, yet their names and number are nobody else's business on a shared host.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -65,8 +65,8 @@ impl Disk for RealDisk {
         Ok(File::from(rustix::fs::openat(&folder, name, flags, FILE_MODE)?))
     }
 
-    fn write_all(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)
+    fn write_all(&self, file: &File, pieces: &[&[u8]]) -> io::Result<()> {
+        direct::write_all(file, pieces)
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
@@ -78,6 +78,11 @@ impl Disk for RealDisk {
         // Non-blocking, because a pipe of this name would keep us waiting for its other end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         Ok(File::from(rustix::fs::openat(&folder, name, flags, Mode::empty())?))
+    }
+
+    fn open_to_read(&self, path: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(File::from(rustix::fs::openat(&self.root, path, flags, Mode::empty())?))
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {

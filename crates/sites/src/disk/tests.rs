@@ -44,7 +44,7 @@ fn nothing_is_replaced(open: fn(&Path) -> Arc<dyn Disk>) {
     let disk = open(scratch.path());
     for name in ["a", "b"] {
         let file = disk.create_new(name).unwrap();
-        disk.write_all(&file, name.as_bytes()).unwrap();
+        disk.write_all(&file, &[name.as_bytes()]).unwrap();
         disk.sync_file(&file).unwrap();
     }
     disk.make_folder("folder").unwrap();
@@ -98,7 +98,7 @@ fn the_forgetful_disk_forgets_what_was_not_synced() {
         let disk = ForgetfulDisk::open(folder.path()).unwrap();
         disk.make_folder("f").unwrap();
         let file = disk.create_new("f/x").unwrap();
-        disk.write_all(&file, b"bytes").unwrap();
+        disk.write_all(&file, &[b"by", b"tes"]).unwrap();
         if sync_file {
             disk.sync_file(&file).unwrap();
         }

@@ -61,7 +61,7 @@ fn an_object_that_was_copied_by_hand_is_made_durable() {
     disk.make_folder("shards").unwrap();
     disk.make_folder("shards/ab").unwrap();
     let file = disk.create_new("shards/ab/x").unwrap();
-    disk.write_all(&file, b"bytes").unwrap();
+    disk.write_all(&file, &[b"bytes"]).unwrap();
     assert_eq!(layer.put("shards/ab/x", b"bytes").unwrap(), Put::AlreadyThere);
     disk.survivors(Luck::None, after.path()).unwrap();
     assert_eq!(fs::read(after.path().join("shards/ab/x")).unwrap(), b"bytes");

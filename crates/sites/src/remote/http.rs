@@ -101,21 +101,21 @@ pub(super) async fn answered<T>(answer: impl Future<Output = T>, taken: Taken, s
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::sync::mpsc;
 
     use super::*;
 
-    const STALL: Duration = Duration::from_millis(200);
+    pub(in crate::remote) const STALL: Duration = Duration::from_millis(200);
     /// More than the kernel takes for a server that reads nothing.
-    const LONG: usize = 64 << 20;
+    pub(in crate::remote) const LONG: usize = 64 << 20;
 
     /// A server of one request: it waits for a word before it reads, takes all of it, and answers if it is one that does.
-    fn server(length: usize, answers: bool) -> (String, mpsc::Sender<()>) {
+    pub(in crate::remote) fn server(length: usize, answers: bool) -> (String, mpsc::Sender<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/object", listener.local_addr().unwrap());
+        let url = format!("http://{}", listener.local_addr().unwrap());
         let (begin, word) = mpsc::channel();
         std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
@@ -140,7 +140,7 @@ mod tests {
     async fn put(url: &str, length: usize) -> opendal::Result<http::Response<HttpBody>> {
         let transport = Transport { inner: ReqwestTransport::new(client().unwrap()), stall: STALL };
         let body = Buffer::from(Bytes::from(vec![7_u8; length]));
-        transport.fetch(http::Request::put(url).body(body).unwrap()).await
+        transport.fetch(http::Request::put(format!("{url}/object")).body(body).unwrap()).await
     }
 
     /// It was found at the deadline of the whole object.

@@ -111,3 +111,76 @@ pub(super) async fn versions(operator: &Operator, path: &str) -> Result<Versions
         Some(_) => Versions::Kept,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// More than the kernel takes for a server that reads nothing of it.
+    const LONG: usize = 64 << 20;
+    const STALL: Duration = Duration::from_mins(1);
+
+    fn answer(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    /// A server that reads the head of a request, answers and closes; with an empty answer it only closes. `early` is for who writes,
+    /// `there` for who asks what is there.
+    fn server(early: String, there: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (mut socket, mut head, mut byte) = (socket.unwrap(), Vec::new(), [0]);
+                // One byte at a time: of what follows the head none is read.
+                while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap_or(0) == 1 {
+                    head.push(byte[0]);
+                }
+                let answer = if head.starts_with(b"PUT ") { &early } else { &there };
+                // Who has gone already hears nothing.
+                let _ = socket.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    /// Creates a long object there. Nothing of the tester's own is asked.
+    async fn create(early: String, there: String) -> Result<Made, Cause> {
+        let (url, bucket) = (server(early, there), "bucket");
+        let service = opendal::services::S3::default().bucket(bucket).endpoint(&url).region(DEFAULT_REGION);
+        let service = service.access_key_id("AKIDTEST").secret_access_key("a secret of tests");
+        let operator = Operator::new(service.disable_config_load().disable_ec2_metadata())?;
+        let operator = http::with_client(operator, http::client()?, STALL);
+        let place = S3Place {
+            bucket: bucket.to_owned(),
+            prefix: String::new(),
+            endpoint: Some(url),
+            region: None,
+            path_style: None,
+            profile: None,
+            conditional: true,
+        };
+        let writer = S3Writer { place, stall: STALL, conditional: AtomicBool::new(true) };
+        writer.create(&operator, "shards/one", &Bytes::from(vec![7; LONG])).await
+    }
+
+    /// The answer is read, or lost with the connection that breaks under the upload: the name is taken in both cases.
+    #[tokio::test]
+    async fn a_name_that_is_refused_before_all_of_the_object_was_taken_is_taken() {
+        let refused = "<Error><Code>PreconditionFailed</Code><Message>it is there</Message></Error>";
+        let made = create(answer("412 Precondition Failed", refused), answer("200 OK", "")).await;
+        assert!(matches!(made, Ok(Made::Taken)), "{made:?}");
+    }
+
+    /// As if the answer was lost: it was a broken line, though the object is there.
+    #[tokio::test]
+    async fn a_line_that_breaks_under_an_upload_is_told_from_a_name_that_is_taken() {
+        let made = create(String::new(), answer("200 OK", "")).await;
+        assert!(matches!(made, Ok(Made::Taken)), "{made:?}");
+        let failed = create(String::new(), answer("404 Not Found", "")).await.unwrap_err();
+        assert_eq!(failed.trouble(), Some(&Trouble::Broken), "{failed:?}");
+    }
+}

@@ -216,3 +216,38 @@ const ANSWER_MAX: usize = 64 * 1024;
 fn refused(status: u16) -> Cause {
     Cause::Service(ServiceFailure::of_status(status))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::remote::http::tests::{LONG, STALL, server};
+
+    /// Without a login: nothing of the tester's own is asked.
+    fn writer(base: String) -> WebdavWriter {
+        let place = WebdavPlace { user: None, endpoint: base.clone(), path: "/".to_owned() };
+        let (client, folders) = (http::client().unwrap(), Mutex::default());
+        WebdavWriter { place, client, base, login: None, stall: STALL, folders }
+    }
+
+    /// An upload goes its own way here, not that of the storage library: it was found at the deadline of the whole object.
+    #[tokio::test]
+    async fn a_server_that_takes_an_upload_and_is_silent_has_failed_after_the_stall() {
+        let (url, begin) = server(LONG, false);
+        begin.send(()).unwrap();
+        let made = writer(url).create("shards/one", &Bytes::from(vec![7; LONG])).await;
+        assert!(matches!(made, Err(Cause::Deadline { allowed }) if allowed == STALL), "{made:?}");
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_takes_longer_than_the_stall_is_no_silence() {
+        let (url, begin) = server(LONG, true);
+        let (writer, bytes) = (writer(url), Bytes::from(vec![7; LONG]));
+        let mut putting = pin!(writer.upload("shards/one", &bytes));
+        let early = tokio::time::timeout(3 * STALL, &mut putting).await;
+        assert!(early.is_err(), "the server has not read yet");
+        begin.send(()).unwrap();
+        assert_eq!(putting.await.unwrap(), 200);
+    }
+}

@@ -9,7 +9,7 @@ use opendal::raw::{
 };
 use opendal::{Capability, Error, ErrorKind, OperationContext, Result};
 
-/// What goes wrong with the calls that ask for an object's length, which every read begins with.
+/// What goes wrong with the calls that ask for an object's length, which reads of whole objects begin with.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     /// So many next calls fail with a passing error.

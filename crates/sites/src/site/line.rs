@@ -2,9 +2,15 @@
 //!
 //! - **Owns** whether the site is up. Once down or closed it stays so: a site that comes and goes during a run would
 //!   make the run's account of what is durable where worthless.
+//!
+//! A run that only reads can spare some sites ([`Spare`]): where nobody is there when one of them is opened, it is tried again once and no
+//! more, and the others are read. Of those that it needs each has its whole budget, and so has every site of a run that writes, and every call
+//! at a site that is open. If the others do not suffice, those that were spared are asked again (`sites`).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,7 +18,8 @@ use super::SITE_CONCURRENCY;
 use crate::error::{Cause, DownReason, Operation, SiteDown, SiteError};
 use crate::limits::{Throttle, Way};
 use crate::name::SiteName;
-use crate::patience::Patience;
+use crate::patience::{Patience, Spare};
+use crate::trouble::Trouble;
 use crate::url::SiteSpec;
 
 /// Whether a site answers.
@@ -76,14 +83,24 @@ pub(super) struct Line {
     turns: Arc<Semaphore>,
     down: OnceLock<Arc<DownReason>>,
     closed: OnceLock<Arc<DownReason>>,
+    spare: Spare,
+    /// Whether the run does without the site, once that was asked.
+    is_spared: OnceLock<bool>,
 }
 
 impl Line {
+    /// The way to a site that is needed.
     pub(super) fn new(spec: &SiteSpec, patience: Patience) -> Self {
+        Self::sparing(spec, patience, Spare::default())
+    }
+
+    /// The way to one of sites of which some can be spared.
+    pub(super) fn sparing(spec: &SiteSpec, patience: Patience, spare: Spare) -> Self {
         let turns = Arc::new(Semaphore::new(SITE_CONCURRENCY));
         let patience = if spec.url.folder().is_some() { patience } else { patience.over_a_shared_line() };
         let throttle = Throttle::new(spec.limits);
-        Self { name: spec.name.clone(), patience, throttle, turns, down: OnceLock::new(), closed: OnceLock::new() }
+        let (down, closed, is_spared) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { name: spec.name.clone(), patience, throttle, turns, down, closed, spare, is_spared }
     }
 
     /// Waits until the bytes that were read before have had their time.
@@ -111,6 +128,8 @@ impl Line {
     /// Marks the site down, and gives the reason for which it is: the first one stays.
     pub(super) fn mark_down(&self, reason: DownReason) -> Arc<DownReason> {
         let reason = self.down.get_or_init(|| Arc::new(reason)).clone();
+        // It counts as one of those that can be spared, whatever took it down.
+        let _ = self.spare_it();
         // Wakes everybody who waits for a turn: those who hang hold theirs for ever.
         self.turns.close();
         reason
@@ -120,7 +139,19 @@ impl Line {
         SiteError { site: self.name.clone(), operation: work.operation, object: work.object.to_owned(), cause }
     }
 
+    /// True if the run can do without this site, and does from now on.
+    fn spare_it(&self) -> bool {
+        *self.is_spared.get_or_init(|| self.spare.take())
+    }
+
+    /// True if a call that failed so, and was tried again once, need not be tried once more.
+    fn is_given_up(&self, work: Work<'_>, cause: &Cause, retry: u32) -> bool {
+        let is_opened = work.operation == Operation::Open;
+        retry > 0 && is_opened && cause.trouble().is_some_and(Trouble::is_absence) && self.spare_it()
+    }
+
     pub(super) fn down_with(&self, reason: Arc<DownReason>) -> SiteDown {
+        let _ = self.spare_it();
         SiteDown { site: self.name.clone(), reason }
     }
 
@@ -163,7 +194,7 @@ impl Line {
             loop {
                 // On the heap: what is below is deep, and every caller's future would hold all of it.
                 match Box::pin(attempt(turn.clone())).await {
-                    Err(cause) if cause.is_passing() && retry < tries => {
+                    Err(cause) if cause.is_passing() && retry < tries && !self.is_given_up(work, &cause, retry) => {
                         tokio::time::sleep(self.patience.pause(retry)).await;
                         retry += 1;
                     }
@@ -193,12 +224,26 @@ impl Line {
         call: impl Future<Output = Result<T, Cause>>,
     ) -> Result<T, Cause> {
         let allowed = self.patience.deadline(work.bytes);
-        let Ok(done) = tokio::time::timeout(allowed, call).await else {
-            let cause = Cause::Deadline { allowed };
-            self.mark_down(cause.to_reason(work.operation, work.object));
-            return Err(cause);
-        };
-        done
+        let mut call = pin!(call);
+        let (mut left, opening) = (allowed, self.patience.opening);
+        if work.operation == Operation::Open && opening < allowed {
+            match tokio::time::timeout(opening, &mut call).await {
+                Ok(done) => return done,
+                Err(_) if self.spare_it() => return Err(self.late(work, opening)),
+                Err(_) => left = left.saturating_sub(opening),
+            }
+        }
+        match tokio::time::timeout(left, call).await {
+            Ok(done) => done,
+            Err(_) => Err(self.late(work, allowed)),
+        }
+    }
+
+    /// The site took too long, and is down.
+    fn late(&self, work: Work<'_>, allowed: Duration) -> Cause {
+        let cause = Cause::Deadline { allowed };
+        self.mark_down(cause.to_reason(work.operation, work.object));
+        cause
     }
 
     /// What a failure says about the site as a whole.
@@ -207,6 +252,84 @@ impl Line {
             self.mark_down(cause.to_reason(work.operation, work.object));
         } else if work.is_closed_by(cause) {
             self.closed.get_or_init(|| Arc::new(cause.to_reason(work.operation, work.object)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use super::*;
+    use crate::site::tests::spec;
+    use crate::trouble::ServiceFailure;
+
+    const OPEN: Work<'static> = Work { operation: Operation::Open, object: "its marker", bytes: 0 };
+    const GET: Work<'static> = Work { operation: Operation::Get, object: "shards/one", bytes: 1 };
+    const PUT: Work<'static> = Work { operation: Operation::Put, object: "shards/one", bytes: 1 };
+
+    fn line(spare: &Spare) -> Line {
+        let patience = Patience { back_off: Duration::from_millis(1), ..Patience::default() };
+        Line::sparing(&spec(Path::new("/a")), patience, spare.clone())
+    }
+
+    /// How often a call is tried that fails so each time.
+    async fn tries(line: &Line, work: Work<'_>, trouble: Trouble) -> u32 {
+        let count = Cell::new(0);
+        let failing = |_turn| {
+            count.set(count.get() + 1);
+            std::future::ready(Err::<(), _>(Cause::Service(ServiceFailure::new(trouble.clone(), "no"))))
+        };
+        line.run(work, failing).await.unwrap_err();
+        assert!(!line.state().can_read());
+        count.get()
+    }
+
+    /// Two seconds went by at each opening with a site where nobody answers, though the others have all that is read.
+    #[tokio::test]
+    async fn a_site_that_can_be_spared_is_tried_again_once_and_one_that_is_needed_as_often_as_ever() {
+        let spare = Spare::new(2);
+        let lines = [line(&spare), line(&spare), line(&spare)];
+        assert_eq!(tries(&lines[0], OPEN, Trouble::Refused).await, 2);
+        assert_eq!(tries(&lines[1], OPEN, Trouble::Broken).await, 2);
+        assert_eq!(tries(&lines[2], OPEN, Trouble::Refused).await, 4, "it is needed");
+        assert_eq!(tries(&line(&Spare::default()), OPEN, Trouble::Refused).await, 4, "all are");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_and_busy_or_is_written_to_has_its_whole_budget() {
+        for (work, trouble, count) in [
+            (GET, Trouble::Refused, 4),
+            (GET, Trouble::Broken, 4),
+            (GET, Trouble::Busy, 4),
+            (OPEN, Trouble::Busy, 4),
+            (PUT, Trouble::Refused, 4),
+        ] {
+            assert_eq!(tries(&line(&Spare::new(1)), work, trouble.clone()).await, count, "{work:?} {trouble:?}");
+        }
+    }
+
+    /// Whatever takes a site down, it is one of those that can be spared: once.
+    #[tokio::test]
+    async fn a_site_that_is_down_counts_once() {
+        let spare = Spare::new(2);
+        let (one, other) = (line(&spare), line(&spare));
+        let reason = one.mark_down(DownReason::NoMarker { place: "there".to_owned() });
+        let _ = one.down_with(reason);
+        assert_eq!(tries(&other, OPEN, Trouble::Refused).await, 2);
+        assert!(!spare.take());
+    }
+
+    #[tokio::test]
+    async fn a_silent_site_that_can_be_spared_is_not_waited_for_as_long_as_one_that_is_needed() {
+        let (base, opening) = (Duration::from_millis(60), Duration::from_millis(20));
+        for (spare, expected) in [(1, opening), (0, base)] {
+            let patience = Patience { base, opening, ..Patience::default() };
+            let line = Line::sparing(&spec(Path::new("/a")), patience, Spare::new(spare));
+            let silent = |_turn| std::future::pending::<Result<(), Cause>>();
+            let error = line.run(OPEN, silent).await.unwrap_err();
+            assert!(matches!(error.cause, Cause::Deadline { allowed } if allowed == expected), "{error:?}");
         }
     }
 }

@@ -46,6 +46,29 @@ async fn sites_are_opened_together_whatever_their_state() {
     assert!(domains[0].device.is_some() && domains[1].device.is_none());
 }
 
+/// A site that was away for a moment, and turns out to be needed.
+#[tokio::test]
+async fn those_that_were_spared_are_asked_again_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    for number in [1, 2] {
+        new_site(&path(&format!("site-{number}")), number).await;
+    }
+    let all = [enrolled(&path("site-1"), 1), enrolled(&path("site-2"), 2)];
+    fs::rename(path("site-2"), path("away")).unwrap();
+    let (sparing, needing) = (
+        Sites::open_sparing(&all, Patience::default(), Spare::new(1)).await,
+        Sites::open_all(&all, Patience::default()).await,
+    );
+    assert!(!sparing.ask_spared_again().await, "it is still away");
+    let later = Sites::open_sparing(&all, Patience::default(), Spare::new(1)).await;
+    fs::rename(path("away"), path("site-2")).unwrap();
+    assert!(!sparing.ask_spared_again().await && sparing.by_id(marker(2).site).is_none(), "it was asked again");
+    assert!(later.ask_spared_again().await && later.by_id(marker(2).site).is_some());
+    assert!(!needing.ask_spared_again().await, "it had its whole budget");
+    assert_eq!((later.down().count(), needing.down().count()), (0, 1));
+}
+
 #[tokio::test]
 async fn a_write_everywhere_has_an_outcome_for_each_site() {
     let scratch = tempfile::tempdir().unwrap();

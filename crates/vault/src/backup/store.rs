@@ -11,7 +11,9 @@
 //! # Invariants
 //! - **S1** A chunk counts as known only by a stripe that this session may reuse, or by this session's own work.
 //! - **S2** A stripe is indexed after its shards are durable.
-//! - **S3** Memory: the pack being filled, one pack being coded and written with its parity, and the bounded queues.
+//! - **S3** Memory: one pack grows, one is coded, one is written, each with the room of its parity, 36 MiB as a rule
+//!   (`threads::CODED_LIMIT`); for remote sites a copy of the shards being written; the bounded queues; and what a write that hangs
+//!   still holds.
 
 mod known;
 mod threads;

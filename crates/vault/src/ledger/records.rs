@@ -122,18 +122,32 @@ pub fn snapshots_of(history: &History) -> Vec<SnapshotRecord> {
     snapshots.into_records()
 }
 
+/// Tags that came before the commit of their snapshot, as those of a backup do.
+pub(crate) type EarlyTags = BTreeMap<B256, BTreeSet<B256>>;
+
 /// Snapshots while the history is read.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     records: Vec<SnapshotRecord>,
     places: BTreeMap<B256, usize>,
-    /// Tags that came before the commit of their snapshot, as those of a backup do.
-    early: BTreeMap<B256, BTreeSet<B256>>,
+    early: EarlyTags,
 }
 
 impl Snapshots {
+    /// Goes on where reading ended before, with what it had come to then.
+    pub(crate) fn resume(records: Vec<SnapshotRecord>, early: EarlyTags) -> Self {
+        let place = |(place, record): (usize, &SnapshotRecord)| (B256::new(record.id.to_bytes()), place);
+        let places = records.iter().enumerate().map(place).collect();
+        Self { records, places, early }
+    }
+
     pub(crate) fn into_records(self) -> Vec<SnapshotRecord> {
         self.records
+    }
+
+    /// All that [`Self::resume`] goes on with.
+    pub(crate) fn into_parts(self) -> (Vec<SnapshotRecord>, EarlyTags) {
+        (self.records, self.early)
     }
 
     /// Takes in the next event.
@@ -212,5 +226,82 @@ impl Snapshots {
 
     fn known(&mut self, id: &B256) -> Option<&mut SnapshotRecord> {
         self.places.get(id).and_then(|place| self.records.get_mut(*place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blockhouse_ledger::contracts::{Tags, Vault};
+
+    use super::*;
+
+    const FIRST: B256 = B256::repeat_byte(1);
+    const SECOND: B256 = B256::repeat_byte(2);
+
+    fn committed(snapshot: B256) -> Event {
+        let (source, writer) = (B256::repeat_byte(3), alloy_primitives::Address::repeat_byte(4));
+        let data = Commit { snapshot, source, tags: vec![B256::repeat_byte(5)], ..Commit::default() };
+        Event::Vault(VaultEvents::SnapshotCommitted(Vault::SnapshotCommitted { source, snapshot, writer, data }))
+    }
+
+    fn tagged(snapshot: B256, tag: u8) -> Event {
+        let (tag, by) = (B256::repeat_byte(tag), alloy_primitives::Address::ZERO);
+        Event::Tags(TagsEvents::Tagged(Tags::Tagged { snapshot, tag, by }))
+    }
+
+    fn verified(snapshot: B256, ok: bool) -> Event {
+        let (source, by) = (B256::repeat_byte(3), alloy_primitives::Address::ZERO);
+        let (missing, damaged) = (u32::from(!ok), 0);
+        let record = Vault::VerifyRecorded { source, snapshot, by, dataBasisPoints: 10_000, missing, damaged, ok };
+        Event::Vault(VaultEvents::VerifyRecorded(record))
+    }
+
+    /// Tags come before the commit that they are of, and what is said of a snapshot may come long after it, also once it is forgotten.
+    fn events() -> Vec<Event> {
+        let by = alloy_primitives::Address::ZERO;
+        let untagged = Tags::Untagged { snapshot: FIRST, tag: B256::repeat_byte(6), by };
+        let health = Vault::HealthRecorded { snapshot: FIRST, by, d: 3, w: 2, wd: 1 };
+        let late = Vault::HealthRecorded { snapshot: SECOND, by, d: 4, w: 3, wd: 2 };
+        vec![
+            tagged(FIRST, 6),
+            committed(FIRST),
+            tagged(SECOND, 7),
+            tagged(FIRST, 8),
+            committed(SECOND),
+            Event::Tags(TagsEvents::Untagged(untagged)),
+            Event::Vault(VaultEvents::HealthRecorded(health)),
+            verified(FIRST, true),
+            Event::Vault(VaultEvents::SnapshotForgotten(Vault::SnapshotForgotten { snapshot: SECOND, by })),
+            tagged(SECOND, 9),
+            Event::Vault(VaultEvents::HealthRecorded(late)),
+            verified(SECOND, false),
+        ]
+    }
+
+    #[test]
+    fn reading_that_goes_on_later_comes_to_the_same() {
+        let entry =
+            |(block, event): (u64, Event)| HistoryEntry { block, time: block + 100, transaction: FIRST, log: 0, event };
+        let entries: Vec<HistoryEntry> = (0..).zip(events()).map(entry).collect();
+        let whole = snapshots_of(&History { entries: entries.clone() });
+        assert_eq!(whole.len(), 2);
+        assert_eq!(whole[0].tags, BTreeSet::from([5, 8].map(B256::repeat_byte)));
+        assert_eq!(whole[1].tags, BTreeSet::from([5, 7, 9].map(B256::repeat_byte)));
+        assert_eq!((whole[0].durability.d, whole[1].durability.d, whole[1].forgotten_in), (3, 4, Some(8)));
+        let verified = whole.iter().map(|record| record.verified.map(|(time, outcome)| (time, outcome.ok)));
+        assert_eq!(verified.collect::<Vec<_>>(), [Some((107, true)), Some((111, false))]);
+        for cut in 0..=entries.len() {
+            let (before, after) = entries.split_at(cut);
+            let mut snapshots = Snapshots::default();
+            for entry in before {
+                snapshots.take(entry);
+            }
+            let (records, early) = snapshots.into_parts();
+            let mut snapshots = Snapshots::resume(records, early);
+            for entry in after {
+                snapshots.take(entry);
+            }
+            assert_eq!(format!("{:?}", snapshots.into_records()), format!("{whole:?}"), "cut at {cut}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Reads the vault's events page by page: no answer holds more than its home gives at once, however long the ledger is.
 
+use std::sync::Arc;
+
 use alloy_network::Ethereum;
 use alloy_primitives::B256;
 use alloy_provider::Provider;
@@ -36,28 +38,33 @@ impl Ledger {
 
     /// Every snapshot that was committed, in order, forgotten ones too.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotRecord>, LedgerError> {
-        if let Some(summary) = self.kept().await {
-            return Ok(summary.snapshots.clone());
-        }
-        let mut snapshots = Snapshots::default();
-        self.scan(&OF_SNAPSHOTS, |page| page.entries.iter().for_each(|it| snapshots.take(it))).await?;
-        Ok(snapshots.into_records())
+        Ok(Arc::unwrap_or_clone(self.shared_snapshots().await?))
     }
 
-    /// The logs of these contracts that snapshots' records are made of, in these blocks.
-    pub(crate) async fn snapshot_logs(
+    /// The same for those who take few of them: what the host has kept is not copied.
+    pub(crate) async fn shared_snapshots(&self) -> Result<Arc<Vec<SnapshotRecord>>, LedgerError> {
+        if let Some(summary) = self.kept().await {
+            return Ok(Arc::clone(&summary.snapshots));
+        }
+        let (contracts, height) = (self.contracts().await?, self.height().await?);
+        let mut snapshots = Snapshots::default();
+        self.read_snapshots(&contracts, (0, height), &mut snapshots).await?;
+        Ok(Arc::new(snapshots.into_records()))
+    }
+
+    /// Takes in what these contracts say of snapshots in these blocks.
+    pub(crate) async fn read_snapshots(
         &self,
         contracts: &Contracts,
         (first, last): (u64, u64),
-    ) -> Result<Vec<Log>, LedgerError> {
+        into: &mut Snapshots,
+    ) -> Result<(), LedgerError> {
         let filter = Filter::new().address(contracts.addresses()).event_signature(OF_SNAPSHOTS.to_vec());
-        let mut logs = Vec::new();
-        self.pages(&filter, (first, last), |page| {
-            logs.extend(page);
+        self.pages(&filter, (first, last), |logs| {
+            History::read(&logs, contracts)?.entries.iter().for_each(|entry| into.take(entry));
             Ok(())
         })
-        .await?;
-        Ok(logs)
+        .await
     }
 
     /// The vault's contracts and its modules as they are now: their events alone are read.

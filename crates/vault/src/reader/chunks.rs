@@ -2,8 +2,9 @@
 //!
 //! What will be asked for soon can be sent for ([`ChunkReader::send_for`]): over a slow line each answer costs its time.
 //!
-//! Memory: [`HELD_BYTES`] of sealed bytes and [`OPENED_BYTES`] of plain ones. A chunk that is asked for alone is read alone; chunks that
-//! follow one another in a pack are read in runs, and the next run is on its way while one is opened.
+//! Memory: [`READER_BYTES`], which are [`HELD_BYTES`] of sealed bytes, what is on its way, and [`OPENED_BYTES`] of plain ones; beside them
+//! up to [`SENT_MAX`] chunks of lists that were sent for. A chunk that is asked for alone is read alone; chunks that follow one another in a
+//! pack are read in runs, and the next ones are on their way while one is opened.
 
 mod runs;
 
@@ -26,9 +27,11 @@ use crate::index::{Index, IndexError, Location, StripeEntry};
 use crate::stripes::{Damage, ReadStripeError, StripeStore};
 
 /// Sealed bytes kept in memory: chunks of one file may alternate between the stripe of an old backup and that of a new one.
-pub(crate) const HELD_BYTES: usize = 4 << 20;
+const HELD_BYTES: usize = 4 << 20;
 /// Opened chunks kept: small files of a folder share them, and so do the versions of a file that are read side by side.
 const OPENED_BYTES: usize = 4 << 20;
+/// What a reader takes in all while it reads packs from end to end.
+pub(crate) const READER_BYTES: usize = HELD_BYTES + runs::AHEAD_BYTES + OPENED_BYTES;
 /// How many chunks may be sent for: those of lists, which are of the usual length.
 const SENT_MAX: usize = 16;
 
@@ -121,6 +124,13 @@ impl ChunkReader {
             sent: HashMap::new(),
             runtime: Handle::current(),
         })
+    }
+
+    /// The same without a look at the hashes of shards, unless a chunk does not open: for whoever has just looked at all of them.
+    #[must_use]
+    pub(crate) fn unchecked(mut self) -> Self {
+        self.runs.is_unchecked = true;
+        self
     }
 
     /// The plain bytes of a chunk.
@@ -252,18 +262,23 @@ impl ChunkReader {
             *self.index.stripe(&location.stripe).expect("a location names a stripe of its segment");
         let sent = self.sent.remove(&chunk).filter(|sent| sent.stripe == location.stripe);
         let came = sent.map(|mut sent| self.runtime.block_on(&mut sent.task));
+        let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
         let sealed = if let Some(Ok(Ok(sealed))) = came {
             Ok(sealed)
         } else {
             // What failed on the way is asked for once more.
-            let range = slot.offset as usize..slot.offset as usize + slot.sealed_len as usize;
-            self.runs.read(&self.runtime, &entry, range)
+            self.runs.read(&self.runtime, &entry, range.clone())
         };
         let sealed = sealed.map_err(|source| ChunkError::Stripe { chunk, source })?;
         let rule = IdRule::Domain(&self.id_subkey);
-        // A length that no sealed chunk of it has is not believed before there is room for it.
-        let mut plain = vec![0; reference.plain_len as usize];
-        self.opener.open_into(reference, rule, (codec, &sealed), &mut plain)?;
-        Ok(plain)
+        match self.opener.open(reference, rule, (codec, &sealed)) {
+            // Nobody compared the bytes with their hashes yet: that tells which shard is wrong, and gives them out of others.
+            Err(_) if self.runs.is_unchecked => {
+                let sealed = self.runtime.block_on(self.store.read_bytes(&entry, range));
+                let sealed = sealed.map_err(|source| ChunkError::Stripe { chunk, source })?;
+                Ok(self.opener.open(reference, rule, (codec, &sealed))?)
+            }
+            opened => Ok(opened?),
+        }
     }
 }

@@ -12,8 +12,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use blockhouse_crypto::Secret;
-use blockhouse_pipeline::chunk::{ChunkRef, IdRule, open_chunk};
-use blockhouse_pipeline::compress::{Codec, Decompressor};
+use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule};
+use blockhouse_pipeline::compress::Codec;
 use blockhouse_pipeline::pack::PackKeys;
 use blockhouse_types::{ChunkId, StripeId};
 use bytes::Bytes;
@@ -27,6 +27,9 @@ use crate::stripes::{Damage, StripeStore};
 
 /// Turns at reading: two chunks that fall on one turn wait for each other, which costs time only.
 const TURNS: usize = 64;
+/// How many openers are kept for whoever opens next. Each may hold a frame as long as a chunk, 1 MiB: more readers than these at once are
+/// rare, and a new opener costs them little.
+const OPENERS_KEPT: usize = 8;
 /// How many tables of stripes are read at the same time.
 const TABLES_IN_FLIGHT: usize = 16;
 
@@ -43,7 +46,7 @@ pub(crate) struct SharedChunks {
     domains: Mutex<Vec<Secret>>,
     cache: Mutex<ByteCache<(ChunkId, Domain), Bytes>>,
     turns: Vec<Mutex<()>>,
-    decompressors: Mutex<Vec<Decompressor>>,
+    openers: Openers,
     runtime: Handle,
 }
 
@@ -56,7 +59,7 @@ impl SharedChunks {
             domains: Mutex::default(),
             cache: Mutex::new(ByteCache::new(budget)),
             turns: (0..TURNS).map(|_| Mutex::default()).collect(),
-            decompressors: Mutex::default(),
+            openers: Openers::default(),
             runtime: Handle::current(),
         }
     }
@@ -140,10 +143,27 @@ impl SharedChunks {
         let Some(subkey) = lock(&self.domains).get(domain.0).cloned() else {
             return Err(ChunkError::Unknown { chunk });
         };
-        let mut decompressor = lock(&self.decompressors).pop().unwrap_or_default();
-        let opened = open_chunk(&mut decompressor, reference, IdRule::Domain(&subkey), codec, &sealed);
-        lock(&self.decompressors).push(decompressor);
-        Ok(Bytes::from(opened?))
+        let mut opener = self.openers.take();
+        let plain = opener.open(reference, IdRule::Domain(&subkey), (codec, &sealed));
+        self.openers.give_back(opener);
+        Ok(Bytes::from(plain?))
+    }
+}
+
+/// Openers that nobody uses at the moment, at most [`OPENERS_KEPT`].
+#[derive(Debug, Default)]
+struct Openers(Mutex<Vec<ChunkOpener>>);
+
+impl Openers {
+    fn take(&self) -> ChunkOpener {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, opener: ChunkOpener) {
+        let mut kept = lock(&self.0);
+        if kept.len() < OPENERS_KEPT {
+            kept.push(opener);
+        }
     }
 }
 
@@ -172,4 +192,22 @@ pub(crate) async fn learn(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No step under a lock leaves what it guards half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_readers_leaves_few_openers() {
+        let openers = Openers::default();
+        let crowd: Vec<ChunkOpener> = (0..3 * OPENERS_KEPT).map(|_| openers.take()).collect();
+        assert!(lock(&openers.0).is_empty());
+        for opener in crowd {
+            openers.give_back(opener);
+        }
+        assert_eq!(lock(&openers.0).len(), OPENERS_KEPT);
+        drop(openers.take());
+        assert_eq!(lock(&openers.0).len(), OPENERS_KEPT - 1);
+    }
 }

@@ -4,9 +4,14 @@
 //! - **Does not** write files, nor decide what to do about what cannot be read: that is told as missing.
 //!
 //! # Invariants
-//! - **E1** Units arrive in the order of the plan, and those on their way never hold more than the budget, but that one unit may
-//!   always be under way.
+//! - **E1** Units arrive in the order of the plan, and those on their way never hold more than the budget, but that one unit may always be
+//!   under way whatever it takes (of a wide code each column is a leaf of every data shard, and a chunk lies in many), and that a column
+//!   which two units hold is counted with the first and stays until the second is opened.
 //! - **E2** What is handed out was opened and compared with the chunk's id.
+//!
+//! A unit is sealed while it comes and plain when it was opened: the budget counts the longer of both. Both are there only while it is
+//! opened, which [`OPENING`] at a time are. Not counted are [`KITS_KEPT`] buffers that wait for units to come, and what a range of a lost
+//! shard is computed from: the same range of k others.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,18 +20,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blockhouse_crypto::Secret;
 use blockhouse_pipeline::chunk::{ChunkOpener, ChunkRef, IdRule};
 use blockhouse_pipeline::compress::Codec;
+use blockhouse_types::StripeId;
+use blockhouse_types::limits::MIB;
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::index::StripeEntry;
-use crate::stripes::{StripeStore, heavy};
+use crate::stripes::{Columns, StripeStore, heavy};
 
 /// Units that may wait to be taken: their bytes are bounded by the budget, their number by this.
 const QUEUE: usize = 64;
 /// Permits are counted in these, since a semaphore counts in 32 bits.
 const PERMIT: usize = 1024;
+/// Units that are opened at a time: one writes what they hold, so more are no use to it.
+const OPENING: usize = 2;
+/// What the two sides of these take together beyond what the budget counts.
+const OPENING_BYTES: usize = OPENING * MIB;
+/// Buffers that are kept for units to come.
+const KITS_KEPT: usize = 2 * OPENING;
+/// Of such a length at most: a unit has half as much, as a rule, and one that was longer must not be held to the end.
+const KIT_MAX: usize = 4 * MIB;
 
 /// A chunk of a unit.
 #[derive(Debug, Clone)]
@@ -37,22 +53,119 @@ pub(super) struct UnitChunk {
     pub(super) range: Range<usize>,
 }
 
-/// What is read at once: neighbours in one pack.
+/// What is opened at once: neighbours in one pack, or in columns of one.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) entry: StripeEntry,
-    /// From the first chunk to the last.
-    pub(super) range: Range<usize>,
+    pub(super) source: Source,
     pub(super) chunks: Vec<UnitChunk>,
     /// The plain bytes of its chunks.
     pub(super) plain_len: usize,
-    /// Set where the whole pack is read, once for all its units.
-    pub(super) pack: Option<Arc<WholePack>>,
 }
 
-/// A pack that is read whole because parts of it would cost more.
-#[derive(Debug, Default)]
-pub(super) struct WholePack(OnceCell<Option<Bytes>>);
+/// Where the sealed bytes of a unit come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A range of the pack, from the first chunk to the last.
+    Range(Range<usize>),
+    /// Columns of the pack that follow one another: every chunk begins in the first.
+    Columns(Vec<Arc<Column>>),
+}
+
+/// Columns of a pack, read once for all units that hold this.
+#[derive(Debug)]
+pub(super) struct Column {
+    range: Range<usize>,
+    read: OnceCell<Option<Columns>>,
+}
+
+impl Column {
+    /// Nothing is read yet of this range of all data shards.
+    pub(super) fn new(range: Range<usize>) -> Self {
+        Self { range, read: OnceCell::new() }
+    }
+
+    /// Which range.
+    #[cfg(test)]
+    pub(super) const fn range(&self) -> &Range<usize> {
+        &self.range
+    }
+
+    /// Reads it, unless that was done or is being done.
+    async fn read(&self, shared: &Shared, entry: &StripeEntry) {
+        let read = self.read.get_or_init(|| async {
+            let bytes = self.range.len() * entry.code.data();
+            shared.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
+            shared.store.read_columns(entry, self.range.clone()).await.ok()
+        });
+        read.await;
+    }
+}
+
+/// Of which stripe, and where in its payloads.
+type ColumnsEnd = (StripeId, usize);
+
+impl Unit {
+    /// What it takes at most of the budget: the longer of what comes and what is opened. `before` is where the columns of the unit before
+    /// end, if it has some: one that both hold is counted there.
+    fn cost(&self, before: Option<ColumnsEnd>) -> usize {
+        let sealed = match &self.source {
+            Source::Range(range) => range.len(),
+            Source::Columns(columns) => {
+                let is_counted = |column: &Arc<Column>| {
+                    before.is_some_and(|(stripe, end)| stripe == self.entry.id && column.range.start < end)
+                };
+                let counted = usize::from(columns.first().is_some_and(is_counted));
+                let lengths = columns.iter().skip(counted).map(|column| column.range.len());
+                // Where a lost run is computed, its bytes come beside those that it is computed from.
+                lengths.sum::<usize>() * self.entry.code.shards()
+            }
+        };
+        sealed.max(self.plain_len)
+    }
+
+    /// Where its columns end.
+    fn columns_end(&self) -> Option<ColumnsEnd> {
+        match &self.source {
+            Source::Range(_) => None,
+            Source::Columns(columns) => columns.last().map(|last| (self.entry.id, last.range.end)),
+        }
+    }
+}
+
+/// The sealed bytes of a unit.
+enum Sealed {
+    Range { start: usize, bytes: Bytes },
+    Columns(Vec<Arc<Column>>),
+}
+
+impl Sealed {
+    /// The bytes of a chunk, as far as they lie in one column.
+    fn first_of(&self, range: &Range<usize>) -> Option<Bytes> {
+        match self {
+            Self::Range { start, bytes } => {
+                let within = range.start.checked_sub(*start)?..range.end.checked_sub(*start)?;
+                (within.end <= bytes.len()).then(|| bytes.slice(within))
+            }
+            Self::Columns(columns) => columns.iter().find_map(|column| column.read.get()?.as_ref()?.first_of(range)),
+        }
+    }
+
+    /// The bytes of a chunk; without a copy where they lie in one column.
+    fn get(&self, range: &Range<usize>) -> Option<Bytes> {
+        let first = self.first_of(range)?;
+        if first.len() == range.len() {
+            return Some(first);
+        }
+        let mut all = Vec::with_capacity(range.len());
+        all.extend_from_slice(&first);
+        while all.len() < range.len() {
+            let next = self.first_of(&(range.start + all.len()..range.end)).filter(|next| !next.is_empty())?;
+            all.extend_from_slice(&next);
+        }
+        Some(all.into())
+    }
+}
 
 /// A unit that arrived.
 #[derive(Debug)]
@@ -83,7 +196,10 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         if let Some(kit) = self.kit.take() {
-            self.shared.kits.lock().unwrap_or_else(PoisonError::into_inner).push(kit);
+            let mut kits = self.shared.kits.lock().unwrap_or_else(PoisonError::into_inner);
+            if kits.len() < KITS_KEPT && kit.plain.capacity() <= KIT_MAX {
+                kits.push(kit);
+            }
         }
     }
 }
@@ -100,8 +216,7 @@ struct Shared {
     store: Arc<StripeStore>,
     id_subkey: Secret,
     room: Arc<Semaphore>,
-    /// One pack at a time is held whole.
-    packs: Arc<Semaphore>,
+    opening: Semaphore,
     kits: Mutex<Vec<Kit>>,
     fetched: AtomicU64,
     budget: usize,
@@ -117,12 +232,12 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// A fetcher that holds about so many bytes.
     pub(super) fn new(store: Arc<StripeStore>, id_subkey: Secret, runtime: Handle, budget: usize) -> Self {
-        let permits = (budget / PERMIT).clamp(1, Semaphore::MAX_PERMITS);
+        let permits = (budget.saturating_sub(OPENING_BYTES) / PERMIT).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Shared {
             store,
             id_subkey,
             room: Arc::new(Semaphore::new(permits)),
-            packs: Arc::new(Semaphore::new(1)),
+            opening: Semaphore::new(OPENING),
             kits: Mutex::default(),
             fetched: AtomicU64::new(0),
             budget: permits,
@@ -177,75 +292,89 @@ impl<T> Drop for Owned<T> {
 }
 
 async fn dispatch(shared: Arc<Shared>, units: Vec<Unit>, sender: mpsc::Sender<Owned<Opened>>) {
-    let mut whole: Option<(Arc<WholePack>, Arc<OwnedSemaphorePermit>)> = None;
+    let mut before = None;
     for unit in units {
-        let cost = (unit.range.len() + unit.plain_len).div_ceil(PERMIT).clamp(1, shared.budget);
+        let cost = unit.cost(before).div_ceil(PERMIT).clamp(1, shared.budget);
+        before = unit.columns_end();
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&shared.room).acquire_many_owned(cost).await else { return };
-        let held = match &unit.pack {
-            None => None,
-            Some(pack) => {
-                if whole.as_ref().is_none_or(|(current, _)| !Arc::ptr_eq(current, pack)) {
-                    // Let go of the last one first, or this would wait for itself.
-                    drop(whole.take());
-                    let Ok(permit) = Arc::clone(&shared.packs).acquire_owned().await else { return };
-                    whole = Some((Arc::clone(pack), Arc::new(permit)));
-                }
-                whole.as_ref().map(|(_, permit)| Arc::clone(permit))
-            }
-        };
-        let task = tokio::spawn(fetch(Arc::clone(&shared), unit, room, held));
+        let task = tokio::spawn(fetch(Arc::clone(&shared), unit, room));
         if sender.send(Owned(task)).await.is_err() {
             return;
         }
     }
 }
 
-async fn fetch(
-    shared: Arc<Shared>,
-    unit: Unit,
-    room: OwnedSemaphorePermit,
-    held: Option<Arc<OwnedSemaphorePermit>>,
-) -> Opened {
-    let sealed = match &unit.pack {
-        None => {
-            shared.fetched.fetch_add(unit.range.len() as u64, Ordering::Relaxed);
-            shared.store.read_bytes(&unit.entry, unit.range.clone()).await.ok()
+async fn fetch(shared: Arc<Shared>, unit: Unit, room: OwnedSemaphorePermit) -> Opened {
+    let Unit { entry, source, chunks, plain_len } = unit;
+    let sealed = match source {
+        Source::Range(range) => {
+            shared.fetched.fetch_add(range.len() as u64, Ordering::Relaxed);
+            let (start, read) = (range.start, shared.store.read_bytes(&entry, range).await);
+            read.ok().map(|bytes| Sealed::Range { start, bytes })
         }
-        Some(pack) => {
-            let whole = pack.0.get_or_init(|| async {
-                shared.fetched.fetch_add(unit.entry.pack_len, Ordering::Relaxed);
-                shared.store.read_pack(&unit.entry).await.ok()
-            });
-            whole.await.as_ref().filter(|pack| pack.len() >= unit.range.end).map(|pack| pack.slice(unit.range.clone()))
+        Source::Columns(columns) => {
+            join_all(columns.iter().map(|column| column.read(&shared, &entry))).await;
+            Some(Sealed::Columns(columns))
         }
     };
-    heavy(move || {
-        let opened = open(shared, unit, sealed.as_deref(), room);
-        drop((sealed, held));
-        opened
-    })
-    .await
+    let turn = shared.opening.acquire().await.expect("the semaphore is never closed");
+    let opening = Arc::clone(&shared);
+    let opened = heavy(move || open(opening, (chunks, plain_len), sealed, room)).await;
+    drop(turn);
+    opened
 }
 
 /// Opens every chunk of a unit, one behind the other in one buffer.
-fn open(shared: Arc<Shared>, unit: Unit, sealed: Option<&[u8]>, room: OwnedSemaphorePermit) -> Opened {
+fn open(
+    shared: Arc<Shared>,
+    (chunks, plain_len): (Vec<UnitChunk>, usize),
+    sealed: Option<Sealed>,
+    room: OwnedSemaphorePermit,
+) -> Opened {
     let mut kit = shared.kits.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-    let length = unit.plain_len;
-    if kit.plain.len() < length {
-        kit.plain.resize(length, 0);
+    if kit.plain.len() < plain_len {
+        kit.plain.resize(plain_len, 0);
     }
     let (Kit { opener, plain }, rule) = (&mut kit, IdRule::Domain(&shared.id_subkey));
     let mut at = 0;
     let mut place = |chunk: &UnitChunk| {
         let place = at..at + chunk.chunk.plain_len as usize;
         at = place.end;
-        let within = chunk.range.start - unit.range.start..chunk.range.end - unit.range.start;
-        let sealed = sealed?.get(within)?;
+        let sealed = sealed.as_ref()?.get(&chunk.range)?;
         let codec = Codec::from_tag(chunk.codec)?;
-        opener.open_into(&chunk.chunk, rule, (codec, sealed), plain.get_mut(place.clone())?).ok()?;
+        opener.open_into(&chunk.chunk, rule, (codec, &sealed), plain.get_mut(place.clone())?).ok()?;
         Some(place)
     };
-    let places = unit.chunks.iter().map(&mut place).collect();
-    Opened { kit: Some(kit), places, chunks: unit.chunks, shared, _room: room }
+    let places = chunks.iter().map(&mut place).collect();
+    drop(sealed);
+    Opened { kit: Some(kit), places, chunks, shared, _room: room }
+}
+
+#[cfg(test)]
+mod tests {
+    use blockhouse_types::limits::SHARD_LEAF;
+    use blockhouse_types::{Account, Code};
+
+    use super::*;
+
+    /// Of a wide code a column is short, and a chunk lies in many: only the first of them was counted.
+    #[test]
+    fn all_columns_of_a_unit_are_counted_and_none_twice() {
+        let code = Code::try_new(50, 10).unwrap();
+        let entry = StripeEntry { id: StripeId::new([1; 32]), code, pack_len: 64 << 20, writer: Account::new([0; 20]) };
+        let columns: Vec<_> =
+            (0..40).map(|number| Arc::new(Column::new(number * SHARD_LEAF..(number + 1) * SHARD_LEAF))).collect();
+        let unit = |range: Range<usize>| {
+            let source = Source::Columns(columns[range].to_vec());
+            Unit { entry, source, chunks: Vec::new(), plain_len: MIB }
+        };
+        let of = |columns: usize| columns * SHARD_LEAF * code.shards();
+        assert_eq!(unit(0..33).cost(None), of(33));
+        assert_eq!(unit(32..36).cost(unit(0..33).columns_end()), of(3), "the first is counted before");
+        assert_eq!(unit(33..36).cost(unit(0..33).columns_end()), of(3));
+        assert_eq!(unit(32..33).cost(unit(0..33).columns_end()), MIB, "what is opened takes room in any case");
+        let other = Unit { entry: StripeEntry { id: StripeId::new([2; 32]), ..entry }, ..unit(0..2) };
+        assert_eq!(other.cost(unit(0..33).columns_end()), of(2));
+    }
 }

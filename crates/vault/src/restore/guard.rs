@@ -1,5 +1,6 @@
 //! What a restore keeps away from: files in use, and deleting where that is never meant.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -57,7 +58,7 @@ pub(super) fn against_deleting(vault: &Vault, request: &RestoreRequest) -> Resul
 
 /// Refuses to write over the files of a running node or database, as far as they may be written over at all: `places` are the paths
 /// below the target that hold all that is written.
-pub(super) fn against_live(target: &Path, places: &[RestorePath]) -> Result<(), RestoreSnapshotError> {
+pub(super) fn against_live(target: &Path, places: &BTreeSet<RestorePath>) -> Result<(), RestoreSnapshotError> {
     for place in places {
         let path = if place.is_target() { target.to_owned() } else { target.join(OsStr::from_bytes(place.as_bytes())) };
         refuse_live(&path).map_err(RestoreSnapshotError::Live)?;

@@ -58,9 +58,25 @@ impl Include {
         !path.is_target() && self.unwanted.as_ref().is_some_and(|set| matches(set, path))
     }
 
-    /// True if this path is left out, by itself or with a folder that it is in.
+    /// True if nothing of what stands at this path is asked for: it is left out, by itself or with a folder that it is in, or no
+    /// pattern leads there.
     pub(super) fn leaves_out_within(&self, path: &RestorePath) -> bool {
-        self.unwanted.is_some() && upwards(path).any(|path| self.leaves_out(&path))
+        !self.leads_to(path) || (self.leaves_anything_out() && upwards(path).any(|path| self.leaves_out(&path)))
+    }
+
+    /// True if there are patterns for what is left out.
+    pub(super) const fn leaves_anything_out(&self) -> bool {
+        self.unwanted.is_some()
+    }
+
+    /// True if this path, or something in it, may be asked for, as far as the first names of the patterns tell.
+    fn leads_to(&self, path: &RestorePath) -> bool {
+        let leads = |beginning: &String| {
+            let wanted = beginning.split('/').filter(|name| !name.is_empty());
+            // One of the two lies in the other if they agree as far as both go. Patterns see names in the same form.
+            path.names().map(String::from_utf8_lossy).zip(wanted).all(|(name, wanted)| name == wanted)
+        };
+        !self.is_partial() || self.beginnings.iter().any(leads)
     }
 
     /// True if this path is asked for, by itself or with a folder that it is in.
@@ -228,5 +244,26 @@ mod tests {
         assert!(!include.leaves_out_within(&path("a")) && !include.leaves_out(&path("a/b/c")));
         let include = including(&["/a/b"]).unwrap();
         assert!(include.holds(&path("a/b/c")) && !include.holds(&path("a")) && !include.names(&path("a/b/c")));
+    }
+
+    /// Folders that no pattern leads to were taken for some that may hold what is asked for.
+    #[test]
+    fn where_no_pattern_leads_nothing_is_asked_for() {
+        let path = |text: &str| RestorePath::parse(text.as_bytes()).unwrap();
+        let include = including(&["/a/b/*.txt", "c/d"]).unwrap();
+        for asked in ["", "a", "a/b", "a/b/one.txt", "c", "c/d", "c/d/deep/er"] {
+            assert!(!include.leaves_out_within(&path(asked)), "{asked}");
+        }
+        for other in ["b", "a/c", "ab", "c/e", "d"] {
+            assert!(include.leaves_out_within(&path(other)), "{other}");
+        }
+        for anywhere in ["*.txt", "**/b/c", "d"] {
+            assert!(!including(&[anywhere]).unwrap().leaves_out_within(&path("x/y")), "{anywhere}");
+        }
+        let any_case = Selection { include_any_case: vec!["/A/b".to_owned()], ..Selection::default() };
+        assert!(!Include::parse(&any_case).unwrap().leaves_out_within(&path("a/b")));
+        // A name that is no text is seen as it is shown.
+        let shown = including(&["/caf\u{fffd}/x"]).unwrap();
+        assert!(!shown.leaves_out_within(&RestorePath::parse(b"caf\xff/x").unwrap()));
     }
 }

@@ -30,7 +30,7 @@ use crate::reader::{self, ChunkReader, Entries, Piece, ReadTreeError};
 use crate::receipt::full_path;
 
 /// Nothing longer is read as an ignore file, as in a backup.
-const IGNORE_MAX: u64 = MIB as u64;
+pub(super) const IGNORE_MAX: u64 = MIB as u64;
 
 /// Something that is restored with all that is in it.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub(super) struct Starts {
     pub(super) all: Vec<Start>,
     /// Folders whose names are stripped and that cannot be read.
     pub(super) lost: Vec<(RestorePath, ReadTreeError)>,
+    /// Whether folders are left out here already.
+    are_fewer: bool,
     /// Entries that have too few names.
     pub(super) stripped: u64,
     /// Their bytes.
@@ -239,10 +241,16 @@ fn refuse_collisions(
 }
 
 impl Starts {
-    /// The bytes that there are to restore, where that is known before.
-    pub(super) fn bytes(&self) -> Option<u64> {
+    /// True if folders were left out with all that is in them, which nobody counts.
+    pub(super) fn lack_folders(&self, include: &Include) -> bool {
+        let is_left_out = |start: &Start| start.is_folder() && include.leaves_out_within(&start.whole);
+        self.are_fewer || self.all.iter().any(is_left_out)
+    }
+
+    /// The bytes that there are to restore, where that is known before; files that are left out are taken off later.
+    pub(super) fn bytes(&self, include: &Include) -> Option<u64> {
         let length = |start: &Start| match &start.entry.body {
-            Body::Directory(_) => None,
+            Body::Directory(_) => include.leaves_out_within(&start.whole).then_some(0),
             Body::File { content, .. } => Some(content.length()),
             _ => Some(0),
         };
@@ -266,6 +274,10 @@ impl Starts {
     /// Something of which the name was taken away: a folder goes to the target, everything else has no name any more.
     fn keep(&mut self, start: Start, include: &Include) {
         if include.leaves_out_within(&start.whole) {
+            self.are_fewer |= start.is_folder();
+            if let Body::File { content, .. } = &start.entry.body {
+                self.stripped_bytes += content.length();
+            }
             return;
         }
         match &start.entry.body {
@@ -285,6 +297,10 @@ impl Start {
         let origin = origin(&entry).into();
         let (part, ignores) = (Vec::new(), Vec::new());
         Self { entry, whole: path.clone(), to: path, itself: Itself::Restored, origin, part, ignores }
+    }
+
+    const fn is_folder(&self) -> bool {
+        matches!(self.entry.body, Body::Directory(_))
     }
 
     /// An entry of this folder; `ignore` is what the folder's ignore file says.
@@ -309,9 +325,10 @@ impl Start {
         Ok(RestorePath::target().join(name)?)
     }
 
-    /// What deleting spares where it goes (B2).
-    pub(super) fn rules(&self) -> SparedBelow {
+    /// What deleting spares where it goes (B2). `there` is what an ignore file says that stands there, where that was read beforehand.
+    pub(super) fn rules(&self, there: Option<&[u8]>) -> SparedBelow {
         let rules = SparedBelow::root(&self.to, &self.origin).only(&self.part);
-        self.ignores.iter().fold(rules, |rules, (folder, text)| rules.ignoring(folder, text))
+        let rules = self.ignores.iter().fold(rules, |rules, (folder, text)| rules.ignoring(folder, text));
+        there.into_iter().fold(rules, |rules, text| rules.ignoring(&self.part, text))
     }
 }

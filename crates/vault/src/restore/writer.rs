@@ -7,6 +7,7 @@
 
 mod contents;
 mod fill;
+mod leftovers;
 mod names;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,10 +23,11 @@ use blockhouse_sources::files::{
 };
 use blockhouse_types::{EntryKind, Metadata};
 
+use self::leftovers::Shared;
 use self::names::Deferred;
 use super::fetch::Fetcher;
 use super::include::Include;
-use super::job::{Job, mark};
+use super::job::Job;
 use super::links::{Inode, Links};
 use super::plan::Plan;
 use super::start::{Itself, Start};
@@ -60,6 +62,7 @@ pub(super) struct Writer<'a> {
     /// What has to go, each with what rules the folder that holds it.
     deletions: Vec<(RestorePath, SparedBelow)>,
     root_metadata: Option<Metadata>,
+    shared: Shared,
     /// What is planned beside chunks takes in memory.
     side_bytes: usize,
     /// How many flushes are under way, one out of another.
@@ -134,6 +137,7 @@ impl<'a> Writer<'a> {
             folders: Vec::new(),
             deletions: Vec::new(),
             root_metadata: None,
+            shared: Shared::default(),
             side_bytes: 0,
             flushes: 0,
         }
@@ -177,7 +181,7 @@ impl<'a> Writer<'a> {
             self.progress.take_off(length(&start.entry));
             return Ok(());
         }
-        let (included, rules) = (self.include.holds(&start.whole), start.rules());
+        let (included, rules) = (self.include.holds(&start.whole), start.rules(self.shared.ignore.as_deref()));
         let Start { entry, whole, to, itself, .. } = start;
         let mut stack = Vec::new();
         if let Body::Directory(listing) = &entry.body {
@@ -280,8 +284,12 @@ impl<'a> Writer<'a> {
         let metadata = entry.metadata.clone();
         let mut open =
             Open { path, whole, metadata, included, is_made: false, has_left: false, entries, extras, rules };
-        // Before anything in it is written, so that the rules are those that a rehearsal sees.
-        let may_go = self.may_go(&mut open)?;
+        let may_go = match itself {
+            // Nothing goes from the target then, and what ruled it before the others came is known (`Shared`).
+            Itself::Stripped { is_alone: false } => Vec::new(),
+            // Before anything in it is written, so that the rules are those that a rehearsal sees.
+            Itself::Restored | Itself::Stripped { .. } => self.may_go(&mut open)?,
+        };
         match itself {
             Itself::Restored if included => {
                 self.matched = true;
@@ -298,6 +306,7 @@ impl<'a> Writer<'a> {
             }
             // The target is no folder of the snapshot: nothing goes from it, and it keeps its metadata.
             Itself::Stripped { is_alone: true } if included => self.look_into(chunks, &mut open, listing)?,
+            Itself::Stripped { is_alone: false } => open.has_left = self.shared.has_left,
             Itself::Restored | Itself::Stripped { .. } => {}
         }
         Ok(open)
@@ -315,31 +324,6 @@ impl<'a> Writer<'a> {
             Err(_) if !open.included => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Looks for what killed restores left in a folder that was there before.
-    fn look_into(
-        &mut self,
-        chunks: &mut ChunkReader,
-        open: &mut Open,
-        listing: &Content,
-    ) -> Result<(), RestoreSnapshotError> {
-        let Some(target) = self.target.as_mut() else { return Ok(()) };
-        if self.act.is_rehearsal || !target.has_temporaries(&open.path)? {
-            return Ok(());
-        }
-        let mut wanted = HashSet::new();
-        if let Ok(mut entries) = Entries::of(chunks, open.path.as_bytes(), listing) {
-            while let Ok(Some(entry)) = entries.next(chunks) {
-                if let Body::File { hash, .. } = &entry.body {
-                    wanted.insert(mark(&entry.name, hash));
-                }
-            }
-        }
-        let cleared = target.clear_temporaries(&open.path, &wanted)?;
-        self.report.cleared += cleared.entries;
-        open.has_left = target.has_temporaries(&open.path)?;
-        Ok(())
     }
 
     /// A name that is not in the snapshot.

@@ -13,19 +13,23 @@ use blockhouse_pipeline::shard::{
     SHARD_FIXED_LEN, ShardFault, ShardName, ShardPrefix, StripeShape, UncheckedShard, VerifiedRange, VerifiedShard,
     prefix_len,
 };
-use blockhouse_sites::SiteError;
+use blockhouse_sites::{Site, SiteError};
 use blockhouse_types::StripeId;
 use bytes::Bytes;
-use futures::future::try_join;
+use futures::future::{FutureExt, try_join};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::damage::Fault;
 use super::known::Fact;
+use super::read::patience;
 use super::{StripeStore, heavy, key_of};
 
 /// How long answers may stay out before one more shard is asked for. A disk that is awake answers in a tenth of it, so
 /// the extra read is rare; one that spins up takes many times as long.
 pub(super) const HEDGE_DELAY: Duration = Duration::from_millis(250);
+
+/// Leaves of so many bytes are hashed on a thread that may take its time: others wait for the one that reads from the sites.
+const HEAVY_LEAVES: usize = 128 << 10;
 
 /// Why no site gave a shard. The order is that of what is worth remembering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,14 +48,21 @@ pub(super) async fn gather<T, F>(needed: usize, tasks: impl IntoIterator<Item = 
 where
     F: Future<Output = Result<T, Miss>>,
 {
+    gather_within(HEDGE_DELAY, needed, tasks).await
+}
+
+/// The same with another delay: that of answers that are long.
+pub(super) async fn gather_within<T, F>(delay: Duration, needed: usize, tasks: impl IntoIterator<Item = F>) -> Vec<T>
+where
+    F: Future<Output = Result<T, Miss>>,
+{
     let mut waiting = tasks.into_iter().fuse();
     let mut asked: FuturesUnordered<F> = waiting.by_ref().take(needed).collect();
     let mut got = Vec::with_capacity(needed);
     let mut can_hedge = true;
     while got.len() < needed {
         // Without another task to begin there is nothing to hurry for.
-        let answer =
-            if can_hedge { tokio::time::timeout(HEDGE_DELAY, asked.next()).await } else { Ok(asked.next().await) };
+        let answer = if can_hedge { tokio::time::timeout(delay, asked.next()).await } else { Ok(asked.next().await) };
         let next = match answer {
             Ok(Some(Ok(good))) => {
                 got.push(good);
@@ -90,7 +101,7 @@ impl StripeStore {
         self.places.member_of(*plan.sites.get(usize::from(shard.index.0))?)
     }
 
-    /// True if the site that should have a shard does not answer, or no site has it. A guess: no site is asked.
+    /// True if the site that should have a shard does not answer, or not in time, or no site has it. A guess: no site is asked.
     pub(super) fn is_out_of_reach(&self, shard: ShardName) -> bool {
         if matches!(self.known.get(shard), Some(Fact::Absent)) {
             return true;
@@ -98,7 +109,10 @@ impl StripeStore {
         let seen = self.guided().map(|guide| guide.holders(shard.stripe)).unwrap_or_default();
         let mut members = seen.into_iter().filter(|holder| holder.index == shard.index).map(|holder| holder.member);
         match members.next().or_else(|| self.planned_member(shard)) {
-            Some(member) => self.readable(member).is_none_or(|site| self.damage.is_useless(shard, site.name())),
+            Some(member) => {
+                let is_useless = |site: &Site| self.damage.is_useless(shard, site.name());
+                self.overtaken.is(member) || self.readable(member).is_none_or(is_useless)
+            }
             None => true,
         }
     }
@@ -179,10 +193,10 @@ impl StripeStore {
             // The stripe id commits to the shape: it is not the site that is wrong.
             return Err(Miss::Faulty);
         }
-        match prefix.verify_range(leaves.start, bytes) {
-            Ok(range) => Ok((range, prefix)),
-            Err(error) => Err(self.altered(member, name, error.fault)),
-        }
+        let length = leaves.len();
+        let verify = move || prefix.verify_range(leaves.start, bytes).map(|range| (range, prefix));
+        let verified = if length < HEAVY_LEAVES { verify() } else { heavy(verify).await };
+        verified.map_err(|error| self.altered(member, name, error.fault))
     }
 
     /// A verified prefix, by the length that it should have. Many ask for the same one at the same time: it is read once.
@@ -217,10 +231,15 @@ impl StripeStore {
         self.prefix_at(member, name, length).await
     }
 
-    async fn bytes(&self, member: usize, name: ShardName, range: Range<usize>) -> Result<Bytes, Miss> {
+    /// What a site has there.
+    pub(super) async fn bytes(&self, member: usize, name: ShardName, range: Range<usize>) -> Result<Bytes, Miss> {
         let site = self.readable(member).ok_or(Miss::Silent)?;
+        let asked = self.overtaken.ask(member, patience(range.len()));
         let range = range.start as u64..range.end as u64;
-        site.get_range(&key_of(name), range).await.map_err(|error| self.failed(member, name, error))
+        // On the heap: what is below is deep, and reads of reads hold it many times.
+        let read = site.get_range(&key_of(name), range).boxed().await;
+        asked.answered();
+        read.map_err(|error| self.failed(member, name, error))
     }
 
     /// What a failed call says.

@@ -57,8 +57,18 @@ impl StripeStore {
     }
 
     pub(super) async fn signed_header(&self, stripe: &StripeId) -> Result<(ShardHeader, StripeWriter), ReadHeadError> {
+        match self.header_within_reach(stripe).await {
+            Err(ReadHeadError::NoHeader { .. }) if self.sites.ask_spared_again().await => {
+                self.forget(*stripe, self.code);
+                self.header_within_reach(stripe).await
+            }
+            done => done,
+        }
+    }
+
+    async fn header_within_reach(&self, stripe: &StripeId) -> Result<(ShardHeader, StripeWriter), ReadHeadError> {
         let refused = Mutex::new(None);
-        let names = self.code.indices().map(|index| ShardName { stripe: *stripe, index });
+        let names = self.likeliest(*stripe, self.code).map(|index| ShardName { stripe: *stripe, index });
         let asked: Vec<_> = names.map(|name| self.signed_header_of(name, &refused)).collect();
         if let Some(found) = gather(1, asked).await.pop() {
             return Ok(found);

@@ -6,10 +6,12 @@ mod world;
 use std::fs;
 
 use blockhouse_pipeline::pack::OpenPackError;
-use blockhouse_sites::{Patience, Site};
+use blockhouse_pipeline::shard::StripeShape;
+use blockhouse_sites::{Patience, Site, Spare};
+use blockhouse_types::limits::SHARD_LEAF;
 
 use super::*;
-use world::{World, pack_keys, sealed_stripe};
+use world::{World, code, pack_keys, sealed_stripe};
 
 fn pairs() -> impl Iterator<Item = [usize; 2]> {
     (0..6).flat_map(|a| (a + 1..6).map(move |b| [a, b]))
@@ -35,7 +37,7 @@ async fn every_pair_of_six_sites_can_be_lost() {
             assert_eq!(presence.durability(entry), Some(Durability { d: 4, w: 0, wd: 0 }));
             assert_eq!(presence.missing(entry.id).len(), 2);
             assert_eq!(store.read_head(&entry.id).await.unwrap().entry, *entry);
-            assert_eq!(store.read_pack(entry).await.unwrap(), sealed.pack, "{pair:?}");
+            assert_eq!(world::whole(&store, entry).await.unwrap(), sealed.pack, "{pair:?}");
             assert_eq!(store.read_table(entry, &pack_keys(1)).await.unwrap(), sealed.table);
             world::expect_slots(&store, sealed, entry).await;
         }
@@ -45,7 +47,7 @@ async fn every_pair_of_six_sites_can_be_lost() {
     world.hide(&[0, 2, 5]);
     let store = world.store().await;
     let (sealed, entry) = &written[0];
-    let error = store.read_pack(entry).await.unwrap_err();
+    let error = world::whole(&store, entry).await.unwrap_err();
     assert_eq!(error.to_string(), format!("stripe {} has 3 of the 4 good shards it needs", entry.id));
     let gone = ["site-0", "site-2", "site-5"].map(|name| SiteName::parse(name).unwrap());
     assert_eq!(error.remedy(), Remedy::BringBack(gone.to_vec()));
@@ -59,6 +61,93 @@ async fn every_pair_of_six_sites_can_be_lost() {
         }
     }
     assert!(failed > 0);
+}
+
+/// Three sites are away when a run is opened that can do without two, and come back: it does not fail for want of them.
+#[tokio::test]
+async fn sites_that_were_spared_are_asked_again_when_shards_are_wanting() {
+    let world = World::new(6).await;
+    let sealed = sealed_stripe(0, 500_000);
+    let entry = world.store().await.write(sealed.stripe.clone()).await.unwrap().entry;
+    world.hide(&[0, 2, 5]);
+    let sparing =
+        async || world.store_on(Sites::open_sparing(&world.enrolled, Patience::default(), Spare::new(2)).await);
+    let [by_range, by_column, by_head, still_away] =
+        [sparing().await, sparing().await, sparing().await, sparing().await];
+    let needing = world.store().await;
+    assert!(world::whole(&still_away, &entry).await.is_err());
+    world.show(&[0, 2, 5]);
+    assert_eq!(world::whole(&by_range, &entry).await.unwrap(), sealed.pack);
+    assert_eq!(pack_by_columns(&by_column, &entry, sealed.stripe.shape).await, sealed.pack);
+    assert_eq!(by_head.read_head(&entry.id).await.unwrap().entry, entry);
+    assert!(by_range.take_damage().is_empty() && by_range.silent().is_empty());
+    for given_up in [still_away, needing] {
+        assert!(world::whole(&given_up, &entry).await.is_err(), "sites are asked again once, if they were spared");
+    }
+}
+
+/// Columns of all data shards, joined to the pack.
+async fn pack_by_columns(store: &StripeStore, entry: &StripeEntry, shape: StripeShape) -> Vec<u8> {
+    let (run_len, width) = (shape.payload_len(), 2 * SHARD_LEAF);
+    let mut runs = vec![Vec::new(); shape.code().data()];
+    for start in (0..run_len).step_by(width) {
+        let end = run_len.min(start + width);
+        let columns = store.read_columns(entry, start..end).await.unwrap();
+        for (number, run) in runs.iter_mut().enumerate() {
+            let at = number * run_len;
+            let read = columns.first_of(&(at + start..at + end)).unwrap();
+            assert_eq!(columns.first_of(&(at + start..at + end + 1000)), Some(read.clone()), "it ends with the column");
+            if end < run_len {
+                assert_eq!(columns.first_of(&(at + end..at + end + 1)), None);
+            }
+            run.extend_from_slice(&read);
+        }
+    }
+    let mut pack = runs.concat();
+    pack.truncate(shape.pack_len());
+    pack
+}
+
+/// A pack was read whole where data shards were missing; and every site was asked first for what only the missing ones have.
+#[tokio::test]
+async fn columns_and_chunks_come_from_any_four_shards_those_within_reach_first() {
+    let world = World::new(6).await;
+    let sealed = sealed_stripe(1, 500_000);
+    let done = world.store().await.write(sealed.stripe.clone()).await.unwrap();
+    for pair in pairs() {
+        world.hide(&pair);
+        let store = world.store().await;
+        assert_eq!(pack_by_columns(&store, &done.entry, sealed.stripe.shape).await, sealed.pack, "{pair:?}");
+        world::expect_slots(&store, &sealed, &done.entry).await;
+        let is_lost = |index: ShardIndex| {
+            let holder = done.holders.iter().find(|holder| holder.index == index).unwrap();
+            pair.contains(&holder.member)
+        };
+        let order: Vec<bool> = store.likeliest(done.entry.id, code()).map(is_lost).collect();
+        assert_eq!(order, [false, false, false, false, true, true], "{pair:?}");
+        assert_eq!(store.lacks_data_shards(&done.entry), code().indices().take(4).any(is_lost));
+        world.show(&pair);
+    }
+    // One site is gone, and what another one has is damaged: it is said which, and read around.
+    let [gone, liar] =
+        [0, 2].map(|index| *done.holders.iter().find(|holder| holder.index == ShardIndex(index)).unwrap());
+    world.hide(&[gone.member]);
+    let path = world.shard(done.entry.id, liar);
+    let mut file = fs::read(&path).unwrap();
+    *file.last_mut().unwrap() ^= 1;
+    fs::write(&path, file).unwrap();
+    let store = world.store().await;
+    assert_eq!(pack_by_columns(&store, &done.entry, sealed.stripe.shape).await, sealed.pack);
+    let damage = store.take_damage();
+    assert_eq!((damage.len(), damage[0].shard.index), (1, liar.index));
+    // One more, and there are too few.
+    let third = done.holders.iter().find(|holder| holder.index == ShardIndex(5)).unwrap();
+    world.hide(&[third.member]);
+    let end = sealed.stripe.shape.payload_len();
+    let error = world.store().await.read_columns(&done.entry, end - 1..end).await.unwrap_err();
+    assert!(matches!(error, ReadStripeError::TooFewShards { found: 3, needed: 4, .. }), "{error:?}");
+    let outside = world.store().await.read_columns(&done.entry, end..end + 1).await.unwrap_err();
+    assert!(matches!(outside, ReadStripeError::Outside { .. }), "{outside:?}");
 }
 
 #[tokio::test]
@@ -109,7 +198,7 @@ async fn too_few_sites_degrade_a_stripe_and_none_refuses_it() {
         // Everything can be read, and no site may be lost: whether that will do is not decided here.
         assert_eq!(done.durability, Durability { d: 6, w: 0, wd: 0 });
         assert_eq!(done.holders.iter().map(|holder| holder.member).collect::<BTreeSet<_>>().len(), live);
-        assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+        assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
     }
     world.hide(&[5]);
     let error = world.store().await.write(sealed.stripe.clone()).await.unwrap_err();
@@ -156,7 +245,7 @@ async fn a_name_that_is_taken_sends_the_shard_elsewhere() {
     let at: Vec<_> = done.holders.iter().filter(|holder| holder.index == name.index).map(|h| h.member).collect();
     assert_eq!(at, [3]);
     assert_eq!(done.durability.d, 6);
-    assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+    assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
 
     let findings = store.check(&store.presence().await, &done.entry, Depth::Names).await;
     let plan = store.plan_repair(&findings).unwrap();
@@ -230,7 +319,7 @@ async fn shards_are_found_wherever_they_lie() {
         if guided {
             store.guide(Arc::new(store.presence().await));
         }
-        assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+        assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
         world::expect_slots(&store, &sealed, &done.entry).await;
         assert!(store.take_damage().is_empty());
     }
@@ -268,7 +357,7 @@ async fn the_shards_of_a_full_site_go_elsewhere() {
     let third = store.write(sealed_stripe(3, 900_000).stripe).await.unwrap();
     assert_eq!((third.durability.w, third.refused.len()), (1, 0), "a full site is not asked again");
     for (sealed, written) in [(&sealed, &first), (&second, &done)] {
-        assert_eq!(store.read_pack(&written.entry).await.unwrap(), sealed.pack);
+        assert_eq!(world::whole(&store, &written.entry).await.unwrap(), sealed.pack);
     }
 }
 
@@ -283,7 +372,7 @@ async fn calls_can_be_spawned() {
         let entry = written.entry;
         store.read_head(&entry.id).await.unwrap();
         store.read_table(&entry, &pack_keys(1)).await.unwrap();
-        store.read_pack(&entry).await.unwrap();
+        world::whole(&store, &entry).await.unwrap();
         let presence = store.presence().await;
         let findings = store.check(&presence, &entry, Depth::Data).await;
         let plan = store.plan_repair(&findings).unwrap();

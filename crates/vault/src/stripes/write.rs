@@ -4,7 +4,6 @@ use blockhouse_pipeline::shard::{ShardError, ShardPrefix};
 use blockhouse_pipeline::stripe::{ShardFile, Stripe};
 use blockhouse_sites::{Cause, SiteError, SiteName};
 use blockhouse_types::{Durability, ShardIndex, StripeId};
-use bytes::Bytes;
 use futures::future::join_all;
 
 use super::damage::Remedy;
@@ -83,7 +82,7 @@ impl StripeStore {
     ///
     /// After an error some shards may lie at sites; nothing refers to them, and writing the stripe again finds them.
     ///
-    /// Holds the stripe and one copy of its shards, 2·n/k packs, and takes one of the [`super::PACKS_IN_FLIGHT`] places.
+    /// Holds the stripe, n/k packs, and for services one copy of its shards, and takes one of the [`super::PACKS_IN_FLIGHT`] places.
     pub async fn write(&self, stripe: Stripe) -> Result<Written, WriteStripeError> {
         let (id, code) = (stripe.id, stripe.shape.code());
         let entry = self.entry_of(&stripe)?;
@@ -150,9 +149,8 @@ impl StripeStore {
         let (Some(open), Some(file)) = (open, file) else {
             return Err(refusal(self.gone(holder, &site)));
         };
-        // The copy lives as long as the write: the layer below takes a file in one piece.
-        let bytes = Bytes::from(file.to_vec());
-        open.put(&key_of(file.name), bytes).await.map(|_put| ()).map_err(refusal)
+        let pieces = vec![file.prefix.clone(), file.payload.clone()];
+        open.put(&key_of(file.name), pieces).await.map(|_put| ()).map_err(refusal)
     }
 
     /// The error of a site that stopped to take writes between the plan and the write.

@@ -8,9 +8,9 @@ use blockhouse_crypto::LedgerKey;
 use blockhouse_homes::{Embedded, HomeError, HostClock, Options, Standing};
 use blockhouse_ledger::Clock;
 use blockhouse_pipeline::host_secrets::HostSecrets;
-use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites};
-use blockhouse_types::DecodeError;
-use futures::future::join_all;
+use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites, Spare};
+use blockhouse_types::{Code, DecodeError};
+use futures::future::{join, join_all};
 
 use super::Vault;
 use crate::blocks::{self, BlocksError, Chain, Guard, Purpose};
@@ -20,6 +20,10 @@ use crate::summary::Keeper;
 
 /// How a vault is opened.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is the word of the operator or of a command, and none rules another out"
+)]
 pub struct Settings {
     /// The host's clock.
     pub clock: HostClock,
@@ -30,21 +34,25 @@ pub struct Settings {
     /// Nothing will be written: what the host has kept of its ledger may answer for it, where it is of this very file and head. Who
     /// writes has all of the ledger checked first, and healed.
     pub reads_only: bool,
+    /// Nothing will be written to the sites, and nothing said of them: one at which nobody answers is not waited for while the others
+    /// have all there is.
+    pub spares_sites: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock: Arc::new(now), accept_clock: false, accept_risk: false, reads_only: false }
+        Self { clock: Arc::new(now), accept_clock: false, accept_risk: false, reads_only: false, spares_sites: false }
     }
 }
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { clock: _, accept_clock, accept_risk, reads_only } = self;
+        let Self { clock: _, accept_clock, accept_risk, reads_only, spares_sites } = self;
         f.debug_struct("Settings")
             .field("accept_clock", accept_clock)
             .field("accept_risk", accept_risk)
             .field("reads_only", reads_only)
+            .field("spares_sites", spares_sites)
             .finish_non_exhaustive()
     }
 }
@@ -133,10 +141,15 @@ impl Vault {
         let (apart, sites) = std::mem::take(&mut config.sites).into_iter().partition(is_apart);
         config.sites = sites;
         let secrets = load_secrets(&folder)?;
-        let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
+        let (enrolled, kept) = (enrolled(&config), Keeper::new(&folder, &config));
+        let staying = config.sites.iter().filter(|entry| !entry.is_draining()).count();
+        let spare = Spare::new(if settings.spares_sites { spare_sites(config.code, staying) } else { 0 });
+        // What was kept of the ledger is read while the sites are opened. Whether it may be used is asked after that.
+        let (sites, ()) = join(Sites::open_sparing(&enrolled, Patience::default(), spare), kept.read_ahead()).await;
         let key = secrets.as_ref().map(|secrets| Arc::new(LedgerKey::from_seed(&secrets.ledger_seed)));
         let own = key.as_ref().map(|key| key.public());
-        let mut vault = Self::assemble(folder, config, sites, settings);
+        let mut vault = Self::assemble(folder, config, Arc::new(sites), settings);
+        vault.kept = kept;
         vault.apart = apart;
         vault.secrets = secrets;
         vault.home = vault.embedded(key, Purpose::Block);
@@ -255,6 +268,12 @@ fn fork_height(served: &[(SiteName, Chain)]) -> u64 {
     }
 }
 
+/// How many sites a reader can do without: where each has its share of a stripe, k shards are left.
+const fn spare_sites(code: Code, sites: usize) -> usize {
+    let sites = if sites == 0 { 1 } else { sites };
+    code.parity() / code.shards().div_ceil(sites)
+}
+
 /// The sites as they are opened: each must hold its own marker of this vault.
 pub(crate) fn enrolled(config: &Config) -> Vec<Enrolled> {
     let expected = |site| Expected::This { vault: config.vault, site };
@@ -275,4 +294,21 @@ fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> 
         Err(source) => return Err(OpenError::ReadSecrets { path, source }),
     };
     HostSecrets::from_bytes(&bytes).map(Some).map_err(|source| OpenError::Secrets { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_does_without_as_many_sites_as_leave_k_shards() {
+        for (code, sites, expected) in
+            [("4+2", 6, 2), ("4+2", 9, 2), ("4+2", 3, 1), ("4+2", 2, 0), ("2+1", 3, 1), ("1+0", 1, 0), ("1+2", 3, 2)]
+        {
+            let code: Code = code.parse().unwrap();
+            assert_eq!(spare_sites(code, sites), expected, "{code} at {sites}");
+            assert!((code.shards().div_ceil(sites) * expected) <= code.parity());
+        }
+        assert_eq!(spare_sites("4+2".parse().unwrap(), 0), 0);
+    }
 }

@@ -83,6 +83,8 @@ impl Opening<'_> {
         while let Some(part) = parts.pop() {
             let Some((first, others)) = part.split_first() else { continue };
             match reader::together(self.vault, self.unlocked, first, others).await {
+                // All shards were read and compared a moment ago.
+                Ok(chunks) if u128::from(self.basis_points) >= ALL => self.read(part, chunks.unchecked()).await?,
                 Ok(chunks) => self.read(part, chunks).await?,
                 Err(error) if others.is_empty() => self.found.broken.push((first.record.id, chain(&error))),
                 Err(_) => parts.extend(part.into_iter().rev().map(|snapshot| vec![snapshot])),

@@ -1,4 +1,4 @@
-//! The threads behind a chunk store: sealers, one packer, one that codes and writes.
+//! The threads behind a chunk store: sealers, one packer, one that codes, one that writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::thread::{self, JoinHandle};
 use blockhouse_pipeline::chunk::{ChunkRef, SealedChunk, seal_chunk_into};
 use blockhouse_pipeline::code::Coder;
 use blockhouse_pipeline::compress::Compressor;
-use blockhouse_pipeline::pack::{Pack, PackBuilder, PackNonces};
-use blockhouse_pipeline::stripe::{StripeSigner, build_stripe};
+use blockhouse_pipeline::pack::{Pack, PackBuilder, PackNonces, Table};
+use blockhouse_pipeline::stripe::{Stripe, StripeSigner, build_stripe};
 use blockhouse_sites::SiteName;
-use blockhouse_types::limits::MIB;
+use blockhouse_types::Code;
+use blockhouse_types::limits::{CHUNK_MAX, MIB};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::Rng;
 use tokio::runtime::Handle;
@@ -20,8 +21,12 @@ use crate::catalog;
 use crate::chain::chain;
 use crate::stripes::StripeStore;
 
-/// How long packs grow. Half of what the format allows: memory holds one that grows and one that is written, with its parity.
-const PACK_LIMIT: usize = 32 * MIB;
+/// How long packs grow at most. Less than half of what the format allows: three are in memory at a time, see S3 of the store.
+const PACK_LIMIT: usize = 24 * MIB;
+/// How long a pack is with its parity at most, whatever the code: what 24 MiB become under 4+2 and 6+3.
+const CODED_LIMIT: usize = 36 * MIB;
+/// Any chunk fits into an empty pack that may grow so long. Only codes with 18 shards and more for each of data may pass [`CODED_LIMIT`] by it.
+const PACK_LEAST: usize = 2 * CHUNK_MAX;
 /// Chunks between the walk and the sealers, and between the sealers and the packer: at 128 KiB each, 4 MiB a queue.
 const QUEUE: usize = 32;
 
@@ -30,6 +35,14 @@ const QUEUE: usize = 32;
 struct Fresh {
     reference: ChunkRef,
     plain: Vec<u8>,
+}
+
+/// A pack that became a stripe.
+#[derive(Debug)]
+struct Coded {
+    stripe: Stripe,
+    table: Table,
+    pack_bytes: u64,
 }
 
 /// What the threads wrote.
@@ -47,6 +60,7 @@ pub(super) struct Threads {
     spare: Receiver<Vec<u8>>,
     sealers: Vec<JoinHandle<Result<(), StoreError>>>,
     packer: JoinHandle<Result<(), StoreError>>,
+    coder: JoinHandle<Result<(), StoreError>>,
     writer: JoinHandle<Result<Written, StoreError>>,
 }
 
@@ -61,8 +75,11 @@ impl Threads {
         // Buffers on their way back: a chunk in flight needs no new memory once the queues have been full.
         let (spare_out, spare) = bounded::<Vec<u8>>(QUEUE);
         let (spare_sealed_out, spare_sealed) = bounded::<Vec<u8>>(QUEUE);
-        // No room: a full pack waits until the one before it is written.
+        // No room: a full pack waits until the one before it is coded, and that until the one before it is written.
         let (pack_out, packs) = bounded::<Pack>(0);
+        let (stripe_out, stripes_in) = bounded::<Coded>(0);
+        // Memory of packs that were written, for those to come.
+        let (spare_pack_out, spare_packs) = bounded::<Vec<u8>>(1);
         let count = thread::available_parallelism().map_or(1, usize::from);
         let mut sealers = Vec::with_capacity(count);
         for _ in 0..count {
@@ -76,10 +93,12 @@ impl Threads {
             sealers.push(spawn("seal", move || worker.run())?);
         }
         let packer_keys = Arc::clone(keys);
-        let packer = spawn("pack", move || pack(&packer_keys, &sealed, &pack_out, &spare_sealed_out))?;
-        let (keys, known, runtime) = (Arc::clone(keys), Arc::clone(known), Handle::current());
-        let writer = spawn("write", move || write(&keys, &known, &stripes, &runtime, &packs))?;
-        Ok(Self { input, spare, sealers, packer, writer })
+        let packer = spawn("pack", move || pack(&packer_keys, &sealed, (&pack_out, &spare_packs), &spare_sealed_out))?;
+        let coder_keys = Arc::clone(keys);
+        let coder = spawn("code", move || code(&coder_keys, &packs, &stripe_out))?;
+        let (known, runtime) = (Arc::clone(known), Handle::current());
+        let writer = spawn("write", move || write(&known, &stripes, &runtime, (&stripes_in, &spare_pack_out)))?;
+        Ok(Self { input, spare, sealers, packer, coder, writer })
     }
 
     pub(super) fn send(&self, reference: ChunkRef, bytes: &[u8]) -> Result<(), StoreError> {
@@ -95,8 +114,9 @@ impl Threads {
     pub(super) fn finish(self) -> Result<Written, StoreError> {
         drop(self.input);
         let sealed: Vec<_> = self.sealers.into_iter().map(join).collect();
-        let packed = join(self.packer);
+        let (packed, coded) = (join(self.packer), join(self.coder));
         let written = join(self.writer)?;
+        coded?;
         packed?;
         sealed.into_iter().collect::<Result<(), _>>()?;
         Ok(written)
@@ -140,10 +160,15 @@ impl Sealer {
     }
 }
 
+/// How long the packs of a code grow: as long as n runs of them are no longer than [`CODED_LIMIT`].
+fn pack_limit(code: Code) -> usize {
+    (CODED_LIMIT / code.shards() * code.data()).clamp(PACK_LEAST, PACK_LIMIT)
+}
+
 fn pack(
     keys: &StoreKeys,
     sealed: &Receiver<SealedChunk>,
-    out: &Sender<Pack>,
+    (out, spare): (&Sender<Pack>, &Receiver<Vec<u8>>),
     used: &Sender<Vec<u8>>,
 ) -> Result<(), StoreError> {
     let mut random = rand::rng();
@@ -151,35 +176,41 @@ fn pack(
         let pack = builder.finish(&keys.pack, PackNonces::random(&mut random))?;
         out.send(pack).map_err(|_| StoreError::Stopped)
     };
-    let mut builder = PackBuilder::with_limit(PACK_LIMIT);
+    let begin = || PackBuilder::in_room(spare.try_recv().unwrap_or_default(), pack_limit(keys.code));
+    let mut growing: Option<PackBuilder> = None;
     for chunk in sealed {
-        if !builder.would_fit(chunk.bytes.len()) {
-            finish(std::mem::replace(&mut builder, PackBuilder::with_limit(PACK_LIMIT)))?;
+        if let Some(full) = growing.take_if(|builder| !builder.would_fit(chunk.bytes.len())) {
+            finish(full)?;
         }
-        builder.push(&chunk)?;
+        growing.get_or_insert_with(begin).push(&chunk)?;
         let _ = used.try_send(chunk.bytes);
     }
-    if builder.chunks() > 0 {
-        finish(builder)?;
+    growing.map_or(Ok(()), finish)
+}
+
+fn code(keys: &StoreKeys, packs: &Receiver<Pack>, out: &Sender<Coded>) -> Result<(), StoreError> {
+    let coder = Coder::new(keys.code);
+    let signer = StripeSigner { vault: keys.vault, session: keys.session, account: &keys.writer };
+    for pack in packs {
+        let (bytes, table) = pack.into_parts();
+        let pack_bytes = bytes.len() as u64;
+        let stripe = build_stripe(&coder, signer, bytes)?;
+        out.send(Coded { stripe, table, pack_bytes }).map_err(|_| StoreError::Stopped)?;
     }
     Ok(())
 }
 
 fn write(
-    keys: &StoreKeys,
     known: &Known,
     stripes: &StripeStore,
     runtime: &Handle,
-    packs: &Receiver<Pack>,
+    (coded, used): (&Receiver<Coded>, &Sender<Vec<u8>>),
 ) -> Result<Written, StoreError> {
-    let coder = Coder::new(keys.code);
-    let signer = StripeSigner { vault: keys.vault, session: keys.session, account: &keys.writer };
     let mut done = Written::default();
-    for pack in packs {
-        let (bytes, table) = pack.into_parts();
-        let pack_bytes = bytes.len() as u64;
-        let stripe = build_stripe(&coder, signer, bytes)?;
+    for Coded { stripe, table, pack_bytes } in coded {
+        let room = stripe.room();
         let written = runtime.block_on(stripes.write(stripe))?;
+        let _ = used.try_send(room.take());
         for refusal in written.refused {
             done.refusals.entry(refusal.site.clone()).or_insert_with(|| chain(&refusal.error));
         }
@@ -188,4 +219,37 @@ fn write(
         done.pack_bytes += pack_bytes;
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blockhouse_crypto::seal::SEAL_OVERHEAD;
+
+    fn limit(code: &str) -> usize {
+        pack_limit(code.parse().unwrap())
+    }
+
+    #[test]
+    fn packs_are_as_long_as_their_parity_lets_them() {
+        for (code, expected) in [("4+2", 24), ("6+3", 24), ("1+0", 24), ("1+1", 18), ("1+2", 12), ("16+4", 24)] {
+            assert_eq!(limit(code), expected * MIB, "{code}");
+        }
+        // 21.6 MiB: whole bytes for each run.
+        assert_eq!(limit("3+2"), 22_649_241);
+    }
+
+    /// All codes: what is coded is within its limit, or packs are as short as they can be, and any chunk fits into one.
+    #[test]
+    fn no_code_takes_more_memory_than_it_must() {
+        let codes = (1..=255).flat_map(|data| (0..=255 - data).map(move |parity| Code::try_new(data, parity).unwrap()));
+        for code in codes {
+            let limit = pack_limit(code);
+            let length = limit.div_ceil(code.data()) * code.shards();
+            let extreme = limit == PACK_LEAST && code.shards() >= 18 * code.data();
+            assert!(length <= CODED_LIMIT || extreme, "{code} {length}");
+            assert!((PACK_LEAST..=PACK_LIMIT).contains(&limit), "{code} {limit}");
+        }
+        assert!(PackBuilder::with_limit(limit("1+254")).would_fit(CHUNK_MAX + SEAL_OVERHEAD));
+    }
 }

@@ -4,7 +4,9 @@
 //! - **Does not** open anything.
 //!
 //! # Invariants
-//! - **U1** At most [`HELD_BYTES`] are kept, and one run of at most [`RUN_MAX`] is on its way beside them.
+//! - **U1** At most [`HELD_BYTES`] are kept, and [`AHEAD`] runs of at most [`RUN_MAX`] are on their way beside them. While a data shard of
+//!   the stripe is out of reach it is one run, for what it is computed from comes beside it.
+//! - **U2** The runs on their way follow one another in one pack.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -23,6 +25,10 @@ use crate::stripes::{ReadStripeError, StripeStore};
 const RUN_MIN: usize = 256 << 10;
 /// The longest: more gains nothing and holds memory.
 const RUN_MAX: usize = 1 << 20;
+/// How many runs are on their way while a pack is read from end to end: over a line of 20 ms one alone is less than the line brings.
+const AHEAD: usize = 3;
+/// What these take.
+pub(super) const AHEAD_BYTES: usize = AHEAD * RUN_MAX;
 /// How many chunks are read alone from a stripe before runs begin: a listing needs few of many stripes.
 const ALONE: u32 = 4;
 
@@ -59,15 +65,31 @@ impl Drop for Ahead {
 pub(super) struct Runs {
     store: Arc<StripeStore>,
     held: VecDeque<Run>,
-    ahead: Option<Ahead>,
+    ahead: VecDeque<Ahead>,
     asked: HashMap<StripeId, u32>,
     /// Where the last run of a stripe ended, and how long it was.
     last: Option<(StripeId, usize, usize)>,
+    /// The hashes of leaves are not looked at: whoever opens a chunk sees whether it is right.
+    pub(super) is_unchecked: bool,
+}
+
+/// Bytes of a pack. If they are wrong although nobody said so, the chunk does not open.
+async fn read(
+    store: &StripeStore,
+    entry: &StripeEntry,
+    range: Range<usize>,
+    is_unchecked: bool,
+) -> Result<Bytes, ReadStripeError> {
+    if is_unchecked && let Some(bytes) = store.read_unchecked(entry, range.clone()).await {
+        return Ok(bytes);
+    }
+    store.read_bytes(entry, range).await
 }
 
 impl Runs {
     pub(super) fn new(store: Arc<StripeStore>) -> Self {
-        Self { store, held: VecDeque::new(), ahead: None, asked: HashMap::new(), last: None }
+        let (held, ahead, asked) = (VecDeque::new(), VecDeque::new(), HashMap::new());
+        Self { store, held, ahead, asked, last: None, is_unchecked: false }
     }
 
     /// The sealed bytes of a slot.
@@ -88,10 +110,10 @@ impl Runs {
         let asked = self.asked.entry(entry.id).or_default();
         *asked += 1;
         if *asked <= ALONE {
-            return runtime.block_on(self.store.read_bytes(entry, range));
+            return runtime.block_on(read(&self.store, entry, range, self.is_unchecked));
         }
         let run = self.next_run(entry, &range);
-        match runtime.block_on(self.store.read_bytes(entry, run.clone())) {
+        match runtime.block_on(read(&self.store, entry, run.clone(), self.is_unchecked)) {
             Ok(bytes) => {
                 self.keep(Run { stripe: entry.id, range: run.clone(), bytes });
                 self.begin_ahead(runtime, entry, run.end);
@@ -114,17 +136,22 @@ impl Runs {
         Some(Bytes::from([first.get(stripe, &(start..middle))?, second].concat()))
     }
 
-    /// Waits for the run that is read ahead, if it has the end of what is needed; false if it has not.
+    /// Waits for the runs that are read ahead up to the one that has the end of what is needed; false if none has.
     fn arrive(&mut self, runtime: &Handle, entry: &StripeEntry, range: &Range<usize>) -> bool {
-        let is_wanted = self.ahead.as_ref().is_some_and(|ahead| {
-            ahead.stripe == entry.id && ahead.range.start < range.end && range.end <= ahead.range.end
-        });
-        let Some(mut ahead) = self.ahead.take_if(|_| is_wanted) else { return false };
-        let Ok(Ok(bytes)) = runtime.block_on(&mut ahead.task) else { return false };
-        let run = ahead.range.clone();
-        self.keep(Run { stripe: entry.id, range: run.clone(), bytes });
-        self.last = Some((entry.id, run.end, run.len()));
-        self.begin_ahead(runtime, entry, run.end);
+        let begins_before = |ahead: &&Ahead| ahead.stripe == entry.id && ahead.range.start < range.end;
+        if !self.ahead.iter().take_while(begins_before).any(|ahead| range.end <= ahead.range.end) {
+            return false;
+        }
+        while let Some(mut ahead) = self.ahead.pop_front() {
+            let Ok(Ok(bytes)) = runtime.block_on(&mut ahead.task) else { return false };
+            let run = ahead.range.clone();
+            self.last = Some((entry.id, run.end, run.len()));
+            self.keep(Run { stripe: entry.id, range: run.clone(), bytes });
+            if range.end <= run.end {
+                self.begin_ahead(runtime, entry, run.end);
+                break;
+            }
+        }
         true
     }
 
@@ -141,14 +168,25 @@ impl Runs {
     /// Begins to read what follows, once a stripe is read in long runs.
     fn begin_ahead(&mut self, runtime: &Handle, entry: &StripeEntry, from: usize) {
         let pack = usize::try_from(entry.pack_len).unwrap_or(usize::MAX);
-        let is_long = self.last.is_some_and(|(_, _, length)| length >= RUN_MAX);
-        if !is_long || from >= pack {
+        if self.last.is_none_or(|(_, _, length)| length < RUN_MAX) {
             return;
         }
-        let range = from..from.saturating_add(RUN_MAX).min(pack);
-        let (store, entry, wanted) = (Arc::clone(&self.store), *entry, range.clone());
-        let task = runtime.spawn(async move { store.read_bytes(&entry, wanted).await });
-        self.ahead = Some(Ahead { stripe: entry.id, range, task });
+        let goes_on = self.ahead.front().is_some_and(|next| next.stripe == entry.id && next.range.start == from);
+        if !goes_on {
+            self.ahead.clear();
+        }
+        let most = if self.store.lacks_data_shards(entry) { 1 } else { AHEAD };
+        while self.ahead.len() < most {
+            let start = self.ahead.back().map_or(from, |last| last.range.end);
+            if start >= pack {
+                break;
+            }
+            let range = start..start.saturating_add(RUN_MAX).min(pack);
+            let (store, entry, wanted) = (Arc::clone(&self.store), *entry, range.clone());
+            let is_unchecked = self.is_unchecked;
+            let task = runtime.spawn(async move { read(&store, &entry, wanted, is_unchecked).await });
+            self.ahead.push_back(Ahead { stripe: entry.id, range, task });
+        }
     }
 
     fn keep(&mut self, run: Run) {

@@ -190,7 +190,7 @@ impl Writer<'_> {
         if matches!(local, Local::Old(_)) {
             writer.write_at(at, &plain)?;
         }
-        job.take(at, zeros, &plain, self.progress);
+        job.take(at, zeros, &plain, self.progress)?;
         self.report.reused_bytes += plain.len() as u64;
         Ok(true)
     }
@@ -284,7 +284,7 @@ impl Writer<'_> {
         let Some(job) = self.jobs.get_mut(&want.file) else { return Ok(()) };
         if let State::Open(writer) = &job.state {
             writer.write_at(want.at, bytes)?;
-            job.take(want.at, want.zeros_before, bytes, self.progress);
+            job.take(want.at, want.zeros_before, bytes, self.progress)?;
             job.left = job.left.saturating_sub(1);
         }
         if job.is_whole() { self.complete(want.file) } else { Ok(()) }

@@ -81,7 +81,7 @@ async fn damage_in_any_part_never_gives_wrong_bytes() {
                     }
                 }
             }
-            match store.read_pack(&done.entry).await {
+            match world::whole(&store, &done.entry).await {
                 Ok(pack) => assert_eq!(pack, sealed.pack, "seed {seed}"),
                 Err(error) => assert!(victims.len() > 2, "seed {seed}: {error}"),
             }
@@ -175,7 +175,7 @@ async fn every_kind_of_bad_shard_is_read_around_found_and_repaired() {
         fs::write(&path, bytes).unwrap();
         let store = world.store().await;
         world::expect_slots(&store, &sealed, &done.entry).await;
-        assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack, "{name}");
+        assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack, "{name}");
         assert_eq!(store.read_head(&done.entry.id).await.unwrap().entry, done.entry, "{name}");
         for known in [Sought::from(&done.entry), Sought::from(done.entry.id)] {
             let findings = store.check(&store.presence().await, known, Depth::Data).await;
@@ -205,7 +205,7 @@ async fn two_shards_that_changed_places_are_repaired() {
     fs::write(&a, &second).unwrap();
     fs::write(&b, &first).unwrap();
     let store = world.store().await;
-    assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+    assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
     let findings = store.check(&store.presence().await, &done.entry, Depth::Data).await;
     store.repair(&store.plan_repair(&findings).unwrap()).await.unwrap();
     assert_eq!((fs::read(&a).unwrap(), fs::read(&b).unwrap()), (first, second));
@@ -238,7 +238,7 @@ async fn two_lost_sites_are_filled_again_from_the_four_others() {
     world.hide(&[0, 2]);
     let store = world.store().await;
     for (done, sealed) in &all {
-        assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+        assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
     }
 }
 
@@ -296,7 +296,7 @@ async fn a_stripe_that_only_a_stranger_claims_is_nobody_s() {
     let store = world.store().await;
     let error = store.read_head(&done.entry.id).await.unwrap_err();
     assert!(matches!(error, ReadHeadError::NoWriter { source: ClaimFault::NotAWriter { .. }, .. }));
-    assert_eq!(store.read_pack(&done.entry).await.unwrap(), sealed.pack);
+    assert_eq!(world::whole(&store, &done.entry).await.unwrap(), sealed.pack);
     let absent = store.read_head(&StripeId::new([5; 32])).await.unwrap_err();
     assert!(matches!(absent, ReadHeadError::NoHeader { .. }));
 }

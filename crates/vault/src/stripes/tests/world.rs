@@ -11,6 +11,7 @@ use blockhouse_pipeline::pack::{PackBuilder, PackKeys, PackNonces, Table};
 use blockhouse_pipeline::stripe::{Stripe, StripeSigner, build_stripe};
 use blockhouse_sites::{Enrolled, Expected, Marker, Patience, Site, SiteSpec};
 use blockhouse_types::{ChunkId, SessionId};
+use bytes::Bytes;
 
 use super::*;
 use crate::index::{Slot, StripeEntry};
@@ -76,6 +77,11 @@ pub(super) fn stripe_of(account: &AccountSecret, vault: VaultId, pack: Vec<u8>) 
     build_stripe(&Coder::new(code()), StripeSigner { vault, session: SESSION, account }, pack).unwrap()
 }
 
+/// All bytes of a pack.
+pub(super) async fn whole(store: &StripeStore, entry: &StripeEntry) -> Result<Bytes, ReadStripeError> {
+    store.read_bytes(entry, 0..usize::try_from(entry.pack_len).unwrap()).await
+}
+
 pub(super) async fn expect_slots(store: &StripeStore, sealed: &Sealed, entry: &StripeEntry) {
     for (slot, bytes) in sealed.slots() {
         assert_eq!(store.read_slot(entry, &slot).await.unwrap(), bytes);
@@ -120,7 +126,10 @@ impl World {
     }
 
     pub(super) async fn store_of(&self, enrolled: &[Enrolled]) -> StripeStore {
-        let sites = Sites::open_all(enrolled, Patience::default()).await;
+        self.store_on(Sites::open_all(enrolled, Patience::default()).await)
+    }
+
+    pub(super) fn store_on(&self, sites: Sites) -> StripeStore {
         let writers = [account(3).account()].into();
         let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(self.scratch.path()).unwrap());
         let devices = (0..6).map(|number| (marker(number).site, device)).collect();

@@ -22,6 +22,8 @@ use crate::vault::{Settings, Vault};
 const ALL: u16 = 10_000;
 /// Longer than what is joined with its neighbours.
 const FILE: usize = MIB / 4;
+/// The third file: of several chunks, however they are cut.
+const LONG: usize = 3 * MIB;
 
 struct World {
     base: tempfile::TempDir,
@@ -45,7 +47,8 @@ impl World {
         };
         init(request, Settings::default()).await.unwrap();
         for files in [1_u8, 1, 2, 3] {
-            let bytes: Vec<u8> = (0_u32..).flat_map(|place| noise(files, place)).take(FILE).collect();
+            let length = if files == 3 { LONG } else { FILE };
+            let bytes: Vec<u8> = (0_u32..).flat_map(|place| noise(files, place)).take(length).collect();
             if !at(&format!("data/{files}")).exists() {
                 fs::write(at(&format!("data/{files}")), bytes).unwrap();
             }
@@ -69,8 +72,8 @@ impl World {
         Vault::open(VaultFolder::new(self.base.path().join("vault")), Settings::default()).await.unwrap()
     }
 
-    /// Reads all snapshots side by side, as `spoil` left them; gives the numbers of those that are broken, and how many files were opened.
-    async fn broken(&self, spoil: impl FnOnce(&mut [Beside])) -> (Vec<usize>, u64) {
+    /// All snapshots, as `spoil` left them, and what reads their chunks.
+    async fn spoiled(&self, spoil: impl FnOnce(&mut [Beside])) -> (Vec<Beside>, ChunkReader) {
         let vault = self.open().await;
         let unlocked = Unlocked::identity(self.base.path().join("identity"), None, None).unwrap();
         let mut snapshots = Vec::new();
@@ -78,8 +81,14 @@ impl World {
             snapshots.push(reader::beside(&vault, &unlocked, record).await.unwrap());
         }
         let chunks = reader::together(&vault, &unlocked, &snapshots[0], &snapshots[1..]).await.unwrap();
-        let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.record.id).collect();
         spoil(&mut snapshots);
+        (snapshots, chunks)
+    }
+
+    /// Reads all snapshots side by side, as `spoil` left them; gives the numbers of those that are broken, and how many files were opened.
+    async fn broken(&self, spoil: impl FnOnce(&mut [Beside])) -> (Vec<usize>, u64) {
+        let (snapshots, chunks) = self.spoiled(spoil).await;
+        let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.record.id).collect();
         let progress = Progress::new();
         let read = move || Sides::new(snapshots, chunks, ALL, &progress).read();
         let found = tokio::task::spawn_blocking(read).await.unwrap().unwrap_or_else(|Interrupted| unreachable!());
@@ -117,6 +126,36 @@ async fn a_stripe_that_a_list_lacks_is_missed_by_its_snapshot_alone() {
         snapshots[3].stripes.retain(|stripe| !third.contains(stripe));
     };
     assert_eq!(world.broken(lacking).await.0, [2, 3]);
+}
+
+/// Each chunk of a file that a list lacks was an error of its own, and they were gathered until the end of the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_file_that_a_list_lacks_is_one_error() {
+    let world = World::with_snapshots().await;
+    let lacking = |snapshots: &mut [Beside]| {
+        let stored = new_stripes(snapshots, 3);
+        assert!(!stored.is_empty());
+        snapshots[3].stripes.retain(|stripe| !stored.contains(stripe));
+    };
+    assert_eq!(world.broken(lacking).await.0, [3]);
+    let (snapshots, chunks) = world.spoiled(lacking).await;
+    let read = move || {
+        let (root, progress) = (snapshots[3].described.manifest.root.clone(), Progress::new());
+        let mut sides = Sides::new(snapshots, chunks, ALL, &progress);
+        let covered = &mut sides.reader;
+        let roots = reader::list(&mut covered.chunks, b"", &root).unwrap();
+        let Body::Directory(listing) = &roots[0].body else { panic!("it is a folder") };
+        let files = reader::list(&mut covered.chunks, b"", listing).unwrap();
+        let Body::File { content, hash } = &files[2].body else { panic!("it holds files") };
+        assert_eq!((files[2].name.as_slice(), content.length()), (&b"3"[..], LONG as u64));
+        let contents = vec![(Who::one(3), content)];
+        let found = hashes(covered, &contents, &progress).unwrap_or_else(|Interrupted| unreachable!());
+        // Wherever they lie, the bytes are there.
+        assert_eq!(found.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [*hash]);
+        let who: Vec<Who> = covered.lacking.iter().map(|(who, _)| *who).collect();
+        assert_eq!((who, covered.failed), (vec![Who::one(3)], Who::one(3)));
+    };
+    tokio::task::spawn_blocking(read).await.unwrap();
 }
 
 /// The same chunk by a right reference and by one with another key.
