@@ -202,8 +202,13 @@ fn write(folder: &Path, stripes: &[Stripe]) -> Result<()> {
 }
 
 fn compress<T>(chunks: &[&[u8]], take: impl Fn(&[u8]) -> T) -> Result<Vec<T>> {
-    let mut compressor = Compressor::try_new(DEFAULT_LEVEL)?;
-    chunks.iter().map(|chunk| Ok(take(compressor.compress(chunk)?.1))).collect()
+    let (mut compressor, mut body) = (Compressor::try_new(DEFAULT_LEVEL)?, Vec::new());
+    let mut compress = |chunk: &&[u8]| {
+        body.clear();
+        compressor.compress_into(chunk, &mut body)?;
+        Ok(take(&body))
+    };
+    chunks.iter().map(&mut compress).collect()
 }
 
 fn seal_chunks(references: &[ChunkRef], chunks: &[&[u8]]) -> Result<Vec<SealedChunk>> {

@@ -36,10 +36,20 @@ fn cipher(key: &Secret) -> LessSafeKey {
 /// Appends `nonce │ ciphertext │ tag` of `plain` to `out`.
 pub fn seal_into(out: &mut Vec<u8>, key: &Secret, nonce: [u8; NONCE_LEN], aad: &[u8], plain: &[u8]) {
     out.reserve(plain.len() + SEAL_OVERHEAD);
-    out.extend_from_slice(&nonce);
     let start = out.len();
+    out.extend_from_slice(&nonce);
     out.extend_from_slice(plain);
-    let body = out.get_mut(start..).expect("the body begins inside what was just written");
+    seal_behind(out, start, key, aad);
+}
+
+/// Seals in place what stands in `out` from `start` on: a nonce, and the plain bytes behind it.
+///
+/// # Panics
+/// If no nonce is there.
+pub fn seal_behind(out: &mut Vec<u8>, start: usize, key: &Secret, aad: &[u8]) {
+    let rest = out.get_mut(start..).unwrap_or_default();
+    let (nonce, body) = rest.split_first_chunk_mut::<NONCE_LEN>().expect("a nonce stands before what is sealed");
+    let nonce = *nonce;
     let tag = cipher(key)
         .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), body)
         .expect("GCM refuses only more than 64 GiB, limits are far below");

@@ -176,10 +176,11 @@ pub fn seal_chunk_into(
     if plain.len() as u64 != u64::from(plain_len) {
         return Err(SealChunkError::Length { id, found: plain.len(), expected: plain_len });
     }
-    let (codec, body) = compressor.compress(plain).map_err(|source| SealChunkError::Compress { id, source })?;
     bytes.clear();
-    bytes.reserve_exact(body.len() + SEAL_OVERHEAD);
-    seal::seal_into(&mut bytes, &reference.key, nonce, &additional_data(codec, plain_len), body);
+    bytes.extend_from_slice(&nonce);
+    let compressed = compressor.compress_into(plain, &mut bytes);
+    let codec = compressed.map_err(|source| SealChunkError::Compress { id, source })?;
+    seal::seal_behind(&mut bytes, 0, &reference.key, &additional_data(codec, plain_len));
     Ok(SealedChunk { id, codec, bytes, plain_len })
 }
 

@@ -142,7 +142,6 @@ pub struct Compressor {
     /// What the context is set to.
     effort: Effort,
     base_level: i32,
-    scratch: Vec<u8>,
 }
 
 impl Compressor {
@@ -161,24 +160,29 @@ impl Compressor {
         for flag in flags {
             context.set_parameter(flag).map_err(|_| LevelError { level: base_level })?;
         }
-        Ok(Self { context, effort: Effort::Level(base_level), base_level, scratch: Vec::new() })
+        Ok(Self { context, effort: Effort::Level(base_level), base_level })
     }
 
-    /// The chunk as it is worth writing. Borrows from the chunk or from the compressor.
-    pub fn compress<'a>(&'a mut self, plain: &'a [u8]) -> Result<(Codec, &'a [u8]), CompressError> {
+    /// Appends the chunk as it is worth writing.
+    pub fn compress_into(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<Codec, CompressError> {
         let failed = |source| CompressError { plain_len: plain.len(), source };
-        let entropy = entropy(plain);
+        let (start, entropy) = (out.len(), entropy(plain));
         let effort = effort_for(self.base_level, entropy);
-        self.compress_with(effort, plain).map_err(failed)?;
-        if effort == Effort::Repeats && self.scratch.len() > promised(plain.len(), entropy) {
-            self.compress_with(Effort::Level(*LEVELS.start()), plain).map_err(failed)?;
+        let mut length = self.append_frame(effort, plain, out).map_err(failed)?;
+        if effort == Effort::Repeats && length > promised(plain.len(), entropy) {
+            out.truncate(start);
+            length = self.append_frame(Effort::Level(*LEVELS.start()), plain, out).map_err(failed)?;
         }
-        let worth_it = self.scratch.len() * 100 <= plain.len() * 97;
-        Ok(if worth_it { (Codec::Zstd, &self.scratch) } else { (Codec::Stored, plain) })
+        if length * 100 <= plain.len() * 97 {
+            return Ok(Codec::Zstd);
+        }
+        out.truncate(start);
+        out.extend_from_slice(plain);
+        Ok(Codec::Stored)
     }
 
-    /// Leaves the frame in the scratch.
-    fn compress_with(&mut self, effort: Effort, plain: &[u8]) -> io::Result<()> {
+    /// Appends a frame; gives its length.
+    fn append_frame(&mut self, effort: Effort, plain: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
         if effort != self.effort {
             match effort {
                 Effort::Repeats => REPEATS.into_iter().try_for_each(|it| self.context.set_parameter(it))?,
@@ -189,21 +193,16 @@ impl Compressor {
             }
             self.effort = effort;
         }
-        self.scratch.clear();
-        self.scratch.reserve(compress_bound(plain.len()));
-        self.context.compress_to_buffer(plain, &mut self.scratch).map(|_| ())
+        out.reserve(compress_bound(plain.len()));
+        let mut behind = io::Cursor::new(&mut *out);
+        behind.set_position(behind.get_ref().len() as u64);
+        self.context.compress_to_buffer(plain, &mut behind)
     }
 }
 
 impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compressor").field("base_level", &self.base_level).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Compressor {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.scratch);
     }
 }
 
@@ -317,12 +316,18 @@ mod tests {
         (0_u32..).flat_map(|i| format!("line {i} of {}\n", i * 7919 % 1009).into_bytes()).take(length).collect()
     }
 
+    fn compress(compressor: &mut Compressor, plain: &[u8]) -> (Codec, Vec<u8>) {
+        let mut out = b"before".to_vec();
+        let codec = compressor.compress_into(plain, &mut out).unwrap();
+        assert!(out.starts_with(b"before"), "what stood there stays");
+        (codec, out.split_off(6))
+    }
+
     fn round(plain: &[u8]) -> (Codec, usize) {
-        let mut compressor = Compressor::try_new(DEFAULT_LEVEL).unwrap();
-        let (codec, bytes) = compressor.compress(plain).unwrap();
+        let (codec, bytes) = compress(&mut Compressor::try_new(DEFAULT_LEVEL).unwrap(), plain);
         match codec {
             Codec::Stored => assert_eq!(bytes, plain),
-            Codec::Zstd => assert_eq!(Decompressor::new().decompress_new(bytes, plain.len()).unwrap(), plain),
+            Codec::Zstd => assert_eq!(Decompressor::new().decompress_new(&bytes, plain.len()).unwrap(), plain),
         }
         (codec, bytes.len())
     }
@@ -381,15 +386,14 @@ mod tests {
         let mut reused = Compressor::try_new(DEFAULT_LEVEL).unwrap();
         for chunk in chunks.iter().chain(chunks.iter().rev()).chain(&chunks) {
             let mut fresh = Compressor::try_new(DEFAULT_LEVEL).unwrap();
-            assert_eq!(reused.compress(chunk).unwrap(), fresh.compress(chunk).unwrap());
+            assert_eq!(compress(&mut reused, chunk), compress(&mut fresh, chunk));
         }
     }
 
     #[test]
     fn frames_are_of_one_form() {
         let plain = text(50_000);
-        let mut compressor = Compressor::try_new(DEFAULT_LEVEL).unwrap();
-        let frame = compressor.compress(&plain).unwrap().1.to_vec();
+        let (_, frame) = compress(&mut Compressor::try_new(DEFAULT_LEVEL).unwrap(), &plain);
         assert!(frame.starts_with(&FRAME_START));
         let mut decompressor = Decompressor::new();
         let mut open = |bytes: Vec<u8>, length| decompressor.decompress_new(&bytes, length);

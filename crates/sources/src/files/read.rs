@@ -158,13 +158,6 @@ impl FileReader {
         Ok(())
     }
 
-    /// Tells the kernel that a range will not be needed again. Only for large files: other programs lose it from the
-    /// cache as well.
-    pub fn release(&self, offset: u64, length: u64) {
-        // Advice: nothing is wrong if the file system does not take it.
-        let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(length), Advice::DontNeed);
-    }
-
     /// Whether the file is still as it was when opened.
     pub fn finish(self) -> Result<Option<ChangedWhileRead>, ReadError> {
         let stat = fstat(&self.file).map_err(|error| self.lost(0, error))?;
@@ -172,6 +165,8 @@ impl FileReader {
         Ok((before != after).then_some(ChangedWhileRead { path: self.found.path, before, after }))
     }
 
+    /// Says that the file is read once, from its front to its end: what comes into the cache by that goes first. It is not dropped from there: the
+    /// program whose data it is would lose what it needs. Advice: nothing is wrong if the file system does not take it.
     fn advise(&self) {
         if self.found.size >= WORTH_ADVICE {
             let _ = fadvise(&self.file, 0, None, Advice::Sequential);

@@ -208,7 +208,6 @@ impl Walker<'_> {
                     return Ok(Err(error));
                 }
                 hasher.update(stream.last(length));
-                reader.release(offset, length as u64);
                 offset += length as u64;
                 self.progress.add_bytes(length as u64);
             }
