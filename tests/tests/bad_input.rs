@@ -252,6 +252,24 @@ fn a_full_site_is_left_out() {
     world.expect_restores(&done.snapshot(), &source);
 }
 
+/// Of three sites one is full: the snapshot is not recorded, and the reason is told with the site.
+#[test]
+fn a_backup_that_a_full_site_puts_at_risk_names_it() {
+    let world = World::empty();
+    fs::create_dir(world.site(3)).unwrap();
+    let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", "size=3m"], Path::new("tmpfs"), &world.site(3)) else {
+        return;
+    };
+    world.init(3).run().expect(exit::DONE);
+    let source = world.path("source");
+    tree::plain(&source, 24, 1);
+    let refused = world.call("backup").arg(&source).run();
+    assert_eq!(refused.code(), exit::FAILED, "{}", refused.stderr);
+    assert!(refused.says("site-3") && refused.says("No space left"), "{}", refused.stderr);
+    let taken = world.call("backup --accept-risk").arg(&source).run();
+    assert_eq!(taken.code(), exit::DEGRADED, "{}", taken.stderr);
+}
+
 /// A mount that ends with the test.
 struct Mount(PathBuf);
 

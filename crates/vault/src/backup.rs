@@ -240,11 +240,23 @@ pub enum BackupError {
     #[error("the snapshot could not be published")]
     Publish(#[from] LockError),
     /// The loss of one more site would be the loss of the snapshot.
-    #[error("the snapshot would not survive the loss of one more site ({durability}), the plan survives {planned}")]
-    AtRisk { durability: Durability, planned: u16 },
+    #[error(
+        "the snapshot would not survive the loss of one more site ({durability}), the plan survives {planned}{refused}"
+    )]
+    AtRisk { durability: Durability, planned: u16, refused: Refused },
     /// A task ended early.
     #[error("a task of the backup was stopped")]
     Stopped(#[source] tokio::task::JoinError),
+}
+
+/// Sites that did not take what they were given, each with its first reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refused(pub BTreeMap<SiteName, String>);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(site, why)| write!(f, "; site `{site}` did not take what it was given: {why}"))
+    }
 }
 
 /// Backs up, and returns once the snapshot is acknowledged.

@@ -1,5 +1,6 @@
 //! From a stored tree to an acknowledged snapshot: steps 4 to 8 of the write order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
@@ -10,14 +11,14 @@ use blockhouse_pipeline::manifest::{Facts, Manifest, SealedManifest};
 use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::stripe_list::StripeList;
 use blockhouse_pipeline::wraps::Wraps;
-use blockhouse_sites::ObjectKey;
+use blockhouse_sites::{ObjectKey, SiteName};
 use blockhouse_types::{Durability, ObjectHash, SnapshotId, StripeId, Timestamp};
 use bytes::Bytes;
 
 use super::copy::Copied;
 use super::store::Stored;
 use super::walker::Tree;
-use super::{BackupError, BackupReport, BackupWarning, Run, wall_clock};
+use super::{BackupError, BackupReport, BackupWarning, Refused, Run, wall_clock};
 use crate::blocks::{GuardError, Purpose};
 use crate::chain::chain;
 use crate::folder::Held;
@@ -54,10 +55,19 @@ struct Described {
     parent: Option<SnapshotId>,
 }
 
+/// The sites that did not take what they were given, of data or of its description, each with its first reason.
+fn refusals(done: &Prepared, published: &Publication) -> BTreeMap<SiteName, String> {
+    let mut refusals = done.stored.refusals.clone();
+    for failure in published.failures() {
+        refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
+    }
+    refusals
+}
+
 impl Run<'_> {
     pub(super) async fn commit(&self, done: Prepared, stripes: &Arc<StripeStore>) -> Result<BackupReport, BackupError> {
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
-        let survived = self.durability(stripes, &needed).await?;
+        let survived = self.durability(stripes, &needed, &done.stored.refusals).await?;
         let is_marked = |stripe: &&StripeId| !done.stored.own.contains(*stripe) && done.marked.is_absent(stripe);
         if let Some(stripe) = needed.iter().find(is_marked) {
             return Err(BackupError::StripeMarked { stripe: *stripe });
@@ -74,12 +84,8 @@ impl Run<'_> {
         let noted = self.remember(id, &done.tree);
         let mut warnings: Vec<BackupWarning> = noted.err().map(BackupWarning::Tags).into_iter().collect();
         warnings.extend(done.tree.findings.ignore_problems.iter().map(BackupWarning::of_ignore_file));
-        let mut refusals = done.stored.refusals;
-        for failure in published.failures() {
-            refusals.entry(failure.site.clone()).or_insert_with(|| chain(&failure.why));
-        }
         Ok(BackupReport {
-            refusals,
+            refusals: refusals(&done, &published),
             warnings,
             snapshot: id,
             source: self.source,
@@ -116,7 +122,7 @@ impl Run<'_> {
             published.copy_blocks(self.vault.sites(), self.vault.home(), height).await;
             published.require("the snapshot's description", 1)?;
             let durability = capped(survived, published.survives(stripes.domains()));
-            self.refuse_at_risk(durability, stripes)?;
+            self.refuse_at_risk(durability, stripes, || refusals(done, published))?;
             self.protect(described.sealed.id).await?;
             let commit = self.statement(done, &described, object_hash, durability);
             match self.ledger.commit(commit).await {
@@ -214,6 +220,7 @@ impl Run<'_> {
         &self,
         stripes: &StripeStore,
         needed: &[StripeId],
+        refusals: &BTreeMap<SiteName, String>,
     ) -> Result<Durability, BackupError> {
         let plan = stripes.plan_durability();
         let mut least = stripes.presence_of(needed).await.least(needed);
@@ -226,15 +233,20 @@ impl Run<'_> {
         }
         let least = least.durability.unwrap_or(plan);
         // A source without any content has no stripe; what it survives its description decides.
-        self.refuse_at_risk(least, stripes)?;
+        self.refuse_at_risk(least, stripes, || refusals.clone())?;
         Ok(least)
     }
 
     /// Where the plan survives the loss of a site, a snapshot that does not is recorded only if the operator says so.
-    fn refuse_at_risk(&self, durability: Durability, stripes: &StripeStore) -> Result<(), BackupError> {
+    fn refuse_at_risk(
+        &self,
+        durability: Durability,
+        stripes: &StripeStore,
+        refusals: impl FnOnce() -> BTreeMap<SiteName, String>,
+    ) -> Result<(), BackupError> {
         let planned = stripes.plan_durability().w;
         if planned > 0 && durability.w == 0 && !self.vault.settings().accept_risk {
-            return Err(BackupError::AtRisk { durability, planned });
+            return Err(BackupError::AtRisk { durability, planned, refused: Refused(refusals()) });
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let needed: Vec<StripeId> = done.stored.stripes.iter().copied().collect();
-        let durability = self.durability(stripes, &needed).await?;
+        let durability = self.durability(stripes, &needed, &done.stored.refusals).await?;
         Ok(Some(BackupReport {
             refusals: done.stored.refusals.clone(),
             warnings: Vec::new(),

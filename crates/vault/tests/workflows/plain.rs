@@ -332,7 +332,7 @@ async fn what_is_promised_is_no_more_than_the_description_survives() {
     block(&[1, 2, 3, 4, 5]);
     let before = world.open().await.ledger().snapshots().await.unwrap().len();
     let refused = world.back_up(false).await.unwrap_err();
-    assert!(matches!(refused, BackupError::AtRisk { durability, planned: 2 } if durability.w == 0), "{refused:?}");
+    assert!(matches!(refused, BackupError::AtRisk { durability, planned: 2, .. } if durability.w == 0), "{refused:?}");
     assert_eq!(world.open().await.ledger().snapshots().await.unwrap().len(), before, "nothing was committed");
     let report = world.back_up(true).await.unwrap();
     assert_eq!((report.durability.d, report.durability.w), (6, 0));
