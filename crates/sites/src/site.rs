@@ -8,7 +8,8 @@
 //!   the marker again, and so does every answer that something is absent: an unmounted disk is not an empty one.
 //! - **S1** A call ends within its deadline. A site that exceeds one is down for the rest of the run.
 //! - **S2** After a failed write or sync a site takes no more writes in this run; it can still be read.
-//! - **S3** No more than [`SITE_CONCURRENCY`] calls are at one site at a time, also counting those that hang.
+//! - **S3** No more than [`SITE_CONCURRENCY`] calls are at one site at a time, also counting changes that hang. Reads that were given up while
+//!   they hang do not count: nobody waits for them any more.
 //!
 //! Format: `docs/design/sites.md`.
 
@@ -230,14 +231,12 @@ impl Site {
         read
     }
 
-    /// Reads a part of a file in one turn of a blocking thread.
+    /// Reads a part of a file in one call on a blocking thread. A read that is given up gives its turn back, whether or not the thread hangs: its
+    /// deadline is given up with it, so the turn would be lost for good, and with it in time the site, unsaid.
     async fn read_file(&self, work: Work<'_>, layer: &Arc<FileLayer>, range: Range<u64>) -> Result<Bytes, SiteError> {
-        let read = |turn| {
+        let read = |_turn| {
             let (layer, range, path) = (layer.clone(), range.clone(), work.object.to_owned());
-            blocking(move || {
-                let _turn = turn;
-                file_read::read_range(layer.disk(), &path, range)
-            })
+            blocking(move || file_read::read_range(layer.disk(), &path, range))
         };
         self.inner.line.run(work, read).await
     }

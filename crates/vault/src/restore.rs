@@ -345,7 +345,10 @@ fn write(
     let bytes = if is_part { starts.bytes(&include) } else { opened.manifest.facts.bytes() };
     // What is left out of that is taken off again when the restore comes by it.
     progress.set_total(bytes.unwrap_or_default());
-    progress.take_off(starts.stripped_bytes);
+    // The sum of the starts is without them.
+    if !is_part {
+        progress.take_off(starts.stripped_bytes);
+    }
     let include = Arc::new(include);
     let is_empty = standing(&request.to, &portion) == Standing::Empty;
     // Many starts may lead to one place.

@@ -6,7 +6,7 @@
 //! # Invariants
 //! - **E1** Units arrive in the order of the plan, and those on their way never hold more than the budget, but that one unit may always be
 //!   under way whatever it takes (of a wide code each column is a leaf of every data shard, and a chunk lies in many), and that a column
-//!   which two units hold is counted with the first and stays until the second is opened.
+//!   which several units hold is counted with the first and stays until the last of them is opened.
 //! - **E2** What is handed out was opened and compared with the chunk's id.
 //!
 //! A unit is sealed while it comes and plain when it was opened: the budget counts the longer of both. Both are there only while it is

@@ -61,7 +61,12 @@ impl Include {
     /// True if nothing of what stands at this path is asked for: it is left out, by itself or with a folder that it is in, or no
     /// pattern leads there.
     pub(super) fn leaves_out_within(&self, path: &RestorePath) -> bool {
-        !self.leads_to(path) || (self.leaves_anything_out() && upwards(path).any(|path| self.leaves_out(&path)))
+        !self.leads_to(path) || self.leaves_out_above(path)
+    }
+
+    /// True if it is left out, by itself or with a folder that it is in.
+    pub(super) fn leaves_out_above(&self, path: &RestorePath) -> bool {
+        self.leaves_anything_out() && upwards(path).any(|path| self.leaves_out(&path))
     }
 
     /// True if there are patterns for what is left out.

@@ -267,7 +267,7 @@ impl Starts {
         let ways: Vec<_> = self.all.iter().map(|start| (start.to.clone(), start.whole.clone())).collect();
         move |path: &RestorePath| {
             let whole = |(to, whole): &(RestorePath, RestorePath)| moved(path, to, whole);
-            ways.iter().filter_map(whole).any(|whole| include.leaves_out(&whole))
+            ways.iter().filter_map(whole).any(|whole| include.leaves_out_above(&whole))
         }
     }
 

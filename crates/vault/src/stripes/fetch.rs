@@ -21,7 +21,6 @@ use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::damage::Fault;
 use super::known::Fact;
-use super::read::patience;
 use super::{StripeStore, heavy, key_of};
 
 /// How long answers may stay out before one more shard is asked for. A disk that is awake answers in a tenth of it, so
@@ -93,6 +92,13 @@ impl StripeStore {
             is_new && self.readable(*member).is_some_and(|site| !self.damage.is_useless(shard, site.name()))
         });
         members
+    }
+
+    /// Others had what was asked of the site that should have this shard.
+    pub(super) fn note_overtaken(&self, shard: ShardName) {
+        if let Some(member) = self.candidates(shard).first() {
+            self.overtaken.note(*member);
+        }
     }
 
     /// Where the plan puts a shard when all sites are up.
@@ -234,11 +240,12 @@ impl StripeStore {
     /// What a site has there.
     pub(super) async fn bytes(&self, member: usize, name: ShardName, range: Range<usize>) -> Result<Bytes, Miss> {
         let site = self.readable(member).ok_or(Miss::Silent)?;
-        let asked = self.overtaken.ask(member, patience(range.len()));
         let range = range.start as u64..range.end as u64;
         // On the heap: what is below is deep, and reads of reads hold it many times.
         let read = site.get_range(&key_of(name), range).boxed().await;
-        asked.answered();
+        if read.is_ok() {
+            self.overtaken.answered(member);
+        }
         read.map_err(|error| self.failed(member, name, error))
     }
 

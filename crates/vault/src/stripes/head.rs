@@ -59,7 +59,7 @@ impl StripeStore {
     pub(super) async fn signed_header(&self, stripe: &StripeId) -> Result<(ShardHeader, StripeWriter), ReadHeadError> {
         match self.header_within_reach(stripe).await {
             Err(ReadHeadError::NoHeader { .. }) if self.sites.ask_spared_again().await => {
-                self.forget(*stripe, self.code);
+                self.known.forget_all(*stripe, self.code);
                 self.header_within_reach(stripe).await
             }
             done => done,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blockhouse_pipeline::shard::{ShardName, ShardPrefix};
+use blockhouse_types::{Code, StripeId};
 use tokio::sync::{Mutex as Queue, MutexGuard as Turn};
 
 /// The bytes of hashes that are kept: prefixes of some 500 shards of 16 MiB packs.
@@ -80,6 +81,13 @@ impl Known {
         self.lock().take(shard);
     }
 
+    /// Forgets what is known of the shards of a stripe.
+    pub(super) fn forget_all(&self, stripe: StripeId, code: Code) {
+        for index in code.indices() {
+            self.forget(ShardName { stripe, index });
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,7 +119,7 @@ fn size(fact: &Fact) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use blockhouse_types::{ShardIndex, StripeId};
+    use blockhouse_types::ShardIndex;
 
     #[test]
     fn what_was_not_used_for_longest_goes_first() {

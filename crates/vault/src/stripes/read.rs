@@ -163,11 +163,17 @@ impl StripeStore {
         let (start, length) = (columns.start as u64, columns.len() as u64);
         let leaves = shape.covering(&columns).ok_or(ReadStripeError::Outside { stripe: id, start, length })?;
         let ask = |index| self.range(ShardName { stripe: id, index }, shape, &leaves);
+        let asked_first: Vec<ShardIndex> = self.likeliest(id, shape.code()).take(needed).collect();
         // Ranges of several columns share the lines: one that is long is not late as soon as a small one is.
         let got =
             gather_within(patience(leaves.len() * needed), needed, self.likeliest(id, shape.code()).map(ask)).await;
         if got.len() < needed {
             return Err(self.too_few(id, got.len(), needed));
+        }
+        // Who was asked first and is not among those that came was overtaken, or failed.
+        let is_late = |index: &ShardIndex| got.iter().all(|(range, _)| range.index() != *index);
+        for index in asked_first.into_iter().filter(is_late) {
+            self.note_overtaken(ShardName { stripe: id, index });
         }
         let data: Vec<ShardIndex> = shape.code().indices().take(needed).collect();
         let runs = self.runs_of((id, shape), got, &data).await?;
@@ -201,7 +207,7 @@ impl StripeStore {
     {
         match read().await {
             Err(ReadStripeError::TooFewShards { .. }) if self.sites.ask_spared_again().await => {
-                self.forget(stripe.id, stripe.code);
+                self.known.forget_all(stripe.id, stripe.code);
                 read().await
             }
             done => done,
@@ -239,7 +245,10 @@ impl StripeStore {
             Err(_) => match select(direct, pin!(self.rebuilt_part(stripe, shape, part))).await {
                 Either::Left((Ok(read), _)) => Ok(read),
                 Either::Left((Err(_), rebuilt)) => return rebuilt.await,
-                Either::Right((Ok(rebuilt), _)) => return Ok(rebuilt),
+                Either::Right((Ok(rebuilt), _)) => {
+                    self.note_overtaken(name);
+                    return Ok(rebuilt);
+                }
                 Either::Right((Err(_), direct)) => direct.await,
             },
         };
@@ -309,7 +318,7 @@ impl StripeStore {
 
 /// How long a range may stay out before others are asked for what it takes to compute it: that costs k times its bytes, so a bad
 /// line of 1 MiB/s is given its time.
-pub(super) fn patience(length: usize) -> Duration {
+fn patience(length: usize) -> Duration {
     let mebibytes = u32::try_from(length.div_ceil(MIB)).unwrap_or(u32::MAX);
     HEDGE_DELAY.saturating_add(Duration::from_secs(1).saturating_mul(mebibytes))
 }

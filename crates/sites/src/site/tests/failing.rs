@@ -29,6 +29,25 @@ async fn a_site_that_hangs_costs_one_deadline() {
     disk.release();
 }
 
+/// Others had what was asked, so the reads were given up while they hung. Whoever asks after that must not wait for ever behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_were_given_up_keep_no_turn() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (site, disk, _) = faulty_site(&scratch.path().join("a"), 1).await;
+    site.put(&list_key(1), Bytes::from_static(b"bytes")).await.unwrap();
+    disk.stall();
+    for _ in 0..2 * SITE_CONCURRENCY {
+        let given_up = tokio::time::timeout(Duration::from_millis(20), site.get_range(&list_key(1), 0..5)).await;
+        assert!(given_up.is_err(), "it hangs");
+    }
+    let key = list_key(2);
+    let put = site.put(&key, Bytes::from_static(b"x"));
+    let told = tokio::time::timeout(10 * impatient().deadline(1), put).await;
+    disk.release();
+    let error = told.expect("whoever waits is told in time").unwrap_err();
+    assert!(matches!(error.cause, Cause::Deadline { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_read_that_hangs_ends_with_its_deadline() {
     let scratch = tempfile::tempdir().unwrap();
