@@ -235,14 +235,7 @@ fn a_read_only_site_is_left_out() {
 /// A full site: the backup goes on with the others; nothing half written is under a name.
 #[test]
 fn a_full_site_is_left_out() {
-    let world = World::empty();
-    fs::create_dir(world.site(5)).unwrap();
-    let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", "size=3m"], Path::new("tmpfs"), &world.site(5)) else {
-        return;
-    };
-    world.init(6).run().expect(exit::DONE);
-    let source = world.path("source");
-    tree::plain(&source, 24, 1);
+    let Some((world, source, _mount)) = with_a_small_site(6, 5) else { return };
     let done = world.call("backup --json").arg(&source).run();
     assert_eq!(done.code(), exit::DEGRADED, "{}", done.stderr);
     assert!(done.says("site-5"), "the site is named: {}", done.stderr);
@@ -255,19 +248,23 @@ fn a_full_site_is_left_out() {
 /// Of three sites one is full: the snapshot is not recorded, and the reason is told with the site.
 #[test]
 fn a_backup_that_a_full_site_puts_at_risk_names_it() {
-    let world = World::empty();
-    fs::create_dir(world.site(3)).unwrap();
-    let Some(_mount) = Mount::new(&["-t", "tmpfs", "-o", "size=3m"], Path::new("tmpfs"), &world.site(3)) else {
-        return;
-    };
-    world.init(3).run().expect(exit::DONE);
-    let source = world.path("source");
-    tree::plain(&source, 24, 1);
+    let Some((world, source, _mount)) = with_a_small_site(3, 3) else { return };
     let refused = world.call("backup").arg(&source).run();
     assert_eq!(refused.code(), exit::FAILED, "{}", refused.stderr);
     assert!(refused.says("site-3") && refused.says("No space left"), "{}", refused.stderr);
     let taken = world.call("backup --accept-risk").arg(&source).run();
     assert_eq!(taken.code(), exit::DEGRADED, "{}", taken.stderr);
+}
+
+/// A vault over so many sites, of which one has no room for its part of the source; none if this user may not mount.
+fn with_a_small_site(sites: usize, small: usize) -> Option<(World, PathBuf, Mount)> {
+    let world = World::empty();
+    fs::create_dir(world.site(small)).unwrap();
+    let mount = Mount::new(&["-t", "tmpfs", "-o", "size=3m"], Path::new("tmpfs"), &world.site(small))?;
+    world.init(sites).run().expect(exit::DONE);
+    let source = world.path("source");
+    tree::plain(&source, 24, 1);
+    Some((world, source, mount))
 }
 
 /// A mount that ends with the test.
