@@ -88,9 +88,9 @@ impl Site {
         patience: Patience,
         spare: Spare,
     ) -> Result<Self, SiteDown> {
-        let line = Line::sparing(spec, patience, spare.clone());
+        let line = Line::sparing(spec, patience, spare);
         let backend = open_backend(spec, &line).await.map_err(|reason| line.down_with(reason))?;
-        Self::open_by(Line::sparing(spec, patience, spare), backend, spec, expected).await
+        Self::open_by(line, backend, spec, expected).await
     }
 
     /// The same on a given backend.

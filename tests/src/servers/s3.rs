@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
@@ -26,8 +27,9 @@ pub const SECRET_KEY: &str = "a secret of tests";
 pub enum Manner {
     #[default]
     Plain,
-    /// Objects are read as a server does that is meant for it: `s3s-fs` reads them 4 KiB at a time, which is slower than any line.
-    Swift,
+    /// As a server far away that is meant for it: each answer comes so much later, and objects are read at once. `s3s-fs` reads them 4 KiB at
+    /// a time, which is slower than any line.
+    Far(Duration),
     /// Every object has a version, as in a bucket that keeps what is removed.
     Versions,
     /// Every object has the version `null`, as in a bucket whose versions were suspended.
@@ -140,9 +142,10 @@ async fn answer(
             moved.headers_mut().insert("x-amz-bucket-region", HeaderValue::from_static(OTHER_REGION));
             return Ok(moved);
         }
+        Manner::Far(delay) => tokio::time::sleep(delay).await,
         _ => {}
     }
-    let object = (manner == Manner::Swift && request.method() == Method::GET)
+    let object = (matches!(manner, Manner::Far(_)) && request.method() == Method::GET)
         .then(|| root.join(request.uri().path().trim_start_matches('/')));
     let mut answer = Service::call(&service, request).await?;
     if let Some(object) = object.filter(|object| answer.status().is_success() && object.is_file()) {
