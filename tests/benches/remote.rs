@@ -1,6 +1,6 @@
 //! What 20 ms a request cost: the same bytes backed up to six folders and to six S3 servers that answer so much later, and restored, also
 //! with two sites gone. All servers run here, on the same cores and the same disk. They wait themselves: a proxy between would copy every
-//! byte twice more, which on two cores costs more than the waiting.
+//! byte once more, on the cores that are measured.
 //!
 //! `./x bench --only remote`, or `cargo bench --profile ci --workspace --bench remote -- [--mib N] [--out FILE]`
 #![allow(
