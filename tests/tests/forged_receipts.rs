@@ -15,7 +15,6 @@ use blockhouse_homes::Evidence;
 use blockhouse_ledger::contracts::Vault as Contract;
 use blockhouse_ledger::genesis::Genesis;
 use blockhouse_ledger::proof::prove_receipt;
-use blockhouse_ledger::state::StateView;
 use blockhouse_ledger::{BlockPlace, Certificate, Receipt, Request};
 use blockhouse_tests::tree;
 use blockhouse_tests::world::{Output, World, exit};
@@ -96,7 +95,7 @@ impl Forger {
     async fn seal(&self, to: TxKind, input: Vec<u8>) -> (Evidence, Address) {
         let writer = &self.vault.secrets().unwrap().writer;
         let who = blockhouse_vault::ledger::address(writer.account());
-        let record = self.vault.home().read(move |store| store.account(&who).unwrap().unwrap()).await.unwrap();
+        let record = self.vault.home().read(move |store| store.state().account(&who).unwrap().unwrap()).await.unwrap();
         let (chain_id, nonce) = (self.genesis.chain_id, record.nonce);
         let signed = Request { chain_id, nonce, to, input: input.into(), gas: 8_000_000 }.sign(writer);
         let sealed = self.vault.home().seal(vec![signed.encoded_2718().into()]).await.unwrap();

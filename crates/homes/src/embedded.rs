@@ -30,7 +30,7 @@ use blockhouse_ledger::time::Clock;
 use blockhouse_types::{BlockHash, Fingerprint};
 use futures::future::BoxFuture;
 
-use crate::store::{Access, Head, Known, Store, WAIT};
+use crate::store::{Access, Known, Store, WAIT};
 
 pub use error::HomeError;
 pub use evidence::Evidence;
@@ -127,13 +127,13 @@ impl Embedded {
 
     /// Where the ledger stands.
     pub async fn standing(&self) -> Result<Standing, HomeError> {
-        self.read(|store| standing_of(store.head())).await?
+        self.read(standing_of).await?
     }
 
     /// The blocks from that height on, at most so many, as they are copied to the sites. Certificates are checked.
     pub async fn block_objects(&self, from: u64, at_most: usize) -> Result<Vec<BlockObject>, HomeError> {
         self.read(move |store| {
-            let keys = LedgerKeys::of(store.head())?;
+            let keys = LedgerKeys::of(store)?;
             (from..=store.height()).take(at_most).map(|height| block_object(store, &keys, height)).collect()
         })
         .await?
@@ -143,8 +143,8 @@ impl Embedded {
     pub async fn replay(&self) -> Result<Replay, HomeError> {
         self.read(|store| {
             let head = store.head();
-            let authority = LedgerKeys::of(head)?.authority(head);
-            Ok(Replay::resume(head.genesis().clone(), head.header().clone(), head.state().clone(), authority))
+            let authority = LedgerKeys::of(store)?.authority(head);
+            Ok(Replay::resume(head.genesis().clone(), head.header().clone(), store.memory()?, authority))
         })
         .await?
     }
@@ -199,8 +199,8 @@ impl std::fmt::Debug for Embedded {
     }
 }
 
-fn standing_of(head: &Head) -> Result<Standing, HomeError> {
-    let keys = LedgerKeys::of(head)?;
+fn standing_of(store: &Store) -> Result<Standing, HomeError> {
+    let (head, keys) = (store.head(), LedgerKeys::of(store)?);
     let fingerprint = keys.authority(head).fingerprint(head.genesis());
     Ok(Standing { height: head.height(), hash: head.hash(), time: head.header().timestamp, keys, fingerprint })
 }

@@ -1,6 +1,7 @@
 //! The ledger's homes: the embedded chain, its durable block store and the in-process transport.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod chain;
 pub mod embedded;
 pub mod provider;
 pub mod store;

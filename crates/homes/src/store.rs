@@ -23,18 +23,21 @@ use std::time::Duration;
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_rlp::Decodable as _;
+use alloy_trie::Nibbles;
 use blockhouse_ledger::block::{Block, decode_block, encode_block};
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::genesis::Genesis;
-use blockhouse_ledger::state::{AccountRecord, MemoryState, StateChanges, StateView};
+use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, StateNodes, StateTrie};
 use blockhouse_types::{Decoder, Encoder, limits};
 
 use error::Fault;
 use file::{Beside, Durability, StoreFile};
 use tables::BlockRows;
+
+use crate::chain::chain;
 
 pub use error::StoreError;
 pub use file::Access;
@@ -43,6 +46,9 @@ pub use head::Head;
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
+
+/// How far back the EVM's `BLOCKHASH` sees.
+const BLOCK_HASHES: u64 = 256;
 
 /// The most receipts that one block can hold: each transaction takes this many bytes at least.
 const RECEIPTS_MAX: usize = limits::BLOCK_MAX / 64;
@@ -141,9 +147,20 @@ impl Store {
         self.head.genesis()
     }
 
-    /// The state after the last block.
-    pub fn state(&self) -> &MemoryState {
-        self.head.state()
+    /// The state after the last block. What is read of it is checked on the way (E1).
+    pub fn state(&self) -> State<'_, Self> {
+        State::at(self.head.header().state_root, self)
+    }
+
+    /// All that is kept of the state, read into memory to stay when the store is closed.
+    pub fn memory(&self) -> Result<MemoryState, StoreError> {
+        let mut memory = self.file.read(tables::read_state)?;
+        for height in self.height().saturating_sub(BLOCK_HASHES)..=self.height() {
+            if let Some(hash) = self.head.hash_at(height) {
+                memory.set_block_hash(height, hash);
+            }
+        }
+        Ok(memory)
     }
 
     /// The block of that height, which must not be above the head.
@@ -238,13 +255,21 @@ impl Store {
             changes: &executed.changes,
         };
         self.file.write(durability, |transaction| tables::write_block(transaction, &rows))?;
-        Arc::make_mut(&mut self.head).advance(header.clone(), hash, &executed.changes);
+        Arc::make_mut(&mut self.head).advance(header.clone(), hash);
         Ok(())
     }
 
     /// The path it was opened under.
     pub fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// Why the state could not be read: the store failed, or what it holds is not under the head.
+    pub(crate) fn of_state(&self, error: StateError<StoreError>) -> StoreError {
+        match error {
+            StateError::View(error) => error,
+            other => self.damaged(chain(&other)),
+        }
     }
 
     /// This store is damaged, in these words.
@@ -259,32 +284,20 @@ impl Store {
     }
 }
 
-/// The state after the head, from memory, where it was checked.
-impl StateView for Store {
-    type Error = <MemoryState as StateView>::Error;
+/// What the file keeps of the state, nothing of it checked.
+impl StateNodes for Store {
+    type Error = StoreError;
 
-    fn account(&self, account: &Address) -> Result<Option<AccountRecord>, Self::Error> {
-        self.state().account(account)
+    fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, StoreError> {
+        self.file.read(|rows| tables::read_node(rows, trie, path))
     }
 
-    fn slot(&self, account: &Address, key: &U256) -> Result<U256, Self::Error> {
-        self.state().slot(account, key)
+    fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
+        self.file.read(|rows| tables::read_code(rows, hash))
     }
 
-    fn code(&self, hash: &B256) -> Result<Bytes, Self::Error> {
-        self.state().code(hash)
-    }
-
-    fn block_hash(&self, height: u64) -> Result<Option<B256>, Self::Error> {
-        self.state().block_hash(height)
-    }
-
-    fn accounts(&self) -> Result<Vec<(Address, AccountRecord)>, Self::Error> {
-        self.state().accounts()
-    }
-
-    fn slots(&self, account: &Address) -> Result<Vec<(U256, U256)>, Self::Error> {
-        self.state().slots(account)
+    fn block_hash(&self, height: u64) -> Result<Option<B256>, StoreError> {
+        Ok(self.head.hash_at(height))
     }
 }
 

@@ -83,7 +83,7 @@ async fn a_crash_between_build_and_append_leaves_the_old_head() {
     let before = world.home.standing().await.unwrap();
     let store = Store::open(&world.path(), Access::Write, Duration::ZERO, None).unwrap();
     let time = store.head().header().timestamp + 1;
-    let built = build(store.genesis(), store.head().header(), store.state(), Vec::new(), time).unwrap();
+    let built = build(store.genesis(), store.head().header(), &store, Vec::new(), time).unwrap();
     assert_eq!(built.block.header.number, before.height + 1);
     drop(store);
     assert_eq!(world.another().standing().await.unwrap(), before);

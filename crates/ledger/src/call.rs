@@ -11,7 +11,7 @@ use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
 
 use crate::evm::{ViewError, evm};
 use crate::genesis::Genesis;
-use crate::state::StateView;
+use crate::state::{StateError, StateNodes};
 
 /// What is called, by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,27 +76,37 @@ pub enum CallError<E: std::error::Error + Send + Sync + 'static> {
     Machine { text: String },
 }
 
+impl<E: std::error::Error + Send + Sync + 'static> CallError<E> {
+    /// What is wrong with the state, if that is what it was.
+    pub fn into_state(self) -> Result<StateError<E>, Self> {
+        match self {
+            Self::View(ViewError::State(error)) => Ok(error),
+            other => Err(other),
+        }
+    }
+}
+
 /// Runs a call above the state after `head`.
-pub fn call<S: StateView>(
+pub fn call<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
-    state: &S,
+    nodes: &N,
     call: &Call,
-) -> Result<CallResult, CallError<S::Error>> {
+) -> Result<CallResult, CallError<N::Error>> {
     let gas = call.gas.unwrap_or(genesis.gas_limit).min(genesis.gas_limit);
-    run(genesis, head, state, call, gas)
+    run(genesis, head, nodes, call, gas)
 }
 
 /// The least gas limit with which the call succeeds, found by bisection: an inner call gets only a part of the gas
 /// that is left, so what one run used need not suffice for another.
-pub fn estimate_gas<S: StateView>(
+pub fn estimate_gas<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
-    state: &S,
+    nodes: &N,
     call: &Call,
-) -> Result<Estimate, CallError<S::Error>> {
+) -> Result<Estimate, CallError<N::Error>> {
     let mut enough = call.gas.unwrap_or(genesis.gas_limit).min(genesis.gas_limit);
-    let full = run(genesis, head, state, call, enough)?;
+    let full = run(genesis, head, nodes, call, enough)?;
     if !matches!(full.outcome, CallOutcome::Returned(_)) {
         return Ok(Estimate::Fails(full.outcome));
     }
@@ -107,7 +117,7 @@ pub fn estimate_gas<S: StateView>(
         if probe <= too_little || probe >= enough {
             probe = too_little + (enough - too_little) / 2;
         }
-        let sufficient = match run(genesis, head, state, call, probe) {
+        let sufficient = match run(genesis, head, nodes, call, probe) {
             Ok(result) => matches!(result.outcome, CallOutcome::Returned(_)),
             // Less than the transaction costs before it begins.
             Err(CallError::Invalid(_)) => false,
@@ -123,18 +133,18 @@ pub fn estimate_gas<S: StateView>(
     Ok(Estimate::Gas(enough))
 }
 
-fn run<S: StateView>(
+fn run<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
-    state: &S,
+    nodes: &N,
     call: &Call,
     gas: u64,
-) -> Result<CallResult, CallError<S::Error>> {
+) -> Result<CallResult, CallError<N::Error>> {
     let (height, time) = match call.time {
         Some(time) => (head.number.saturating_add(1), time),
         None => (head.number, head.timestamp),
     };
-    let mut evm = evm(genesis, head, state, height, time);
+    let mut evm = evm(genesis, head, nodes, height, time);
     evm.ctx.cfg.disable_nonce_check = true;
     let tx = TxEnv {
         caller: call.from,

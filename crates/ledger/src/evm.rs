@@ -1,50 +1,43 @@
-//! The EVM over a state view: its rules, its block, its reads.
+//! The EVM over a state: its rules, its block, its reads.
 //!
-//! - **Owns** the adapter between [`StateView`] and `revm`, and how a fork becomes a configuration.
+//! - **Owns** the adapter between [`State`] and `revm`, and how a fork becomes a configuration.
 //! - **Does not** decide which transactions may run.
-//!
-//! # Invariants
-//! - **E1** Code is compared with its hash before it runs: a damaged store stops execution, it never bends it.
 
 use alloy_consensus::Header;
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256};
 use revm::context::{BlockEnv, CfgEnv, Journal, TxEnv};
-use revm::database::{AccountState, Cache, CacheDB};
+use revm::database::CacheDB;
 use revm::database_interface::DBErrorMarker;
 use revm::state::{AccountInfo, Bytecode};
 use revm::{Context, DatabaseRef, MainBuilder, MainContext, MainnetEvm};
 
-use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
-
 use crate::genesis::Genesis;
-use crate::state::{AccountRecord, StateChanges, StateView};
+use crate::state::{AccountRecord, State, StateError, StateNodes};
 
-/// A state that could not be read, or is not what it says.
+/// A state that execution could not go on with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError<E: std::error::Error + 'static> {
     #[error("could not read the state")]
-    State(#[source] E),
+    State(#[from] StateError<E>),
     #[error("the state does not know the hash of block {height}")]
     BlockHash { height: u64 },
-    #[error("the state holds other code under the hash {hash}")]
-    Code { hash: B256 },
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> DBErrorMarker for ViewError<E> {}
 
 /// `revm`'s view of the state after a block.
-pub(crate) struct View<'a, S> {
-    state: &'a S,
+pub(crate) struct View<'a, N> {
+    state: State<'a, N>,
     head: u64,
     head_hash: B256,
 }
 
-impl<S: StateView> DatabaseRef for View<'_, S> {
-    type Error = ViewError<S::Error>;
+impl<N: StateNodes> DatabaseRef for View<'_, N> {
+    type Error = ViewError<N::Error>;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, Self::Error> {
-        let record = self.state.account(&address).map_err(ViewError::State)?;
+        let record = self.state.account(&address)?;
         Ok(record.map(|AccountRecord { nonce, balance, code_hash, .. }| AccountInfo {
             nonce,
             balance,
@@ -55,43 +48,37 @@ impl<S: StateView> DatabaseRef for View<'_, S> {
     }
 
     fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, Self::Error> {
-        if hash == KECCAK_EMPTY {
-            return Ok(Bytecode::default());
-        }
-        let code = self.state.code(&hash).map_err(ViewError::State)?;
-        if keccak256(&code) != hash {
-            return Err(ViewError::Code { hash });
-        }
-        Ok(Bytecode::new_legacy(code))
+        Ok(Bytecode::new_legacy(self.state.code(&hash)?))
     }
 
     fn storage_ref(&self, address: Address, key: U256) -> Result<U256, Self::Error> {
-        self.state.slot(&address, &key).map_err(ViewError::State)
+        Ok(self.state.slot(&address, &key)?)
     }
 
     fn block_hash_ref(&self, height: u64) -> Result<B256, Self::Error> {
         if height == self.head {
             return Ok(self.head_hash);
         }
-        self.state.block_hash(height).map_err(ViewError::State)?.ok_or(ViewError::BlockHash { height })
+        self.state.block_hash(height)?.ok_or(ViewError::BlockHash { height })
     }
 }
 
 /// The database of one block: changes of its transactions above the parent's state.
-pub(crate) type BlockDatabase<'a, S> = CacheDB<View<'a, S>>;
+pub(crate) type BlockDatabase<'a, N> = CacheDB<View<'a, N>>;
 
 /// An EVM over one block.
-pub(crate) type BlockEvm<'a, S> =
-    MainnetEvm<Context<BlockEnv, TxEnv, CfgEnv, BlockDatabase<'a, S>, Journal<BlockDatabase<'a, S>>, ()>>;
+pub(crate) type BlockEvm<'a, N> =
+    MainnetEvm<Context<BlockEnv, TxEnv, CfgEnv, BlockDatabase<'a, N>, Journal<BlockDatabase<'a, N>>, ()>>;
 
 /// The EVM for a block of that height and time, above the state after `head`.
-pub(crate) fn evm<'a, S: StateView>(
+pub(crate) fn evm<'a, N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
-    state: &'a S,
+    nodes: &'a N,
     height: u64,
     time: u64,
-) -> BlockEvm<'a, S> {
+) -> BlockEvm<'a, N> {
+    let state = State::at(head.state_root, nodes);
     let view = View { state, head: head.number, head_hash: head.hash_slow() };
     Context::mainnet()
         .modify_cfg_chained(|cfg| {
@@ -113,41 +100,4 @@ pub(crate) fn evm<'a, S: StateView>(
         })
         .with_db(CacheDB::new(view))
         .build_mainnet()
-}
-
-/// What the executed transactions changed against the parent's state. Storage roots are still the old ones.
-pub(crate) fn changes<S: StateView>(state: &S, cache: Cache) -> Result<StateChanges, S::Error> {
-    let mut changes = StateChanges::default();
-    for (address, account) in cache.accounts {
-        let before = state.account(&address)?;
-        let mut slots = std::collections::BTreeMap::new();
-        let emptied = matches!(account.account_state, AccountState::StorageCleared | AccountState::NotExisting);
-        if emptied && before.is_some() {
-            slots.extend(state.slots(&address)?.into_iter().map(|(key, _)| (key, U256::ZERO)));
-        }
-        let exists = account.account_state != AccountState::NotExisting && !account.info.is_empty();
-        if exists {
-            slots.extend(account.storage);
-        }
-        for (key, value) in slots {
-            if state.slot(&address, &key)? != value {
-                changes.slots.insert((address, key), value);
-            }
-        }
-        let after = exists.then(|| AccountRecord {
-            nonce: account.info.nonce,
-            balance: account.info.balance,
-            code_hash: account.info.code_hash,
-            storage_root: before.map_or(EMPTY_ROOT_HASH, |record| record.storage_root),
-        });
-        let touched = changes.slots.range((address, U256::ZERO)..=(address, U256::MAX)).next().is_some();
-        if after != before || touched {
-            changes.accounts.insert(address, after);
-        }
-        let hash = account.info.code_hash;
-        if exists && hash != KECCAK_EMPTY && before.is_none_or(|record| record.code_hash != hash) {
-            changes.codes.extend(cache.contracts.get(&hash).map(|code| (hash, code.original_bytes())));
-        }
-    }
-    Ok(changes)
 }

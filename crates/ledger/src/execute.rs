@@ -27,11 +27,11 @@ use revm::context::result::{EVMError, ExecutionResult};
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
 use crate::contracts::Access;
-use crate::evm::{BlockEvm, ViewError, changes, evm};
+use crate::evm::{BlockEvm, ViewError, evm};
 use crate::genesis::Genesis;
 use crate::rules::{Enrolled, TransactionFault, sender};
-use crate::state::{StateChanges, StateView};
-use crate::trie::root_after;
+use crate::state::{State, StateChanges, StateError, StateNodes};
+use crate::writes::Writes;
 
 /// A block that satisfies the rules, and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,19 @@ pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
     Machine { height: u64, index: usize, text: String },
 }
 
+impl<E: std::error::Error + Send + Sync + 'static> BuildError<E> {
+    /// What is wrong with the state, if that is what it was.
+    pub fn into_state(self) -> Result<StateError<E>, Self> {
+        match self {
+            Self::View { source: ViewError::State(error), .. } => Ok(error),
+            Self::Enrolled { height, index, source } => {
+                source.into_state().map_err(|source| Self::Enrolled { height, index, source })
+            }
+            other => Err(other),
+        }
+    }
+}
+
 /// Why a block made elsewhere is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,28 +115,41 @@ pub enum ImportError<E: std::error::Error + Send + Sync + 'static> {
     Differs { height: u64, hash: BlockHash, field: &'static str },
 }
 
-/// Makes the block of these transactions above `parent`, whose state is `state`.
-pub fn build<S: StateView>(
+impl<E: std::error::Error + Send + Sync + 'static> ImportError<E> {
+    /// What is wrong with the state, if that is what it was.
+    pub fn into_state(self) -> Result<StateError<E>, Self> {
+        match self {
+            Self::Build { height, hash, source } => {
+                source.into_state().map_err(|source| Self::Build { height, hash, source })
+            }
+            other => Err(other),
+        }
+    }
+}
+
+/// Makes the block of these transactions above `parent`, whose state these nodes hold.
+pub fn build<N: StateNodes>(
     genesis: &Genesis,
     parent: &Header,
-    state: &S,
+    nodes: &N,
     txs: Vec<TxEnvelope>,
     time: u64,
-) -> Result<Executed, BuildError<S::Error>> {
+) -> Result<Executed, BuildError<N::Error>> {
     let height = parent.number.checked_add(1).ok_or(BuildError::Height { parent: parent.number })?;
     if time <= parent.timestamp {
         return Err(BuildError::Time { height, time, parent: parent.timestamp });
     }
-    let senders = senders(genesis, parent, state, &txs)?;
-    let mut run = Run { evm: evm(genesis, parent, state, height, time), height, gas_used: 0, receipts: Vec::new() };
+    let senders = senders(genesis, parent, nodes, &txs)?;
+    let mut run = Run { evm: evm(genesis, parent, nodes, height, time), height, gas_used: 0, receipts: Vec::new() };
     for (index, (tx, sender)) in txs.iter().zip(senders).enumerate() {
         run.transaction(genesis, index, tx, sender)?;
     }
     let handover = handover(genesis, height, &txs, &run.receipts)?;
 
-    let view = |source| BuildError::View { height, source: ViewError::State(source) };
-    let mut changes = changes(state, run.evm.ctx.journaled_state.database.cache).map_err(view)?;
-    let state_root = root_after(state, &mut changes).map_err(view)?;
+    let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
+    let state = State::at(parent.state_root, nodes);
+    let writes = Writes::of(&state, run.evm.ctx.journaled_state.database.cache).map_err(view)?;
+    let (state_root, changes) = writes.apply(&state).map_err(view)?;
     let header = Header {
         parent_hash: parent.hash_slow(),
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
@@ -148,12 +174,12 @@ pub fn build<S: StateView>(
 }
 
 /// Makes the block again from its transactions and time; refuses it whole if anything differs.
-pub fn import<S: StateView>(
+pub fn import<N: StateNodes>(
     genesis: &Genesis,
     parent: &Header,
-    state: &S,
+    nodes: &N,
     block: &Block,
-) -> Result<Executed, ImportError<S::Error>> {
+) -> Result<Executed, ImportError<N::Error>> {
     let height = block.header.number;
     if parent.number.checked_add(1) != Some(height) {
         return Err(ImportError::Height { found: height, parent: parent.number });
@@ -162,7 +188,7 @@ pub fn import<S: StateView>(
     if block.header.parent_hash != parent.hash_slow() {
         return Err(ImportError::Differs { height, hash, field: "a parent" });
     }
-    let made = build(genesis, parent, state, block.body.transactions.clone(), block.header.timestamp)
+    let made = build(genesis, parent, nodes, block.body.transactions.clone(), block.header.timestamp)
         .map_err(|source| ImportError::Build { height, hash, source })?;
     match difference(block, &made.block) {
         Some(field) => Err(ImportError::Differs { height, hash, field }),
@@ -188,14 +214,14 @@ fn difference(found: &Block, made: &Block) -> Option<&'static str> {
 }
 
 /// The senders of all transactions, each allowed to send (B2, B3).
-fn senders<S: StateView>(
+fn senders<N: StateNodes>(
     genesis: &Genesis,
     parent: &Header,
-    state: &S,
+    nodes: &N,
     txs: &[TxEnvelope],
-) -> Result<Vec<Address>, BuildError<S::Error>> {
+) -> Result<Vec<Address>, BuildError<N::Error>> {
     let height = parent.number.saturating_add(1);
-    let mut enrolled = Enrolled::at(genesis, parent, state);
+    let mut enrolled = Enrolled::at(genesis, parent, nodes);
     let checked = txs.iter().enumerate().map(|(index, tx)| {
         let fault = |source| BuildError::Transaction { height, index, source };
         let sender = sender(genesis, tx).map_err(fault)?;
@@ -209,21 +235,21 @@ fn senders<S: StateView>(
 }
 
 /// The run of a block's transactions, one after another.
-struct Run<'a, S: StateView> {
-    evm: BlockEvm<'a, S>,
+struct Run<'a, N: StateNodes> {
+    evm: BlockEvm<'a, N>,
     height: u64,
     gas_used: u64,
     receipts: Vec<ReceiptEnvelope>,
 }
 
-impl<S: StateView> Run<'_, S> {
+impl<N: StateNodes> Run<'_, N> {
     fn transaction(
         &mut self,
         genesis: &Genesis,
         index: usize,
         tx: &TxEnvelope,
         sender: Address,
-    ) -> Result<(), BuildError<S::Error>> {
+    ) -> Result<(), BuildError<N::Error>> {
         let height = self.height;
         let fault = |source| BuildError::Transaction { height, index, source };
         let left = genesis.gas_limit.saturating_sub(self.gas_used);

@@ -22,6 +22,7 @@ mod tests;
 pub mod time;
 pub mod transaction;
 pub mod trie;
+mod writes;
 
 pub use block::{Block, BlockError, BlockObject, block_hash, decode_block, decode_header, encode_block};
 pub use call::{Call, CallError, CallOutcome, CallResult, Estimate, call, estimate_gas};
@@ -35,7 +36,6 @@ pub use genesis::{Fork, Genesis};
 pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
-pub use state::{AccountRecord, MemoryState, StateChanges, StateView};
+pub use state::{AccountRecord, MemoryState, State, StateChanges, StateError, StateNodes, StateTrie, check_whole};
 pub use time::{Clock, ClockError, choose_time};
 pub use transaction::Request;
-pub use trie::{StateError, state_root};

@@ -5,14 +5,11 @@
 
 use alloy_consensus::ReceiptEnvelope;
 use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, Bytes, U256};
-use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles};
 
-use crate::state::{AccountRecord, StateView};
-use crate::trie::{
-    InclusionError, account_entries, account_key, check_inclusion, encode_account, list_entries, list_key,
-    storage_entries, storage_key,
-};
+use crate::state::{AccountRecord, State, StateError, StateNodes, encode_record, slot_key};
+use crate::trie::{InclusionError, check_inclusion, list_entries, list_key};
 
 /// An account with the nodes from the state root to it, and some of its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +35,17 @@ pub struct SlotProof {
     pub nodes: Vec<Bytes>,
 }
 
-/// Proves an account and some of its slots.
-pub fn prove_account<S: StateView>(state: &S, account: Address, keys: &[U256]) -> Result<AccountProof, S::Error> {
+/// Proves an account and some of its slots under the root of a state.
+pub fn prove_account<N: StateNodes>(
+    state: &State<'_, N>,
+    account: Address,
+    keys: &[U256],
+) -> Result<AccountProof, StateError<N::Error>> {
     let empty = AccountRecord { nonce: 0, balance: U256::ZERO, code_hash: KECCAK_EMPTY, storage_root: EMPTY_ROOT_HASH };
     let record = state.account(&account)?.unwrap_or(empty);
-    let nodes = account_entries(state.accounts()?).proof(account_key(&account));
-    let storage = storage_entries(state.slots(&account)?);
+    let nodes = state.prove_account(&account)?;
     let slots = keys.iter().map(|key| {
-        let value = state.slot(&account, key)?;
-        Ok(SlotProof { key: *key, value, nodes: storage.proof(storage_key(key)) })
+        Ok(SlotProof { key: *key, value: state.slot(&account, key)?, nodes: state.prove_slot(&account, key)? })
     });
     Ok(AccountProof { account, record, nodes, slots: slots.collect::<Result<_, _>>()? })
 }
@@ -56,10 +55,11 @@ impl AccountProof {
     ///
     /// A slot of value zero is absent from the trie; its absence is not checked here.
     pub fn check(&self, state_root: B256) -> Result<(), InclusionError> {
-        check_inclusion(state_root, &account_key(&self.account), &encode_account(&self.record), &self.nodes)?;
+        let key = Nibbles::unpack(keccak256(self.account));
+        check_inclusion(state_root, &key, &encode_record(&self.record), &self.nodes)?;
         for slot in self.slots.iter().filter(|slot| !slot.value.is_zero()) {
             let value = alloy_rlp::encode(slot.value);
-            check_inclusion(self.record.storage_root, &storage_key(&slot.key), &value, &slot.nodes)?;
+            check_inclusion(self.record.storage_root, &Nibbles::unpack(slot_key(&slot.key)), &value, &slot.nodes)?;
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! # Invariants
 //! - **R1** After an error the replay stands where it stood before.
 
+use std::convert::Infallible;
+
 use alloy_consensus::Header;
 use alloy_primitives::B256;
 
@@ -13,7 +15,7 @@ use crate::block::BlockObject;
 use crate::chain::{Authority, AuthorityError};
 use crate::execute::{Executed, ImportError, import};
 use crate::genesis::Genesis;
-use crate::state::{MemoryState, MissingCode};
+use crate::state::{MemoryState, State};
 
 /// A chain verified so far.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ pub enum ReplayError {
     Import {
         height: u64,
         #[source]
-        source: ImportError<MissingCode>,
+        source: ImportError<Infallible>,
     },
     #[error("block {height} is not certified")]
     Authority {
@@ -93,9 +95,14 @@ impl Replay {
         &self.head
     }
 
-    /// The state after the last block.
-    pub const fn state(&self) -> &MemoryState {
+    /// The nodes of the state after the last block.
+    pub const fn nodes(&self) -> &MemoryState {
         &self.state
+    }
+
+    /// The state after the last block.
+    pub const fn state(&self) -> State<'_, MemoryState> {
+        State::at(self.head.state_root, &self.state)
     }
 
     /// The key in force and the handovers so far.

@@ -16,7 +16,7 @@ use alloy_trie::KECCAK_EMPTY;
 use crate::call::{Call, CallError, CallOutcome, call};
 use crate::contracts::Access;
 use crate::genesis::Genesis;
-use crate::state::StateView;
+use crate::state::{State, StateNodes};
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
 const ENROLLED_GAS: u64 = 1_000_000;
@@ -67,24 +67,24 @@ pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, Tran
 }
 
 /// The senders that may send at the parent, as B3 has it.
-pub(crate) struct Enrolled<'a, S> {
+pub(crate) struct Enrolled<'a, N> {
     genesis: &'a Genesis,
     parent: &'a Header,
-    state: &'a S,
+    nodes: &'a N,
     known: BTreeSet<Address>,
 }
 
-impl<'a, S: StateView> Enrolled<'a, S> {
-    pub(crate) fn at(genesis: &'a Genesis, parent: &'a Header, state: &'a S) -> Self {
-        Self { genesis, parent, state, known: BTreeSet::new() }
+impl<'a, N: StateNodes> Enrolled<'a, N> {
+    pub(crate) fn at(genesis: &'a Genesis, parent: &'a Header, nodes: &'a N) -> Self {
+        Self { genesis, parent, nodes, known: BTreeSet::new() }
     }
 
     /// True if this account may send in the next block.
-    pub(crate) fn contains(&mut self, sender: &Address) -> Result<bool, CallError<S::Error>> {
+    pub(crate) fn contains(&mut self, sender: &Address) -> Result<bool, CallError<N::Error>> {
         if self.known.contains(sender) {
             return Ok(true);
         }
-        let enrolled = is_enrolled(self.genesis, self.parent, self.state, sender)?;
+        let enrolled = is_enrolled(self.genesis, self.parent, self.nodes, sender)?;
         if enrolled {
             self.known.insert(*sender);
         }
@@ -94,20 +94,20 @@ impl<'a, S: StateView> Enrolled<'a, S> {
 
 /// True if this account may send in the block after `head`: before `Access` stands, the accounts that genesis names;
 /// from then on, those that `Access` says.
-pub fn is_enrolled<S: StateView>(
+pub fn is_enrolled<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
-    state: &S,
+    nodes: &N,
     sender: &Address,
-) -> Result<bool, CallError<S::Error>> {
+) -> Result<bool, CallError<N::Error>> {
     let access = genesis.access_address();
-    let record = state.account(&access).map_err(|source| CallError::View(crate::evm::ViewError::State(source)))?;
+    let record = State::at(head.state_root, nodes).account(&access).map_err(|source| CallError::View(source.into()))?;
     if record.is_none_or(|record| record.code_hash == KECCAK_EMPTY) {
         return Ok(genesis.names(sender));
     }
     let input = Access::isEnrolledCall { who: *sender }.abi_encode();
     let ask = Call { gas: Some(ENROLLED_GAS), ..Call::read(Address::ZERO, access, input) };
-    let answer = call(genesis, head, state, &ask)?;
+    let answer = call(genesis, head, nodes, &ask)?;
     let CallOutcome::Returned(output) = answer.outcome else { return Ok(false) };
     Ok(Access::isEnrolledCall::abi_decode_returns(&output).unwrap_or(false))
 }

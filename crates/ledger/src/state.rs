@@ -1,14 +1,21 @@
 //! The state of the ledger as the execution sees it: accounts, slots, code.
 //!
-//! - **Owns** the view that a store implements, the changes a block makes, and a twin of a store in memory.
-//! - **Does not** compute roots: see [`crate::trie`].
+//! - **Owns** what a store keeps of a state, what a block changes in it, and the reading of it under its root.
+//! - **Does not** know how tries are built: see [`crate::trie`].
+//!
+//! A store keeps trie nodes, code by its hash, and nothing else: every value stands in a leaf.
 //!
 //! # Invariants
-//! - **S1** No record is empty in the sense of EIP-161, no kept slot is zero: equal states have equal entries.
+//! - **S1** No record is empty in the sense of EIP-161, no kept slot is zero: equal states have equal nodes.
+//! - **S2** What a [`State`] gives was checked, node by node, against its root: a damaged store stops execution, it never bends it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles, TrieAccount};
+
+use crate::trie::{Nodes, TrieError, Visited, find, prove, visit};
 
 /// An account as it stands in the state trie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,48 +30,217 @@ pub struct AccountRecord {
     pub storage_root: B256,
 }
 
-/// Read access to the state at one block.
-pub trait StateView {
+/// One of the tries that a state is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateTrie {
+    /// Of all accounts.
+    Accounts,
+    /// Of the slots of the account whose address has this hash.
+    Slots(B256),
+}
+
+/// What a store keeps of a state. Nothing of it is believed: it is read through a [`State`].
+pub trait StateNodes {
     /// Why a read failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The account, or nothing if it is empty.
-    fn account(&self, account: &Address) -> Result<Option<AccountRecord>, Self::Error>;
-    /// The value of a slot; zero if it was never set.
-    fn slot(&self, account: &Address, key: &U256) -> Result<U256, Self::Error>;
+    /// The RLP of the node of that trie at that path.
+    fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, Self::Error>;
     /// The code of that hash.
-    fn code(&self, hash: &B256) -> Result<Bytes, Self::Error>;
+    fn code(&self, hash: &B256) -> Result<Option<Bytes>, Self::Error>;
     /// The hash of the block at that height of this chain.
     fn block_hash(&self, height: u64) -> Result<Option<B256>, Self::Error>;
-    /// All accounts, each once.
-    fn accounts(&self) -> Result<Vec<(Address, AccountRecord)>, Self::Error>;
-    /// All slots of an account that are not zero, each once.
-    fn slots(&self, account: &Address) -> Result<Vec<(U256, U256)>, Self::Error>;
 }
 
-/// What a block changes. Holds only what differs from before.
+/// What a block changes in what a store keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateChanges {
-    /// The new record of each changed account; none if it is gone.
-    pub accounts: BTreeMap<Address, Option<AccountRecord>>,
-    /// The new value of each changed slot; zero if it is removed.
-    pub slots: BTreeMap<(Address, U256), U256>,
+    /// The new RLP of nodes; none of those that are gone.
+    pub nodes: BTreeMap<(StateTrie, Nibbles), Option<Bytes>>,
     /// New code by its hash.
     pub codes: BTreeMap<B256, Bytes>,
 }
 
-/// What [`MemoryState`] does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no code has the hash {hash}")]
-pub struct MissingCode {
-    hash: B256,
+/// A state that could not be read, or is not what its root says.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError<E: std::error::Error + 'static> {
+    #[error("could not read the state")]
+    View(#[source] E),
+    #[error("the trie of accounts is damaged")]
+    Accounts(#[source] TrieError<E>),
+    #[error("the slots of the account with the hash {account} are damaged")]
+    Slots {
+        account: B256,
+        #[source]
+        source: TrieError<E>,
+    },
+    #[error("the record of the account with the hash {account} cannot be read")]
+    Record {
+        account: B256,
+        #[source]
+        source: alloy_rlp::Error,
+    },
+    #[error("a slot of account {account} cannot be read")]
+    Value {
+        account: Address,
+        #[source]
+        source: alloy_rlp::Error,
+    },
+    #[error("there is no code with the hash {hash}")]
+    NoCode { hash: B256 },
+    #[error("other code is kept under the hash {hash}")]
+    Code { hash: B256 },
+}
+
+/// One trie of a state.
+pub(crate) struct TrieOf<'a, N> {
+    pub(crate) nodes: &'a N,
+    pub(crate) trie: StateTrie,
+}
+
+impl<N: StateNodes> Nodes for TrieOf<'_, N> {
+    type Error = N::Error;
+
+    fn node(&self, path: &Nibbles) -> Result<Option<Bytes>, N::Error> {
+        self.nodes.node(&self.trie, path)
+    }
+}
+
+impl<N: StateNodes> TrieOf<'_, N> {
+    /// This trie is damaged, or the store could not be read.
+    pub(crate) fn damaged(&self, source: TrieError<N::Error>) -> StateError<N::Error> {
+        match (source, self.trie) {
+            (TrieError::View { source, .. }, _) => StateError::View(source),
+            (source, StateTrie::Accounts) => StateError::Accounts(source),
+            (source, StateTrie::Slots(account)) => StateError::Slots { account, source },
+        }
+    }
+}
+
+/// The state of one root (S2).
+#[derive(Debug)]
+pub struct State<'a, N> {
+    root: B256,
+    nodes: &'a N,
+    /// Records that were read: that of a contract leads to each of its slots.
+    records: RefCell<BTreeMap<Address, Option<AccountRecord>>>,
+}
+
+impl<'a, N: StateNodes> State<'a, N> {
+    /// The state of that root, as far as these nodes hold it.
+    pub const fn at(root: B256, nodes: &'a N) -> Self {
+        Self { root, nodes, records: RefCell::new(BTreeMap::new()) }
+    }
+
+    /// Its root.
+    pub const fn root(&self) -> B256 {
+        self.root
+    }
+
+    /// What it is read from.
+    pub const fn nodes(&self) -> &'a N {
+        self.nodes
+    }
+
+    /// The account, or nothing if it is empty.
+    pub fn account(&self, account: &Address) -> Result<Option<AccountRecord>, StateError<N::Error>> {
+        if let Some(known) = self.records.borrow().get(account) {
+            return Ok(*known);
+        }
+        let trie = self.trie(StateTrie::Accounts);
+        let value = find(&trie, self.root, &keccak256(account)).map_err(|source| trie.damaged(source))?;
+        let record = value.map(|value| decode_record(keccak256(account), &value)).transpose()?;
+        self.records.borrow_mut().insert(*account, record);
+        Ok(record)
+    }
+
+    /// The value of a slot; zero if it was never set.
+    pub fn slot(&self, account: &Address, key: &U256) -> Result<U256, StateError<N::Error>> {
+        let Some(record) = self.account(account)? else { return Ok(U256::ZERO) };
+        let trie = self.trie(StateTrie::Slots(keccak256(account)));
+        let value = find(&trie, record.storage_root, &slot_key(key)).map_err(|source| trie.damaged(source))?;
+        let Some(value) = value else { return Ok(U256::ZERO) };
+        alloy_rlp::decode_exact(value).map_err(|source| StateError::Value { account: *account, source })
+    }
+
+    /// The code of that hash.
+    pub fn code(&self, hash: &B256) -> Result<Bytes, StateError<N::Error>> {
+        if *hash == KECCAK_EMPTY {
+            return Ok(Bytes::new());
+        }
+        let code = self.nodes.code(hash).map_err(StateError::View)?.ok_or(StateError::NoCode { hash: *hash })?;
+        if keccak256(&code) == *hash { Ok(code) } else { Err(StateError::Code { hash: *hash }) }
+    }
+
+    /// The hash of the block at that height, as the store has it: no root covers it.
+    pub fn block_hash(&self, height: u64) -> Result<Option<B256>, StateError<N::Error>> {
+        self.nodes.block_hash(height).map_err(StateError::View)
+    }
+
+    /// The nodes from the root to an account, or to where it would be.
+    pub(crate) fn prove_account(&self, account: &Address) -> Result<Vec<Bytes>, StateError<N::Error>> {
+        let trie = self.trie(StateTrie::Accounts);
+        prove(&trie, self.root, &keccak256(account)).map_err(|source| trie.damaged(source))
+    }
+
+    /// The nodes from the storage root of an account to a slot, or to where it would be.
+    pub(crate) fn prove_slot(&self, account: &Address, key: &U256) -> Result<Vec<Bytes>, StateError<N::Error>> {
+        let root = self.account(account)?.map_or(EMPTY_ROOT_HASH, |record| record.storage_root);
+        let trie = self.trie(StateTrie::Slots(keccak256(account)));
+        prove(&trie, root, &slot_key(key)).map_err(|source| trie.damaged(source))
+    }
+
+    pub(crate) const fn trie(&self, trie: StateTrie) -> TrieOf<'a, N> {
+        TrieOf { nodes: self.nodes, trie }
+    }
+}
+
+/// Where a slot stands in its storage trie.
+pub(crate) fn slot_key(key: &U256) -> B256 {
+    keccak256(key.to_be_bytes::<32>())
+}
+
+/// The value of an account in the accounts' trie.
+pub(crate) fn encode_record(record: &AccountRecord) -> Vec<u8> {
+    alloy_rlp::encode(TrieAccount::new(record.nonce, record.balance, record.storage_root, record.code_hash))
+}
+
+fn decode_record<E: std::error::Error + 'static>(account: B256, value: &[u8]) -> Result<AccountRecord, StateError<E>> {
+    let decoded = alloy_rlp::decode_exact(value).map_err(|source| StateError::Record { account, source });
+    let TrieAccount { nonce, balance, storage_root, code_hash, .. } = decoded?;
+    Ok(AccountRecord { nonce, balance, code_hash, storage_root })
+}
+
+/// Reads a whole state: every node of every trie, and all code. Gives how many nodes that are: a store with more holds some of another state.
+pub fn check_whole<N: StateNodes>(root: B256, nodes: &N) -> Result<usize, StateError<N::Error>> {
+    let (state, mut count, mut records) = (State::at(root, nodes), 0, Vec::new());
+    let accounts = state.trie(StateTrie::Accounts);
+    let seen = visit(&accounts, root, |visited| {
+        match visited {
+            Visited::Node(_) => count += 1,
+            Visited::Entry(account, value) => records.push((account, value.to_vec())),
+        }
+        Ok(())
+    });
+    seen.map_err(|source| accounts.damaged(source))?;
+    for (account, value) in records {
+        let record = decode_record(account, &value)?;
+        state.code(&record.code_hash)?;
+        let slots = state.trie(StateTrie::Slots(account));
+        let seen = visit(&slots, record.storage_root, |visited| {
+            count += usize::from(matches!(visited, Visited::Node(_)));
+            Ok(())
+        });
+        seen.map_err(|source| slots.damaged(source))?;
+    }
+    Ok(count)
 }
 
 /// A whole state in memory: for replay, `recover` and tests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryState {
-    accounts: BTreeMap<Address, AccountRecord>,
-    slots: BTreeMap<(Address, U256), U256>,
+    nodes: BTreeMap<(StateTrie, Nibbles), Bytes>,
     codes: BTreeMap<B256, Bytes>,
     hashes: BTreeMap<u64, B256>,
 }
@@ -77,18 +253,11 @@ impl MemoryState {
 
     /// Takes the changes of a block.
     pub fn apply(&mut self, changes: &StateChanges) {
-        for (account, record) in &changes.accounts {
-            match record {
-                Some(record) => self.accounts.insert(*account, *record),
-                None => self.accounts.remove(account),
+        for (place, node) in &changes.nodes {
+            match node {
+                Some(node) => self.nodes.insert(*place, node.clone()),
+                None => self.nodes.remove(place),
             };
-        }
-        for (place, value) in &changes.slots {
-            if value.is_zero() {
-                self.slots.remove(place);
-            } else {
-                self.slots.insert(*place, *value);
-            }
         }
         self.codes.extend(changes.codes.iter().map(|(hash, code)| (*hash, code.clone())));
     }
@@ -97,33 +266,58 @@ impl MemoryState {
     pub fn set_block_hash(&mut self, height: u64, hash: B256) {
         self.hashes.insert(height, hash);
     }
+
+    /// How many nodes there are.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
 }
 
-impl StateView for MemoryState {
-    type Error = MissingCode;
+impl StateNodes for MemoryState {
+    type Error = std::convert::Infallible;
 
-    fn account(&self, account: &Address) -> Result<Option<AccountRecord>, MissingCode> {
-        Ok(self.accounts.get(account).copied())
+    fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, Self::Error> {
+        Ok(self.nodes.get(&(*trie, *path)).cloned())
     }
 
-    fn slot(&self, account: &Address, key: &U256) -> Result<U256, MissingCode> {
-        Ok(self.slots.get(&(*account, *key)).copied().unwrap_or_default())
+    fn code(&self, hash: &B256) -> Result<Option<Bytes>, Self::Error> {
+        Ok(self.codes.get(hash).cloned())
     }
 
-    fn code(&self, hash: &B256) -> Result<Bytes, MissingCode> {
-        self.codes.get(hash).cloned().ok_or(MissingCode { hash: *hash })
-    }
-
-    fn block_hash(&self, height: u64) -> Result<Option<B256>, MissingCode> {
+    fn block_hash(&self, height: u64) -> Result<Option<B256>, Self::Error> {
         Ok(self.hashes.get(&height).copied())
     }
+}
 
-    fn accounts(&self) -> Result<Vec<(Address, AccountRecord)>, MissingCode> {
-        Ok(self.accounts.iter().map(|(account, record)| (*account, *record)).collect())
-    }
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{address, b256};
 
-    fn slots(&self, account: &Address) -> Result<Vec<(U256, U256)>, MissingCode> {
-        let range = self.slots.range((*account, U256::ZERO)..=(*account, U256::MAX));
-        Ok(range.map(|((_, key), value)| (*key, *value)).collect())
+    use super::*;
+    use crate::trie::update;
+
+    /// `test1` of `hex_encoded_securetrie_test.json` in Ethereum's test suite.
+    #[test]
+    fn accounts_root_agrees_with_ethereums_tests() {
+        let record = |nonce, balance: u64| AccountRecord {
+            nonce,
+            balance: U256::from(balance),
+            code_hash: KECCAK_EMPTY,
+            storage_root: EMPTY_ROOT_HASH,
+        };
+        let code_hash = b256!("04bccc5d94f4d1f99aab44369a910179931772f2a5c001c3229f57831c102769");
+        let storage_root = b256!("ba4b47865c55a341a4a78759bb913cd15c3ee8eaf30a62fa8d1c8863113d84e8");
+        let accounts = [
+            (address!("a94f5374fce5edbc8e2a8697c15331677e6ebf0b"), record(1, 0x05f4_46a7)),
+            (address!("095e7baea6a6c7c4c2dfeb977efac326af552d87"), AccountRecord { code_hash, ..record(1, 1) }),
+            (address!("d2571607e241ecf590ed94b12d87c94babe36db6"), AccountRecord { storage_root, ..record(1, 0) }),
+            (address!("62c01474f089b07dae603491675dc5b5748f7049"), record(0, 0)),
+            (address!("2adc25665018aa1fe0e6bc666dac8fc2697ff9ba"), record(0, 0x01_9a59)),
+        ];
+        let state = MemoryState::new();
+        let trie = State::at(EMPTY_ROOT_HASH, &state).trie(StateTrie::Accounts);
+        let entries = accounts.map(|(account, record)| (keccak256(account), Some(encode_record(&record))));
+        let (root, _) = update(&trie, EMPTY_ROOT_HASH, entries).unwrap();
+        assert_eq!(root, b256!("730a444e08ab4b8dee147c9b232fc52d34a223d600031c1e9d25bfc985cbd797"));
     }
 }

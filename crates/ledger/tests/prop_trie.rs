@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail where it stands")]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_trie::Nibbles;
+use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 use blockhouse_ledger::proof::prove_account;
-use blockhouse_ledger::state::{AccountRecord, MemoryState, StateChanges};
-use blockhouse_ledger::state_root;
-use blockhouse_ledger::trie::{StateError, check_inclusion, storage_root};
+use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, StateTrie, check_whole};
+use blockhouse_ledger::trie::{NodeChanges, Nodes, check_inclusion, update};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -105,34 +105,58 @@ fn slots() -> impl Strategy<Value = BTreeMap<U256, U256>> {
     btree_map(number(), number(), 0..40)
 }
 
+/// A trie of which no node is kept.
+struct Empty;
+
+impl Nodes for Empty {
+    type Error = Infallible;
+
+    fn node(&self, _path: &Nibbles) -> Result<Option<Bytes>, Infallible> {
+        Ok(None)
+    }
+}
+
+fn built(entries: impl IntoIterator<Item = (B256, Vec<u8>)>) -> (B256, NodeChanges) {
+    let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
+    update(&Empty, EMPTY_ROOT_HASH, entries).unwrap()
+}
+
+fn storage(slots: &BTreeMap<U256, U256>) -> (B256, NodeChanges) {
+    let set = slots.iter().filter(|(_, value)| !value.is_zero());
+    built(set.map(|(key, value)| (keccak256(key.to_be_bytes::<32>()), rlp_number(*value))))
+}
+
 /// A state of some accounts with slots, all without code.
 fn state_of(accounts: &BTreeMap<[u8; 20], (u64, BTreeMap<U256, U256>)>) -> (MemoryState, B256) {
     let mut changes = StateChanges::default();
+    let mut take = |trie, nodes: NodeChanges| {
+        changes.nodes.extend(nodes.into_iter().map(|(path, node)| ((trie, path), node)));
+    };
     let mut entries = Vec::new();
     for (account, (nonce, slots)) in accounts {
-        let account = Address::new(*account);
-        let storage_root = slow_storage_root(slots);
-        let code_hash = keccak256([]);
-        let record = AccountRecord { nonce: *nonce, balance: U256::ZERO, code_hash, storage_root };
-        changes.accounts.insert(account, Some(record));
-        changes.slots.extend(slots.iter().map(|(key, value)| ((account, *key), *value)));
+        let account = keccak256(account);
+        let (storage_root, nodes) = storage(slots);
+        take(StateTrie::Slots(account), nodes);
         let fields = [
             rlp_number(U256::from(*nonce)),
             rlp_number(U256::ZERO),
             rlp_bytes(storage_root.as_slice()),
-            rlp_bytes(code_hash.as_slice()),
+            rlp_bytes(keccak256([]).as_slice()),
         ];
-        entries.push((keccak256(account), rlp_list(&fields)));
+        entries.push((account, rlp_list(&fields)));
     }
+    let (root, nodes) = built(entries.clone());
+    assert_eq!(root, slow_root(entries));
+    take(StateTrie::Accounts, nodes);
     let mut state = MemoryState::new();
     state.apply(&changes);
-    (state, slow_root(entries))
+    (state, root)
 }
 
 proptest! {
     #[test]
     fn storage_roots_are_those_of_the_definition(slots in slots()) {
-        prop_assert_eq!(storage_root(slots.clone()), slow_storage_root(&slots));
+        prop_assert_eq!(storage(&slots).0, slow_storage_root(&slots));
     }
 
     #[test]
@@ -140,7 +164,7 @@ proptest! {
         accounts in btree_map(any::<[u8; 20]>(), (1..u64::MAX, slots()), 0..12),
     ) {
         let (state, root) = state_of(&accounts);
-        prop_assert_eq!(state_root(&state).unwrap(), root);
+        prop_assert_eq!(check_whole(root, &state).unwrap(), state.node_count());
     }
 
     /// Every account and slot is proved under the root, and nothing that differs is.
@@ -152,7 +176,7 @@ proptest! {
         let (state, root) = state_of(&accounts);
         for (account, (_, slots)) in &accounts {
             let keys: Vec<U256> = slots.keys().copied().collect();
-            let proof = prove_account(&state, Address::new(*account), &keys).unwrap();
+            let proof = prove_account(&State::at(root, &state), Address::new(*account), &keys).unwrap();
             prop_assert!(proof.check(root).is_ok());
             let mut other = proof.clone();
             other.record.nonce ^= 1;
@@ -229,11 +253,13 @@ fn a_path_longer_than_any_key_is_refused() {
 
 #[test]
 fn a_state_that_lies_about_slots_is_found_out() {
-    let slots = BTreeMap::from([(U256::from(1), U256::from(2))]);
-    let (mut state, _) = state_of(&BTreeMap::from([([1; 20], (1, slots))]));
-    let account = Address::new([1; 20]);
-    let lie =
-        StateChanges { slots: BTreeMap::from([((account, U256::from(1)), U256::from(3))]), ..StateChanges::default() };
-    state.apply(&lie);
-    assert!(matches!(state_root(&state), Err(StateError::Slots { account: found }) if found == account));
+    let slots = |value: u64| BTreeMap::from([(U256::from(1), U256::from(value))]);
+    let (mut state, root) = state_of(&BTreeMap::from([([1; 20], (1, slots(2)))]));
+    let (account, (_, lie)) = (keccak256([1; 20]), storage(&slots(3)));
+    let nodes = lie.into_iter().map(|(path, node)| ((StateTrie::Slots(account), path), node)).collect();
+    state.apply(&StateChanges { nodes, ..StateChanges::default() });
+    let read = State::at(root, &state).slot(&Address::new([1; 20]), &U256::from(1));
+    for error in [read.unwrap_err(), check_whole(root, &state).unwrap_err()] {
+        assert!(matches!(error, StateError::Slots { account: found, .. } if found == account), "{error}");
+    }
 }

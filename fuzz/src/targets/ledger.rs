@@ -161,7 +161,7 @@ pub(super) const PROGRAM: Target = Target {
         let tx = Request { chain_id, nonce, to: TxKind::Create, input, gas: 2_000_000 }.sign(&owner());
         let mut replay = WORLD.deployed.clone();
         let time = replay.head().timestamp + 1;
-        let built = build(&WORLD.genesis, replay.head(), replay.state(), vec![tx], time);
+        let built = build(&WORLD.genesis, replay.head(), replay.nodes(), vec![tx], time);
         if let Ok(built) = &built {
             let imported = replay.extend(&certified(built.block.clone()));
             assert!(imported.is_ok_and(|imported| imported == *built), "a block was built that does not import");

@@ -4,10 +4,9 @@ use alloy_primitives::{B256, hex};
 use blockhouse_ledger::call::CallError;
 use blockhouse_ledger::chain::AuthorityError;
 use blockhouse_ledger::execute::{BuildError, ImportError};
-use blockhouse_ledger::state::MissingCode;
 use blockhouse_ledger::time::ClockError;
 
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Why a request to the embedded ledger failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +44,13 @@ pub enum HomeError {
     },
     /// The ledger's rules refuse the transactions.
     #[error("the transactions make no block")]
-    Build(#[source] BuildError<MissingCode>),
+    Build(#[source] BuildError<StoreError>),
     /// A block from elsewhere breaks the ledger's rules.
     #[error("block {height} from elsewhere is not valid")]
     Import {
         height: u64,
         #[source]
-        source: Box<ImportError<MissingCode>>,
+        source: Box<ImportError<StoreError>>,
     },
     /// A block from elsewhere is not certified by the key in force.
     #[error("block {height} from elsewhere is not certified")]
@@ -77,7 +76,7 @@ pub enum HomeError {
     NoTransaction { hash: B256 },
     /// The contract that lists the handovers could not be asked.
     #[error("could not read the handovers from the ledger's state")]
-    Handovers(#[source] Box<CallError<MissingCode>>),
+    Handovers(#[source] Box<CallError<StoreError>>),
     /// The answer of that contract makes no sense.
     #[error("the ledger's state lists its handovers in a form that cannot be read")]
     HandoverForm,
@@ -95,6 +94,23 @@ pub enum HomeError {
 }
 
 impl HomeError {
+    /// Why a block could not be built on this store.
+    pub(super) fn of_build(store: &Store, error: BuildError<StoreError>) -> Self {
+        error.into_state().map_or_else(Self::Build, |error| store.of_state(error).into())
+    }
+
+    /// Why a block from elsewhere could not be taken into this store.
+    pub(super) fn of_import(store: &Store, height: u64, error: ImportError<StoreError>) -> Self {
+        let refused = |source| Self::Import { height, source: Box::new(source) };
+        error.into_state().map_or_else(refused, |error| store.of_state(error).into())
+    }
+
+    /// Why the handovers could not be read from this store.
+    pub(super) fn of_handovers(store: &Store, error: CallError<StoreError>) -> Self {
+        let failed = |source| Self::Handovers(Box::new(source));
+        error.into_state().map_or_else(failed, |error| store.of_state(error).into())
+    }
+
     /// True if rebuilding from the blocks at the sites is the way out.
     pub const fn is_healed_by_replay(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_healed_by_replay())

@@ -58,7 +58,7 @@ impl Embedded {
         self.read(move |store| {
             let place = store.find_transaction(&transaction)?;
             let place = place.ok_or(HomeError::NoTransaction { hash: transaction })?;
-            let keys = LedgerKeys::of(store.head())?;
+            let keys = LedgerKeys::of(store)?;
             let header = store.block(place.height)?.block.header;
             let fresh = key.filter(|key| key.public() == keys.in_force()).filter(|_| is_old(&keys, place.height));
             let (descendants, certificate) = match fresh {

@@ -120,7 +120,7 @@ fn import_into(
     objects: impl IntoIterator<Item = BlockObject>,
     append: Append,
 ) -> Result<Imported, HomeError> {
-    let mut authority = LedgerKeys::of(store.head())?.authority(store.head());
+    let mut authority = LedgerKeys::of(store)?.authority(store.head());
     let mut added = 0;
     for object in objects {
         let (height, next) = (object.block.header.number, store.height() + 1);
@@ -135,8 +135,8 @@ fn import_into(
         if object.block.header.parent_hash != store.head().hash() {
             return Err(other_parent(store, &authority, &object));
         }
-        let executed = import(store.genesis(), store.head().header(), store.state(), &object.block)
-            .map_err(|source| HomeError::Import { height, source: Box::new(source) })?;
+        let executed = import(store.genesis(), store.head().header(), &*store, &object.block)
+            .map_err(|error| HomeError::of_import(store, height, error))?;
         authority.advance(&executed, &object.certificate).map_err(|source| HomeError::Authority { height, source })?;
         append(store, &executed, &object.certificate)?;
         added += 1;
@@ -157,7 +157,7 @@ fn compare(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
     if ours == theirs {
         return Ok(());
     }
-    let keys = LedgerKeys::of(store.head())?;
+    let keys = LedgerKeys::of(store)?;
     verify(object, &keys.at(height))?;
     Err(HomeError::Fork { height, ours, theirs })
 }

@@ -9,11 +9,10 @@ use blockhouse_ledger::call::{Call, CallOutcome, call};
 use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::chain::Authority;
 use blockhouse_ledger::contracts::Access;
-use blockhouse_ledger::state::StateView as _;
 use blockhouse_types::BlockHash;
 
 use super::error::HomeError;
-use crate::store::Head;
+use crate::store::{Head, Store};
 
 /// A handover: from this block on, it included, `key` is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +32,17 @@ pub struct LedgerKeys {
 
 impl LedgerKeys {
     /// Reads them from the state after the head.
-    pub fn of(head: &Head) -> Result<Self, HomeError> {
+    pub fn of(store: &Store) -> Result<Self, HomeError> {
+        let head = store.head();
         let access = head.genesis().access_address();
         let first = head.genesis().ledger_key;
-        let stands = head.state().account(&access).ok().flatten().is_some_and(|it| it.code_hash != KECCAK256_EMPTY);
-        if !stands {
+        let record = store.state().account(&access).map_err(|error| store.of_state(error))?;
+        if record.is_none_or(|record| record.code_hash == KECCAK256_EMPTY) {
             return Ok(Self { first, handovers: Vec::new() });
         }
-        let count = ask(head, access, &Access::handoversCall {})?;
+        let count = ask(store, access, &Access::handoversCall {})?;
         let handovers = (1..=count).map(|n| {
-            let answer = ask(head, access, &Access::handoverAtCall { n })?;
+            let answer = ask(store, access, &Access::handoverAtCall { n })?;
             Ok(Handover { height: answer.height, key: answer.key.0 })
         });
         Ok(Self { first, handovers: handovers.collect::<Result<_, HomeError>>()? })
@@ -86,10 +86,10 @@ pub(super) fn place(head: &Head) -> BlockPlace {
     BlockPlace { chain_id: head.genesis().chain_id, height: head.height(), hash: BlockHash::new(head.hash().0) }
 }
 
-fn ask<C: SolCall>(head: &Head, access: Address, question: &C) -> Result<C::Return, HomeError> {
+fn ask<C: SolCall>(store: &Store, access: Address, question: &C) -> Result<C::Return, HomeError> {
     let read = Call::read(Address::ZERO, access, question.abi_encode());
-    let answer = call(head.genesis(), head.header(), head.state(), &read)
-        .map_err(|error| HomeError::Handovers(Box::new(error)))?;
+    let answer = call(store.genesis(), store.head().header(), store, &read)
+        .map_err(|error| HomeError::of_handovers(store, error))?;
     match answer.outcome {
         CallOutcome::Returned(output) => C::abi_decode_returns(&output).map_err(|_| HomeError::HandoverForm),
         _ => Err(HomeError::HandoverForm),

@@ -43,7 +43,7 @@ impl Embedded {
     pub async fn seal(&self, raw: Vec<Bytes>) -> Result<Sealed, HomeError> {
         let transactions = decode(&raw)?;
         if let Some(guard) = &self.shared.options.before_seal {
-            let standing = self.read(|store| standing_of(store.head())).await??;
+            let standing = self.read(standing_of).await??;
             let height = standing.height;
             guard(standing).await.map_err(|source| HomeError::Guard { height, source })?;
         }
@@ -82,10 +82,11 @@ impl Embedded {
     /// Makes the block, and refuses it unless this host's key is in force at it.
     fn build(&self, store: &Store, key: &LedgerKey, transactions: Vec<TxEnvelope>) -> Result<Executed, HomeError> {
         let (head, own) = (store.head(), key.public());
-        let authority = LedgerKeys::of(head)?.authority(head);
+        let authority = LedgerKeys::of(store)?.authority(head);
         let time = choose_time(self.now(), head.header().timestamp, self.shared.options.clock_rule);
         let built = time.map_err(HomeError::Clock).and_then(|time| {
-            build(store.genesis(), head.header(), store.state(), transactions, time).map_err(HomeError::Build)
+            build(store.genesis(), head.header(), store, transactions, time)
+                .map_err(|error| HomeError::of_build(store, error))
         });
         // A clock that is behind says nothing of whose ledger this is: whoever waits for it asks again.
         if let Err(HomeError::Clock(ClockError::Behind { behind, .. })) = &built

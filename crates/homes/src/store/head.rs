@@ -1,11 +1,10 @@
-//! The head of the ledger with its whole state, both checked: what execution and answers stand on.
+//! The head of the ledger, checked: what execution and answers stand on. Its header commits to the state.
 //!
-//! - **Owns** the check of a store's rows against the head, and the step from one head to the next.
+//! - **Owns** the check of a store's blocks against the head, and the step from one head to the next.
 //! - **Does not** read the file again: rows come in, a checked value goes out.
 //!
 //! # Invariants
-//! - **H1** A [`Head`] exists only if its blocks link back to genesis by their hashes and its state gives the state
-//!   root of its header.
+//! - **H1** A [`Head`] exists only if its blocks link back to genesis by their hashes.
 
 use std::collections::HashMap;
 
@@ -13,17 +12,12 @@ use alloy_consensus::Header;
 use alloy_primitives::B256;
 use alloy_rlp::Decodable as _;
 use blockhouse_ledger::genesis::Genesis;
-use blockhouse_ledger::state::{MemoryState, StateChanges};
-use blockhouse_ledger::trie::state_root;
 use redb::ReadTransaction;
 
 use super::error::Fault;
 use super::tables;
 
-/// How far back the EVM's `BLOCKHASH` sees.
-const BLOCK_HASHES: u64 = 256;
-
-/// The last block, the hashes of all before it, and the state after it.
+/// The last block, and the hashes of all before it.
 #[derive(Debug, Clone)]
 pub struct Head {
     pub(super) genesis: Genesis,
@@ -31,16 +25,13 @@ pub struct Head {
     /// By height, genesis first, the head last.
     pub(super) hashes: Vec<B256>,
     pub(super) heights: HashMap<B256, u64>,
-    pub(super) state: MemoryState,
 }
 
 impl Head {
     /// The head of a new ledger.
     pub(super) fn of_genesis(genesis: Genesis) -> Self {
         let (header, hash) = (genesis.block().header, B256::new(genesis.hash().to_bytes()));
-        let mut state = MemoryState::new();
-        state.set_block_hash(0, hash);
-        Self { genesis, header, hashes: vec![hash], heights: HashMap::from([(hash, 0)]), state }
+        Self { genesis, header, hashes: vec![hash], heights: HashMap::from([(hash, 0)]) }
     }
 
     /// Checks the rows of a store. `known` is an earlier head of the same store: what it links to is not read again.
@@ -54,12 +45,6 @@ impl Head {
         };
         let header = read_header(rows, height)?;
         head.extend_hashes(rows, height, hash)?;
-        head.state = checked_state(rows, &header)?;
-        for height in height.saturating_sub(BLOCK_HASHES)..=height {
-            if let Some(hash) = head.hash_at(height) {
-                head.state.set_block_hash(height, hash);
-            }
-        }
         head.header = header;
         Ok(head)
     }
@@ -84,11 +69,6 @@ impl Head {
         &self.genesis
     }
 
-    /// The state after the last block.
-    pub const fn state(&self) -> &MemoryState {
-        &self.state
-    }
-
     /// The hash of the block at that height of this chain.
     pub fn hash_at(&self, height: u64) -> Option<B256> {
         self.hashes.get(usize::try_from(height).ok()?).copied()
@@ -100,9 +80,7 @@ impl Head {
     }
 
     /// Takes the next block, which the caller has stored.
-    pub(super) fn advance(&mut self, header: Header, hash: B256, changes: &StateChanges) {
-        self.state.apply(changes);
-        self.state.set_block_hash(header.number, hash);
+    pub(super) fn advance(&mut self, header: Header, hash: B256) {
         self.heights.insert(hash, header.number);
         self.hashes.push(hash);
         self.header = header;
@@ -140,23 +118,4 @@ fn read_header(rows: &ReadTransaction, height: u64) -> Result<Header, Fault> {
         return Err(Fault::damaged(format!("the block at height {height} has the number {}", header.number)));
     }
     Ok(header)
-}
-
-/// All rows of the state, if they give the state root of the header.
-fn checked_state(rows: &ReadTransaction, header: &Header) -> Result<MemoryState, Fault> {
-    let rows = tables::read_state(rows)?;
-    // A root covers the slots of the accounts there are; others would be read all the same.
-    if let Some((account, _)) = rows.slots.keys().find(|(account, _)| !rows.accounts.contains_key(account)) {
-        return Err(Fault::damaged(format!("it holds a slot of account {account}, which does not exist")));
-    }
-    let mut state = MemoryState::new();
-    state.apply(&rows);
-    let root = state_root(&state).map_err(|error| Fault::damaged(error.to_string()))?;
-    if root != header.state_root {
-        return Err(Fault::damaged(format!(
-            "its state has the root {root}, block {} says {}",
-            header.number, header.state_root
-        )));
-    }
-    Ok(state)
 }

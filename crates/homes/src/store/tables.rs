@@ -2,14 +2,15 @@
 //!
 //! Format: `docs/design/ledger.md`, section *Store of home 1*.
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use blockhouse_ledger::state::{AccountRecord, StateChanges};
+use alloy_primitives::{B256, Bytes};
+use alloy_trie::Nibbles;
+use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
 
 /// The version of this layout; another one is refused.
-const FORMAT: &[u8] = &[1];
+const FORMAT: &[u8] = &[2];
 
 /// `format`, `genesis`, `head`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -21,15 +22,12 @@ const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("cert
 const RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("receipts");
 /// Transaction hash to height: a hint, checked against the block.
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("transactions");
-/// Address to `nonce u64 │ balance │ code hash │ storage root`.
-const ACCOUNTS: TableDefinition<'_, &[u8; 20], &[u8; ACCOUNT_LEN]> = TableDefinition::new("accounts");
-/// `address │ slot` to value; a slot of value zero has no row.
-const SLOTS: TableDefinition<'_, &[u8; SLOT_KEY_LEN], &[u8; 32]> = TableDefinition::new("slots");
+/// `0 │ path` for nodes of the trie of accounts, `1 │ keccak256 of the address │ path` for those of an account's slots, to the node in RLP. A
+/// path is one byte a nibble, so that nodes stand in the order of a walk.
+const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
 /// Code hash to code.
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 
-const ACCOUNT_LEN: usize = 8 + 3 * 32;
-const SLOT_KEY_LEN: usize = 20 + 32;
 const HEAD_LEN: usize = 8 + 32;
 
 /// One block and all that came with it, as rows.
@@ -53,8 +51,7 @@ pub(super) fn write_genesis(transaction: &WriteTransaction, genesis: &[u8]) -> R
     }
     // Readers open every table: all are there from the start.
     transaction.open_table(TRANSACTIONS)?;
-    transaction.open_table(ACCOUNTS)?;
-    transaction.open_table(SLOTS)?;
+    transaction.open_table(NODES)?;
     transaction.open_table(CODES)?;
     Ok(())
 }
@@ -76,21 +73,13 @@ pub(super) fn write_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) 
 }
 
 fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Result<(), Fault> {
-    let mut accounts = transaction.open_table(ACCOUNTS)?;
-    for (address, record) in &changes.accounts {
-        match record {
-            Some(record) => accounts.insert(&address.0.0, &account_row(record))?,
-            None => accounts.remove(&address.0.0)?,
+    let mut nodes = transaction.open_table(NODES)?;
+    for ((trie, path), node) in &changes.nodes {
+        let key = node_key(trie, path);
+        match node {
+            Some(node) => nodes.insert(key.as_slice(), node.as_ref())?,
+            None => nodes.remove(key.as_slice())?,
         };
-    }
-    let mut slots = transaction.open_table(SLOTS)?;
-    for ((address, slot), value) in &changes.slots {
-        let key = slot_key(address, slot);
-        if value.is_zero() {
-            slots.remove(&key)?;
-        } else {
-            slots.insert(&key, &value.to_be_bytes())?;
-        }
     }
     let mut codes = transaction.open_table(CODES)?;
     for (hash, code) in &changes.codes {
@@ -136,26 +125,37 @@ pub(super) fn read_transaction(transaction: &ReadTransaction, hash: &B256) -> Re
     Ok(transaction.open_table(TRANSACTIONS)?.get(&hash.0)?.map(|height| height.value()))
 }
 
-/// All rows of the state, as they are; the caller compares their root.
-pub(super) fn read_state(transaction: &ReadTransaction) -> Result<StateChanges, Fault> {
+/// The node of a trie of the state at that path, as it is.
+pub(super) fn read_node(
+    transaction: &ReadTransaction,
+    trie: &StateTrie,
+    path: &Nibbles,
+) -> Result<Option<Bytes>, Fault> {
+    let row = transaction.open_table(NODES)?.get(node_key(trie, path).as_slice())?;
+    Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+}
+
+/// The code of that hash, as it is.
+pub(super) fn read_code(transaction: &ReadTransaction, hash: &B256) -> Result<Option<Bytes>, Fault> {
+    let row = transaction.open_table(CODES)?.get(&hash.0)?;
+    Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+}
+
+/// All nodes and code, as they are.
+pub(super) fn read_state(transaction: &ReadTransaction) -> Result<MemoryState, Fault> {
     let mut rows = StateChanges::default();
-    for row in transaction.open_table(ACCOUNTS)?.iter()? {
-        let (address, record) = row?;
-        rows.accounts.insert(Address::from(*address.value()), Some(account_of(record.value())));
-    }
-    for row in transaction.open_table(SLOTS)?.iter()? {
-        let (key, value) = row?;
-        rows.slots.insert(slot_of(key.value()), U256::from_be_bytes(*value.value()));
+    for row in transaction.open_table(NODES)?.iter()? {
+        let (key, node) = row?;
+        let place = place_of(key.value()).ok_or_else(|| Fault::damaged("a node stands where no trie is"))?;
+        rows.nodes.insert(place, Some(Bytes::copy_from_slice(node.value())));
     }
     for row in transaction.open_table(CODES)?.iter()? {
         let (hash, code) = row?;
-        let (hash, code) = (B256::from(*hash.value()), Bytes::copy_from_slice(code.value()));
-        if keccak256(&code) != hash {
-            return Err(Fault::damaged(format!("the code {hash} has another hash")));
-        }
-        rows.codes.insert(hash, code);
+        rows.codes.insert(B256::from(*hash.value()), Bytes::copy_from_slice(code.value()));
     }
-    Ok(rows)
+    let mut state = MemoryState::new();
+    state.apply(&rows);
+    Ok(state)
 }
 
 fn read_meta(transaction: &ReadTransaction, name: &str) -> Result<Vec<u8>, Fault> {
@@ -181,41 +181,27 @@ fn head_row(height: u64, hash: B256) -> [u8; HEAD_LEN] {
     row
 }
 
-fn account_row(record: &AccountRecord) -> [u8; ACCOUNT_LEN] {
-    let mut row = [0; ACCOUNT_LEN];
-    let (nonce, rest) = row.split_at_mut(8);
-    let (balance, rest) = rest.split_at_mut(32);
-    let (code, root) = rest.split_at_mut(32);
-    nonce.copy_from_slice(&record.nonce.to_le_bytes());
-    balance.copy_from_slice(&record.balance.to_be_bytes::<32>());
-    code.copy_from_slice(record.code_hash.as_slice());
-    root.copy_from_slice(record.storage_root.as_slice());
-    row
-}
+const OF_ACCOUNTS: u8 = 0;
+const OF_SLOTS: u8 = 1;
 
-fn account_of(row: &[u8; ACCOUNT_LEN]) -> AccountRecord {
-    let (nonce, rest) = row.split_at(8);
-    let (balance, rest) = rest.split_at(32);
-    let (code, root) = rest.split_at(32);
-    let mut number = [0; 8];
-    number.copy_from_slice(nonce);
-    AccountRecord {
-        nonce: u64::from_le_bytes(number),
-        balance: U256::from_be_slice(balance),
-        code_hash: B256::from_slice(code),
-        storage_root: B256::from_slice(root),
-    }
-}
-
-fn slot_key(address: &Address, slot: &U256) -> [u8; SLOT_KEY_LEN] {
-    let mut key = [0; SLOT_KEY_LEN];
-    let (left, right) = key.split_at_mut(20);
-    left.copy_from_slice(address.as_slice());
-    right.copy_from_slice(&slot.to_be_bytes::<32>());
+fn node_key(trie: &StateTrie, path: &Nibbles) -> Vec<u8> {
+    let mut key = match trie {
+        StateTrie::Accounts => vec![OF_ACCOUNTS],
+        StateTrie::Slots(account) => [&[OF_SLOTS], account.as_slice()].concat(),
+    };
+    key.extend(path.iter());
     key
 }
 
-fn slot_of(key: &[u8; SLOT_KEY_LEN]) -> (Address, U256) {
-    let (address, slot) = key.split_at(20);
-    (Address::from_slice(address), U256::from_be_slice(slot))
+fn place_of(key: &[u8]) -> Option<(StateTrie, Nibbles)> {
+    let (trie, path) = match key.split_first()? {
+        (&OF_ACCOUNTS, path) => (StateTrie::Accounts, path),
+        (&OF_SLOTS, rest) => {
+            let (account, path) = rest.split_first_chunk::<32>()?;
+            (StateTrie::Slots(B256::from(*account)), path)
+        }
+        _ => return None,
+    };
+    let is_path = path.len() <= 64 && path.iter().all(|nibble| *nibble < 16);
+    is_path.then(|| (trie, Nibbles::from_nibbles(path)))
 }

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use alloy_json_rpc::ErrorPayload;
 use alloy_primitives::Bytes;
 use blockhouse_ledger::call::{CallError, CallOutcome};
-use blockhouse_ledger::state::MissingCode;
 
+use crate::chain::chain;
 use crate::embedded::HomeError;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Why a request got no result.
 #[derive(Debug)]
@@ -89,12 +89,6 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<MissingCode> for Fault {
-    fn from(error: MissingCode) -> Self {
-        Self::internal(error.to_string())
-    }
-}
-
 /// A refused sealing: what is wrong with the transaction is the client's, the rest is the home's.
 pub(super) fn of_sealing(error: HomeError) -> Fault {
     match error {
@@ -104,10 +98,11 @@ pub(super) fn of_sealing(error: HomeError) -> Fault {
 }
 
 /// A call that could not be run at all.
-pub(super) fn of_call(error: CallError<MissingCode>) -> Fault {
-    match error {
-        CallError::Invalid(_) => Fault::halted(chain(&error)),
-        other => Fault::internal(chain(&other)),
+pub(super) fn of_call(store: &Store, error: CallError<StoreError>) -> Fault {
+    match error.into_state() {
+        Ok(state) => store.of_state(state).into(),
+        Err(CallError::Invalid(invalid)) => Fault::halted(chain(&CallError::<StoreError>::Invalid(invalid))),
+        Err(other) => Fault::internal(chain(&other)),
     }
 }
 
@@ -118,10 +113,4 @@ pub(super) fn of_outcome(outcome: CallOutcome) -> Fault {
         CallOutcome::Halted(reason) => Fault::halted(reason),
         CallOutcome::Returned(_) => Fault::internal("the call succeeded"),
     }
-}
-
-/// The whole chain of causes in one line: JSON-RPC has a single message.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

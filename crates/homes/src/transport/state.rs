@@ -5,7 +5,6 @@ use alloy_primitives::{Address, B256, TxKind, U256};
 use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof, TransactionRequest};
 use blockhouse_ledger::call::{self as ledger, Call, CallOutcome, Estimate};
 use blockhouse_ledger::proof::prove_account;
-use blockhouse_ledger::state::StateView as _;
 
 use super::fault::{self, Fault};
 use super::params::Params;
@@ -46,22 +45,30 @@ fn balance(store: &Store, mut params: Params) -> Answer {
     let account: Address = params.next()?;
     at_head(store, &mut params)?;
     params.finish()?;
-    json(&store.account(&account)?.map_or(U256::ZERO, |record| record.balance))
+    json(
+        &store
+            .state()
+            .account(&account)
+            .map_err(|error| store.of_state(error))?
+            .map_or(U256::ZERO, |record| record.balance),
+    )
 }
 
 fn nonce(store: &Store, mut params: Params) -> Answer {
     let account: Address = params.next()?;
     at_head(store, &mut params)?;
     params.finish()?;
-    quantity(store.account(&account)?.map_or(0, |record| record.nonce))
+    quantity(store.state().account(&account).map_err(|error| store.of_state(error))?.map_or(0, |record| record.nonce))
 }
 
 fn code(store: &Store, mut params: Params) -> Answer {
     let account: Address = params.next()?;
     at_head(store, &mut params)?;
     params.finish()?;
-    match store.account(&account)? {
-        Some(record) if record.code_hash != alloy_primitives::KECCAK256_EMPTY => data(store.code(&record.code_hash)?),
+    match store.state().account(&account).map_err(|error| store.of_state(error))? {
+        Some(record) if record.code_hash != alloy_primitives::KECCAK256_EMPTY => {
+            data(store.state().code(&record.code_hash).map_err(|error| store.of_state(error))?)
+        }
         _ => data([]),
     }
 }
@@ -71,7 +78,7 @@ fn slot(store: &Store, mut params: Params) -> Answer {
     let key: U256 = params.next()?;
     at_head(store, &mut params)?;
     params.finish()?;
-    json(&B256::from(store.slot(&account, &key)?))
+    json(&B256::from(store.state().slot(&account, &key).map_err(|error| store.of_state(error))?))
 }
 
 fn call(store: &Store, next_time: u64, mut params: Params) -> Answer {
@@ -82,7 +89,8 @@ fn call(store: &Store, next_time: u64, mut params: Params) -> Answer {
     let pending = matches!(id, Some(BlockId::Number(BlockNumberOrTag::Pending)));
     head_or_refuse(store, id)?;
     let call = call_of(request, pending.then_some(next_time))?;
-    let result = ledger::call(store.genesis(), store.head().header(), store.state(), &call).map_err(fault::of_call)?;
+    let result = ledger::call(store.genesis(), store.head().header(), store, &call)
+        .map_err(|error| fault::of_call(store, error))?;
     match result.outcome {
         CallOutcome::Returned(output) => data(output),
         failed => Err(fault::of_outcome(failed)),
@@ -95,8 +103,8 @@ fn estimate_gas(store: &Store, next_time: u64, mut params: Params) -> Answer {
     head_or_refuse(store, params.optional()?)?;
     params.finish()?;
     let call = call_of(request, Some(next_time))?;
-    let estimate = ledger::estimate_gas(store.genesis(), store.head().header(), store.state(), &call);
-    match estimate.map_err(fault::of_call)? {
+    let estimate = ledger::estimate_gas(store.genesis(), store.head().header(), store, &call);
+    match estimate.map_err(|error| fault::of_call(store, error))? {
         Estimate::Gas(gas) => quantity(gas),
         Estimate::Fails(outcome) => Err(fault::of_outcome(outcome)),
     }
@@ -125,7 +133,7 @@ fn proof(store: &Store, mut params: Params) -> Answer {
     let keys: Vec<U256> = params.next()?;
     at_head(store, &mut params)?;
     params.finish()?;
-    let proof = prove_account(store.state(), account, &keys)?;
+    let proof = prove_account(&store.state(), account, &keys).map_err(|error| store.of_state(error))?;
     let slots = proof.slots.into_iter().map(|slot| EIP1186StorageProof {
         key: B256::from(slot.key).into(),
         value: slot.value,

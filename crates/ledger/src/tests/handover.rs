@@ -16,7 +16,7 @@ fn handover_call(world: &World, key: [u8; 32]) -> Access::handoverCall {
 }
 
 fn refused_as_handover(world: &World, txs: Vec<alloy_consensus::TxEnvelope>) -> bool {
-    let built = build(world.genesis(), world.replay.head(), world.replay.state(), txs, world.now() + STEP);
+    let built = build(world.genesis(), world.replay.head(), world.replay.nodes(), txs, world.now() + STEP);
     matches!(built, Err(BuildError::Handover { .. }))
 }
 
@@ -83,7 +83,7 @@ fn a_removed_recovery_account_hands_nothing_over() {
     let built = build(
         world.genesis(),
         world.replay.head(),
-        world.replay.state(),
+        world.replay.nodes(),
         vec![world.to_access(&world.recovery, call)],
         world.now() + STEP,
     );

@@ -13,9 +13,8 @@ use crate::contracts::{Access, Vault};
 use crate::execute::{Executed, build};
 use crate::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS, Fork, Genesis};
 use crate::replay::Replay;
-use crate::state::StateView;
+use crate::state::check_whole;
 use crate::transaction::Request;
-use crate::trie::state_root;
 
 /// Seconds between the blocks of a [`World`].
 pub(crate) const STEP: u64 = 60;
@@ -125,7 +124,7 @@ impl World {
 
     /// Makes the next block.
     pub(crate) fn build(&self, txs: Vec<TxEnvelope>) -> Executed {
-        build(self.genesis(), self.replay.head(), self.replay.state(), txs, self.now() + STEP).unwrap()
+        build(self.genesis(), self.replay.head(), self.replay.nodes(), txs, self.now() + STEP).unwrap()
     }
 
     /// The object of a block, certified by that key.
@@ -146,7 +145,8 @@ impl World {
         let bytes = self.object(built, &self.ledger_key).encode();
         let imported = self.replay.extend(&BlockObject::decode(&bytes).unwrap()).unwrap();
         assert_eq!(imported, *built);
-        assert_eq!(state_root(self.replay.state()).unwrap(), built.block.header.state_root);
+        let (root, nodes) = (built.block.header.state_root, self.replay.nodes());
+        assert_eq!(check_whole(root, nodes).unwrap(), nodes.node_count(), "nodes of another state are left");
         self.objects.push(bytes);
         imported
     }
@@ -161,7 +161,7 @@ impl World {
     /// Reads a view of a contract at the head.
     pub(crate) fn read<C: SolCall>(&self, contract: Address, input: C) -> C::Return {
         let ask = Call::read(Address::ZERO, contract, input.abi_encode());
-        let result = call(self.genesis(), self.replay.head(), self.replay.state(), &ask).unwrap();
+        let result = call(self.genesis(), self.replay.head(), self.replay.nodes(), &ask).unwrap();
         let CallOutcome::Returned(output) = result.outcome else { panic!("{:?}", result.outcome) };
         C::abi_decode_returns(&output).unwrap()
     }

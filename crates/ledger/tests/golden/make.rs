@@ -57,7 +57,7 @@ struct Chain {
 impl Chain {
     fn seal(&mut self, txs: Vec<TxEnvelope>) -> Executed {
         let time = self.replay.head().timestamp + 60;
-        let built = build(self.replay.genesis(), self.replay.head(), self.replay.state(), txs, time).unwrap();
+        let built = build(self.replay.genesis(), self.replay.head(), self.replay.nodes(), txs, time).unwrap();
         let object = certified(built.block.clone(), None);
         self.replay.extend(&object).unwrap();
         self.objects.push(object);

@@ -178,7 +178,7 @@ impl Guard {
                 let head = store.head();
                 let hashes = (0..=head.height()).map_while(|height| head.hash_at(height)).collect();
                 let (chain_id, recovery) = (head.genesis().chain_id, OnceCell::new());
-                Ok(Own { chain_id, hashes, keys: LedgerKeys::of(head)?, recovery })
+                Ok(Own { chain_id, hashes, keys: LedgerKeys::of(store)?, recovery })
             })
             .await?
     }

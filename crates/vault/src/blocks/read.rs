@@ -107,7 +107,7 @@ impl Chain {
     fn ask<C: SolCall>(&self, contract: Address, question: &C) -> Option<C::Return> {
         let (genesis, head) = (self.replay.genesis(), self.replay.head());
         let read = Call::read(Address::ZERO, contract, question.abi_encode());
-        let CallOutcome::Returned(output) = call(genesis, head, self.replay.state(), &read).ok()?.outcome else {
+        let CallOutcome::Returned(output) = call(genesis, head, self.replay.nodes(), &read).ok()?.outcome else {
             return None;
         };
         C::abi_decode_returns(&output).ok()

@@ -17,7 +17,6 @@ use blockhouse_crypto::LedgerKey;
 use blockhouse_homes::{Embedded, Options};
 use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::Vault as Contract;
-use blockhouse_ledger::state::StateView as _;
 use blockhouse_vault::ledger::{Commit, address};
 use blockhouse_vault::select::{Narrow, all};
 use blockhouse_vault::vault::{Settings, Vault};
@@ -47,7 +46,7 @@ impl Writing {
         let clock = AtomicU64::new(time);
         let clock = Arc::new(move || clock.fetch_add(2, Ordering::SeqCst));
         let home = Embedded::new(Options::sealer(vault.folder().ledger(), clock, key));
-        let nonce = home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
+        let nonce = home.read(move |store| store.state().account(&who).unwrap().map_or(0, |it| it.nonce));
         let nonce = nonce.await.unwrap();
         Self { home, vault, nonce }
     }

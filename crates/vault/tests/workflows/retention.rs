@@ -12,7 +12,6 @@ use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_homes::{Embedded, Options};
 use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::Vault as VaultContract;
-use blockhouse_ledger::state::StateView as _;
 use blockhouse_types::{SnapshotId, SourceId};
 use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::forget::{self, Plan};
@@ -111,7 +110,7 @@ impl World {
         let who = address(secrets.writer.account());
         let key = Arc::new(LedgerKey::from_seed(&secrets.ledger_seed));
         let home = Embedded::new(Options::sealer(vault.folder().ledger(), self.settings().clock, key));
-        let nonce = home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
+        let nonce = home.read(move |store| store.state().account(&who).unwrap().map_or(0, |it| it.nonce));
         let request = Request {
             chain_id: entry.chain_id,
             nonce: nonce.await.unwrap(),

@@ -17,7 +17,6 @@ use alloy_sol_types::SolCall;
 use blockhouse_crypto::{AccountSecret, LedgerKey, Role, Secret};
 use blockhouse_homes::{Embedded, Options};
 use blockhouse_ledger::contracts::{Access, Vault as VaultContract};
-use blockhouse_ledger::state::StateView as _;
 use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, Request};
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{ObjectKey, SiteSpec};
@@ -287,7 +286,7 @@ impl Thief {
     /// Valid blocks, certified by the stolen key.
     pub(crate) async fn chain(&self, blocks: u64) -> Vec<BlockObject> {
         let who = address(self.writer.account());
-        let nonce = self.home.read(move |store| store.head().state().account(&who).unwrap().map_or(0, |it| it.nonce));
+        let nonce = self.home.read(move |store| store.state().account(&who).unwrap().map_or(0, |it| it.nonce));
         let first = nonce.await.unwrap();
         let mut sealed = Vec::new();
         for nonce in first..first + blocks {
