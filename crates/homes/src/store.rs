@@ -8,7 +8,7 @@
 //!   root, the state by the state root, code by its hash. Anything else is [`StoreError::Damaged`].
 //! - **D1** One block is one durable transaction of redb: a kill leaves it whole or not at all.
 //!
-//! Format: `docs/design/ledger.md`, section *Store of home 1*.
+//! Format: `docs/design/ledger.md`, section *Store*.
 
 mod error;
 mod file;
@@ -23,8 +23,7 @@ use std::time::Duration;
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{B256, Bytes, keccak256};
-use alloy_rlp::Decodable as _;
+use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::block::{Block, decode_block, encode_block};
 use blockhouse_ledger::certificate::Certificate;
@@ -35,7 +34,8 @@ use blockhouse_types::{Decoder, Encoder, limits};
 
 use error::Fault;
 use file::{Beside, Durability, StoreFile};
-use tables::BlockRows;
+use head::{BLOCK_HASHES, read_header};
+use tables::{BlockRows, Rows};
 
 use crate::chain::chain;
 
@@ -46,9 +46,6 @@ pub use head::Head;
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
-
-/// How far back the EVM's `BLOCKHASH` sees.
-const BLOCK_HASHES: u64 = 256;
 
 /// The most receipts that one block can hold: each transaction takes this many bytes at least.
 const RECEIPTS_MAX: usize = limits::BLOCK_MAX / 64;
@@ -79,11 +76,14 @@ pub struct Known {
     written: bool,
 }
 
-/// An open store. Keep it open no longer than one request takes: others wait for it.
-#[derive(Debug)]
+/// An open store, at the head that it had when it was opened, or after its own last block. Keep it open no longer than one request
+/// takes: other processes wait for it. A clone stays at its head while the store it comes from goes on.
+#[derive(Debug, Clone)]
 pub struct Store {
-    file: StoreFile,
+    // Before the file, so that it is closed after them.
+    rows: Arc<Rows>,
     head: Arc<Head>,
+    file: Arc<StoreFile>,
     written: bool,
 }
 
@@ -115,16 +115,17 @@ impl Store {
     pub fn open(path: &Path, access: Access, wait: Duration, known: Option<Known>) -> Result<Self, StoreError> {
         let checked = known.as_ref().is_some_and(|known| known.written);
         let file = StoreFile::open(path, access, wait, checked)?;
-        let head = file.read(|rows| match known {
-            Some(Known { head, .. }) if tables::read_head(rows)? == (head.height(), head.hash()) => Ok(head),
-            known => Head::check(rows, known.as_ref().map(|known| known.head.as_ref())).map(Arc::new),
+        let rows = file.read(Rows::open)?;
+        let head = file.guard("read", || match known {
+            Some(Known { head, .. }) if rows.head()? == (head.height(), head.hash()) => Ok(head),
+            known => Head::check(&rows, known.as_ref().map(|known| known.head.as_ref())).map(Arc::new),
         })?;
-        Ok(Self { file, head, written: checked || access == Access::Write })
+        Ok(Self { rows: Arc::new(rows), head, file: Arc::new(file), written: checked || access == Access::Write })
     }
 
     /// Height and hash of the head as the file names them, and nothing checked: to compare with what was checked before.
     pub fn peek(path: &Path, wait: Duration) -> Result<(u64, B256), StoreError> {
-        StoreFile::open(path, Access::Read, wait, false)?.read(tables::read_head)
+        StoreFile::open(path, Access::Read, wait, false)?.read(|transaction| Rows::open(transaction)?.head())
     }
 
     /// What there is to know when it is opened again.
@@ -154,23 +155,34 @@ impl Store {
 
     /// All that is kept of the state, read into memory to stay when the store is closed.
     pub fn memory(&self) -> Result<MemoryState, StoreError> {
-        let mut memory = self.file.read(tables::read_state)?;
+        let mut memory = self.read(Rows::state)?;
         for height in self.height().saturating_sub(BLOCK_HASHES)..=self.height() {
-            if let Some(hash) = self.head.hash_at(height) {
-                memory.set_block_hash(height, hash);
-            }
+            memory.set_block_hash(height, self.known_hash(height)?);
         }
         Ok(memory)
     }
 
+    /// The hash of the block of that height; none above the head. What was not linked to the head yet is now.
+    pub fn hash_at(&self, height: u64) -> Result<Option<B256>, StoreError> {
+        if height > self.height() {
+            return Ok(None);
+        }
+        match self.head.linked(height) {
+            Some(hash) => Ok(Some(hash)),
+            None => self.read(|rows| self.head.link(rows, height)).map(Some),
+        }
+    }
+
     /// The block of that height, which must not be above the head.
     pub fn block(&self, height: u64) -> Result<StoredBlock, StoreError> {
-        self.file.read(|rows| checked_block(&self.head, height, &tables::read_block(rows, height)?))
+        let hash = self.known_hash(height)?;
+        self.read(|rows| rows.block(height, |bytes| checked_block(height, hash, bytes)))
     }
 
     /// The header alone of the block of that height: its transactions are not looked at.
     pub fn header(&self, height: u64) -> Result<Header, StoreError> {
-        self.file.read(|rows| checked_header(&self.head, height, &tables::read_block(rows, height)?))
+        let hash = self.known_hash(height)?;
+        self.read(|rows| read_header(rows, height, hash))
     }
 
     /// The transaction receipts of the block of that height, in order.
@@ -181,20 +193,32 @@ impl Store {
     /// The transaction receipts of a block that was read from here.
     pub fn receipts_of(&self, stored: &StoredBlock) -> Result<Vec<ReceiptEnvelope>, StoreError> {
         let Header { number: height, receipts_root: root, .. } = stored.block.header;
-        self.file.read(|rows| checked_receipts(height, root, &tables::read_receipts(rows, height)?))
+        self.read(|rows| rows.receipts(height, |bytes| checked_receipts(height, root, bytes)))
     }
 
     /// The certificate of that height. It stands outside the block hash: who uses it judges it.
     pub fn certificate(&self, height: u64) -> Result<Certificate, StoreError> {
-        self.file.read(|rows| {
-            let bytes = tables::read_certificate(rows, height)?;
-            Certificate::decode(&bytes).map_err(|error| Fault::damaged(format!("certificate {height}: {error}")))
+        self.read(|rows| {
+            rows.certificate(height, |bytes| {
+                Certificate::decode(bytes).map_err(|error| Fault::damaged(format!("certificate {height}: {error}")))
+            })
         })
     }
 
-    /// The height of that block, if the chain has it.
-    pub fn find_block(&self, hash: &B256) -> Option<u64> {
-        self.head.height_of(hash)
+    /// The height of that block, if the chain has it. As for transactions, a miss is believed only after a search.
+    pub fn find_block(&self, hash: &B256) -> Result<Option<u64>, StoreError> {
+        let hint = self.read(|rows| rows.height(hash))?;
+        if let Some(height) = hint
+            && self.hash_at(height)? == Some(*hash)
+        {
+            return Ok(hint);
+        }
+        for height in (0..=self.height()).rev() {
+            if self.hash_at(height)? == Some(*hash) {
+                return Ok(Some(height));
+            }
+        }
+        Ok(None)
     }
 
     /// The place of that transaction, if the chain has it.
@@ -202,7 +226,7 @@ impl Store {
     /// The index on disk is a hint. A hit is checked; a miss is believed only after all blocks were searched, since a
     /// damaged index must not make a sealed transaction look unsent.
     pub fn find_transaction(&self, hash: &B256) -> Result<Option<Place>, StoreError> {
-        let hint = self.file.read(|rows| tables::read_transaction(rows, hash))?;
+        let hint = self.read(|rows| rows.transaction(hash))?;
         if let Some(height) = hint.filter(|height| *height <= self.height())
             && let Some(place) = self.find_in(height, hash)?
         {
@@ -255,6 +279,7 @@ impl Store {
             changes: &executed.changes,
         };
         self.file.write(durability, |transaction| tables::write_block(transaction, &rows))?;
+        self.rows = Arc::new(self.file.read(Rows::open)?);
         Arc::make_mut(&mut self.head).advance(header.clone(), hash);
         Ok(())
     }
@@ -277,6 +302,14 @@ impl Store {
         self.file.damaged(what)
     }
 
+    fn known_hash(&self, height: u64) -> Result<B256, StoreError> {
+        self.hash_at(height)?.ok_or_else(|| self.damaged(format!("block {height} is above the head")))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Rows) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.file.guard("read", || read(&self.rows))
+    }
+
     fn find_in(&self, height: u64, hash: &B256) -> Result<Option<Place>, StoreError> {
         let stored = self.block(height)?;
         let index = stored.block.body.transactions.iter().position(|transaction| transaction.tx_hash() == hash);
@@ -289,37 +322,19 @@ impl StateNodes for Store {
     type Error = StoreError;
 
     fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, StoreError> {
-        self.file.read(|rows| tables::read_node(rows, trie, path))
+        self.read(|rows| rows.node(trie, path))
     }
 
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
-        self.file.read(|rows| tables::read_code(rows, hash))
+        self.read(|rows| rows.code(hash))
     }
 
     fn block_hash(&self, height: u64) -> Result<Option<B256>, StoreError> {
-        Ok(self.head.hash_at(height))
+        self.hash_at(height)
     }
 }
 
-/// The block hash is that of the header's bytes as they are stored, so they need not be encoded again.
-fn checked_header(head: &Head, height: u64, block: &[u8]) -> Result<Header, Fault> {
-    let hash = head.hash_at(height).ok_or_else(|| Fault::damaged(format!("block {height} is above the head")))?;
-    let damaged = || Fault::damaged(format!("block {height} is another one"));
-    let bytes = first_item(block).filter(|bytes| keccak256(bytes) == hash).ok_or_else(damaged)?;
-    Header::decode(&mut &*bytes).map_err(|error| Fault::damaged(format!("the header of block {height}: {error}")))
-}
-
-/// The first item of a list in RLP, with its own prefix.
-fn first_item(list: &[u8]) -> Option<&[u8]> {
-    let mut rest = list;
-    alloy_rlp::Header::decode(&mut rest).ok().filter(|outer| outer.list)?;
-    let items = rest;
-    let length = alloy_rlp::Header::decode(&mut rest).ok()?.payload_length;
-    items.get(..(items.len() - rest.len()).checked_add(length)?)
-}
-
-fn checked_block(head: &Head, height: u64, bytes: &[u8]) -> Result<StoredBlock, Fault> {
-    let hash = head.hash_at(height).ok_or_else(|| Fault::damaged(format!("block {height} is above the head")))?;
+fn checked_block(height: u64, hash: B256, bytes: &[u8]) -> Result<StoredBlock, Fault> {
     let block = decode_block(bytes).map_err(|error| Fault::damaged(format!("block {height}: {error}")))?;
     let transactions = calculate_transaction_root(&block.body.transactions);
     let whole = block.body.ommers.is_empty()

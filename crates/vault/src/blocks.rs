@@ -14,7 +14,7 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use blockhouse_homes::{Embedded, HomeError, Store};
+use blockhouse_homes::{Embedded, HomeError, Store, StoreError};
 use blockhouse_ledger::{BlockError, ReplayError};
 use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Prefix, Site, SiteError, SiteName, Sites};
 use blockhouse_types::BlockHash;
@@ -74,7 +74,7 @@ pub enum BlocksError {
 
 /// Copies the blocks of `home` that `site` lacks, so that it holds all of them up to `height`.
 async fn copy_to(site: &Site, home: &Embedded, height: u64) -> Result<(), BlocksError> {
-    let ours = home.read(move |store| hashes(store, height)).await?;
+    let ours = home.read(move |store| hashes(store, height)).await?.map_err(HomeError::from)?;
     let mut from = first_missing(site, &ours).await?;
     while from <= height {
         let run = home.block_objects(from, COPY_RUN).await?;
@@ -90,8 +90,9 @@ async fn copy_to(site: &Site, home: &Embedded, height: u64) -> Result<(), Blocks
 }
 
 /// The hashes of this host's chain, by height.
-fn hashes(store: &Store, height: u64) -> Vec<BlockHash> {
-    (0..=height).map_while(|height| store.head().hash_at(height)).map(|hash| BlockHash::new(hash.0)).collect()
+fn hashes(store: &Store, height: u64) -> Result<Vec<BlockHash>, StoreError> {
+    let hashes = (0..=height).map(|height| store.hash_at(height)).map_while(Result::transpose);
+    hashes.map(|hash| Ok(BlockHash::new(hash?.0))).collect()
 }
 
 /// The lowest height at which the site lacks the block of this chain; another block of that height does not count.

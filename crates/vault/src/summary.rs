@@ -156,7 +156,7 @@ impl Keeper {
 /// True if the chain of this host has that block.
 async fn is_on_chain(home: &Embedded, standing: &Standing) -> bool {
     let (height, hash) = (standing.height, standing.hash);
-    home.read(move |store| store.head().hash_at(height) == Some(hash)).await.unwrap_or(false)
+    home.read(move |store| matches!(store.hash_at(height), Ok(Some(found)) if found == hash)).await.unwrap_or(false)
 }
 
 impl Shared {

@@ -153,7 +153,7 @@ fn check_ledger(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
 /// anyone who can write at a site can leave uncertified bytes there.
 fn compare(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
     let (height, theirs) = (object.block.header.number, B256::new(object.hash().to_bytes()));
-    let ours = store.head().hash_at(height).ok_or_else(|| store.damaged(format!("block {height} has no hash")))?;
+    let ours = store.hash_at(height)?.ok_or_else(|| store.damaged(format!("block {height} has no hash")))?;
     if ours == theirs {
         return Ok(());
     }

@@ -104,7 +104,7 @@ impl StoreFile {
 
     /// Reads within one consistent view.
     pub(super) fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
-        guarded(|| {
+        self.guard("read", || {
             let transaction = match &self.handle {
                 Some(Handle::Read(database)) => database.begin_read()?,
                 Some(Handle::Write(database) | Handle::Finished(database)) => database.begin_read()?,
@@ -112,7 +112,15 @@ impl StoreFile {
             };
             read(&transaction)
         })
-        .map_err(|fault| with_path(&self.path, "read", fault))
+    }
+
+    /// Works on what was read from this file before (F1).
+    pub(super) fn guard<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        guarded(work).map_err(|fault| with_path(&self.path, action, fault))
     }
 
     /// Writes one transaction. With [`Durability::Immediate`] a power loss does not undo it once this has returned.

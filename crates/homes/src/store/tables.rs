@@ -1,11 +1,11 @@
 //! The tables of the store and the bytes of their rows.
 //!
-//! Format: `docs/design/ledger.md`, section *Store of home 1*.
+//! Format: `docs/design/ledger.md`, section *Store*.
 
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
 
@@ -22,6 +22,8 @@ const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("cert
 const RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("receipts");
 /// Transaction hash to height: a hint, checked against the block.
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("transactions");
+/// Block hash to height: a hint, checked against the block.
+const HEIGHTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("heights");
 /// `0 │ path` for nodes of the trie of accounts, `1 │ keccak256 of the address │ path` for those of an account's slots, to the node in RLP. A
 /// path is one byte a nibble, so that nodes stand in the order of a walk.
 const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -59,6 +61,7 @@ pub(super) fn write_genesis(transaction: &WriteTransaction, genesis: &[u8]) -> R
 /// Writes one block, its receipts, its changes of the state, and makes it the head.
 pub(super) fn write_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
     transaction.open_table(BLOCKS)?.insert(rows.height, rows.block)?;
+    transaction.open_table(HEIGHTS)?.insert(&rows.hash.0, rows.height)?;
     transaction.open_table(CERTIFICATES)?.insert(rows.height, rows.certificate)?;
     transaction.open_table(RECEIPTS)?.insert(rows.height, rows.receipts)?;
     {
@@ -88,89 +91,134 @@ fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Resu
     Ok(())
 }
 
-/// The object of genesis, after the version of the layout was checked.
-pub(super) fn read_genesis(transaction: &ReadTransaction) -> Result<Vec<u8>, Fault> {
-    let format = read_meta(transaction, "format")?;
-    if format != FORMAT {
-        return Err(Fault::damaged(format!("its layout has the unknown version {format:?}")));
+/// All tables of one moment, open to be read.
+pub(super) struct Rows {
+    meta: ReadOnlyTable<&'static str, &'static [u8]>,
+    blocks: ReadOnlyTable<u64, &'static [u8]>,
+    certificates: ReadOnlyTable<u64, &'static [u8]>,
+    receipts: ReadOnlyTable<u64, &'static [u8]>,
+    transactions: ReadOnlyTable<&'static [u8; 32], u64>,
+    heights: ReadOnlyTable<&'static [u8; 32], u64>,
+    nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    codes: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
+}
+
+impl Rows {
+    /// Opens them, after the version of the layout was checked.
+    pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, Fault> {
+        let meta = transaction.open_table(META)?;
+        check_format(&read_meta(&meta, "format")?)?;
+        Ok(Self {
+            meta,
+            blocks: transaction.open_table(BLOCKS)?,
+            certificates: transaction.open_table(CERTIFICATES)?,
+            receipts: transaction.open_table(RECEIPTS)?,
+            transactions: transaction.open_table(TRANSACTIONS)?,
+            heights: transaction.open_table(HEIGHTS)?,
+            nodes: transaction.open_table(NODES)?,
+            codes: transaction.open_table(CODES)?,
+        })
     }
-    read_meta(transaction, "genesis")
-}
 
-/// Height and hash of the head.
-pub(super) fn read_head(transaction: &ReadTransaction) -> Result<(u64, B256), Fault> {
-    let row = read_meta(transaction, "head")?;
-    let row: [u8; HEAD_LEN] = row.try_into().map_err(|_| Fault::damaged("the row of its head has a wrong length"))?;
-    let (height, hash) = row.split_first_chunk::<8>().ok_or_else(|| Fault::damaged("the row of its head is short"))?;
-    Ok((u64::from_le_bytes(*height), B256::from_slice(hash)))
-}
-
-/// The block of that height, in RLP.
-pub(super) fn read_block(transaction: &ReadTransaction, height: u64) -> Result<Vec<u8>, Fault> {
-    read_at(transaction, BLOCKS, "block", height)
-}
-
-/// The certificate of that height.
-pub(super) fn read_certificate(transaction: &ReadTransaction, height: u64) -> Result<Vec<u8>, Fault> {
-    read_at(transaction, CERTIFICATES, "certificate", height)
-}
-
-/// The transaction receipts of that height.
-pub(super) fn read_receipts(transaction: &ReadTransaction, height: u64) -> Result<Vec<u8>, Fault> {
-    read_at(transaction, RECEIPTS, "receipts", height)
-}
-
-/// Where that transaction may be.
-pub(super) fn read_transaction(transaction: &ReadTransaction, hash: &B256) -> Result<Option<u64>, Fault> {
-    Ok(transaction.open_table(TRANSACTIONS)?.get(&hash.0)?.map(|height| height.value()))
-}
-
-/// The node of a trie of the state at that path, as it is.
-pub(super) fn read_node(
-    transaction: &ReadTransaction,
-    trie: &StateTrie,
-    path: &Nibbles,
-) -> Result<Option<Bytes>, Fault> {
-    let row = transaction.open_table(NODES)?.get(node_key(trie, path).as_slice())?;
-    Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
-}
-
-/// The code of that hash, as it is.
-pub(super) fn read_code(transaction: &ReadTransaction, hash: &B256) -> Result<Option<Bytes>, Fault> {
-    let row = transaction.open_table(CODES)?.get(&hash.0)?;
-    Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
-}
-
-/// All nodes and code, as they are.
-pub(super) fn read_state(transaction: &ReadTransaction) -> Result<MemoryState, Fault> {
-    let mut rows = StateChanges::default();
-    for row in transaction.open_table(NODES)?.iter()? {
-        let (key, node) = row?;
-        let place = place_of(key.value()).ok_or_else(|| Fault::damaged("a node stands where no trie is"))?;
-        rows.nodes.insert(place, Some(Bytes::copy_from_slice(node.value())));
+    /// The object of genesis.
+    pub(super) fn genesis(&self) -> Result<Vec<u8>, Fault> {
+        read_meta(&self.meta, "genesis")
     }
-    for row in transaction.open_table(CODES)?.iter()? {
-        let (hash, code) = row?;
-        rows.codes.insert(B256::from(*hash.value()), Bytes::copy_from_slice(code.value()));
+
+    /// Height and hash of the head.
+    pub(super) fn head(&self) -> Result<(u64, B256), Fault> {
+        let row = read_meta(&self.meta, "head")?;
+        let row: [u8; HEAD_LEN] =
+            row.try_into().map_err(|_| Fault::damaged("the row of its head has a wrong length"))?;
+        let (height, hash) =
+            row.split_first_chunk::<8>().ok_or_else(|| Fault::damaged("the row of its head is short"))?;
+        Ok((u64::from_le_bytes(*height), B256::from_slice(hash)))
     }
-    let mut state = MemoryState::new();
-    state.apply(&rows);
-    Ok(state)
+
+    /// What `read` makes of the block of that height, in RLP.
+    pub(super) fn block<T>(&self, height: u64, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
+        read_at(&self.blocks, "block", height, read)
+    }
+
+    /// What `read` makes of the certificate of that height.
+    pub(super) fn certificate<T>(&self, height: u64, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
+        read_at(&self.certificates, "certificate", height, read)
+    }
+
+    /// What `read` makes of the transaction receipts of that height.
+    pub(super) fn receipts<T>(&self, height: u64, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
+        read_at(&self.receipts, "receipts", height, read)
+    }
+
+    /// Where that transaction may be.
+    pub(super) fn transaction(&self, hash: &B256) -> Result<Option<u64>, Fault> {
+        Ok(self.transactions.get(&hash.0)?.map(|height| height.value()))
+    }
+
+    /// Where the block of that hash may be.
+    pub(super) fn height(&self, hash: &B256) -> Result<Option<u64>, Fault> {
+        Ok(self.heights.get(&hash.0)?.map(|height| height.value()))
+    }
+
+    /// The node of a trie of the state at that path, as it is.
+    pub(super) fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, Fault> {
+        let row = self.nodes.get(node_key(trie, path).as_slice())?;
+        Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    /// The code of that hash, as it is.
+    pub(super) fn code(&self, hash: &B256) -> Result<Option<Bytes>, Fault> {
+        Ok(self.codes.get(&hash.0)?.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    /// All nodes and code, as they are.
+    pub(super) fn state(&self) -> Result<MemoryState, Fault> {
+        let mut rows = StateChanges::default();
+        for row in self.nodes.iter()? {
+            let (key, node) = row?;
+            let place = place_of(key.value()).ok_or_else(|| Fault::damaged("a node stands where no trie is"))?;
+            rows.nodes.insert(place, Some(Bytes::copy_from_slice(node.value())));
+        }
+        for row in self.codes.iter()? {
+            let (hash, code) = row?;
+            rows.codes.insert(B256::from(*hash.value()), Bytes::copy_from_slice(code.value()));
+        }
+        let mut state = MemoryState::new();
+        state.apply(&rows);
+        Ok(state)
+    }
 }
 
-fn read_meta(transaction: &ReadTransaction, name: &str) -> Result<Vec<u8>, Fault> {
-    let row = transaction.open_table(META)?.get(name)?;
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").finish_non_exhaustive()
+    }
+}
+
+fn check_format(found: &[u8]) -> Result<(), Fault> {
+    match found {
+        FORMAT => Ok(()),
+        // Its blocks are at the sites: it is made anew from there.
+        [older] if FORMAT.first().is_some_and(|own| older < own) => {
+            Err(Fault::damaged(format!("an earlier version of Blockhouse wrote it, with layout {older}")))
+        }
+        _ => Err(Fault::damaged(format!("its layout has the unknown version {found:?}"))),
+    }
+}
+
+fn read_meta(meta: &ReadOnlyTable<&'static str, &'static [u8]>, name: &str) -> Result<Vec<u8>, Fault> {
+    let row = meta.get(name)?;
     row.map(|row| row.value().to_vec()).ok_or_else(|| Fault::damaged(format!("the row `{name}` is missing")))
 }
 
-fn read_at(
-    transaction: &ReadTransaction,
-    table: TableDefinition<'_, u64, &'static [u8]>,
+fn read_at<T>(
+    table: &ReadOnlyTable<u64, &'static [u8]>,
     what: &str,
     height: u64,
-) -> Result<Vec<u8>, Fault> {
-    let row = transaction.open_table(table)?.get(height)?;
-    row.map(|row| row.value().to_vec()).ok_or_else(|| Fault::damaged(format!("{what} {height} is missing")))
+    read: impl FnOnce(&[u8]) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let row = table.get(height)?;
+    read(row.ok_or_else(|| Fault::damaged(format!("{what} {height} is missing")))?.value())
 }
 
 fn head_row(height: u64, hash: B256) -> [u8; HEAD_LEN] {

@@ -31,7 +31,7 @@ pub(super) fn answer(store: &Store, logs_max: usize, mut params: Params) -> Answ
 fn range(store: &Store, filter: &Filter) -> Result<Option<(u64, u64)>, Fault> {
     match filter.block_option {
         FilterBlockOption::AtBlockHash(hash) => {
-            let height = store.find_block(&hash).ok_or_else(|| Fault::not_found("there is no such block"))?;
+            let height = store.find_block(&hash)?.ok_or_else(|| Fault::not_found("there is no such block"))?;
             Ok(Some((height, height)))
         }
         FilterBlockOption::Range { from_block, to_block } => {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fault::Fault;
 use super::params::Params;
 use super::{Answer, json, logs, quantity, state, views};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How many blocks one `eth_feeHistory` covers, as in go-ethereum.
 const FEE_HISTORY_MAX: u64 = 1024;
@@ -59,9 +59,9 @@ pub(super) fn height_of(store: &Store, tag: BlockNumberOrTag) -> Option<u64> {
 }
 
 /// The height a block id stands for.
-pub(super) fn height_of_id(store: &Store, id: BlockId) -> Option<u64> {
+pub(super) fn height_of_id(store: &Store, id: BlockId) -> Result<Option<u64>, StoreError> {
     match id {
-        BlockId::Number(tag) => height_of(store, tag),
+        BlockId::Number(tag) => Ok(height_of(store, tag)),
         BlockId::Hash(hash) => store.find_block(&hash.block_hash),
     }
 }
@@ -77,7 +77,7 @@ fn block_by_hash(store: &Store, mut params: Params) -> Answer {
     let hash: B256 = params.next()?;
     let full: bool = params.optional()?.unwrap_or(false);
     params.finish()?;
-    block_at(store, store.find_block(&hash), full)
+    block_at(store, store.find_block(&hash)?, full)
 }
 
 fn block_at(store: &Store, height: Option<u64>, full: bool) -> Answer {
@@ -98,7 +98,7 @@ fn transaction_count(store: &Store, mut params: Params) -> Answer {
 fn block_receipts(store: &Store, mut params: Params) -> Answer {
     let id: BlockId = params.next()?;
     params.finish()?;
-    let Some(height) = height_of_id(store, id) else { return json(&Value::Null) };
+    let Some(height) = height_of_id(store, id)? else { return json(&Value::Null) };
     let stored = store.block(height)?;
     json(&views::receipts(&stored.block, stored.hash, store.receipts(height)?)?)
 }

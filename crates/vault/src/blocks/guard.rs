@@ -15,6 +15,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_consensus::Transaction as _;
@@ -113,25 +114,17 @@ struct Handovers {
 /// This host's chain.
 struct Own {
     chain_id: u64,
-    hashes: Vec<B256>,
+    height: u64,
+    /// Those of the heights that the sites are asked about: the handovers', and from the folder of the head on.
+    hashes: BTreeMap<u64, B256>,
     keys: LedgerKeys,
     /// Who could hand it over when: read from the whole history, so once, and only if a handover asks for it.
     recovery: OnceCell<Vec<RecoveryChange>>,
 }
 
 impl Own {
-    fn height(&self) -> u64 {
-        (self.hashes.len() as u64).saturating_sub(1)
-    }
-
     fn has(&self, height: u64, hash: BlockHash) -> bool {
-        usize::try_from(height).ok().and_then(|at| self.hashes.get(at)).is_some_and(|own| own.0 == hash.to_bytes())
-    }
-
-    /// The height of the parent, if it is on this chain.
-    fn parent_of(&self, object: &BlockObject) -> Option<u64> {
-        let height = object.block.header.number.checked_sub(1)?;
-        self.has(height, BlockHash::new(object.block.header.parent_hash.0)).then_some(height)
+        self.hashes.get(&height).is_some_and(|own| own.0 == hash.to_bytes())
     }
 
     fn handovers_until(&self, height: u64) -> u64 {
@@ -152,7 +145,7 @@ impl Guard {
     pub(crate) async fn check(&self, height: u64) -> Result<(), GuardError> {
         let answers: Vec<_> = join_all(self.sites.up().map(|(_, site)| ask(site, height))).await;
         // Read after the sites were asked: what another process of this host sealed meanwhile is in it.
-        let own = self.own().await.map_err(GuardError::Own)?;
+        let own = self.own(height).await.map_err(GuardError::Own)?;
         let answers: Vec<Answer<'_>> = answers.into_iter().flatten().collect();
         let (mut are_read, mut rival) = (Vec::new(), None);
         for answer in &answers {
@@ -172,15 +165,33 @@ impl Guard {
         if read < self.needed { Err(GuardError::TooFewSites { read, needed: self.needed }) } else { Ok(()) }
     }
 
-    async fn own(&self) -> Result<Own, HomeError> {
+    /// This chain, from the folder of `height` on.
+    async fn own(&self, height: u64) -> Result<Own, HomeError> {
         self.home
-            .read(|store| {
-                let head = store.head();
-                let hashes = (0..=head.height()).map_while(|height| head.hash_at(height)).collect();
-                let (chain_id, recovery) = (head.genesis().chain_id, OnceCell::new());
-                Ok(Own { chain_id, hashes, keys: LedgerKeys::of(store)?, recovery })
+            .read(move |store| {
+                let keys = LedgerKeys::of(store)?;
+                let handovers = keys.handovers().iter().map(|handover| handover.height);
+                let mut hashes = BTreeMap::new();
+                for height in handovers.chain(height - height % BLOCKS_PER_FOLDER..=store.height()) {
+                    hashes.extend(store.hash_at(height)?.map(|hash| (height, hash)));
+                }
+                let chain_id = store.genesis().chain_id;
+                Ok(Own { chain_id, height: store.height(), hashes, keys, recovery: OnceCell::new() })
             })
             .await?
+    }
+
+    /// The height of the parent, if it is on this chain.
+    async fn parent_of(&self, object: &BlockObject, own: &Own) -> Result<Option<u64>, GuardError> {
+        let Some(height) = object.block.header.number.checked_sub(1) else { return Ok(None) };
+        let hash = match own.hashes.get(&height) {
+            Some(hash) => Some(*hash),
+            None => {
+                let read = self.home.read(move |store| store.hash_at(height)).await;
+                read.and_then(|found| Ok(found?)).map_err(GuardError::Own)?
+            }
+        };
+        Ok((hash == Some(object.block.header.parent_hash)).then_some(height))
     }
 
     /// Fails at a genuine handover beyond this chain's. One that stands against this chain's own is told apart: where another
@@ -226,7 +237,7 @@ impl Guard {
         own: &Own,
         site: &SiteName,
     ) -> Result<Option<GuardError>, GuardError> {
-        let parent = own.parent_of(object);
+        let parent = self.parent_of(object, own).await?;
         // The number in the name is anybody's word; on a parent that is known here it can be counted.
         let Some(number) = parent.map(|height| own.handovers_until(height) + 1).or(named) else { return Ok(None) };
         if number < self.first(own) || !self.is_genuine(object, own, parent).await? {
@@ -261,7 +272,7 @@ impl Guard {
             }
             let (place, site) = (BlockPlace { chain_id: own.chain_id, height, hash }, answer.site.name());
             if object.certificate.verify(&own.keys.in_force(), &place).is_ok() {
-                let (site, is_ahead) = (site.clone(), height > own.height());
+                let (site, is_ahead) = (site.clone(), height > own.height);
                 return Err(if is_ahead {
                     GuardError::Ahead { site, height }
                 } else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use blockhouse_crypto::hash;
-use blockhouse_homes::{Standing, Store};
+use blockhouse_homes::{HomeError, Standing, Store, StoreError};
 use blockhouse_pipeline::snapshot::SnapshotObject;
 use blockhouse_pipeline::wraps::Wraps;
 use blockhouse_sites::ObjectKey;
@@ -141,10 +141,11 @@ pub(super) async fn bag(vault: &Vault) -> Result<Option<Needed>, PlainError> {
 /// The names of blocks of the host's ledger.
 pub(super) async fn block_keys(vault: &Vault, heights: Range<u64>) -> Result<Vec<ObjectKey>, PlainError> {
     let keys = |store: &Store| {
-        let key = |height| Some(ObjectKey::Block { height, hash: BlockHash::new(store.head().hash_at(height)?.0) });
-        heights.filter_map(key).collect()
+        let key = |(height, hash): (u64, alloy_primitives::B256)| ObjectKey::Block { height, hash: BlockHash::new(hash.0) };
+        let hashes = heights.map(|height| Ok(store.hash_at(height)?.map(|hash| key((height, hash)))));
+        hashes.filter_map(Result::transpose).collect::<Result<_, StoreError>>()
     };
-    Ok(vault.home().read(keys).await?)
+    Ok(vault.home().read(keys).await?.map_err(HomeError::from)?)
 }
 
 /// Some blocks of the host's ledger, from a height on.

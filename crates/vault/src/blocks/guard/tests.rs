@@ -32,13 +32,13 @@ async fn a_site_with_a_block_that_cannot_be_read_counts_as_unread() {
     let base = tempfile::tempdir().unwrap();
     let vault = vault(base.path()).await;
     let guard = vault.guard(Purpose::Block);
-    let own = guard.own().await.unwrap();
+    let own = guard.own(0).await.unwrap();
     let (_, site) = vault.sites().up().next().unwrap();
-    let mut answer = ask(site, own.height()).await.unwrap();
+    let mut answer = ask(site, own.height).await.unwrap();
     assert!(guard.check_blocks(&answer, &own).await.unwrap());
     // It is listed, and cannot be read.
     let at = |height, hash| Listed { key: ObjectKey::Block { height, hash: BlockHash::new([hash; 32]) }, length: 9 };
-    answer.blocks.push(at(own.height() + 1, 1));
+    answer.blocks.push(at(own.height + 1, 1));
     assert!(!guard.check_blocks(&answer, &own).await.unwrap());
 }
 
