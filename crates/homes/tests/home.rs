@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256, TxKind};
 use blockhouse_homes::store::Access;
 use blockhouse_homes::{Embedded, HomeError, Options, Store, StoreError};
 use blockhouse_ledger::receipt::Receipt;
-use blockhouse_ledger::time::{AHEAD_MAX_SECONDS, Clock};
+use blockhouse_ledger::time::{AHEAD_MAX_SECONDS, BlockTime, Clock};
 use blockhouse_ledger::{BlockObject, BlockPlace, Certificate, build};
 use blockhouse_types::SnapshotId;
 use support::{START, World, account, genesis, hand_over, ledger_key, options};
@@ -82,7 +82,7 @@ async fn a_crash_between_build_and_append_leaves_the_old_head() {
     let world = World::with_writer().await;
     let before = world.home.standing().await.unwrap();
     let store = Store::open(&world.path(), Access::Write, Duration::ZERO, None).unwrap();
-    let time = store.head().header().timestamp + 1;
+    let time = BlockTime::of_seconds(store.head().header().timestamp + 1);
     let built = build(store.genesis(), store.head().header(), &store, Vec::new(), time).unwrap();
     assert_eq!(built.block.header.number, before.height + 1);
     drop(store);

@@ -14,6 +14,12 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    Automation,
+    "../../contracts/abi/Automation.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     Freeze,
     "../../contracts/abi/Freeze.json"
 );

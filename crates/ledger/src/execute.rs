@@ -1,36 +1,36 @@
-//! Blocks in, transaction receipts and roots out: the rules B1 to B5.
+//! Blocks in, transaction receipts and roots out: the rules B1 to B6.
 //!
 //! - **Owns** how a block is made from transactions, and the check of a block made elsewhere: it is made again
 //!   and must be the same in every byte.
 //! - **Does not** store, certify or choose a time.
 //!
 //! # Invariants
-//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B5 above its parent.
+//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B6 above its parent.
 //!
 //! Format: `docs/design/ledger.md`, section *Blocks*.
 
+mod gather;
+mod run;
+
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH};
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{
-    BlockBody, Eip658Value, Header, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt, TxType,
-};
+use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope};
 use alloy_eips::eip4895::Withdrawals;
-use alloy_primitives::{Address, Bloom, Log, TxKind, U256};
+use alloy_primitives::{Address, Bloom};
 use alloy_rlp::Encodable;
-use alloy_sol_types::{SolCall, SolEvent};
 use blockhouse_types::BlockHash;
 use blockhouse_types::limits::BLOCK_MAX;
-use revm::ExecuteCommitEvm;
-use revm::context::TxEnv;
-use revm::context::result::{EVMError, ExecutionResult};
 
+use self::run::{Run, calls_handover, handover};
+pub use self::gather::{Gathered, gather};
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
-use crate::contracts::Access;
-use crate::evm::{BlockEvm, ViewError, evm};
+use crate::evm::{ViewError, evm};
 use crate::genesis::Genesis;
 use crate::rules::{Enrolled, TransactionFault, sender};
 use crate::state::{State, StateChanges, StateError, StateNodes};
+use crate::system::{self, Due, SYSTEM_ADDRESS};
+use crate::time::{BlockTime, NoTime};
 use crate::writes::Writes;
 
 /// A block that satisfies the rules, and what it does.
@@ -41,6 +41,8 @@ pub struct Executed {
     pub block: Block,
     /// Its hash.
     pub hash: BlockHash,
+    /// Who signed each transaction.
+    pub senders: Vec<Address>,
     /// The receipt of each transaction.
     pub receipts: Vec<ReceiptEnvelope>,
     /// What it changes in the state.
@@ -54,7 +56,13 @@ pub struct Executed {
 #[non_exhaustive]
 pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
     #[error("block {height} cannot have time {time}: its parent has {parent}")]
-    Time { height: u64, time: u64, parent: u64 },
+    Time { height: u64, time: BlockTime, parent: BlockTime },
+    #[error("the parent of block {height} has no time")]
+    ParentTime {
+        height: u64,
+        #[source]
+        source: NoTime,
+    },
     #[error("no height is left after block {parent}")]
     Height { parent: u64 },
     #[error("transaction {index} cannot stand in block {height}")]
@@ -66,6 +74,8 @@ pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
     },
     #[error("transaction {index} of block {height} is a handover, which must stand alone and succeed")]
     Handover { height: u64, index: usize },
+    #[error("block {height} does not end with the tick that is due there")]
+    NoTick { height: u64 },
     #[error("block {height} would have {length} bytes, the limit is {BLOCK_MAX}")]
     TooLong { height: u64, length: usize },
     #[error("the sender of transaction {index} of block {height} could not be checked")]
@@ -133,44 +143,15 @@ pub fn build<N: StateNodes>(
     parent: &Header,
     nodes: &N,
     txs: Vec<TxEnvelope>,
-    time: u64,
+    time: BlockTime,
 ) -> Result<Executed, BuildError<N::Error>> {
-    let height = parent.number.checked_add(1).ok_or(BuildError::Height { parent: parent.number })?;
-    if time <= parent.timestamp {
-        return Err(BuildError::Time { height, time, parent: parent.timestamp });
+    let frame = Frame::above(genesis, parent, nodes, time)?;
+    let senders = frame.senders(&txs)?;
+    let mut run = frame.run();
+    for (index, (tx, sender)) in txs.iter().zip(&senders).enumerate() {
+        run.transaction(genesis, index, tx, *sender)?;
     }
-    let senders = senders(genesis, parent, nodes, &txs)?;
-    let mut run = Run { evm: evm(genesis, parent, nodes, height, time), height, gas_used: 0, receipts: Vec::new() };
-    for (index, (tx, sender)) in txs.iter().zip(senders).enumerate() {
-        run.transaction(genesis, index, tx, sender)?;
-    }
-    let handover = handover(genesis, height, &txs, &run.receipts)?;
-
-    let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
-    let state = State::at(parent.state_root, nodes);
-    let writes = Writes::of(&state, run.evm.ctx.journaled_state.database.cache).map_err(view)?;
-    let (state_root, changes) = writes.apply(&state).map_err(view)?;
-    let header = Header {
-        parent_hash: parent.hash_slow(),
-        ommers_hash: EMPTY_OMMER_ROOT_HASH,
-        state_root,
-        transactions_root: calculate_transaction_root(&txs),
-        receipts_root: calculate_receipt_root(&run.receipts),
-        logs_bloom: run.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom()),
-        number: height,
-        gas_limit: genesis.gas_limit,
-        gas_used: run.gas_used,
-        timestamp: time,
-        base_fee_per_gas: Some(0),
-        withdrawals_root: Some(EMPTY_ROOT_HASH),
-        ..Header::default()
-    };
-    let body = BlockBody { transactions: txs, ommers: Vec::new(), withdrawals: Some(Withdrawals::default()) };
-    let block = Block::new(header, body);
-    match block.length() {
-        length if length > BLOCK_MAX => Err(BuildError::TooLong { height, length }),
-        _ => Ok(Executed { hash: block_hash(&block.header), block, receipts: run.receipts, changes, handover }),
-    }
+    frame.seal(run, txs, senders)
 }
 
 /// Makes the block again from its transactions and time; refuses it whole if anything differs.
@@ -188,8 +169,8 @@ pub fn import<N: StateNodes>(
     if block.header.parent_hash != parent.hash_slow() {
         return Err(ImportError::Differs { height, hash, field: "a parent" });
     }
-    let made = build(genesis, parent, nodes, block.body.transactions.clone(), block.header.timestamp)
-        .map_err(|source| ImportError::Build { height, hash, source })?;
+    let time = BlockTime::of(&block.header).map_err(|_| ImportError::Differs { height, hash, field: "extra data" })?;
+    let made = build(genesis, parent, nodes, block.body.transactions.clone(), time).map_err(|source| ImportError::Build { height, hash, source })?;
     match difference(block, &made.block) {
         Some(field) => Err(ImportError::Differs { height, hash, field }),
         None => Ok(made),
@@ -213,113 +194,105 @@ fn difference(found: &Block, made: &Block) -> Option<&'static str> {
     parts.into_iter().find(|(differs, _)| *differs).map(|(_, field)| field)
 }
 
-/// The senders of all transactions, each allowed to send (B2, B3).
-fn senders<N: StateNodes>(
-    genesis: &Genesis,
-    parent: &Header,
-    nodes: &N,
-    txs: &[TxEnvelope],
-) -> Result<Vec<Address>, BuildError<N::Error>> {
-    let height = parent.number.saturating_add(1);
-    let mut enrolled = Enrolled::at(genesis, parent, nodes);
-    let checked = txs.iter().enumerate().map(|(index, tx)| {
-        let fault = |source| BuildError::Transaction { height, index, source };
-        let sender = sender(genesis, tx).map_err(fault)?;
-        match enrolled.contains(&sender) {
-            Ok(true) => Ok(sender),
-            Ok(false) => Err(fault(TransactionFault::Sender { sender })),
-            Err(source) => Err(BuildError::Enrolled { height, index, source }),
-        }
-    });
-    checked.collect()
-}
-
-/// The run of a block's transactions, one after another.
-struct Run<'a, N: StateNodes> {
-    evm: BlockEvm<'a, N>,
+/// Where a block goes: above which parent, at which time.
+struct Frame<'a, N> {
+    genesis: &'a Genesis,
+    parent: &'a Header,
+    nodes: &'a N,
     height: u64,
-    gas_used: u64,
-    receipts: Vec<ReceiptEnvelope>,
+    time: BlockTime,
+    /// The ledger's own call at the end.
+    due: Due,
 }
 
-impl<N: StateNodes> Run<'_, N> {
-    fn transaction(
-        &mut self,
-        genesis: &Genesis,
-        index: usize,
-        tx: &TxEnvelope,
-        sender: Address,
-    ) -> Result<(), BuildError<N::Error>> {
+impl<'a, N: StateNodes> Frame<'a, N> {
+    fn above(
+        genesis: &'a Genesis,
+        parent: &'a Header,
+        nodes: &'a N,
+        time: BlockTime,
+    ) -> Result<Self, BuildError<N::Error>> {
+        let height = parent.number.checked_add(1).ok_or(BuildError::Height { parent: parent.number })?;
+        let before = BlockTime::of(parent).map_err(|source| BuildError::ParentTime { height, source })?;
+        if time <= before {
+            return Err(BuildError::Time { height, time, parent: before });
+        }
+        let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
+        let due = system::due(genesis, parent, nodes).map_err(view)?;
+        Ok(Self { genesis, parent, nodes, height, time, due })
+    }
+
+    fn run(&self) -> Run<'a, N> {
+        let evm = evm(self.genesis, self.parent, self.nodes, self.height, self.time.seconds());
+        Run { evm, height: self.height, gas_used: 0, receipts: Vec::new() }
+    }
+
+    /// The senders of all transactions, each allowed to send (B2, B3); the ledger's own stands where it is due (S1, S2).
+    fn senders(&self, txs: &[TxEnvelope]) -> Result<Vec<Address>, BuildError<N::Error>> {
         let height = self.height;
-        let fault = |source| BuildError::Transaction { height, index, source };
-        let left = genesis.gas_limit.saturating_sub(self.gas_used);
-        if tx.gas_limit() > left {
-            return Err(fault(TransactionFault::Gas { limit: tx.gas_limit(), left }));
+        let own = self.due.transaction();
+        let ends_with_own = own.is_some() && txs.last() == own;
+        if matches!(self.due, Due::Tick(_)) && !ends_with_own && !self.is_handover(txs) {
+            return Err(BuildError::NoTick { height });
         }
-        let result = self.evm.transact_commit(environment(tx, sender)).map_err(|error| match error {
-            EVMError::Transaction(invalid) => fault(TransactionFault::Invalid { reason: invalid.to_string() }),
-            EVMError::Database(source) => BuildError::View { height, source },
-            other => BuildError::Machine { height, index, text: other.to_string() },
-        })?;
-        self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
-        self.receipts.push(receipt(tx.tx_type(), result, self.gas_used));
-        Ok(())
+        let mut enrolled = Enrolled::at(self.genesis, self.parent, self.nodes);
+        let checked = txs.iter().enumerate().map(|(index, tx)| {
+            if ends_with_own && index + 1 == txs.len() {
+                return Ok(*SYSTEM_ADDRESS);
+            }
+            let fault = |source| BuildError::Transaction { height, index, source };
+            let sender = sender(self.genesis, tx).map_err(fault)?;
+            match enrolled.contains(&sender) {
+                Ok(true) => Ok(sender),
+                Ok(false) => Err(fault(TransactionFault::Sender { sender })),
+                Err(source) => Err(BuildError::Enrolled { height, index, source }),
+            }
+        });
+        checked.collect()
     }
-}
 
-fn environment(tx: &TxEnvelope, sender: Address) -> TxEnv {
-    TxEnv {
-        tx_type: tx.tx_type() as u8,
-        caller: sender,
-        gas_limit: tx.gas_limit(),
-        gas_price: 0,
-        kind: tx.kind(),
-        value: U256::ZERO,
-        data: tx.input().clone(),
-        nonce: tx.nonce(),
-        chain_id: tx.chain_id(),
-        access_list: tx.access_list().cloned().unwrap_or_default(),
-        gas_priority_fee: tx.max_priority_fee_per_gas(),
-        ..TxEnv::default()
+    /// True for the one transaction of a handover: it stands alone (B5).
+    fn is_handover(&self, txs: &[TxEnvelope]) -> bool {
+        matches!(txs, [tx] if calls_handover(self.genesis.access_address(), tx))
     }
-}
 
-fn receipt(kind: TxType, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
-    let status = Eip658Value::Eip658(result.is_success());
-    // A revert takes its logs back.
-    let logs: Vec<Log> = if result.is_success() { result.into_logs() } else { Vec::new() };
-    let receipt = Receipt { status, cumulative_gas_used, logs }.with_bloom();
-    match kind {
-        TxType::Legacy => ReceiptEnvelope::Legacy(receipt),
-        // B2 lets no other type in.
-        _ => ReceiptEnvelope::Eip1559(receipt),
-    }
-}
-
-/// The next ledger key of a handover block (B5). A handover inside another transaction, say of a contract that is a
-/// recovery account, makes the block invalid: the transaction's own signature must be the recovery account's.
-fn handover<E: std::error::Error + Send + Sync + 'static>(
-    genesis: &Genesis,
-    height: u64,
-    txs: &[TxEnvelope],
-    receipts: &[ReceiptEnvelope],
-) -> Result<Option<[u8; 32]>, BuildError<E>> {
-    let access = genesis.access_address();
-    let handed = |log: &Log| log.address == access && log.topics().first() == Some(&Access::HandedOver::SIGNATURE_HASH);
-    let calls =
-        |tx: &TxEnvelope| tx.kind() == TxKind::Call(access) && tx.input().starts_with(&Access::handoverCall::SELECTOR);
-    let found = txs.iter().zip(receipts).position(|(tx, receipt)| calls(tx) || receipt.logs().iter().any(handed));
-    let Some(index) = found else { return Ok(None) };
-    let refused = BuildError::Handover { height, index };
-    match (txs, receipts) {
-        ([tx], [receipt]) if calls(tx) && receipt.status() => {
-            let logs = receipt.logs().iter().filter(|log| handed(log));
-            let keys: Vec<_> = logs.filter_map(|log| Access::HandedOver::decode_log(log).ok()).collect();
-            match keys.as_slice() {
-                [event] => Ok(Some(event.nextKey.0)),
-                _ => Err(refused),
+    /// The block of what was run.
+    fn seal(
+        &self,
+        run: Run<'a, N>,
+        txs: Vec<TxEnvelope>,
+        senders: Vec<Address>,
+    ) -> Result<Executed, BuildError<N::Error>> {
+        let Self { genesis, parent, nodes, height, time, .. } = *self;
+        let handover = handover(genesis, height, &txs, &run.receipts)?;
+        let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
+        let state = State::at(parent.state_root, nodes);
+        let writes = Writes::of(&state, run.evm.ctx.journaled_state.database.cache).map_err(view)?;
+        let (state_root, changes) = writes.apply(&state).map_err(view)?;
+        let header = Header {
+            parent_hash: parent.hash_slow(),
+            ommers_hash: EMPTY_OMMER_ROOT_HASH,
+            state_root,
+            transactions_root: calculate_transaction_root(&txs),
+            receipts_root: calculate_receipt_root(&run.receipts),
+            logs_bloom: run.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom()),
+            number: height,
+            gas_limit: genesis.gas_limit,
+            gas_used: run.gas_used,
+            timestamp: time.seconds(),
+            extra_data: time.extra_data(),
+            base_fee_per_gas: Some(0),
+            withdrawals_root: Some(EMPTY_ROOT_HASH),
+            ..Header::default()
+        };
+        let body = BlockBody { transactions: txs, ommers: Vec::new(), withdrawals: Some(Withdrawals::default()) };
+        let block = Block::new(header, body);
+        match block.length() {
+            length if length > BLOCK_MAX => Err(BuildError::TooLong { height, length }),
+            _ => {
+                let (hash, receipts) = (block_hash(&block.header), run.receipts);
+                Ok(Executed { hash, block, senders, receipts, changes, handover })
             }
         }
-        _ => Err(refused),
     }
 }

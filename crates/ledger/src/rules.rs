@@ -17,6 +17,7 @@ use crate::call::{Call, CallError, CallOutcome, call};
 use crate::contracts::Access;
 use crate::genesis::Genesis;
 use crate::state::{State, StateNodes};
+use crate::system::SYSTEM_ADDRESS;
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
 const ENROLLED_GAS: u64 = 1_000_000;
@@ -41,11 +42,19 @@ pub enum TransactionFault {
     Sender { sender: Address },
     #[error("its gas limit {limit} exceeds the {left} that the block has left")]
     Gas { limit: u64, left: u64 },
+    #[error("its nonce {nonce} is ahead: the sender's next one is {expected}")]
+    Early { nonce: u64, expected: u64 },
+    #[error("it is the ledger's own: a block ends with it or does not hold it")]
+    System,
+    #[error("it hands the ledger over from within, which only a transaction of its own may")]
+    Handover,
+    #[error("it has {length} bytes, more than a block may")]
+    TooLong { length: usize },
     #[error("it is not valid here: {reason}")]
     Invalid { reason: String },
 }
 
-/// The sender of a transaction that has the form of B2.
+/// The sender of a transaction that has the form of B2 and is not the ledger's own.
 pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, TransactionFault> {
     if !matches!(tx.tx_type(), TxType::Legacy | TxType::Eip1559) {
         return Err(TransactionFault::Type { found: tx.ty() });
@@ -63,7 +72,8 @@ pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, Tran
     if tx.value() != U256::ZERO {
         return Err(TransactionFault::Value);
     }
-    tx.recover_signer().map_err(|_| TransactionFault::Signature)
+    let sender = tx.recover_signer().map_err(|_| TransactionFault::Signature)?;
+    if sender == *SYSTEM_ADDRESS { Err(TransactionFault::System) } else { Ok(sender) }
 }
 
 /// The senders that may send at the parent, as B3 has it.

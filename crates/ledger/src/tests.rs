@@ -1,5 +1,6 @@
 //! The ledger as a whole: the real contracts, block after block.
 
 mod blocks;
+mod gather;
 mod handover;
 pub(crate) mod world;

@@ -1,9 +1,74 @@
-//! Which time the next block gets.
+//! The time of a block, and which one the next block gets.
 //!
-//! - **Owns** the rule of a one-operator ledger, whose clock is the host's.
+//! - **Owns** how a header says its time, and the rule of a one-operator ledger, whose clock is the host's.
 //! - **Does not** read a clock.
 //!
 //! Format: `docs/design/ledger.md`, section *Time*.
+
+use alloy_consensus::Header;
+use alloy_primitives::Bytes;
+
+/// When a block was made. Times of a chain rise strictly, so a network that makes several blocks a second counts milliseconds too;
+/// contracts and Ethereum's tools see the seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockTime {
+    seconds: u64,
+    millis: u16,
+}
+
+/// Extra data that is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its extra data is not empty, and no number of milliseconds")]
+pub struct NoTime;
+
+impl BlockTime {
+    /// A whole second.
+    pub const fn of_seconds(seconds: u64) -> Self {
+        Self { seconds, millis: 0 }
+    }
+
+    /// A time in milliseconds since 1970.
+    pub const fn of_millis(millis: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 1000")]
+        Self { seconds: millis / 1000, millis: (millis % 1000) as u16 }
+    }
+
+    /// What a header says. That of block 0 holds its genesis where others have milliseconds.
+    pub fn of(header: &Header) -> Result<Self, NoTime> {
+        let millis = match (header.number, header.extra_data.as_ref()) {
+            (0, _) | (_, []) => 0,
+            (_, &[high, low]) => u16::from_be_bytes([high, low]),
+            _ => return Err(NoTime),
+        };
+        // Zero has one encoding, the empty one.
+        let is_canonical = (millis == 0) == (header.number == 0 || header.extra_data.is_empty()) && millis < 1000;
+        if is_canonical { Ok(Self { seconds: header.timestamp, millis }) } else { Err(NoTime) }
+    }
+
+    /// The seconds since 1970, as in the header's `timestamp`.
+    pub const fn seconds(self) -> u64 {
+        self.seconds
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn millis(self) -> u64 {
+        self.seconds.saturating_mul(1000).saturating_add(self.millis as u64)
+    }
+
+    /// The milliseconds beside the seconds, as in the header's extra data.
+    pub(crate) fn extra_data(self) -> Bytes {
+        if self.millis == 0 { Bytes::new() } else { Bytes::copy_from_slice(&self.millis.to_be_bytes()) }
+    }
+}
+
+impl std::fmt::Display for BlockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.millis {
+            0 => write!(f, "{}", self.seconds),
+            millis => write!(f, "{}.{millis:03}", self.seconds),
+        }
+    }
+}
 
 /// How far the next block's time may be ahead of the host's clock without `--accept-clock`.
 pub const BEHIND_MAX_SECONDS: u64 = 10;
@@ -50,6 +115,29 @@ pub fn choose_time(now: u64, parent: u64, clock: Clock) -> Result<u64, ClockErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_says_its_time_in_one_way() {
+        let header = |number, extra: &[u8]| Header {
+            number,
+            timestamp: 7,
+            extra_data: Bytes::copy_from_slice(extra),
+            ..Header::default()
+        };
+        let time = |extra: &[u8]| BlockTime::of(&header(1, extra));
+        assert_eq!(time(&[]), Ok(BlockTime::of_seconds(7)));
+        assert_eq!(time(&[3, 231]), Ok(BlockTime::of_millis(7999)));
+        for wrong in [&[0, 0][..], &[3, 232], &[1], &[0, 0, 1], &[9; 32]] {
+            assert_eq!(time(wrong), Err(NoTime), "{wrong:?}");
+        }
+        assert_eq!(BlockTime::of(&header(0, &[9; 32])), Ok(BlockTime::of_seconds(7)));
+        for millis in [7000, 7001, 7255, 7256, 7999] {
+            let time = BlockTime::of_millis(millis);
+            assert_eq!(BlockTime::of(&header(1, &time.extra_data())), Ok(time));
+            assert_eq!(time.millis(), millis);
+        }
+        assert!(BlockTime::of_millis(7999) < BlockTime::of_seconds(8));
+    }
 
     #[test]
     fn time_rises_and_strange_clocks_are_refused() {

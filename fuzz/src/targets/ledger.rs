@@ -7,6 +7,7 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{B256, Bytes, Log, TxKind};
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_ledger::proof::check_receipt;
+use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
     Block, BlockObject, BlockPlace, Certificate, Event, Executed, Genesis, Receipt, Replay, Request, block_hash, build,
     decode_block, decode_header, encode_block,
@@ -160,7 +161,7 @@ pub(super) const PROGRAM: Target = Target {
         let input = Bytes::copy_from_slice(bytes);
         let tx = Request { chain_id, nonce, to: TxKind::Create, input, gas: 2_000_000 }.sign(&owner());
         let mut replay = WORLD.deployed.clone();
-        let time = replay.head().timestamp + 1;
+        let time = BlockTime::of_seconds(replay.head().timestamp + 1);
         let built = build(&WORLD.genesis, replay.head(), replay.nodes(), vec![tx], time);
         if let Ok(built) = &built {
             let imported = replay.extend(&certified(built.block.clone()));

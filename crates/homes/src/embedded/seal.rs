@@ -9,7 +9,7 @@ use blockhouse_crypto::LedgerKey;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::execute::{Executed, build};
-use blockhouse_ledger::time::{BEHIND_MAX_SECONDS, ClockError, choose_time};
+use blockhouse_ledger::time::{BEHIND_MAX_SECONDS, BlockTime, ClockError, choose_time};
 
 use super::error::HomeError;
 use super::keys::LedgerKeys;
@@ -85,7 +85,7 @@ impl Embedded {
         let authority = LedgerKeys::of(store)?.authority(head);
         let time = choose_time(self.now(), head.header().timestamp, self.shared.options.clock_rule);
         let built = time.map_err(HomeError::Clock).and_then(|time| {
-            build(store.genesis(), head.header(), store, transactions, time)
+            build(store.genesis(), head.header(), store, transactions, BlockTime::of_seconds(time))
                 .map_err(|error| HomeError::of_build(store, error))
         });
         // A clock that is behind says nothing of whose ledger this is: whoever waits for it asks again.

@@ -6,7 +6,7 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxL
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, hex};
 use blockhouse_crypto::AccountSecret;
 
-use super::world::{FLOOR, GAS, STEP, World, address, secret};
+use super::world::{FLOOR, GAS, World, address, secret};
 use crate::block::{BlockObject, encode_block};
 use crate::call::{Call, CallOutcome, Estimate, call, estimate_gas};
 use crate::contracts::{Access, OwnerAfterFloor, Vault};
@@ -15,13 +15,14 @@ use crate::execute::{BuildError, Executed, ImportError, build, import};
 use crate::genesis::{DEPLOYMENT_GAS, Genesis};
 use crate::proof::prove_account;
 use crate::rules::TransactionFault;
+use crate::time::BlockTime;
 use crate::transaction::Request;
 
 type Change = fn(&mut crate::block::Block);
 type Built = Result<Executed, BuildError<Infallible>>;
 
 fn try_build(world: &World, txs: Vec<TxEnvelope>) -> Built {
-    build(world.genesis(), world.replay.head(), world.replay.nodes(), txs, world.now() + STEP)
+    build(world.genesis(), world.replay.head(), world.replay.nodes(), txs, world.next_time())
 }
 
 fn fault(built: Built) -> TransactionFault {
@@ -199,7 +200,7 @@ fn a_revoked_writer_sends_nothing_more_but_in_the_block_that_revokes_it() {
 #[test]
 fn time_must_rise() {
     let world = World::new();
-    let at = |time| build(world.genesis(), world.replay.head(), world.replay.nodes(), vec![], time);
+    let at = |time| build(world.genesis(), world.replay.head(), world.replay.nodes(), vec![], BlockTime::of_seconds(time));
     assert!(matches!(at(world.now()), Err(BuildError::Time { .. })));
     assert!(at(world.now() + 1).is_ok());
 }
@@ -348,5 +349,5 @@ fn a_block_holds_many_transactions_of_one_sender_in_nonce_order() {
     let made = try_build(&world, vec![tx(0), tx(1), tx(2)]).unwrap();
     assert!(made.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status));
     assert!(!encode_block(&made.block).is_empty());
-    assert!(matches!(fault(try_build(&world, vec![tx(1), tx(0)])), TransactionFault::Invalid { .. }));
+    assert!(matches!(fault(try_build(&world, vec![tx(1), tx(0)])), TransactionFault::Early { .. }));
 }

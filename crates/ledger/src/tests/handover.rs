@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use alloy_primitives::{Address, B256, TxKind};
 use alloy_sol_types::SolCall;
 
-use super::world::{STEP, World, address, ledger_key, secret};
+use super::world::{World, address, ledger_key, secret};
 use crate::chain::compare;
 use crate::contracts::{Access, Vault};
 use crate::execute::{BuildError, build};
@@ -16,7 +16,7 @@ fn handover_call(world: &World, key: [u8; 32]) -> Access::handoverCall {
 }
 
 fn refused_as_handover(world: &World, txs: Vec<alloy_consensus::TxEnvelope>) -> bool {
-    let built = build(world.genesis(), world.replay.head(), world.replay.nodes(), txs, world.now() + STEP);
+    let built = build(world.genesis(), world.replay.head(), world.replay.nodes(), txs, world.next_time());
     matches!(built, Err(BuildError::Handover { .. }))
 }
 
@@ -85,7 +85,7 @@ fn a_removed_recovery_account_hands_nothing_over() {
         world.replay.head(),
         world.replay.nodes(),
         vec![world.to_access(&world.recovery, call)],
-        world.now() + STEP,
+        world.next_time(),
     );
     assert!(matches!(built, Err(BuildError::Transaction { .. })), "{built:?}");
 

@@ -14,6 +14,7 @@ use crate::execute::{Executed, build};
 use crate::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS, Fork, Genesis};
 use crate::replay::Replay;
 use crate::state::check_whole;
+use crate::time::BlockTime;
 use crate::transaction::Request;
 
 /// Seconds between the blocks of a [`World`].
@@ -103,6 +104,11 @@ impl World {
         self.replay.head().timestamp
     }
 
+    /// The time of the next block.
+    pub(crate) fn next_time(&self) -> BlockTime {
+        BlockTime::of_seconds(self.now() + STEP)
+    }
+
     pub(crate) fn nonce(&self, sender: &AccountSecret) -> u64 {
         let record = self.replay.state().account(&address(sender.account())).unwrap();
         record.map_or(0, |record| record.nonce)
@@ -124,7 +130,7 @@ impl World {
 
     /// Makes the next block.
     pub(crate) fn build(&self, txs: Vec<TxEnvelope>) -> Executed {
-        build(self.genesis(), self.replay.head(), self.replay.nodes(), txs, self.now() + STEP).unwrap()
+        build(self.genesis(), self.replay.head(), self.replay.nodes(), txs, self.next_time()).unwrap()
     }
 
     /// The object of a block, certified by that key.

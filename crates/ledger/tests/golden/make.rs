@@ -9,6 +9,7 @@ use alloy_sol_types::SolCall;
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_ledger::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS};
+use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
     Block, BlockObject, BlockPlace, Certificate, Executed, Fork, Genesis, Receipt, ReceiptParts, Replay, Request,
     block_hash, build,
@@ -56,7 +57,7 @@ struct Chain {
 
 impl Chain {
     fn seal(&mut self, txs: Vec<TxEnvelope>) -> Executed {
-        let time = self.replay.head().timestamp + 60;
+        let time = BlockTime::of_seconds(self.replay.head().timestamp + 60);
         let built = build(self.replay.genesis(), self.replay.head(), self.replay.nodes(), txs, time).unwrap();
         let object = certified(built.block.clone(), None);
         self.replay.extend(&object).unwrap();

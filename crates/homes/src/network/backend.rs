@@ -1,0 +1,140 @@
+//! A node as clients ask it.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes};
+use blockhouse_consensus::Handle;
+use tokio::sync::{broadcast, watch};
+
+use super::chain::Chain;
+use super::clock::{Clock as _, SystemClock};
+use super::orderer::Orderer;
+use super::pool::{Examined, Refusal};
+use super::waiting::{SubmitError, Waiting};
+use crate::embedded::HomeError;
+use crate::rpc::{Backend, PoolStatus, Pooled, Refused, Syncing};
+use crate::store::Store;
+
+/// How many arrivals a slow listener may fall behind before it misses some.
+const ARRIVALS: usize = 4096;
+
+/// A node as clients ask it; clones are handles to one node.
+#[derive(Debug, Clone)]
+pub struct NodeBackend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    chain: Arc<Chain>,
+    waiting: Arc<Waiting>,
+    orderer: Arc<Orderer>,
+    engine: Handle,
+    arrivals: broadcast::Sender<B256>,
+    /// The height at the start.
+    starting: u64,
+}
+
+impl NodeBackend {
+    pub(super) fn new(chain: Arc<Chain>, waiting: Arc<Waiting>, orderer: Arc<Orderer>, engine: Handle) -> Self {
+        let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
+        Self { shared: Arc::new(Shared { chain, waiting, orderer, engine, arrivals, starting }) }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Handle {
+        &self.shared.engine
+    }
+
+    /// Why this node takes no part any more, once it does not.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.orderer.failure().borrow().clone()
+    }
+
+    /// The store at the last final block.
+    pub fn head(&self) -> Store {
+        self.shared.chain.head()
+    }
+}
+
+impl Backend for NodeBackend {
+    async fn read<T, F>(&self, read: F) -> Result<T, HomeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> T + Send + 'static,
+    {
+        let store = self.shared.chain.head();
+        tokio::task::spawn_blocking(move || read(&store)).await.map_err(HomeError::Stopped)
+    }
+
+    async fn submit(&self, raw: Bytes) -> Result<B256, Refused> {
+        let taken = self.shared.waiting.submit(&raw).await.map_err(refused)?;
+        // Nobody may be listening.
+        let _ = self.shared.arrivals.send(taken);
+        Ok(taken)
+    }
+
+    fn now(&self) -> u64 {
+        SystemClock.now() / 1000
+    }
+
+    fn heads(&self) -> watch::Receiver<u64> {
+        self.shared.orderer.heights()
+    }
+
+    fn arrivals(&self) -> broadcast::Receiver<B256> {
+        self.shared.arrivals.subscribe()
+    }
+
+    fn next_nonce(&self, account: &Address) -> Option<u64> {
+        self.shared.waiting.pool().pending_nonce(account)
+    }
+
+    fn find_pooled(&self, hash: &B256) -> Option<Pooled> {
+        let pool = self.shared.waiting.pool();
+        let examined = pool.get(hash)?;
+        let ready = pool.pending_nonce(&examined.sender()).is_some_and(|next| examined.nonce() < next);
+        Some(pooled(examined, ready))
+    }
+
+    fn pooled(&self) -> Vec<Pooled> {
+        let pool = self.shared.waiting.pool();
+        let contents = pool.accounts().map(|account| pool.content(account));
+        let all = contents.flat_map(|content| {
+            let ready = content.pending.into_iter().map(|examined| pooled(&examined, true));
+            ready.chain(content.queued.into_iter().map(|examined| pooled(&examined, false))).collect::<Vec<_>>()
+        });
+        all.collect()
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let status = self.shared.waiting.pool().status();
+        PoolStatus { pending: status.pending as u64, queued: status.queued as u64 }
+    }
+
+    fn peers(&self) -> u64 {
+        self.shared.engine.status().peers as u64
+    }
+
+    fn syncing(&self) -> Option<Syncing> {
+        let status = self.shared.engine.status();
+        let (starting, current, highest) = (self.shared.starting, self.shared.chain.head().height(), status.tip);
+        (current < highest).then_some(Syncing { starting, current, highest })
+    }
+}
+
+fn pooled(examined: &Examined, ready: bool) -> Pooled {
+    Pooled { sender: examined.sender(), transaction: examined.tx().clone(), ready }
+}
+
+fn refused(error: SubmitError) -> Refused {
+    match error {
+        SubmitError::Refused(refusal @ (Refusal::Full { .. } | Refusal::AccountFull { .. })) => {
+            Refused::Full { why: refusal.to_string() }
+        }
+        SubmitError::Refused(refusal) => Refused::Transaction { why: refusal.to_string() },
+        SubmitError::Standing { source, .. } => Refused::Home(source.into()),
+        // A transaction that could not be kept was not taken, whatever its peers made of it.
+        SubmitError::Journal(error) => Refused::Full { why: crate::chain::chain(&error) },
+    }
+}

@@ -1,0 +1,167 @@
+//! `node.toml`: what the operator of a node decides.
+//!
+//! - **Owns** its keys, their defaults and their checks.
+//! - **Does not** hold what all nodes must share: that is the network file.
+//!
+//! Reference: `docs/reference/node.md`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where it listens for other nodes.
+    pub listen: SocketAddr,
+    /// `host:port` of every validator, this one too, by its public key in hex.
+    pub validators: BTreeMap<String, String>,
+    /// The public keys of the followers that this node serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followers: Vec<String>,
+    /// The JSON-RPC interface.
+    #[serde(default)]
+    pub rpc: RpcConfig,
+    /// Where metrics are served, in Prometheus' text format, at `/metrics`; nowhere if not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// The JSON-RPC interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpcConfig {
+    /// Where it listens; only this host unless told otherwise.
+    pub listen: SocketAddr,
+    /// Names by which clients may address it, beside addresses and `localhost`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Whether `debug_` methods and the content of the pool are served.
+    pub debug: bool,
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8545)), hosts: Vec::new(), debug: false }
+    }
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    #[error("could not read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is not a configuration of a node: {reason}", path.display())]
+    Form { path: PathBuf, reason: String },
+    #[error("in {}, `{text}` is no public key of a node: 64 hex digits are", path.display())]
+    Key { path: PathBuf, text: String },
+    #[error("in {}, validators {first} and {second} have the same address {address}", path.display())]
+    SameAddress { path: PathBuf, first: String, second: String, address: String },
+}
+
+impl NodeConfig {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let form = |error: toml::de::Error| {
+            let place = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+            let at = place.map(|line| format!("line {line}: ")).unwrap_or_default();
+            ConfigError::Form { path: path.to_owned(), reason: format!("{at}{}", error.message()) }
+        };
+        let config: Self = toml::from_str(&text).map_err(form)?;
+        config.validator_addresses(path)?;
+        config.follower_keys(path)?;
+        config.check_addresses(path)?;
+        Ok(config)
+    }
+
+    /// The text of a new file.
+    pub fn text(&self) -> String {
+        let body = toml::to_string(self).expect("every field of a configuration has a text");
+        format!("# What this node's operator decides. Every key: docs/reference/node.md\n{body}")
+    }
+
+    /// The addresses of the validators by their keys.
+    pub fn validator_addresses(&self, path: &Path) -> Result<BTreeMap<[u8; 32], String>, ConfigError> {
+        self.validators.iter().map(|(key, address)| Ok((read_key(path, key)?, address.clone()))).collect()
+    }
+
+    /// The keys of the followers.
+    pub fn follower_keys(&self, path: &Path) -> Result<Vec<[u8; 32]>, ConfigError> {
+        self.followers.iter().map(|key| read_key(path, key)).collect()
+    }
+
+    fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for (key, address) in &self.validators {
+            if let Some(first) = seen.insert(address, key) {
+                let (first, second, address) = (first.to_owned(), key.clone(), address.clone());
+                return Err(ConfigError::SameAddress { path: path.to_owned(), first, second, address });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_key(path: &Path, text: &str) -> Result<[u8; 32], ConfigError> {
+    let mut key = [0; 32];
+    match hex::decode_to_slice(text, &mut key) {
+        Ok(()) => Ok(key),
+        Err(_) => Err(ConfigError::Key { path: path.to_owned(), text: text.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NodeConfig {
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        NodeConfig {
+            listen: at(9650).parse().unwrap(),
+            validators: (1..=4_u8).map(|n| (hex::encode([n; 32]), at(9650 + u16::from(n)))).collect(),
+            followers: vec![hex::encode([9; 32])],
+            rpc: RpcConfig::default(),
+            metrics: None,
+        }
+    }
+
+    fn load(text: &str) -> Result<NodeConfig, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        NodeConfig::load(file.path())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(load(&config().text()).unwrap(), config());
+    }
+
+    #[test]
+    fn what_is_not_told_has_its_default() {
+        let read = load("listen = \"127.0.0.1:1\"\n[validators]\n").unwrap();
+        assert_eq!(read.rpc, RpcConfig::default());
+        assert!(read.metrics.is_none() && read.followers.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let wrong = |text: &str| load(text).unwrap_err().to_string();
+        assert!(wrong("listen = \"127.0.0.1:1\"\nlisten_rpc = 3\n[validators]\n").contains("line 2: unknown field"));
+        assert!(wrong("listen = \"nowhere\"\n[validators]\n").contains("line 1"));
+        assert!(wrong("listen = \"127.0.0.1:1\"\n[validators]\nab = \"h:1\"\n").contains("`ab` is no public key"));
+        let mut twice = config();
+        let key = hex::encode([2; 32]);
+        twice.validators.insert(key, "127.0.0.1:9651".to_owned());
+        assert!(matches!(load(&twice.text()), Err(ConfigError::SameAddress { .. })));
+    }
+}

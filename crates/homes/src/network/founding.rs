@@ -1,0 +1,82 @@
+//! A new network: its ledger's genesis, and the keys of its validators where one operator makes them all.
+//!
+//! - **Owns** the order of what depends on what: the key first, then the genesis that names it, then the network that begins above it.
+//! - **Does not** write files or draw its own randomness.
+
+use blockhouse_consensus::{Base, Keys, Kind, Network, NetworkError, deal};
+use blockhouse_crypto::hash::hash;
+use blockhouse_ledger::genesis::{CHAIN_ID_MAX, CHAIN_ID_MIN, Fork, Genesis};
+use blockhouse_types::{Account, RecipientSetHash, VaultId};
+use rand::{CryptoRng, Rng as _, RngExt as _};
+
+use super::folder::NetworkFile;
+
+/// Gas for a block of a network: some 300 commits of snapshots, which take a tenth of a second to execute.
+pub const GAS_LIMIT: u64 = 120_000_000;
+
+const UNCLAIMED: &str = "blockhouse v1 unclaimed ledger";
+
+/// How the validators of a network sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signing {
+    /// With shares of one key: certificates stay short, and whoever checks them knows one key whatever the validators are.
+    Threshold,
+    /// One by one: faster, with certificates that grow with the validators, and a key in force that changes with them.
+    Committee,
+}
+
+/// What a network begins with.
+#[derive(Debug)]
+pub struct Founding {
+    /// Who makes the first rules: the account that takes the ledger over for a vault.
+    pub owner: Account,
+    /// The time of block 0 in seconds.
+    pub time: u64,
+    /// How the validators sign.
+    pub signing: Signing,
+    /// The validators' identities.
+    pub validators: Vec<Keys>,
+}
+
+/// A network, and the keys of its validators in the order in which they were given.
+#[derive(Debug)]
+pub struct Founded {
+    /// What all nodes are given.
+    pub file: NetworkFile,
+    /// The keys.
+    pub keys: Vec<Keys>,
+}
+
+impl Founding {
+    /// Makes it.
+    pub fn found(self, random: &mut impl CryptoRng) -> Result<Founded, NetworkError> {
+        let chain_id = random.random_range(CHAIN_ID_MIN..=CHAIN_ID_MAX);
+        // The genesis names the key, and the network begins above the genesis.
+        let nowhere = Base { height: 0, hash: blockhouse_types::BlockHash::new([0; 32]) };
+        let validators: Vec<[u8; 32]> = self.validators.iter().map(Keys::public).collect();
+        let (kind, keys) = match self.signing {
+            Signing::Threshold => {
+                let dealt = deal(random, chain_id, 0, nowhere, self.validators)?;
+                (dealt.network.kind().clone(), dealt.keys)
+            }
+            Signing::Committee => (Kind::Committee, self.validators),
+        };
+        let network = |base| Network::try_new(chain_id, 0, base, &validators, kind.clone());
+        let mut vault_id = [0; 32];
+        random.fill_bytes(&mut vault_id);
+        let genesis = Genesis {
+            vault_id: VaultId::new(vault_id),
+            chain_id,
+            owner: self.owner,
+            recovery: Vec::new(),
+            ledger_key: network(nowhere)?.key(),
+            time: self.time,
+            gas_limit: GAS_LIMIT,
+            forks: vec![(0, Fork::Shanghai)],
+            // No key has this hash: who takes the ledger over names those that open its snapshots.
+            recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
+        };
+        let network = network(Base { height: 0, hash: genesis.hash() })?;
+        Ok(Founded { file: NetworkFile { genesis, network }, keys })
+    }
+}

@@ -1,0 +1,116 @@
+//! The run of a block's transactions, one after another, and what its receipts say.
+//!
+//! - **Owns** how a transaction becomes a receipt, and whether a block is a handover (B5).
+//! - **Does not** decide what stands in a block.
+
+use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt, TxType};
+use alloy_primitives::{Address, Log, TxKind, U256};
+use alloy_sol_types::{SolCall, SolEvent};
+use revm::ExecuteCommitEvm;
+use revm::context::TxEnv;
+use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+
+use super::BuildError;
+use crate::contracts::Access;
+use crate::evm::BlockEvm;
+use crate::genesis::Genesis;
+use crate::rules::TransactionFault;
+use crate::state::StateNodes;
+
+/// The run of a block's transactions, one after another.
+pub(super) struct Run<'a, N: StateNodes> {
+    pub(super) evm: BlockEvm<'a, N>,
+    pub(super) height: u64,
+    pub(super) gas_used: u64,
+    pub(super) receipts: Vec<ReceiptEnvelope>,
+}
+
+impl<N: StateNodes> Run<'_, N> {
+    /// Runs one transaction; one that cannot run leaves everything as it was.
+    pub(super) fn transaction(
+        &mut self,
+        genesis: &Genesis,
+        index: usize,
+        tx: &TxEnvelope,
+        sender: Address,
+    ) -> Result<(), BuildError<N::Error>> {
+        let height = self.height;
+        let fault = |source| BuildError::Transaction { height, index, source };
+        let left = genesis.gas_limit.saturating_sub(self.gas_used);
+        if tx.gas_limit() > left {
+            return Err(fault(TransactionFault::Gas { limit: tx.gas_limit(), left }));
+        }
+        let result = self.evm.transact_commit(environment(tx, sender)).map_err(|error| match error {
+            EVMError::Transaction(InvalidTransaction::NonceTooHigh { tx, state }) => {
+                fault(TransactionFault::Early { nonce: tx, expected: state })
+            }
+            EVMError::Transaction(invalid) => fault(TransactionFault::Invalid { reason: invalid.to_string() }),
+            EVMError::Database(source) => BuildError::View { height, source },
+            other => BuildError::Machine { height, index, text: other.to_string() },
+        })?;
+        self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
+        self.receipts.push(receipt(tx.tx_type(), result, self.gas_used));
+        Ok(())
+    }
+}
+
+fn environment(tx: &TxEnvelope, sender: Address) -> TxEnv {
+    TxEnv {
+        tx_type: tx.tx_type() as u8,
+        caller: sender,
+        gas_limit: tx.gas_limit(),
+        gas_price: 0,
+        kind: tx.kind(),
+        value: U256::ZERO,
+        data: tx.input().clone(),
+        nonce: tx.nonce(),
+        chain_id: tx.chain_id(),
+        access_list: tx.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: tx.max_priority_fee_per_gas(),
+        ..TxEnv::default()
+    }
+}
+
+fn receipt(kind: TxType, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
+    let status = Eip658Value::Eip658(result.is_success());
+    // A revert takes its logs back.
+    let logs: Vec<Log> = if result.is_success() { result.into_logs() } else { Vec::new() };
+    let receipt = Receipt { status, cumulative_gas_used, logs }.with_bloom();
+    match kind {
+        TxType::Legacy => ReceiptEnvelope::Legacy(receipt),
+        // B2 lets no other type in.
+        _ => ReceiptEnvelope::Eip1559(receipt),
+    }
+}
+
+/// The next ledger key of a handover block (B5). A handover inside another transaction, say of a contract that is a
+/// recovery account, makes the block invalid: the transaction's own signature must be the recovery account's.
+pub(super) fn handover<E: std::error::Error + Send + Sync + 'static>(
+    genesis: &Genesis,
+    height: u64,
+    txs: &[TxEnvelope],
+    receipts: &[ReceiptEnvelope],
+) -> Result<Option<[u8; 32]>, BuildError<E>> {
+    let access = genesis.access_address();
+    let handed = |log: &Log| log.address == access && log.topics().first() == Some(&Access::HandedOver::SIGNATURE_HASH);
+    let calls = |tx: &TxEnvelope| calls_handover(access, tx);
+    let found = txs.iter().zip(receipts).position(|(tx, receipt)| calls(tx) || receipt.logs().iter().any(handed));
+    let Some(index) = found else { return Ok(None) };
+    let refused = BuildError::Handover { height, index };
+    match (txs, receipts) {
+        ([tx], [receipt]) if calls(tx) && receipt.status() => {
+            let logs = receipt.logs().iter().filter(|log| handed(log));
+            let keys: Vec<_> = logs.filter_map(|log| Access::HandedOver::decode_log(log).ok()).collect();
+            match keys.as_slice() {
+                [event] => Ok(Some(event.nextKey.0)),
+                _ => Err(refused),
+            }
+        }
+        _ => Err(refused),
+    }
+}
+
+/// True if the transaction calls the handover itself, whatever comes of it.
+pub(super) fn calls_handover(access: Address, tx: &TxEnvelope) -> bool {
+    tx.kind() == TxKind::Call(access) && tx.input().starts_with(&Access::handoverCall::SELECTOR)
+}
