@@ -1,0 +1,123 @@
+//! What a node says about itself: to its operator, and to what watches it.
+//!
+//! Reference: `docs/reference/node.md`, section *Status and metrics*.
+
+use std::fmt::Write as _;
+
+use alloy_primitives::B256;
+use blockhouse_consensus::Role;
+use serde::{Deserialize, Serialize};
+
+/// A node at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// The ledger's chain id.
+    pub chain_id: u64,
+    /// Whether it votes: `validator`, `follower`, or `silent` for a validator that must not vote.
+    pub role: String,
+    /// How many validators there are.
+    pub validators: u64,
+    /// How many must agree.
+    pub quorum: u64,
+    /// Height of the last final block here.
+    pub height: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time, in milliseconds since 1970.
+    pub time_millis: u64,
+    /// How many final blocks are known and not recorded here yet.
+    pub lag: u64,
+    /// The view that is voted on.
+    pub view: u64,
+    /// The view of the last final block.
+    pub final_view: u64,
+    /// To how many nodes it is connected.
+    pub peers: u64,
+    /// How often two votes of one validator contradicted each other.
+    pub conflicts: u64,
+    /// Transactions that can stand in the next block.
+    pub pending: u64,
+    /// Transactions that wait for others.
+    pub queued: u64,
+    /// What waits in bytes, as it is charged.
+    pub pool_bytes: u64,
+    /// Why it takes no part any more, if it does not.
+    pub failure: Option<String>,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// What a role is called.
+pub(super) const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Validator => "validator",
+        Role::Follower => "follower",
+        Role::Silent => "silent",
+    }
+}
+
+impl NodeStatus {
+    /// In Prometheus' text format. Names end in their unit.
+    pub fn prometheus(&self) -> String {
+        let is = u64::from;
+        let gauges = [
+            ("height", "height of the last final block", self.height),
+            ("final_time_milliseconds", "time of the last final block", self.time_millis),
+            ("finality_lag_blocks", "final blocks that are not recorded yet", self.lag),
+            ("view", "view that is voted on", self.view),
+            ("final_view", "view of the last final block", self.final_view),
+            ("peers", "nodes that it is connected to", self.peers),
+            ("validators", "validators of the network", self.validators),
+            ("quorum", "validators that must agree", self.quorum),
+            ("conflicts_total", "contradicting votes that were seen", self.conflicts),
+            ("pool_pending", "transactions that can stand in the next block", self.pending),
+            ("pool_queued", "transactions that wait for others", self.queued),
+            ("pool_bytes", "what waits in bytes", self.pool_bytes),
+            ("votes", "1 if it is a validator that votes", is(self.role == "validator" && self.failure.is_none())),
+            ("failed", "1 if it takes no part any more", is(self.failure.is_some())),
+        ];
+        let mut text = String::new();
+        for (name, help, value) in gauges {
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "# HELP blockhouse_{name} {help}\n# TYPE blockhouse_{name} {kind}\nblockhouse_{name} {value}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_a_line_a_kind_and_a_number_each() {
+        let status = NodeStatus {
+            chain_id: 1,
+            role: role_name(Role::Validator).to_owned(),
+            validators: 4,
+            quorum: 3,
+            height: 7,
+            hash: B256::ZERO,
+            time_millis: 1,
+            lag: 0,
+            view: 9,
+            final_view: 8,
+            peers: 3,
+            conflicts: 0,
+            pending: 0,
+            queued: 0,
+            pool_bytes: 0,
+            failure: None,
+            version: "0".to_owned(),
+        };
+        let text = status.prometheus();
+        assert!(text.contains("blockhouse_height 7\n") && text.contains("blockhouse_votes 1\n"));
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, number) = line.split_once(' ').unwrap();
+            assert!(text.contains(&format!("# TYPE {name} ")) && number.parse::<u64>().is_ok(), "{line}");
+        }
+        assert!(NodeStatus { failure: Some("x".to_owned()), ..status }.prometheus().contains("blockhouse_votes 0\n"));
+    }
+}
