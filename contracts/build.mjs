@@ -9,12 +9,16 @@ import { compile } from "./compiler.mjs";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PUBLISHED = {
   Access: "src/Access.sol",
+  AnchorPoint: "src/AnchorPoint.sol",
+  Anchors: "src/Anchors.sol",
+  Automation: "src/Automation.sol",
   Freeze: "src/Freeze.sol",
   IPolicy: "src/IPolicy.sol",
   OwnerAfterFloor: "src/OwnerAfterFloor.sol",
   Retention: "src/Retention.sol",
   Tags: "src/Tags.sol",
   Timeline: "src/Timeline.sol",
+  Validators: "src/Validators.sol",
   Vault: "src/Vault.sol",
 };
 /** EIP-170 and EIP-3860: what an Ethereum chain accepts as code, and as creation code. */

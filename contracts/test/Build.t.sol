@@ -2,11 +2,15 @@
 pragma solidity 0.8.37;
 
 import {Access} from "../src/Access.sol";
+import {AnchorPoint} from "../src/AnchorPoint.sol";
+import {Anchors} from "../src/Anchors.sol";
+import {Automation} from "../src/Automation.sol";
 import {Freeze} from "../src/Freeze.sol";
 import {OwnerAfterFloor} from "../src/OwnerAfterFloor.sol";
 import {Retention} from "../src/Retention.sol";
 import {Tags} from "../src/Tags.sol";
 import {Timeline} from "../src/Timeline.sol";
+import {Validators} from "../src/Validators.sol";
 import {Vault} from "../src/Vault.sol";
 import {vm} from "./Vm.sol";
 
@@ -14,11 +18,15 @@ import {vm} from "./Vm.sol";
 contract BuildTest {
     function test_checked_in_bytecode_is_the_one_under_test() public view {
         _same("Access", type(Access).creationCode);
+        _same("AnchorPoint", type(AnchorPoint).creationCode);
+        _same("Anchors", type(Anchors).creationCode);
+        _same("Automation", type(Automation).creationCode);
         _same("Freeze", type(Freeze).creationCode);
         _same("OwnerAfterFloor", type(OwnerAfterFloor).creationCode);
         _same("Retention", type(Retention).creationCode);
         _same("Tags", type(Tags).creationCode);
         _same("Timeline", type(Timeline).creationCode);
+        _same("Validators", type(Validators).creationCode);
         _same("Vault", type(Vault).creationCode);
     }
 

@@ -14,6 +14,18 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    AnchorPoint,
+    "../../contracts/abi/AnchorPoint.json"
+);
+
+sol!(
+    #[sol(all_derives)]
+    Anchors,
+    "../../contracts/abi/Anchors.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     Automation,
     "../../contracts/abi/Automation.json"
 );
@@ -50,6 +62,12 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    Validators,
+    "../../contracts/abi/Validators.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     Vault,
     "../../contracts/abi/Vault.json"
 );
@@ -81,5 +99,14 @@ mod tests {
         assert_eq!(Freeze::Frozen::SIGNATURE, "Frozen(bytes32,address)");
         assert_eq!(Tags::Tagged::SIGNATURE, "Tagged(bytes32,bytes32,address)");
         assert_eq!(Timeline::syncCall::SIGNATURE, "sync(bytes32,uint32)");
+        assert_eq!(Automation::tickCall::SIGNATURE, "tick()");
+        assert_eq!(Automation::BackupOverdue::SIGNATURE, "BackupOverdue(bytes32,uint64,uint64)");
+        assert_eq!(Automation::BackupResumed::SIGNATURE, "BackupResumed(bytes32,uint64,uint64)");
+        assert_eq!(AnchorPoint::anchorCall::SIGNATURE, "anchor(bytes32,uint64,bytes32)");
+        assert_eq!(AnchorPoint::Anchored::SIGNATURE, "Anchored(bytes32,address,uint64,bytes32)");
+        assert_eq!(Anchors::Cosigned::SIGNATURE, "Cosigned(uint64,bytes32,address,bytes)");
+        let set = "(bytes32,bytes,bytes,address,uint8)[]";
+        assert_eq!(Validators::SetChanged::SIGNATURE, format!("SetChanged(uint64,bytes32,{set})"));
+        assert_eq!(Validators::ForkReported::SIGNATURE, "ForkReported(address,bytes,bytes,bytes32[])");
     }
 }
