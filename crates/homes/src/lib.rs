@@ -3,6 +3,7 @@
 
 mod chain;
 pub mod embedded;
+pub mod network;
 pub mod provider;
 pub mod store;
 pub mod transport;

@@ -41,7 +41,7 @@ use crate::chain::chain;
 
 pub use error::StoreError;
 pub use file::Access;
-pub(crate) use file::folder_of;
+pub(crate) use file::{folder_of, suffixed, sync_folder_of};
 pub use head::Head;
 
 /// How long a store waits for another process before it gives up.
@@ -381,7 +381,7 @@ pub(crate) fn beside(path: &Path, what: &str) -> Beside {
 /// The old name stays until the new store takes it over: there is no moment without a file.
 pub(crate) fn keep(path: &Path) -> Result<Option<PathBuf>, StoreError> {
     for count in 1_u32..=u32::MAX {
-        let name = file::suffixed(path, &format!("damaged-{count}"));
+        let name = suffixed(path, &format!("damaged-{count}"));
         match std::fs::hard_link(path, &name) {
             Ok(()) => return Ok(Some(name)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -394,5 +394,5 @@ pub(crate) fn keep(path: &Path) -> Result<Option<PathBuf>, StoreError> {
 
 /// Makes the names in the folder of the store durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    file::sync_folder_of(path).map_err(|source| file::io_error(path, "sync the folder of", source))
+    sync_folder_of(path).map_err(|source| file::io_error(path, "sync the folder of", source))
 }

@@ -23,6 +23,7 @@ use blockhouse_types::limits::BLOCK_MAX;
 
 use self::run::{Run, calls_handover, handover};
 pub use self::gather::{Gathered, gather};
+pub(crate) use self::run::environment;
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
 use crate::evm::{ViewError, evm};

@@ -15,7 +15,7 @@ pub mod genesis;
 pub mod proof;
 pub mod receipt;
 pub mod replay;
-mod rules;
+pub mod rules;
 pub mod state;
 pub mod system;
 #[cfg(test)]

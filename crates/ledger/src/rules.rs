@@ -12,9 +12,13 @@ use alloy_consensus::{Header, Transaction, TxEnvelope, TxType, Typed2718};
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall;
 use alloy_trie::KECCAK_EMPTY;
+use revm::context_interface::cfg::GasParams;
+use revm::primitives::eip3860::MAX_INITCODE_SIZE;
+use revm::primitives::hardfork::SpecId;
 
 use crate::call::{Call, CallError, CallOutcome, call};
 use crate::contracts::Access;
+use crate::execute::environment;
 use crate::genesis::Genesis;
 use crate::state::{State, StateNodes};
 use crate::system::SYSTEM_ADDRESS;
@@ -40,6 +44,12 @@ pub enum TransactionFault {
     Signature,
     #[error("its sender {sender} is not enrolled")]
     Sender { sender: Address },
+    #[error("its gas limit {limit} does not cover the {needed} that it costs before it runs")]
+    Intrinsic { limit: u64, needed: u64 },
+    #[error("it creates a contract from {length} bytes, the limit is {limit}")]
+    InitCode { length: usize, limit: usize },
+    #[error("no nonce is left after its own")]
+    LastNonce,
     #[error("its gas limit {limit} exceeds the {left} that the block has left")]
     Gas { limit: u64, left: u64 },
     #[error("its nonce {nonce} is ahead: the sender's next one is {expected}")]
@@ -55,7 +65,7 @@ pub enum TransactionFault {
 }
 
 /// The sender of a transaction that has the form of B2 and is not the ledger's own.
-pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, TransactionFault> {
+pub fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, TransactionFault> {
     if !matches!(tx.tx_type(), TxType::Legacy | TxType::Eip1559) {
         return Err(TransactionFault::Type { found: tx.ty() });
     }
@@ -74,6 +84,26 @@ pub(crate) fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, Tran
     }
     let sender = tx.recover_signer().map_err(|_| TransactionFault::Signature)?;
     if sender == *SYSTEM_ADDRESS { Err(TransactionFault::System) } else { Ok(sender) }
+}
+
+/// What a transaction must offer by itself, whatever the state is, to stand in a block of that time: gas for what it
+/// costs before it runs, no longer init code than may be, a nonce that can be counted up.
+pub fn check_alone(genesis: &Genesis, time: u64, tx: &TxEnvelope) -> Result<(), TransactionFault> {
+    let spec = genesis.fork_at(time).spec();
+    let cost = GasParams::new_spec(spec).initial_tx_gas_for_tx(environment(tx, Address::ZERO), None);
+    let floor = if spec.is_enabled_in(SpecId::PRAGUE) { cost.floor_gas() } else { 0 };
+    let (limit, needed) = (tx.gas_limit(), cost.initial_total_gas().max(floor));
+    if limit < needed {
+        return Err(TransactionFault::Intrinsic { limit, needed });
+    }
+    let length = tx.input().len();
+    if tx.kind().is_create() && length > MAX_INITCODE_SIZE {
+        return Err(TransactionFault::InitCode { length, limit: MAX_INITCODE_SIZE });
+    }
+    if tx.nonce() == u64::MAX {
+        return Err(TransactionFault::LastNonce);
+    }
+    Ok(())
 }
 
 /// The senders that may send at the parent, as B3 has it.

@@ -249,7 +249,7 @@ impl Drop for Beside {
 }
 
 /// `<store>.<suffix>`.
-pub(super) fn suffixed(store: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn suffixed(store: &Path, suffix: &str) -> PathBuf {
     let mut name = store.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
@@ -279,7 +279,7 @@ fn sync_file(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in the folder of `path` durable.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
