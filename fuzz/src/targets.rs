@@ -1,5 +1,6 @@
 //! All targets.
 
+mod consensus;
 mod crypto;
 mod homes;
 mod ledger;
@@ -57,6 +58,8 @@ pub const ALL: &[Target] = &[
     ledger::RECEIPT,
     ledger::RECEIPT_PROOF,
     ledger::EVENT,
+    consensus::NETWORK,
+    consensus::NODE_KEYS,
     sites::MARKER,
     sites::OBJECT_KEY,
     sites::SITE_NAME,

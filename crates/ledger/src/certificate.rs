@@ -1,17 +1,30 @@
 //! Certificates: who vouches for a block. They stand outside the block's hash.
 //!
-//! - **Owns** their bytes, the digest that is signed and its check.
-//! - **Does not** know which key is in force at a block: see [`crate::chain::Authority`].
+//! - **Owns** their bytes, what is signed and its check.
+//! - **Does not** know which key is in force at a block: see [`crate::chain::Authority`]. It signs nothing in home 2:
+//!   the engine does, and this module checks what it signed without a runtime or a consensus crate.
 //!
 //! Format: `docs/design/ledger.md`, section *Certificates*.
+
+mod committee;
+mod finality;
+mod threshold;
 
 use blockhouse_crypto::LedgerKey;
 use blockhouse_crypto::hash::hash;
 use blockhouse_crypto::ledger_key::verify;
+use blockhouse_types::limits::CERTIFICATE_MAX;
 use blockhouse_types::{BlockHash, DecodeError, Decoder, Encoder};
 
+pub use committee::{COMMITTEE_MAX, Committee, Vote, quorum};
+pub use finality::{DESCENDANT_MAX, DESCENDANTS_MAX, Finality, namespace};
+pub use threshold::{GROUP_KEY_LEN, GROUP_SIGNATURE_LEN, Threshold};
+
 const SOLO: u8 = 1;
+const THRESHOLD: u8 = 2;
+const COMMITTEE: u8 = 3;
 const SOLO_CONTEXT: &str = "blockhouse v1 solo";
+const WHAT: &str = "a certificate";
 
 /// Which block a certificate is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +57,10 @@ pub enum Certificate {
         /// Its Ed25519 signature.
         signature: [u8; 64],
     },
+    /// A network whose validators share one BLS key.
+    Threshold(Threshold),
+    /// A network whose validators sign one by one.
+    Committee(Committee),
 }
 
 /// Why a certificate does not vouch for a block.
@@ -54,6 +71,10 @@ pub enum CertificateError {
     OtherKey { height: u64, found: [u8; 32], expected: [u8; 32] },
     #[error("the signature over block {height} ({hash}) is not by the ledger key")]
     Signature { height: u64, hash: BlockHash },
+    #[error("descendant {index} in the certificate of block {height} does not follow the one before it")]
+    Descendant { height: u64, index: usize },
+    #[error("block {height} has {found} valid signers, it needs {needed}")]
+    Quorum { height: u64, found: usize, needed: usize },
 }
 
 impl Certificate {
@@ -62,20 +83,45 @@ impl Certificate {
         Self::Solo { key: key.public(), signature: key.sign(&place.solo_digest()) }
     }
 
+    /// The 32 bytes that name whoever it claims to be by: what is in force if it is to count.
+    pub fn key(&self) -> [u8; 32] {
+        match self {
+            Self::Solo { key, .. } => *key,
+            Self::Threshold(threshold) => threshold.key(),
+            Self::Committee(committee) => committee.key(),
+        }
+    }
+
+    /// How a network came to this block; nothing in home 1.
+    pub fn finality(&self) -> Option<&Finality> {
+        match self {
+            Self::Solo { .. } => None,
+            Self::Threshold(threshold) => Some(&threshold.finality),
+            Self::Committee(committee) => Some(&committee.finality),
+        }
+    }
+
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         match self {
-            Self::Solo { key, signature } => encoder.u8(SOLO).raw(key).raw(signature),
-        };
+            Self::Solo { key, signature } => {
+                encoder.u8(SOLO).raw(key).raw(signature);
+            }
+            Self::Threshold(threshold) => threshold.write(encoder.u8(THRESHOLD)),
+            Self::Committee(committee) => committee.write(encoder.u8(COMMITTEE)),
+        }
         encoder.finish()
     }
 
-    /// Reads the bytes. The signature is not checked.
+    /// Reads the bytes, at most [`CERTIFICATE_MAX`] of them. No signature is checked.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new("a certificate", bytes);
+        let mut decoder = Decoder::new(WHAT, bytes);
+        decoder.limit("length", bytes.len() as u64, CERTIFICATE_MAX as u64)?;
         let certificate = match decoder.u8()? {
             SOLO => Self::Solo { key: decoder.array()?, signature: decoder.array()? },
+            THRESHOLD => Self::Threshold(Threshold::read(&mut decoder)?),
+            COMMITTEE => Self::Committee(Committee::read(&mut decoder)?),
             tag => return Err(decoder.unknown("kind", tag.into())),
         };
         decoder.finish()?;
@@ -84,13 +130,24 @@ impl Certificate {
 
     /// Checks that it is by that ledger key and about that block.
     pub fn verify(&self, expected: &[u8; 32], place: &BlockPlace) -> Result<(), CertificateError> {
-        let Self::Solo { key, signature } = self;
-        if key != expected {
-            return Err(CertificateError::OtherKey { height: place.height, found: *key, expected: *expected });
+        let found = self.key();
+        if found != *expected {
+            return Err(CertificateError::OtherKey { height: place.height, found, expected: *expected });
         }
-        if !verify(key, &place.solo_digest(), signature) {
-            return Err(CertificateError::Signature { height: place.height, hash: place.hash });
+        match self {
+            Self::Solo { key, signature } => {
+                let valid = verify(key, &place.solo_digest(), signature);
+                valid.then_some(()).ok_or(CertificateError::Signature { height: place.height, hash: place.hash })
+            }
+            Self::Threshold(threshold) => threshold.verify(place),
+            Self::Committee(committee) => committee.verify(place),
         }
-        Ok(())
     }
+}
+
+/// `H("blockhouse v1 network key"; kind, keys)`: what names a network's key in 32 bytes.
+fn network_key(kind: u8, keys: &[u8]) -> [u8; 32] {
+    let mut encoder = Encoder::new();
+    encoder.u8(kind).raw(keys);
+    hash("blockhouse v1 network key", encoder.as_slice())
 }

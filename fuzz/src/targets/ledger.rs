@@ -95,12 +95,19 @@ pub(super) const CERTIFICATE: Target = Target {
             let head = WORLD.objects.last().unwrap();
             let place =
                 BlockPlace { chain_id: WORLD.genesis.chain_id, height: head.block.header.number, hash: head.hash() };
+            // Its own name lets the signatures be looked at, and none is over this block.
+            let own = certificate.verify(&certificate.key(), &place).is_ok();
+            assert!(!own || certificate.finality().is_none(), "a network's certificate vouches for the block");
             let valid = certificate.verify(&ledger_key().public(), &place).is_ok();
             assert!(!valid || *certificate == head.certificate, "another certificate vouches for the block");
         }
         Verdict::canonical(bytes, result, Certificate::encode)
     },
-    seeds: || WORLD.objects.iter().map(|object| object.certificate.encode()).collect(),
+    seeds: || {
+        let solo = WORLD.objects.iter().map(|object| object.certificate.encode());
+        let network = ["certificate-threshold.bin", "certificate-threshold-2.bin", "certificate-committee.bin"];
+        solo.chain(network.map(|name| golden("ledger", name))).collect()
+    },
 };
 
 /// A header alone.

@@ -1,0 +1,320 @@
+//! A node over TCP, on threads of its own.
+//!
+//! The engine's storage panics when it is damaged or the disk fails, by design. Here such a panic ends the node with an
+//! error that says so, and nothing else of the process.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use blockhouse_types::{BlockHash, DecodeError};
+use commonware_cryptography::ed25519::PublicKey;
+use commonware_p2p::authenticated::lookup;
+use commonware_p2p::{AddressableManager, AddressableTrackedPeers};
+use commonware_runtime::{BlobLayout, Metrics, Runner, Spawner, Supervisor, tokio as runtime};
+use tokio::sync::{oneshot, watch};
+
+use crate::application::{Application, Erased, Stop};
+use crate::bind::{Group, Individuals, Scheme};
+use crate::folder::Folder;
+use crate::gossip::{self, Ends, Gossip, Inbox};
+use crate::keys::Keys;
+use crate::network::{Kind, Network};
+use crate::peers;
+use crate::status::{Counts, Role, Status, connected};
+use crate::tuning;
+use crate::wiring::{Channels, Member, channel, run};
+
+/// What a node is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What all nodes agree on.
+    pub network: Network,
+    /// `host:port` of every validator, by its identity.
+    pub addresses: BTreeMap<[u8; 32], String>,
+    /// The identities of the followers that this node serves; a follower names none but itself.
+    pub followers: Vec<[u8; 32]>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The operator's word that the keys of this validator never voted in this epoch, although its ledger stands above
+    /// the base and its folder is new. A wrong word lets it vote twice in one view.
+    pub never_voted: bool,
+    /// How many blocks below the application's standing are kept for peers; all, if not told.
+    pub keep_blocks: Option<u64>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error("another process uses the engine's folder {path}")]
+    InUse { path: PathBuf },
+    #[error("could not use the engine's folder {path}")]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the engine's folder {path} belongs to another node or network")]
+    OtherNode { path: PathBuf },
+    #[error("the file {path} is damaged")]
+    NodeFile {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("could not listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("validator {key} has no address", key = hex::encode(key))]
+    NoAddress { key: [u8; 32] },
+    #[error("`{text}` is not host:port")]
+    Address { text: String },
+    #[error("{key} is no key of a node", key = hex::encode(key))]
+    NoKey { key: [u8; 32] },
+    #[error("a network has at most {} nodes, not {found}", tuning::PEERS_MAX)]
+    Peers { found: usize },
+    #[error("could not start the engine's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a node ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    #[error("the application stopped")]
+    Application(#[from] Stop),
+    #[error("the ledger of this node has no block {height} ({hash}), which the network begins above")]
+    Base { height: u64, hash: BlockHash },
+    #[error("the certificate of block {hash}, with which the engine began, is of another kind than the network's")]
+    Floor { hash: BlockHash },
+    #[error("the network signs in another way than its node was built for")]
+    Scheme,
+    #[error("the ledger stands at block {standing}, the engine gave it blocks up to {missing} and more and does not have them any more")]
+    Behind { standing: u64, missing: u64 },
+    #[error("block {found} became final while the ledger stands at block {standing}")]
+    Gap { standing: u64, found: u64 },
+    #[error("nothing in the engine's archive vouches for block {height}")]
+    NoCertificate { height: u64 },
+    #[error("block {height} is final by a descendant that is too far above it")]
+    TooFar { height: u64 },
+    #[error("the engine's archive of {what} is damaged: {reason}")]
+    Archive { what: &'static str, reason: String },
+    #[error("the engine's part `{part}` ended")]
+    Ended { part: &'static str },
+    #[error("the engine failed, most likely over its files: {reason}")]
+    Failed { reason: String },
+}
+
+/// The engine of a node.
+#[derive(Debug)]
+pub struct Engine;
+
+impl Engine {
+    /// Starts a node on threads of its own. It runs until the handle is stopped or dropped, or it fails.
+    pub fn start(
+        config: Config,
+        keys: Keys,
+        application: Arc<impl Application>,
+        folder: &Path,
+    ) -> Result<(Handle, Inbox), StartError> {
+        let application: Arc<dyn Erased> = application;
+        let peers = peers::peers(&config)?;
+        let folder = Folder::open(folder, &config.network, keys.public(), config.never_voted, application.as_ref())?;
+        // The engine's own listener panics if the port is taken; this one says so.
+        TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let (gossip, inbox, ends) = gossip::queues();
+        let (stop, stopped) = oneshot::channel();
+        let (report, ended) = watch::channel(None);
+        let shared = Arc::new(Shared::new(role(&config.network, &keys, folder.may_vote)));
+        let node = Node { config, keys, application, folder, peers, ends, shared: Arc::clone(&shared), stopped };
+        let thread = std::thread::Builder::new().name("consensus".to_owned());
+        let thread = thread.spawn(move || {
+            report.send_replace(Some(node.run()));
+        });
+        let thread = thread.map_err(StartError::Thread)?;
+        Ok((Handle { shared, gossip, ended, stop: Some(stop), thread: Some(thread) }, inbox))
+    }
+}
+
+fn role(network: &Network, keys: &Keys, may_vote: bool) -> Role {
+    let named = network.validators().contains(&keys.public());
+    let signs = matches!(network.kind(), Kind::Committee) || keys.has_share();
+    match (named, may_vote && signs) {
+        (false, _) => Role::Follower,
+        (true, true) => Role::Validator,
+        (true, false) => Role::Silent,
+    }
+}
+
+type Read = Box<dyn Fn() -> String + Send + Sync>;
+
+/// What a handle asks of the running node.
+struct Shared {
+    role: Role,
+    counts: Arc<Counts>,
+    metrics: OnceLock<Read>,
+}
+
+impl Shared {
+    fn new(role: Role) -> Self {
+        Self { role, counts: Arc::default(), metrics: OnceLock::new() }
+    }
+}
+
+/// A running node. It ends when this is dropped.
+pub struct Handle {
+    shared: Arc<Shared>,
+    gossip: Gossip,
+    ended: watch::Receiver<Option<Result<(), EngineError>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// What the node says about itself.
+    pub fn status(&self) -> Status {
+        let counts = &self.shared.counts;
+        let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+        let height = read(&counts.height);
+        Status {
+            role: self.shared.role,
+            view: read(&counts.view),
+            final_view: read(&counts.final_view),
+            tip: read(&counts.tip).max(height),
+            height,
+            peers: connected(&self.metrics()),
+            conflicts: read(&counts.conflicts),
+        }
+    }
+
+    /// The engine's metrics in Prometheus' text format; empty until it runs.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.get().map(|read| read()).unwrap_or_default()
+    }
+
+    /// Sends to peers.
+    pub fn gossip(&self) -> Gossip {
+        self.gossip.clone()
+    }
+
+    /// Waits until the node ended. Cancelling loses nothing.
+    pub async fn ended(&self) -> Result<(), EngineError> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or(Ok(())),
+            Err(_) => Err(EngineError::Failed { reason: "its thread is gone".to_owned() }),
+        }
+    }
+
+    /// Stops the node and waits until its threads are gone; says why it ended before, if it did.
+    pub fn stop(mut self) -> Result<(), EngineError> {
+        self.end();
+        self.ended.borrow().clone().unwrap_or(Ok(()))
+    }
+
+    fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was caught inside; nothing is left to be said.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("role", &self.shared.role).finish_non_exhaustive()
+    }
+}
+
+/// A node on its thread.
+struct Node {
+    config: Config,
+    keys: Keys,
+    application: Arc<dyn Erased>,
+    folder: Folder,
+    peers: AddressableTrackedPeers<PublicKey>,
+    ends: Ends,
+    shared: Arc<Shared>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Node {
+    fn run(self) -> Result<(), EngineError> {
+        let settings = runtime::Config::new()
+            .with_worker_threads(tuning::WORKERS)
+            .with_max_blocking_threads(tuning::DISK_THREADS)
+            .with_storage_directory(&self.folder.journal)
+            // The layout of new files stays what it is, whatever a later release prefers.
+            .with_storage_blob_layouts(BlobLayout::V1..=BlobLayout::V1);
+        let run = || {
+            runtime::Runner::new(settings).start(|context| async move {
+                match self.config.network.kind() {
+                    Kind::Threshold(_) => self.live::<Group>(context).await,
+                    Kind::Committee => self.live::<Individuals>(context).await,
+                }
+            })
+        };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(EngineError::Failed { reason: said(&*panic) }))
+    }
+
+    async fn live<S: Scheme>(self, context: runtime::Context) -> Result<(), EngineError> {
+        let metrics = context.child("metrics");
+        let _ = self.shared.metrics.set(Box::new(move || metrics.encode()));
+        let settings = peers::settings::<S>(&self.config, &self.keys);
+        let (mut network, mut oracle) = lookup::Network::new(context.child("network"), settings);
+        oracle.track(self.config.network.epoch(), self.peers);
+        let channels = Channels {
+            votes: network.register(channel::VOTES, tuning::VOTES),
+            certificates: network.register(channel::CERTIFICATES, tuning::CERTIFICATES),
+            resolver: network.register(channel::RESOLVER, tuning::RESOLVER),
+            backfill: network.register(channel::BACKFILL, tuning::BACKFILL),
+            blocks: network.register(channel::BLOCKS, tuning::BLOCKS),
+        };
+        let talk = network.register(channel::GOSSIP, tuning::GOSSIP);
+        let network_end = network.start();
+        let ends = self.ends;
+        let gossip = context.child("gossip").spawn(move |_| gossip::carry(ends, talk));
+        let member = Member {
+            network: self.config.network,
+            keys: self.keys,
+            application: self.application,
+            may_vote: self.folder.may_vote,
+            floor: self.folder.floor.clone(),
+            keep: self.config.keep_blocks,
+            counts: Arc::clone(&self.shared.counts),
+            prefix: String::new(),
+        };
+        let node = context.child("node").spawn(move |context| run::<S, _, _, _, _>(context, member, oracle, channels));
+        let ended = tokio::select! {
+            ended = node => ended.unwrap_or(Err(EngineError::Ended { part: "node" })),
+            _ = network_end => Err(EngineError::Ended { part: "network" }),
+            _ = gossip => Err(EngineError::Ended { part: "gossip" }),
+            _ = self.stopped => Ok(()),
+        };
+        // What does not end in time is dropped; the journals stand that.
+        let _ = context.stop(0, Some(tuning::STOP_TIMEOUT)).await;
+        ended
+    }
+}
+
+/// The text of a panic.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
+}

@@ -1,0 +1,170 @@
+//! The engine's folder: one process, one identity, one journal of votes.
+//!
+//! ```text
+//! lock               held while a process uses the folder
+//! epoch-<n>/node     whose folder it is, whether it votes, what it began with
+//! epoch-<n>/journal/ the engine's files: votes, blocks, certificates, how far the application was given them
+//! ```
+//!
+//! # Invariants
+//! - **F1** A folder is used by one process at a time.
+//! - **F2** The file `node` is there before the first vote, and says no to voting for good once a journal was lost.
+//!
+//! Format: `docs/design/consensus.md`, section *Folder*.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use blockhouse_crypto::hash::hash;
+use blockhouse_ledger::Certificate;
+use blockhouse_types::limits::CERTIFICATE_MAX;
+use blockhouse_types::{BlockHash, DecodeError, Decoder, Encoder, Magic};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::application::Erased;
+use crate::engine::StartError;
+use crate::network::Network;
+
+const MAGIC: Magic = *b"BHNJ";
+const WHAT: &str = "the file `node` of an engine's folder";
+/// The greatest length of the file: a certificate and some numbers.
+const NODE_MAX: u64 = CERTIFICATE_MAX as u64 + 256;
+
+/// A block that counts as final without what is below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Floor {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its certificate, without descendants.
+    pub certificate: Certificate,
+}
+
+/// An engine's folder, held by this process.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    /// Where the engine keeps its files.
+    pub(crate) journal: PathBuf,
+    /// False if votes may have been lost.
+    pub(crate) may_vote: bool,
+    /// What the engine begins with, if not with the base.
+    pub(crate) floor: Option<Floor>,
+    /// Held open: the lock goes with it.
+    _lock: File,
+}
+
+/// What the file `node` says.
+struct Node {
+    network: [u8; 32],
+    identity: [u8; 32],
+    may_vote: bool,
+    floor: Option<Floor>,
+}
+
+impl Folder {
+    /// Takes the folder, or makes it.
+    pub(crate) fn open(
+        path: &Path,
+        network: &Network,
+        identity: [u8; 32],
+        never_voted: bool,
+        application: &dyn Erased,
+    ) -> Result<Self, StartError> {
+        let epoch = path.join(format!("epoch-{}", network.epoch()));
+        let (journal, file) = (epoch.join("journal"), epoch.join("node"));
+        let failed = |source| StartError::Folder { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = lock(path)?;
+        let id = hash("blockhouse v1 network", &network.encode());
+        let known = read(&file)?;
+        if let Some(node) = &known {
+            if node.network != id || node.identity != identity {
+                return Err(StartError::OtherNode { path: epoch });
+            }
+            if journal.is_dir() {
+                let node = Node { may_vote: node.may_vote, floor: node.floor.clone(), ..*node };
+                return Ok(Self { journal, may_vote: node.may_vote, floor: node.floor, _lock: lock });
+            }
+        }
+        let ahead = application.standing().height > network.base().height;
+        let may_vote = known.is_none() && (!ahead || never_voted);
+        let floor = if ahead { floor(application, network) } else { None };
+        let node = Node { network: id, identity, may_vote, floor };
+        fs::create_dir_all(&journal).and_then(|()| write(&file, &node.encode())).map_err(failed)?;
+        Ok(Self { journal, may_vote, floor: node.floor, _lock: lock })
+    }
+}
+
+/// The highest durable block that was itself signed as final. Blocks above it are fetched again and skipped.
+fn floor(application: &dyn Erased, network: &Network) -> Option<Floor> {
+    let standing = application.standing().height;
+    let heights = (network.base().height + 1..=standing).rev();
+    heights.take(blockhouse_ledger::certificate::DESCENDANTS_MAX + 1).find_map(|height| {
+        let certificate = application.certificate(height)?;
+        let own = certificate.finality()?;
+        if !own.descendants.is_empty() || own.epoch != network.epoch() {
+            return None;
+        }
+        let hash = blockhouse_ledger::block_hash(&application.block(height)?.header);
+        Some(Floor { hash, certificate })
+    })
+}
+
+fn lock(path: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::Folder { path: path.to_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse { path: path.to_owned() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+fn read(file: &Path) -> Result<Option<Node>, StartError> {
+    let failed = |source| StartError::Folder { path: file.to_owned(), source };
+    let bytes = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Ok(found) if found.len() > NODE_MAX => Vec::new(),
+        _ => fs::read(file).map_err(failed)?,
+    };
+    Node::decode(&bytes).map(Some).map_err(|source| StartError::NodeFile { path: file.to_owned(), source })
+}
+
+/// Writes the file whole or not at all.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = file.with_extension("new");
+    let mut out = File::create(&fresh)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(&fresh, file)?;
+    let folder = file.parent().map_or_else(|| Path::new("."), |folder| folder);
+    File::open(folder)?.sync_all()
+}
+
+impl Node {
+    fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::with_header(MAGIC);
+        encoder.raw(&self.network).raw(&self.identity).u8(self.may_vote.into());
+        encoder.option(self.floor.as_ref(), |encoder, floor| {
+            encoder.raw(floor.hash.as_bytes()).bytes(&floor.certificate.encode());
+        });
+        encoder.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
+        let (network, identity) = (decoder.array()?, decoder.array()?);
+        let may_vote = match decoder.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(decoder.unknown("right to vote", other.into())),
+        };
+        let floor = decoder.option(|decoder| {
+            let hash = BlockHash::new(decoder.array()?);
+            let certificate = Certificate::decode(decoder.bytes("certificate", CERTIFICATE_MAX)?)?;
+            Ok(Floor { hash, certificate })
+        })?;
+        decoder.finish()?;
+        Ok(Self { network, identity, may_vote, floor })
+    }
+}

@@ -1,0 +1,105 @@
+//! The keys of a node: who it is to its peers, and its share of the network's key.
+//!
+//! In a network that signs one by one the identity also signs. A key file is as secret as it gets: who has the files of
+//! more than f validators can make two histories.
+//!
+//! Format: `docs/design/consensus.md`, section *Key file*.
+
+use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
+use commonware_codec::{Copying, DecodeExt, Encode};
+use commonware_cryptography::Signer;
+use commonware_cryptography::bls12381::primitives::group::{Private, Share};
+use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
+use commonware_math::algebra::Random;
+use commonware_utils::Participant;
+use rand::CryptoRng;
+use zeroize::Zeroizing;
+
+const MAGIC: Magic = *b"BHNK";
+const WHAT: &str = "a node's key file";
+
+/// The secrets of one node.
+#[derive(Clone)]
+pub struct Keys {
+    identity: PrivateKey,
+    share: Option<Share>,
+}
+
+/// Why a key file is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    #[error("the key file cannot be read")]
+    Encoding(#[from] DecodeError),
+    #[error("the {what} in the key file is not a key")]
+    NoKey { what: &'static str },
+}
+
+impl Keys {
+    /// A new identity, without a share.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self { identity: PrivateKey::random(rng), share: None }
+    }
+
+    /// The same identity with a share of the network's key, from [`crate::deal()`].
+    #[must_use]
+    pub fn with_share(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
+    }
+
+    /// What its peers know it by.
+    pub fn public(&self) -> [u8; 32] {
+        public_bytes(&self.identity.public_key())
+    }
+
+    /// True if it holds a share of a network's key.
+    pub const fn has_share(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// The bytes of a key file.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut encoder = Encoder::with_header(MAGIC);
+        encoder.raw(&Zeroizing::new(self.identity.encode().to_vec()));
+        encoder.option(self.share.as_ref(), |encoder, share| {
+            let secret = Zeroizing::new(share.private.expose(|scalar| scalar.encode()).to_vec());
+            encoder.u32(share.index.get()).raw(&secret);
+        });
+        Zeroizing::new(encoder.finish())
+    }
+
+    /// Reads a key file.
+    pub fn decode(bytes: &[u8]) -> Result<Self, KeysError> {
+        let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
+        let identity = PrivateKey::decode(Copying(decoder.raw(32)?)).map_err(|_| KeysError::NoKey { what: "identity" })?;
+        let share = decoder.option(|decoder| Ok((decoder.u32()?, decoder.raw(32)?)))?;
+        decoder.finish()?;
+        let share = share.map(|(index, secret)| {
+            let private = Private::decode(Copying(secret)).map_err(|_| KeysError::NoKey { what: "share" })?;
+            Ok::<_, KeysError>(Share::new(Participant::new(index), private))
+        });
+        Ok(Self { identity, share: share.transpose()? })
+    }
+
+    pub(crate) const fn identity(&self) -> &PrivateKey {
+        &self.identity
+    }
+
+    pub(crate) const fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("public", &hex::encode(self.public())).finish_non_exhaustive()
+    }
+}
+
+/// The 32 bytes of a public key.
+pub(crate) fn public_bytes(key: &PublicKey) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(key.as_ref());
+    bytes
+}

@@ -1,0 +1,116 @@
+//! The network of a node over TCP: authenticated and encrypted by the engine, between peers that are named beforehand.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+
+use commonware_codec::{Copying, DecodeExt};
+use commonware_consensus::marshal::standard::Standard;
+use commonware_consensus::{marshal, simplex};
+use commonware_cryptography::ChaCha20Poly1305;
+use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
+use commonware_p2p::authenticated::lookup;
+use commonware_p2p::{Address, AddressableTrackedPeers, Ingress, max_message_size};
+use commonware_stream::SakeCups;
+use commonware_stream::cups::{self, Cups};
+use commonware_stream::sake::{self, Sake};
+use commonware_utils::{Hostname, NZUsize};
+use commonware_utils::ordered::Map;
+
+use crate::bind::Scheme;
+use crate::block::{Digest, WireBlock};
+use crate::engine::{Config, StartError};
+use crate::keys::Keys;
+use crate::tuning;
+
+/// What tells the streams of one ledger's network from all others.
+const STREAM: &[u8] = b" peers";
+
+/// Where no address is known, for nobody dials it: a follower connects by itself.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+pub(crate) type Handshake = SakeCups<PrivateKey, ChaCha20Poly1305>;
+
+/// The settings of the network of this node.
+pub(crate) fn settings<S: Scheme>(config: &Config, keys: &Keys) -> lookup::Config<Handshake> {
+    let validators = u32::try_from(config.network.validators().len()).unwrap_or(u32::MAX);
+    let longest = max_message_size(&[
+        simplex::max_payload_size::<S, Digest>(validators),
+        marshal::max_payload_size::<Standard<WireBlock>, S>(validators, &config.network.base().height),
+        tuning::GOSSIP_MAX,
+    ]);
+    lookup::Config {
+        handshake: Cups::new(greeting(keys.identity().clone()), cups::Version::V1),
+        namespace: [config.network.namespace().as_slice(), STREAM].concat(),
+        listen: config.listen,
+        // Networks live in one rack as well as across the world; who a peer is decides its key, not its address.
+        allow_private_ips: true,
+        allow_dns: true,
+        bypass_ip_check: true,
+        max_message_size: longest,
+        max_peers_per_set: set_size(config),
+        mailbox_size: tuning::MAILBOX,
+        send_batch_size: NZUsize!(8),
+        handshake_timeout: tuning::GREETING_TIMEOUT,
+        dial_timeout: tuning::DIAL_TIMEOUT,
+        peer_connection_cooldown: tuning::RECONNECT,
+        max_concurrent_handshakes: tuning::GREETINGS_AT_ONCE,
+        allowed_handshake_rate_per_ip: tuning::GREETINGS,
+        allowed_handshake_rate_per_subnet: tuning::GREETINGS,
+        ping_frequency: tuning::PING,
+        dial_frequency: tuning::DIAL,
+        // Peers change with the validator set, and that starts the engine anew.
+        tracked_peer_sets: NZUsize!(1),
+        block_duration: tuning::BLOCKED,
+    }
+}
+
+fn greeting(signer: PrivateKey) -> Sake<PrivateKey> {
+    Sake {
+        signer,
+        synchrony_bound: tuning::CLOCK_AHEAD,
+        max_handshake_age: tuning::GREETING_AGE,
+        version: sake::Version::V1,
+    }
+}
+
+/// All nodes, this one included whether it is named or not.
+fn set_size(config: &Config) -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(config.network.validators().len() + config.followers.len())
+}
+
+/// Who is dialled, and who may connect besides.
+pub(crate) fn peers(config: &Config) -> Result<AddressableTrackedPeers<PublicKey>, StartError> {
+    let mut primary = BTreeMap::new();
+    for key in config.network.validators() {
+        let text = config.addresses.get(&key).ok_or(StartError::NoAddress { key })?;
+        primary.insert(public(key)?, address(text)?);
+    }
+    let mut secondary = BTreeMap::new();
+    for key in &config.followers {
+        let key = public(*key)?;
+        if !primary.contains_key(&key) {
+            secondary.insert(key, Address::Symmetric(NOWHERE));
+        }
+    }
+    if primary.len() + secondary.len() > tuning::PEERS_MAX {
+        return Err(StartError::Peers { found: primary.len() + secondary.len() });
+    }
+    Ok(AddressableTrackedPeers::new(Map::from_iter_dedup(primary), Map::from_iter_dedup(secondary)))
+}
+
+fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {
+    PublicKey::decode(Copying(&key)).map_err(|_| StartError::NoKey { key })
+}
+
+/// Reads `host:port` or `ip:port`.
+fn address(text: &str) -> Result<Address, StartError> {
+    if let Ok(socket) = text.parse() {
+        return Ok(Address::Symmetric(socket));
+    }
+    let refused = || StartError::Address { text: text.to_owned() };
+    let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
+    let host = Hostname::new(host).map_err(|_| refused())?;
+    let ingress = Ingress::Dns { host, port: port.parse().map_err(|_| refused())? };
+    Ok(Address::Asymmetric { ingress, egress: NOWHERE })
+}

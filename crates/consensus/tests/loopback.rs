@@ -1,0 +1,249 @@
+//! Real engines over TCP on this machine: four of them agree, one is killed and comes back from its folder.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blockhouse_consensus::{Config, Dealt, Engine, EngineError, Handle, Inbox, Keys, Role, StartError};
+use bytes::Bytes;
+
+use support::{Judge, Ledger, Work, committee, identities, threshold};
+
+/// After this much a test fails instead of waiting on.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Ports that were free a moment ago.
+fn ports(count: usize) -> Vec<SocketAddr> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
+
+/// Four validators of one network and their ledgers.
+struct Town {
+    dealt: Dealt,
+    ports: Vec<SocketAddr>,
+    folder: tempfile::TempDir,
+    ledgers: Vec<Ledger>,
+    work: Arc<Work>,
+    followers: Vec<Keys>,
+}
+
+impl Town {
+    fn new(dealt: Dealt) -> Self {
+        let (judge, work) = (Judge::default(), Work::new());
+        let ledger = |mark| Ledger::new(&dealt.network, mark, &judge).with_work(&work);
+        let ledgers = (0..5).map(ledger).collect();
+        let (ports, folder) = (ports(5), tempfile::tempdir().unwrap());
+        Self { dealt, ports, folder, ledgers, work, followers: identities(77, 1) }
+    }
+
+    fn config(&self, index: usize) -> Config {
+        let keys = self.dealt.keys.iter().map(Keys::public);
+        let addresses: BTreeMap<_, _> = keys.zip(self.ports.iter().map(ToString::to_string)).collect();
+        Config {
+            network: self.dealt.network.clone(),
+            addresses,
+            followers: self.followers.iter().map(Keys::public).collect(),
+            listen: self.ports[index],
+            never_voted: false,
+            keep_blocks: None,
+        }
+    }
+
+    fn folder(&self, index: usize) -> std::path::PathBuf {
+        self.folder.path().join(format!("node-{index}"))
+    }
+
+    fn keys(&self, index: usize) -> Keys {
+        self.dealt.keys.get(index).unwrap_or(&self.followers[0]).clone()
+    }
+
+    fn try_start(&self, index: usize) -> Result<(Handle, Inbox), StartError> {
+        let ledger = Arc::new(self.ledgers[index].clone());
+        Engine::start(self.config(index), self.keys(index), ledger, &self.folder(index))
+    }
+
+    fn start(&self, index: usize) -> Handle {
+        self.try_start(index).unwrap().0
+    }
+
+    /// Asks for blocks up to that height.
+    fn want(&self, height: u64) {
+        self.work.wanted.send_replace(height);
+    }
+
+    fn wait(&self, nodes: &[usize], height: u64) {
+        let begun = Instant::now();
+        while nodes.iter().any(|index| self.ledgers[*index].height() < height) {
+            let heights: Vec<u64> = self.ledgers.iter().map(Ledger::height).collect();
+            assert!(begun.elapsed() < DEADLINE, "block {height} is not reached: {heights:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn one_is_killed_and_comes_back(dealt: Dealt) {
+    let town = Town::new(dealt);
+    let mut nodes: Vec<Handle> = (0..4).map(|index| town.start(index)).collect();
+    town.want(20);
+    town.wait(&[0, 1, 2, 3], 20);
+    assert!(nodes.iter().all(|node| node.status().role == Role::Validator));
+    drop(nodes.remove(1));
+    town.want(40);
+    town.wait(&[0, 2, 3], 40);
+    assert!(town.ledgers[1].height() < 40);
+    nodes.push(town.start(1));
+    town.want(50);
+    town.wait(&[0, 1, 2, 3], 50);
+    let hashes = town.ledgers[0].hashes();
+    assert!(town.ledgers[..4].iter().all(|ledger| ledger.hashes()[..44] == hashes[..44]));
+    assert!(nodes.iter().all(|node| node.status().height >= 50 && node.status().peers == 3));
+    assert!(nodes[0].metrics().contains("# TYPE"));
+    for node in nodes {
+        node.stop().unwrap();
+    }
+}
+
+#[test]
+fn one_of_four_is_killed_and_comes_back_with_a_shared_key() {
+    one_is_killed_and_comes_back(threshold(11, 4));
+}
+
+#[test]
+fn one_of_four_is_killed_and_comes_back_with_keys_of_their_own() {
+    one_is_killed_and_comes_back(committee(11, 4));
+}
+
+#[test]
+fn a_follower_receives_all_blocks_and_hears_gossip() {
+    let town = Town::new(committee(12, 4));
+    let nodes: Vec<Handle> = (0..4).map(|index| town.start(index)).collect();
+    town.want(15);
+    town.wait(&[0, 1, 2, 3], 15);
+    let (follower, mut inbox) = town.try_start(4).unwrap();
+    assert_eq!(follower.status().role, Role::Follower);
+    town.want(25);
+    town.wait(&[4], 25);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let heard = runtime.block_on(async {
+        let gossip = nodes[2].gossip();
+        let send = async {
+            loop {
+                assert!(gossip.send(Bytes::from_static(b"a transaction")));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            heard = inbox.recv() => heard,
+            () = send => None,
+            () = tokio::time::sleep(DEADLINE) => None,
+        }
+    });
+    let heard = heard.unwrap();
+    assert_eq!((heard.from, heard.bytes.as_ref()), (town.keys(2).public(), b"a transaction".as_slice()));
+    assert!(!nodes[2].gossip().send(Bytes::from(vec![0; blockhouse_consensus::tuning::GOSSIP_MAX + 1])));
+}
+
+#[test]
+fn a_single_validator_is_a_network() {
+    let town = Town::new(threshold(13, 1));
+    let node = town.start(0);
+    town.want(30);
+    town.wait(&[0], 30);
+    node.stop().unwrap();
+}
+
+#[test]
+fn a_ledger_behind_the_engine_is_given_what_it_lost() {
+    let town = Town::new(committee(14, 1));
+    let node = town.start(0);
+    town.want(20);
+    town.wait(&[0], 20);
+    node.stop().unwrap();
+    town.ledgers[0].lose(6);
+    let node = town.start(0);
+    town.wait(&[0], 20);
+    town.want(25);
+    town.wait(&[0], 25);
+    node.stop().unwrap();
+}
+
+#[test]
+fn a_validator_that_lost_its_votes_is_silent_and_follows() {
+    let town = Town::new(threshold(15, 4));
+    let mut nodes: Vec<Handle> = (0..4).map(|index| town.start(index)).collect();
+    town.want(15);
+    town.wait(&[0, 1, 2, 3], 15);
+    nodes.pop().unwrap().stop().unwrap();
+    std::fs::remove_dir_all(town.folder(3)).unwrap();
+    let wiped = town.start(3);
+    assert_eq!(wiped.status().role, Role::Silent);
+    town.want(25);
+    town.wait(&[0, 1, 2, 3], 25);
+    wiped.stop().unwrap();
+    // It stays so: what it said is in its folder.
+    let wiped = town.start(3);
+    assert_eq!(wiped.status().role, Role::Silent);
+    town.want(30);
+    town.wait(&[0, 1, 2, 3], 30);
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let town = Town::new(committee(16, 1));
+    let node = town.start(0);
+    let error = town.try_start(0).unwrap_err();
+    assert!(matches!(error, StartError::InUse { .. }), "{error}");
+    node.stop().unwrap();
+    let stranger = identities(99, 1).remove(0);
+    let ledger = || Arc::new(town.ledgers[0].clone());
+    let error = Engine::start(town.config(0), stranger, ledger(), &town.folder(0)).unwrap_err();
+    assert!(matches!(error, StartError::OtherNode { .. }), "{error}");
+    let held = TcpListener::bind(town.ports[0]).unwrap();
+    let error = town.try_start(0).unwrap_err();
+    assert!(matches!(error, StartError::Listen { .. }), "{error}");
+    drop(held);
+    let config = Config { addresses: BTreeMap::new(), ..town.config(0) };
+    let error = Engine::start(config, town.keys(0), ledger(), &town.folder(0)).unwrap_err();
+    assert!(matches!(error, StartError::NoAddress { .. }), "{error}");
+    std::fs::write(town.folder(0).join("epoch-0/node"), b"BHNJ").unwrap();
+    let error = town.try_start(0).unwrap_err();
+    assert!(matches!(error, StartError::NodeFile { .. }), "{error}");
+}
+
+/// Flips bytes in every file below the folder.
+fn damage(folder: &Path) -> usize {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            count += damage(&entry.path());
+            continue;
+        }
+        let mut bytes = std::fs::read(entry.path()).unwrap();
+        for byte in bytes.iter_mut().step_by(7) {
+            *byte ^= 0x55;
+        }
+        std::fs::write(entry.path(), bytes).unwrap();
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_damaged_journal_ends_the_node_and_not_the_process() {
+    let town = Town::new(committee(17, 1));
+    let node = town.start(0);
+    town.want(20);
+    town.wait(&[0], 20);
+    node.stop().unwrap();
+    assert!(damage(&town.folder(0).join("epoch-0/journal")) > 0);
+    let node = town.start(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(DEADLINE, node.ended()).await }).unwrap();
+    assert!(matches!(ended, Err(EngineError::Failed { .. } | EngineError::Archive { .. })), "{ended:?}");
+}

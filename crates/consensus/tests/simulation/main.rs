@@ -1,0 +1,118 @@
+//! Four validators in the engine's deterministic runtime: time, messages, disks and kills are the seed's.
+//!
+//! `BLOCKHOUSE_SEEDS` says how many seeds each test runs, `BLOCKHOUSE_SEED` runs one again. A failure names it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod liar;
+mod world;
+
+use std::time::Duration;
+
+use commonware_glue::simulate::action::{Action, Crash, Schedule};
+use commonware_p2p::simulated::Link;
+use commonware_runtime::deterministic::FaultConfig;
+use commonware_utils::probability;
+
+use crate::liar::Lie;
+use crate::world::{World, each_seed};
+
+const GOOD: Link =
+    Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };
+const BAD: Link =
+    Link { latency: Duration::from_millis(50), jitter: Duration::from_millis(40), success_rate: probability!(0.75) };
+const CUT: Link = Link { latency: Duration::ZERO, jitter: Duration::ZERO, success_rate: probability!(0.0) };
+
+#[test]
+fn four_validators_agree_on_clean_links() {
+    each_seed("four_validators_agree_on_clean_links", 2, |seed| World::new(seed).run(40, 4, |plan| plan.link(GOOD)));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    each_seed("the_same_seed_gives_the_same_run", 1, |seed| {
+        let run = || World::new(seed).run(15, 4, |plan| plan.link(BAD));
+        let (first, second) = (run()?, run()?);
+        if first != second {
+            return Err("two runs differ".to_owned());
+        }
+        Ok(first)
+    });
+}
+
+#[test]
+fn lost_and_late_messages_fork_nothing() {
+    each_seed("lost_and_late_messages_fork_nothing", 2, |seed| World::new(seed).run(30, 4, |plan| plan.link(BAD)));
+}
+
+#[test]
+fn nodes_killed_at_random_come_back_and_agree() {
+    each_seed("nodes_killed_at_random_come_back_and_agree", 3, |seed| {
+        World::new(seed).run(60, 4, |plan| {
+            let (frequency, downtime) = (Duration::from_millis(700), Duration::from_millis(400));
+            plan.link(GOOD).crash(Crash::Random { frequency, downtime, count: 1 })
+        })
+    });
+}
+
+#[test]
+fn all_nodes_killed_at_once_come_back_and_agree() {
+    each_seed("all_nodes_killed_at_once_come_back_and_agree", 1, |seed| {
+        World::new(seed).run(60, 4, |plan| {
+            let (frequency, downtime) = (Duration::from_millis(900), Duration::from_millis(300));
+            plan.link(GOOD).crash(Crash::Random { frequency, downtime, count: 4 })
+        })
+    });
+}
+
+#[test]
+fn three_of_four_go_on_without_the_fourth() {
+    each_seed("three_of_four_go_on_without_the_fourth", 1, |seed| {
+        let world = World::new(seed);
+        let dead = world.public(usize::try_from(seed % 4).unwrap_or_default());
+        let schedule = Schedule::new().at(Duration::from_millis(500), Action::Crash(dead));
+        world.run(60, 3, |plan| plan.link(GOOD).crash(Crash::Schedule(schedule)))
+    });
+}
+
+#[test]
+fn halves_that_cannot_talk_wait_and_join_again() {
+    each_seed("halves_that_cannot_talk_wait_and_join_again", 2, |seed| {
+        let world = World::new(seed);
+        let mut schedule = Schedule::new();
+        for (from, to) in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (3, 0), (2, 1), (3, 1)] {
+            let (from, to) = (world.public(from), world.public(to));
+            schedule = schedule.at(Duration::from_secs(1), Action::UpdateLink { from, to, link: CUT });
+        }
+        let schedule = schedule.at(Duration::from_secs(6), Action::Heal(GOOD));
+        world.run(60, 4, |plan| plan.link(GOOD).crash(Crash::Schedule(schedule)))
+    });
+}
+
+#[test]
+fn disks_that_fail_to_sync_lose_nothing_that_was_final() {
+    each_seed("disks_that_fail_to_sync_lose_nothing_that_was_final", 2, |seed| {
+        let world = World::new(seed);
+        let faults = FaultConfig::default().sync(probability!(0.01));
+        let mut schedule = Schedule::new()
+            .at(Duration::from_secs(1), Action::SetStorageFault(faults))
+            .at(Duration::from_secs(2), Action::SetStorageFault(FaultConfig::default()));
+        for (index, at) in [2500, 2750, 3000, 3250].into_iter().enumerate() {
+            schedule = schedule.at(Duration::from_millis(at), Action::Restart(world.public(index)));
+        }
+        world.run(80, 4, |plan| plan.link(GOOD).crash(Crash::Schedule(schedule)))
+    });
+}
+
+#[test]
+fn a_liar_among_four_forks_nothing() {
+    each_seed("a_liar_among_four_forks_nothing", 3, |seed| {
+        let lie = match seed % 3 {
+            0 => Lie::Garbage,
+            1 => Lie::TwoBlocks,
+            _ => Lie::TwoVotes,
+        };
+        World::new(seed).with_liar(lie).run(30, 4, |plan| plan.link(GOOD))
+    });
+}
