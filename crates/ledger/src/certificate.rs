@@ -23,6 +23,7 @@ pub use threshold::{GROUP_KEY_LEN, GROUP_SIGNATURE_LEN, Threshold};
 const SOLO: u8 = 1;
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
+const GENESIS: u8 = 4;
 const SOLO_CONTEXT: &str = "blockhouse v1 solo";
 const WHAT: &str = "a certificate";
 
@@ -61,6 +62,11 @@ pub enum Certificate {
     Threshold(Threshold),
     /// A network whose validators sign one by one.
     Committee(Committee),
+    /// Nobody: block 0 of a network, which stands by its genesis alone.
+    Genesis {
+        /// The ledger key that the genesis names.
+        key: [u8; 32],
+    },
 }
 
 /// Why a certificate does not vouch for a block.
@@ -73,6 +79,8 @@ pub enum CertificateError {
     Signature { height: u64, hash: BlockHash },
     #[error("descendant {index} in the certificate of block {height} does not follow the one before it")]
     Descendant { height: u64, index: usize },
+    #[error("block {height} has the certificate of a block 0")]
+    NotGenesis { height: u64 },
     #[error("block {height} has {found} valid signers, it needs {needed}")]
     Quorum { height: u64, found: usize, needed: usize },
 }
@@ -86,7 +94,7 @@ impl Certificate {
     /// The 32 bytes that name whoever it claims to be by: what is in force if it is to count.
     pub fn key(&self) -> [u8; 32] {
         match self {
-            Self::Solo { key, .. } => *key,
+            Self::Solo { key, .. } | Self::Genesis { key } => *key,
             Self::Threshold(threshold) => threshold.key(),
             Self::Committee(committee) => committee.key(),
         }
@@ -95,7 +103,7 @@ impl Certificate {
     /// How a network came to this block; nothing in home 1.
     pub fn finality(&self) -> Option<&Finality> {
         match self {
-            Self::Solo { .. } => None,
+            Self::Solo { .. } | Self::Genesis { .. } => None,
             Self::Threshold(threshold) => Some(&threshold.finality),
             Self::Committee(committee) => Some(&committee.finality),
         }
@@ -110,6 +118,9 @@ impl Certificate {
             }
             Self::Threshold(threshold) => threshold.write(encoder.u8(THRESHOLD)),
             Self::Committee(committee) => committee.write(encoder.u8(COMMITTEE)),
+            Self::Genesis { key } => {
+                encoder.u8(GENESIS).raw(key);
+            }
         }
         encoder.finish()
     }
@@ -122,6 +133,7 @@ impl Certificate {
             SOLO => Self::Solo { key: decoder.array()?, signature: decoder.array()? },
             THRESHOLD => Self::Threshold(Threshold::read(&mut decoder)?),
             COMMITTEE => Self::Committee(Committee::read(&mut decoder)?),
+            GENESIS => Self::Genesis { key: decoder.array()? },
             tag => return Err(decoder.unknown("kind", tag.into())),
         };
         decoder.finish()?;
@@ -141,6 +153,8 @@ impl Certificate {
             }
             Self::Threshold(threshold) => threshold.verify(place),
             Self::Committee(committee) => committee.verify(place),
+            Self::Genesis { .. } if place.height == 0 => Ok(()),
+            Self::Genesis { .. } => Err(CertificateError::NotGenesis { height: place.height }),
         }
     }
 }

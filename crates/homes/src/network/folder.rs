@@ -110,7 +110,6 @@ impl NodeFolder {
         file: &NetworkFile,
         keys: &Keys,
         config: &NodeConfig,
-        certificate: &Certificate,
     ) -> Result<(), FolderError> {
         let network = self.network();
         if network.try_exists().map_err(|source| io_error("look for", &network, source))? {
@@ -121,7 +120,7 @@ impl NodeFolder {
         write_new(&self.config(), config.text().as_bytes(), 0o644)?;
         // What a kill left of an earlier try is of another genesis.
         remove(&self.store())?;
-        Store::create(&self.store(), &file.genesis, certificate)?;
+        Store::create(&self.store(), &file.genesis, &Certificate::Genesis { key: file.genesis.ledger_key })?;
         write_new(&network, &file.encode(), 0o644)?;
         let folder = std::fs::File::open(&self.path).and_then(|folder| folder.sync_all());
         folder.map_err(|source| io_error("sync", &self.path, source))

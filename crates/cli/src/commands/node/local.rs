@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing};
-use blockhouse_ledger::Certificate;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -120,7 +119,7 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
             }
             _ => {}
         }
-        NodeFolder::new(folder).create(&founded.file, keys, &config, &Certificate::Genesis)?;
+        NodeFolder::new(folder).create(&founded.file, keys, &config)?;
     }
     blockhouse_vault::enrol::write_key(&args.dir.join("enrol.key"), &owner)?;
     Ok(())
