@@ -4,6 +4,7 @@
 mod chain;
 pub mod embedded;
 pub mod provider;
+pub mod rpc;
 pub mod store;
 pub mod transport;
 
