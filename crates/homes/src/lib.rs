@@ -5,6 +5,7 @@ mod chain;
 pub mod embedded;
 pub mod network;
 pub mod provider;
+pub mod rpc;
 pub mod store;
 pub mod transport;
 
