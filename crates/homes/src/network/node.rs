@@ -21,7 +21,8 @@ use super::folder::{FolderError, NodeFolder};
 use super::orderer::Orderer;
 use super::pool::journal::{Journal, JournalError};
 use super::waiting::Waiting;
-use crate::rpc::{Gate, Server, ServerError, ServerOptions};
+use crate::rpc::server::Gate;
+use crate::rpc::{Server, ServerError, ServerOptions};
 use crate::store::{Access, Store, StoreError};
 
 /// How long the node waits for another process that has its ledger open: a backup of this host may read it.

@@ -170,7 +170,7 @@ impl Waiting {
     /// Writes the journal anew without what is done, if it has grown.
     pub async fn tidy(&self) -> Result<(), JournalError> {
         let mut kept = self.journal.lock().await;
-        if !kept.journal.wants_rewrite() {
+        if !kept.journal.is_grown() {
             return Ok(());
         }
         let live: Vec<_> = self.pool().local().cloned().collect();

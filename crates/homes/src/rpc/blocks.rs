@@ -6,7 +6,7 @@ use alloy_primitives::{B256, U64};
 use serde_json::Value;
 
 use super::{Answer, Fault, Params, Terms, json, quantity, views};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The height a tag or number stands for; `None` if there is no such block yet.
 ///
@@ -20,9 +20,9 @@ pub(super) fn height_of(store: &Store, tag: BlockNumberOrTag) -> Option<u64> {
 }
 
 /// The height a block id stands for.
-pub(super) fn height_of_id(store: &Store, id: BlockId) -> Option<u64> {
+pub(super) fn height_of_id(store: &Store, id: BlockId) -> Result<Option<u64>, StoreError> {
     match id {
-        BlockId::Number(tag) => height_of(store, tag),
+        BlockId::Number(tag) => Ok(height_of(store, tag)),
         BlockId::Hash(hash) => store.find_block(&hash.block_hash),
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn uncle_by_hash(store: &Store, _: &Terms, mut params: Params) -> Ans
 pub(super) fn receipts(store: &Store, _: &Terms, mut params: Params) -> Answer {
     let id: BlockId = params.next()?;
     params.finish()?;
-    let Some(height) = height_of_id(store, id) else { return null() };
+    let Some(height) = height_of_id(store, id)? else { return null() };
     let stored = store.block(height)?;
     json(&views::receipts(&stored.block, stored.hash, store.receipts_of(&stored)?)?)
 }
@@ -120,7 +120,7 @@ fn by_tag(store: &Store, params: &mut Params) -> Result<Option<u64>, Fault> {
 
 fn by_name(store: &Store, params: &mut Params) -> Result<Option<u64>, Fault> {
     let hash: B256 = params.next()?;
-    Ok(store.find_block(&hash))
+    Ok(store.find_block(&hash)?)
 }
 
 fn block_at(store: &Store, height: Option<u64>, mut params: Params) -> Answer {

@@ -56,7 +56,7 @@ pub(super) fn collect(
 fn range(store: &Store, filter: &Filter) -> Result<Option<(u64, u64)>, Fault> {
     match filter.block_option {
         FilterBlockOption::AtBlockHash(hash) => {
-            let height = store.find_block(&hash).ok_or_else(|| Fault::not_found("there is no such block"))?;
+            let height = store.find_block(&hash)?.ok_or_else(|| Fault::not_found("there is no such block"))?;
             Ok(Some((height, height)))
         }
         FilterBlockOption::Range { from_block, to_block } => {

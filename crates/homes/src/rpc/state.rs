@@ -21,7 +21,7 @@ fn at_head(store: &Store, params: &mut Params) -> Result<(), Fault> {
 /// Refuses every block but the head.
 pub(super) fn head_or_refuse(store: &Store, id: Option<BlockId>) -> Result<(), Fault> {
     let id = id.unwrap_or(BlockId::Number(BlockNumberOrTag::Latest));
-    let height = height_of_id(store, id).ok_or_else(|| Fault::not_found("there is no such block"))?;
+    let height = height_of_id(store, id)?.ok_or_else(|| Fault::not_found("there is no such block"))?;
     if height == store.height() { Ok(()) } else { Err(Fault::no_state(height, store.height())) }
 }
 
