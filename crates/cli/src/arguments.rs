@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::mount;
 use crate::commands::{
     backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, init, key, ls, man,
-    prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    node, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Site(site::SiteArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
+    Node(node::NodeArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),

@@ -17,6 +17,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 #[cfg(feature = "mount")]
 pub(crate) mod mount;
+pub(crate) mod node;
 pub(crate) mod prune;
 pub(crate) mod receipt;
 pub(crate) mod recover;
@@ -62,6 +63,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Status(args) => status::run(args, global, out).await,
         Command::Site(args) => site::run(args, global, out).await,
         Command::Stats(args) => stats::run(args, global, out).await,
+        Command::Node(args) => node::run(args, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,
         Command::Demo(args) => demo::run(&args, out),

@@ -19,6 +19,7 @@ mod passphrase;
 mod plain;
 mod progress;
 mod recording;
+mod stopping;
 mod text;
 
 use std::process::ExitCode;

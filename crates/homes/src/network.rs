@@ -24,7 +24,7 @@ pub use backend::NodeBackend;
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, NodeConfig, RpcConfig};
-pub use folder::{FolderError, NetworkFile, NodeFolder};
+pub use folder::{FolderError, NetworkFile, NodeFolder, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
 pub use node::{Node, NodeError};
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};

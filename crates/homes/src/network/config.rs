@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use blockhouse_consensus::Keys;
 use serde::{Deserialize, Serialize};
 
 /// What an operator decides.
@@ -88,6 +89,11 @@ impl NodeConfig {
     pub fn text(&self) -> String {
         let body = toml::to_string(self).expect("every field of a configuration has a text");
         format!("# What this node's operator decides. Every key: docs/reference/node.md\n{body}")
+    }
+
+    /// What a node is called in a configuration.
+    pub fn name_of(keys: &Keys) -> String {
+        hex::encode(keys.public())
     }
 
     /// The addresses of the validators by their keys.

@@ -189,6 +189,13 @@ impl NodeFolder {
     }
 }
 
+/// Writes a file that its owner alone may read, whole and durable or not at all.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    write_new(path, bytes, 0o600)?;
+    let folder = crate::store::folder_of(path);
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| io_error("sync", folder, source))
+}
+
 /// Writes a file beside its name and gives it that name, durable.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FolderError> {
     let new = path.with_extension("new");

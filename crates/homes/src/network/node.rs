@@ -87,7 +87,8 @@ impl Node {
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
         tasks.spawn(tidy(Arc::clone(&waiting)));
         let backend = NodeBackend::new(chain, waiting, orderer, handle);
-        let gate = Gate::local().with_hosts(config.rpc.hosts.clone());
+        let mut gate = Gate::local();
+        gate.hosts.extend(config.rpc.hosts.iter().cloned());
         let options =
             ServerOptions { listen: config.rpc.listen, gate, debug: config.rpc.debug, ..ServerOptions::default() };
         let server = Server::start(backend.clone(), options).await?;

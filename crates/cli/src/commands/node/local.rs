@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing};
+use blockhouse_crypto::enrol_key::EnrolKey;
+use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, write_secret};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -19,6 +20,8 @@ use crate::failure::Refusal;
 use crate::output::Output;
 use crate::stopping;
 
+/// What lets its holder take over the ledger; made last, so that a folder without it is begun anew.
+const ENROL_KEY: &str = "enrol.key";
 /// How long a node may take to end when it is asked to, before it is killed: it stands that.
 const END_TIME: Duration = Duration::from_secs(20);
 
@@ -51,7 +54,7 @@ enum SigningArg {
 
 pub(crate) async fn run(args: LocalArgs, out: &Output) -> anyhow::Result<Exit> {
     let folders: Vec<PathBuf> = (1..=args.nodes).map(|number| args.dir.join(format!("node-{number}"))).collect();
-    if !args.dir.join("enrol.key").try_exists().unwrap_or(false) {
+    if !args.dir.join(ENROL_KEY).try_exists().unwrap_or(false) {
         check_ports(&args)?;
         found(&args, &folders)?;
     }
@@ -95,7 +98,7 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
     };
     let mut validators = std::collections::BTreeMap::new();
     for (index, keys) in keys.iter().enumerate() {
-        validators.insert(keys.public_text(), at(args.port, index)?.to_string());
+        validators.insert(NodeConfig::name_of(keys), at(args.port, index)?.to_string());
     }
     let signing = match args.signing {
         SigningArg::Threshold => Signing::Threshold,
@@ -121,8 +124,9 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
         }
         NodeFolder::new(folder).create(&founded.file, keys, &config)?;
     }
-    blockhouse_vault::enrol::write_key(&args.dir.join("enrol.key"), &owner)?;
-    Ok(())
+    let genesis = &founded.file.genesis;
+    let key = EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner };
+    Ok(write_secret(&args.dir.join(ENROL_KEY), key.to_text().as_bytes())?)
 }
 
 /// A port that is taken shows before anything is made.
@@ -155,7 +159,7 @@ fn tell(args: &LocalArgs, out: &Output) -> anyhow::Result<()> {
     out.line(format_args!(
         "to keep a vault on it: blockhouse init --ledger http://127.0.0.1:{} --enrol-key {} …",
         args.rpc_port,
-        args.dir.join("enrol.key").display()
+        args.dir.join(ENROL_KEY).display()
     ))?;
     Ok(())
 }
