@@ -11,6 +11,7 @@
 pub mod damage;
 pub mod guide;
 pub mod need;
+pub mod network;
 pub mod schema;
 pub mod servers;
 pub mod trace;

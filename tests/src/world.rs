@@ -33,6 +33,8 @@ pub mod exit {
     pub const DEGRADED: i32 = 7;
     /// No vault.
     pub const NO_VAULT: i32 = 10;
+    /// Another process is at it.
+    pub const BUSY: i32 = 11;
     /// Wrong passphrase.
     pub const PASSPHRASE: i32 = 12;
 }
