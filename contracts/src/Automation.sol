@@ -128,9 +128,7 @@ contract Automation is Tasks {
 
     /// Looks at one source at once, without waiting for the cursor.
     function look(bytes32 source) external {
-        uint256 index = _watched(source).place - 1;
-        _look(index);
-        _wake(index);
+        _look(_watched(source).place - 1);
     }
 
     // --- the owner
@@ -174,7 +172,8 @@ contract Automation is Tasks {
         });
     }
 
-    /// Brings one entry up to `Vault`, and raises or ends its alarm; gives when it is to be looked at next.
+    /// Brings one entry up to `Vault`, and raises or ends its alarm; gives when it is to be looked at next. That is never
+    /// sooner than it was before, while the interval is the same: so the cursor need not be told.
     function _look(uint256 index) private returns (uint64 dueAt) {
         bytes32 source = _sources[index];
         Watch storage stored = _watches[source];

@@ -121,18 +121,34 @@ contract AutomationTest is Fixture {
         automation.look(OTHER_SOURCE);
     }
 
-    /// A look may bring a due time before the one the cursor rests until.
-    function test_a_tick_after_a_look_is_not_late() public {
+    function test_a_shorter_interval_wakes_the_cursor() public {
         _set(SOURCE, 1 hours);
         _pass(1 hours);
         automation.tick(); // raised; the cursor would return in ten minutes
         _committed(SOURCE, "s1");
         _set(SOURCE, 2 minutes);
-        automation.look(SOURCE);
         uint64 since = uint64(block.timestamp);
         _pass(2 minutes);
         _expectEvent(address(automation));
         emit Automation.BackupOverdue(SOURCE, since, 2 minutes);
+        automation.tick();
+    }
+
+    /// An entry that moves to where the cursor has passed is not lost for the round.
+    function test_an_entry_that_moves_behind_the_cursor_is_not_late() public {
+        for (uint256 i = 1; i <= 20; i++) {
+            _set(bytes32(i), i == 20 ? DAY + 5 minutes : DAY);
+        }
+        uint64 since = uint64(block.timestamp);
+        _pass(DAY);
+        automation.tick(); // eight of nineteen
+        _set(bytes32(uint256(1)), 0); // the last moves to its place
+        for (uint256 i = 0; i < 3; i++) {
+            automation.tick();
+        }
+        _pass(5 minutes);
+        _expectEvent(address(automation));
+        emit Automation.BackupOverdue(bytes32(uint256(20)), since, DAY + 5 minutes);
         automation.tick();
     }
 
