@@ -22,7 +22,8 @@ use blockhouse_types::{RecipientSetHash, VaultId};
 use tempfile::TempDir;
 
 /// What the contract of the tests has, in words that ethers and viem read.
-const ABI: &str = r#"["event Incremented(uint256 indexed value)","function increment()","function value() view returns (uint256)"]"#;
+const ABI: &str =
+    r#"["event Incremented(uint256 indexed value)","function increment()","function value() view returns (uint256)"]"#;
 
 /// The code that makes a contract with one slot: `value()` gives it, any other call adds one and logs what it is then.
 fn bytecode() -> Bytes {
@@ -169,7 +170,7 @@ async fn cast_deploys_sends_reads_and_proves() {
     let logs: serde_json::Value = serde_json::from_str(&logs).unwrap();
     assert_eq!(logs[0]["transactionHash"], sent["transactionHash"]);
     let hash = sent["transactionHash"].as_str().unwrap();
-    assert_eq!(served.cast(&["receipt", hash, "status"]).await.split(' ').next(), Some("1"));
+    assert_eq!(served.cast(&["receipt", hash, "status"]).await.split(' ').next(), Some("true"));
     assert!(served.cast(&["tx", hash, "input"]).await.starts_with("0xd09de08a"));
     let proof: serde_json::Value = serde_json::from_str(&served.cast(&["proof", &address, "0"]).await).unwrap();
     assert_eq!(proof["storageProof"][0]["value"], "0x1");

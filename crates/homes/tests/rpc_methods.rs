@@ -177,7 +177,10 @@ async fn receipts_and_logs_name_their_places() {
     let logs = served.call("eth_getLogs", json!([{ "fromBlock": "0x3" }])).await;
     assert_eq!(logs, receipt["logs"]);
     let log = &logs[0];
-    assert_eq!((&log["logIndex"], &log["removed"], &log["transactionHash"]), (&json!("0x0"), &json!(false), &json!(hash)));
+    assert_eq!(
+        (&log["logIndex"], &log["removed"], &log["transactionHash"]),
+        (&json!("0x0"), &json!(false), &json!(hash))
+    );
     assert_eq!(served.call("eth_getBlockReceipts", json!(["latest"])).await, json!([receipt]));
 
     let by_topic = json!([{ "fromBlock": "earliest", "toBlock": "latest", "topics": [log["topics"][0]] }]);
@@ -244,7 +247,8 @@ async fn calls_estimates_and_access_lists_agree_with_the_transaction() {
     let list = served.call("eth_createAccessList", json!([call])).await;
     assert!(list.get("error").is_none());
     let listed: Vec<Value> = read(&list["accessList"]);
-    let vault = listed.iter().find(|item| read::<alloy_primitives::Address>(&item["address"]) == genesis().vault_address());
+    let vault =
+        listed.iter().find(|item| read::<alloy_primitives::Address>(&item["address"]) == genesis().vault_address());
     assert!(!vault.unwrap()["storageKeys"].as_array().unwrap().is_empty());
     let hash = send(&served, 0).await;
     let used: U256 = read(&served.call("eth_getTransactionReceipt", json!([hash])).await["gasUsed"]);
@@ -274,7 +278,10 @@ async fn a_trace_shows_the_calls_inside_a_transaction() {
     let trace = served.call("debug_traceTransaction", json!([hash, options])).await;
     let receipt = served.call("eth_getTransactionReceipt", json!([hash])).await;
     assert_eq!((&trace["type"], &trace["gas"], &trace["value"]), (&json!("CALL"), &json!("0xf4240"), &json!("0x0")));
-    assert_eq!((&trace["gasUsed"], &trace["from"], &trace["to"]), (&receipt["gasUsed"], &receipt["from"], &receipt["to"]));
+    assert_eq!(
+        (&trace["gasUsed"], &trace["from"], &trace["to"]),
+        (&receipt["gasUsed"], &receipt["from"], &receipt["to"])
+    );
     assert_eq!(read::<Bytes>(&trace["input"]), hex_of_session());
     assert!(is_data(&trace["output"], 32));
     assert_eq!(trace["logs"][0]["topics"], receipt["logs"][0]["topics"]);

@@ -90,14 +90,13 @@ async fn subscriptions_are_bounded_and_over_websockets_alone() {
     assert!(served.try_call("eth_subscribe", json!(["newHeads"])).await.is_err());
     let mut socket = served.socket().await;
     assert_eq!(socket.call("eth_subscribe", json!(["nothing"])).await["error"]["code"], -32_602);
+    let mut socket = served.socket().await;
     assert_eq!(socket.call("eth_subscribe", json!([])).await["error"]["code"], -32_602);
+    let mut socket = served.socket().await;
     let id = socket.subscribe(json!(["newHeads"])).await;
     assert_eq!(socket.call("eth_subscribe", json!(["newHeads"])).await["error"]["code"], -32_006);
     socket.call("eth_unsubscribe", json!([id])).await;
-    soon(async {
-        while socket.call("eth_subscribe", json!(["newHeads"])).await.get("result").is_none() {}
-    })
-    .await;
+    soon(async { while socket.call("eth_subscribe", json!(["newHeads"])).await.get("result").is_none() {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,8 @@ use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Transaction, TxEnvelope};
 use alloy_primitives::{Address, Bytes, Log, U256};
 use alloy_sol_types::{Revert, SolError};
-use revm::context::result::EVMError;
 use revm::context::ContextTr;
+use revm::context::result::EVMError;
 use revm::context_interface::CreateScheme;
 use revm::interpreter::{
     CallInputs, CallOutcome, CallScheme, CreateInputs, CreateOutcome, InstructionResult, InterpreterResult,
@@ -115,7 +115,7 @@ pub fn trace<N: StateNodes>(
 ) -> Result<Frame, TraceError<N::Error>> {
     let height = block.header.number;
     let (before, from) = block.body.transactions.split_at_checked(index).unwrap_or((&[], &[]));
-    let Some(traced) = from.first() else { return Err(TraceError::NoTransaction { height, index }) };
+    let Some(last) = from.first() else { return Err(TraceError::NoTransaction { height, index }) };
     let failed = |index| {
         move |error: EVMError<ViewError<N::Error>>| match error {
             EVMError::Database(source) => TraceError::View { height, source },
@@ -127,7 +127,7 @@ pub fn trace<N: StateNodes>(
     for (index, tx) in before.iter().enumerate() {
         evm.transact_commit(environment(tx, sender(index, tx)?)).map_err(failed(index))?;
     }
-    let transaction = environment(traced, sender(index, traced)?);
+    let transaction = environment(last, sender(index, last)?);
     let mut evm = evm.with_inspector(Tracer::default());
     let result = evm.inspect_one_tx(transaction).map_err(failed(index))?;
     let tracer = evm.into_inspector();
@@ -136,7 +136,7 @@ pub fn trace<N: StateNodes>(
     }
     let mut frame = tracer.done.ok_or(TraceError::Differs { height, index })?;
     // The outermost frame is the transaction: its gas has what every transaction costs in it.
-    frame.gas = traced.gas_limit();
+    frame.gas = last.gas_limit();
     frame.gas_used = result.tx_gas_used();
     Ok(frame)
 }
@@ -155,13 +155,11 @@ impl Tracer {
         self.open.push(frame);
     }
 
-    fn end(&mut self, result: &InterpreterResult, created: Option<Option<Address>>) {
+    fn end(&mut self, result: &InterpreterResult, target: impl FnOnce(Option<Address>) -> Option<Address>) {
         let Some(mut frame) = self.open.pop() else { return };
+        frame.to = target(frame.to);
         frame.gas_used = result.gas.total_gas_spent();
         frame.output = result.output.clone();
-        if let Some(created) = created {
-            frame.to = created;
-        }
         if !result.result.is_ok() {
             frame.error = Some(error_text(result.result));
             frame.revert_reason = Revert::abi_decode(&result.output).ok().map(|revert| revert.reason);
@@ -197,7 +195,7 @@ impl<C: ContextTr> Inspector<C> for Tracer {
     }
 
     fn call_end(&mut self, _: &mut C, _: &CallInputs, outcome: &mut CallOutcome) {
-        self.end(&outcome.result, None);
+        self.end(&outcome.result, |called| called);
     }
 
     fn create(&mut self, _: &mut C, inputs: &mut CreateInputs) -> Option<CreateOutcome> {
@@ -211,7 +209,7 @@ impl<C: ContextTr> Inspector<C> for Tracer {
     }
 
     fn create_end(&mut self, _: &mut C, _: &CreateInputs, outcome: &mut CreateOutcome) {
-        self.end(&outcome.result, Some(outcome.address));
+        self.end(&outcome.result, |_| outcome.address);
     }
 }
 

@@ -46,7 +46,10 @@ pub(super) const RPC: Target = Target {
             seed("eth_getStorageAt", &format!(r#"["{account}","0x0",{{"blockHash":"{hash}"}}]"#)),
             seed("eth_call", &format!(r#"[{{"to":"{account}","input":"0x01","gas":"0x5208"}},"pending"]"#)),
             seed("eth_createAccessList", &format!(r#"[{{"from":"{account}","data":"0x6001600055","gas":"0xffff"}}]"#)),
-            seed("eth_getLogs", &format!(r#"[{{"fromBlock":"0x0","topics":[null,["{hash}"]],"address":"{account}"}}]"#)),
+            seed(
+                "eth_getLogs",
+                &format!(r#"[{{"fromBlock":"0x0","topics":[null,["{hash}"]],"address":"{account}"}}]"#),
+            ),
             seed("eth_feeHistory", r#"["0x2","latest",[10,50.5]]"#),
             seed("blockhouse_getBlockObjects", r#"["0x0","0x3"]"#),
             seed("web3_sha3", r#"["0x00"]"#),

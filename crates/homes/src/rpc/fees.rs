@@ -25,7 +25,7 @@ pub(super) fn history(store: &Store, _: &Terms, mut params: Params) -> Answer {
     let newest: BlockNumberOrTag = params.next()?;
     let percentiles: Option<Vec<f64>> = params.optional()?;
     params.finish()?;
-    let percentiles = percentiles.map(checked).transpose()?;
+    let percentiles = percentiles.as_deref().map(checked).transpose()?;
     let newest = height_of(store, newest).ok_or_else(|| Fault::not_found("there is no such block"))?;
     let count = count.to::<u64>().min(HISTORY_MAX).min(newest + 1);
     let mut ratios = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn history(store: &Store, _: &Terms, mut params: Params) -> Answer {
 }
 
 /// How many percentiles there are, each a percentage and none below the one before it.
-fn checked(percentiles: Vec<f64>) -> Result<usize, Fault> {
+fn checked(percentiles: &[f64]) -> Result<usize, Fault> {
     let rising = percentiles.is_sorted() && percentiles.iter().all(|percent| (0.0..=100.0).contains(percent));
     if percentiles.len() > PERCENTILES_MAX || !rising {
         return Err(Fault::parameters(format!("percentiles are at most {PERCENTILES_MAX}, rising, from 0 to 100")));

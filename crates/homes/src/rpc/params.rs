@@ -17,9 +17,7 @@ impl Params {
     pub(crate) fn read(raw: Option<&str>) -> Result<Self, Fault> {
         let values: Option<Vec<Value>> = match raw {
             None => None,
-            Some(raw) => {
-                serde_json::from_str(raw).map_err(|_| Fault::parameters("the parameters are not a list"))?
-            }
+            Some(raw) => serde_json::from_str(raw).map_err(|_| Fault::parameters("the parameters are not a list"))?,
         };
         Ok(Self { values: values.unwrap_or_default().into_iter(), taken: 0 })
     }

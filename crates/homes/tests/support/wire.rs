@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::support::World;
 
 /// Longer than anything takes here: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for something that must come.
 pub async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -92,7 +92,7 @@ impl Served {
     pub async fn post_with(&self, body: &str, headers: &[(&str, &str)]) -> Response {
         let named = headers.iter().any(|(name, _)| *name == "host");
         let host = if named { String::new() } else { format!("host: {}\r\n", self.address()) };
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = lines(headers);
         let length = body.len();
         let head = format!("POST / HTTP/1.1\r\n{host}{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
         self.raw(&[head.as_bytes(), body.as_bytes()].concat()).await
@@ -114,6 +114,10 @@ impl Served {
     pub async fn socket(&self) -> Socket {
         Socket::open(self.address(), &[]).await.unwrap_or_else(|status| panic!("no WebSocket: {status}"))
     }
+}
+
+fn lines(headers: &[(&str, &str)]) -> String {
+    headers.iter().fold(String::new(), |lines, (name, value)| lines + name + ": " + value + "\r\n")
 }
 
 /// An answer over HTTP.
@@ -153,7 +157,7 @@ impl Socket {
     /// Opens one, or gives the status of the refusal.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = lines(headers);
         let head = format!(
             "GET / HTTP/1.1\r\nhost: {address}\r\n{headers}connection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -174,11 +178,11 @@ impl Socket {
         match text.len() {
             length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
             length @ 126..=0xffff => {
-                frame.push(0x80 | 126);
+                frame.push(0xfe);
                 frame.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
             length => {
-                frame.push(0x80 | 127);
+                frame.push(0xff);
                 frame.extend((length as u64).to_be_bytes());
             }
         }

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::limits::ANSWER_PART;
 use super::Limits;
+use super::limits::ANSWER_PART;
 use crate::rpc::Fault;
 
 /// Who asks. A host with one IPv6 address has all of its /64, so these count as one.
@@ -86,7 +86,7 @@ impl Clients {
             Ok(())
         });
         taken.unwrap_or_else(|| Err(Fault::limited("too many clients: ask again later")))?;
-        Ok(Calls { clients: Arc::clone(self), client, calls })
+        Ok(Calls { clients: Arc::clone(self), client, count: calls })
     }
 
     /// Works on the account of a client as of now; nothing if there is no room for one more.
@@ -119,7 +119,7 @@ impl Clients {
 pub(super) struct Calls {
     clients: Arc<Clients>,
     client: Client,
-    calls: usize,
+    count: usize,
 }
 
 impl Calls {
@@ -134,7 +134,7 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         if let Some(account) = self.clients.known().get_mut(&self.client) {
-            account.calls = account.calls.saturating_sub(self.calls);
+            account.calls = account.calls.saturating_sub(self.count);
         }
     }
 }

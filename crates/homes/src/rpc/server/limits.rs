@@ -9,7 +9,7 @@ pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// How many headers it may have.
 pub(super) const HEADERS: usize = 64;
 /// How many bytes of an answer count as one more call.
-pub const ANSWER_PART: usize = 64 * 1024;
+pub(super) const ANSWER_PART: usize = 64 * 1024;
 
 /// The bounds of a server. A client that meets one is told so; no other client is held up by it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +39,7 @@ pub struct Limits {
     /// How long a filter lives that nobody asks: as in go-ethereum.
     pub filter_time: Duration,
     /// How many calls a client makes each second in the long run: more than a page that polls, less than a flood. A long
-    /// answer counts as several calls, one for each [`ANSWER_PART`] bytes.
+    /// answer counts as several calls, one for each 64 KiB.
     pub calls_per_second: u32,
     /// How many calls it may make at once after a rest: a page that opens asks for much at a time.
     pub calls_burst: u32,
@@ -75,13 +75,13 @@ impl Limits {
         logs: 10_000,
         filters: 4096,
         filters_per_client: 256,
-        filter_time: Duration::from_secs(300),
+        filter_time: Duration::from_mins(5),
         calls_per_second: 500,
         calls_burst: 2000,
         calls_at_once: 128,
         clients: 4096,
         call_time: Duration::from_secs(30),
-        request_time: Duration::from_secs(60),
+        request_time: Duration::from_mins(1),
         head_time: Duration::from_secs(15),
         write_time: Duration::from_secs(20),
         ping_time: Duration::from_secs(30),

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use alloy_rpc_types_eth::Filter;
-use jsonrpsee::server::{IdProvider, PendingSubscriptionSink, RegisterMethodError, SubscriptionMessage, SubscriptionSink};
+use jsonrpsee::server::{
+    IdProvider, PendingSubscriptionSink, RegisterMethodError, SubscriptionMessage, SubscriptionSink,
+};
 use jsonrpsee::types::SubscriptionId;
 use jsonrpsee::{Extensions, RpcModule};
 use serde_json::value::RawValue;
