@@ -12,10 +12,10 @@ mod config;
 mod folder;
 mod founding;
 mod layers;
+mod metrics;
 mod node;
 mod orderer;
 pub mod pool;
-mod status;
 mod waiting;
 
 pub use blockhouse_consensus::{Keys, KeysError};
@@ -28,5 +28,4 @@ pub use folder::{FolderError, NetworkFile, NodeFolder, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
 pub use node::{Node, NodeError};
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
-pub use status::NodeStatus;
 pub use waiting::{SubmitError, Waiting, decode_message};

@@ -18,6 +18,7 @@ mod fault;
 mod fees;
 mod ledger;
 mod logs;
+pub mod node_status;
 mod params;
 pub mod server;
 mod state;
@@ -35,6 +36,7 @@ use crate::store::Store;
 
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
 pub use fault::LIMIT_EXCEEDED;
+pub use node_status::{NodeRole, NodeStatus};
 pub(crate) use fault::{Fault, of_sealing};
 pub(crate) use params::Params;
 pub use server::{Limits, Server, ServerError, ServerOptions};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bytes};
-use blockhouse_consensus::Handle;
+use blockhouse_consensus::{Handle, Network, Role};
+use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
 use super::chain::Chain;
@@ -12,7 +13,7 @@ use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
-use crate::rpc::{Backend, PoolStatus, Pooled, Refused, Syncing};
+use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, Syncing};
 use crate::store::Store;
 
 /// How many arrivals a slow listener may fall behind before it misses some.
@@ -31,14 +32,21 @@ struct Shared {
     orderer: Arc<Orderer>,
     engine: Handle,
     arrivals: broadcast::Sender<B256>,
+    validators: u64,
+    quorum: u64,
     /// The height at the start.
     starting: u64,
 }
 
 impl NodeBackend {
-    pub(super) fn new(chain: Arc<Chain>, waiting: Arc<Waiting>, orderer: Arc<Orderer>, engine: Handle) -> Self {
+    pub(super) fn new(
+        network: &Network,
+        (chain, waiting, orderer): (Arc<Chain>, Arc<Waiting>, Arc<Orderer>),
+        engine: Handle,
+    ) -> Self {
         let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
-        Self { shared: Arc::new(Shared { chain, waiting, orderer, engine, arrivals, starting }) }
+        let (validators, quorum) = (network.validators().len() as u64, network.quorum() as u64);
+        Self { shared: Arc::new(Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting }) }
     }
 
     /// The engine.
@@ -116,6 +124,37 @@ impl Backend for NodeBackend {
         self.shared.engine.status().peers as u64
     }
 
+    fn node(&self) -> Option<NodeStatus> {
+        let shared = &self.shared;
+        let (engine, pool) = (shared.engine.status(), shared.waiting.pool().status());
+        let store = shared.chain.head();
+        let header = store.head().header();
+        Some(NodeStatus {
+            chain_id: store.genesis().chain_id,
+            role: match engine.role {
+                Role::Validator => NodeRole::Validator,
+                Role::Follower => NodeRole::Follower,
+                Role::Silent => NodeRole::Silent,
+            },
+            validators: shared.validators,
+            quorum: shared.quorum,
+            height: header.number,
+            hash: store.head().hash(),
+            // What is in the store was executed, so it has a time.
+            time_millis: BlockTime::of(header).map_or(0, BlockTime::millis),
+            lag: engine.tip.saturating_sub(header.number),
+            view: engine.view,
+            final_view: engine.final_view,
+            peers: engine.peers as u64,
+            conflicts: engine.conflicts,
+            pending: pool.pending as u64,
+            queued: pool.queued as u64,
+            pool_bytes: pool.weight as u64,
+            failure: self.failure(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
     fn syncing(&self) -> Option<Syncing> {
         let status = self.shared.engine.status();
         let (starting, current, highest) = (self.shared.starting, self.shared.chain.head().height(), status.tip);
@@ -134,7 +173,6 @@ fn refused(error: SubmitError) -> Refused {
         }
         SubmitError::Refused(refusal) => Refused::Transaction { why: refusal.to_string() },
         SubmitError::Standing { source, .. } => Refused::Home(source.into()),
-        // A transaction that could not be kept was not taken, whatever its peers made of it.
         SubmitError::Journal(error) => Refused::Full { why: crate::chain::chain(&error) },
     }
 }

@@ -7,10 +7,12 @@
 //! - **Y1** Everything that was started ends with the node: it is stopped, or dropped.
 //! - **Y2** A node whose store failed takes no part in agreeing any more, and goes on answering whatever is sound.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use blockhouse_consensus::{self as consensus, Engine, EngineError, Gossip, Inbox, StartError};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::backend::NodeBackend;
@@ -18,6 +20,7 @@ use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
+use super::metrics;
 use super::orderer::Orderer;
 use super::pool::journal::{Journal, JournalError};
 use super::waiting::Waiting;
@@ -46,6 +49,12 @@ pub enum NodeError {
     Journal(#[from] JournalError),
     #[error("could not start the engine")]
     Engine(#[from] StartError),
+    #[error("could not listen for metrics at {address}")]
+    Metrics {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("could not serve JSON-RPC")]
     Server(#[from] ServerError),
     #[error(transparent)]
@@ -74,7 +83,7 @@ impl Node {
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
         let settings = consensus::Config {
-            network: file.network,
+            network: file.network.clone(),
             addresses: config.validator_addresses(&folder.config())?,
             followers: config.follower_keys(&folder.config())?,
             listen: config.listen,
@@ -86,12 +95,17 @@ impl Node {
         tasks.spawn(hear(Arc::clone(&waiting), inbox));
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
         tasks.spawn(tidy(Arc::clone(&waiting)));
-        let backend = NodeBackend::new(chain, waiting, orderer, handle);
+        let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle);
         let mut gate = Gate::local();
         gate.hosts.extend(config.rpc.hosts.iter().cloned());
         let options =
             ServerOptions { listen: config.rpc.listen, gate, debug: config.rpc.debug, ..ServerOptions::default() };
         let server = Server::start(backend.clone(), options).await?;
+        if let Some(address) = config.metrics {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
+            tasks.spawn(metrics::serve(listener, backend.clone()));
+        }
         Ok(Self { backend, server, tasks })
     }
 
@@ -101,7 +115,7 @@ impl Node {
     }
 
     /// Where JSON-RPC is served.
-    pub const fn rpc_address(&self) -> std::net::SocketAddr {
+    pub const fn rpc_address(&self) -> SocketAddr {
         self.server.address()
     }
 

@@ -102,7 +102,11 @@ impl Waiting {
     pub async fn submit(&self, bytes: &[u8]) -> Result<TxHash, SubmitError> {
         let (examined, _) = self.take_in(bytes, Origin::Local)?;
         let hash = examined.hash();
-        self.keep(examined).await?;
+        if let Err(error) = self.keep(examined).await {
+            // Who is told that it was not taken may sign another with its nonce.
+            self.pool().reject(&hash, TransactionFault::Invalid { reason: "it could not be kept".to_owned() });
+            return Err(error.into());
+        }
         self.wake.notify_waiters();
         Ok(hash)
     }

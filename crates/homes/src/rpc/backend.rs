@@ -11,6 +11,7 @@ use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::{broadcast, watch};
 
+use super::node_status::NodeStatus;
 use crate::embedded::HomeError;
 use crate::store::Store;
 
@@ -104,6 +105,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How many other nodes this one is connected to.
     fn peers(&self) -> u64;
+
+    /// What the node says about itself; nothing of a home that is no node.
+    fn node(&self) -> Option<NodeStatus>;
 
     /// How far it is behind, if it is.
     fn syncing(&self) -> Option<Syncing>;

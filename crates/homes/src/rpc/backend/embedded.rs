@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::{broadcast, watch};
 
-use super::{Backend, PoolStatus, Pooled, Refused, Syncing};
+use super::{Backend, NodeStatus, PoolStatus, Pooled, Refused, Syncing};
 use crate::chain::chain;
 use crate::embedded::{Embedded, HomeError};
 use crate::store::Store;
@@ -103,6 +103,10 @@ impl Backend for EmbeddedBackend {
 
     fn peers(&self) -> u64 {
         0
+    }
+
+    fn node(&self) -> Option<NodeStatus> {
+        None
     }
 
     fn syncing(&self) -> Option<Syncing> {

@@ -1,4 +1,4 @@
-//! The methods that ask the home for more than its store: sending, the pool, peers.
+//! The methods that ask the home for more than its store: sending, the pool, peers, the node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) fn register_pool<B: Backend>(
     register(module, "net_listening", listening)?;
     register(module, "net_peerCount", peers)?;
     register(module, "txpool_status", status)?;
+    register(module, "blockhouse_nodeStatus", node)?;
     if debug {
         register(module, "txpool_content", content)?;
     }
@@ -96,6 +97,11 @@ async fn status<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> A
     params.finish()?;
     let status = answerer.backend.pool_status();
     json(&object!({ "pending": U64::from(status.pending), "queued": U64::from(status.queued) }))
+}
+
+async fn node<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> Answer {
+    params.finish()?;
+    json(&answerer.backend.node())
 }
 
 /// The pool by accounts and nonces.

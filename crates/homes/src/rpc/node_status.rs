@@ -5,8 +5,19 @@
 use std::fmt::Write as _;
 
 use alloy_primitives::B256;
-use blockhouse_consensus::Role;
 use serde::{Deserialize, Serialize};
+
+/// What a node may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeRole {
+    /// It votes.
+    Validator,
+    /// It has a full copy and no vote.
+    Follower,
+    /// A validator that must not vote: its earlier votes are lost, or it has no share of the key.
+    Silent,
+}
 
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +25,8 @@ use serde::{Deserialize, Serialize};
 pub struct NodeStatus {
     /// The ledger's chain id.
     pub chain_id: u64,
-    /// Whether it votes: `validator`, `follower`, or `silent` for a validator that must not vote.
-    pub role: String,
+    /// Whether it votes.
+    pub role: NodeRole,
     /// How many validators there are.
     pub validators: u64,
     /// How many must agree.
@@ -48,15 +59,6 @@ pub struct NodeStatus {
     pub version: String,
 }
 
-/// What a role is called.
-pub(super) const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Validator => "validator",
-        Role::Follower => "follower",
-        Role::Silent => "silent",
-    }
-}
-
 impl NodeStatus {
     /// In Prometheus' text format. Names end in their unit.
     pub fn prometheus(&self) -> String {
@@ -74,7 +76,7 @@ impl NodeStatus {
             ("pool_pending", "transactions that can stand in the next block", self.pending),
             ("pool_queued", "transactions that wait for others", self.queued),
             ("pool_bytes", "what waits in bytes", self.pool_bytes),
-            ("votes", "1 if it is a validator that votes", is(self.role == "validator" && self.failure.is_none())),
+            ("votes", "1 if it is a validator that votes", is(self.role == NodeRole::Validator && self.failure.is_none())),
             ("failed", "1 if it takes no part any more", is(self.failure.is_some())),
         ];
         let mut text = String::new();
@@ -95,7 +97,7 @@ mod tests {
     fn metrics_have_a_line_a_kind_and_a_number_each() {
         let status = NodeStatus {
             chain_id: 1,
-            role: role_name(Role::Validator).to_owned(),
+            role: NodeRole::Validator,
             validators: 4,
             quorum: 3,
             height: 7,
