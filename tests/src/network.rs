@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::world::binary;
 
 /// How long anything of a network may take before it counts as never: this machine may be very busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -10,6 +10,7 @@ use std::error::Error;
 
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
+use blockhouse_homes::network::{FolderError, StartError};
 use blockhouse_homes::{HomeError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::placement::PlacementError;
@@ -168,6 +169,8 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_ledger))
         .or_else(|| cause.downcast_ref().and_then(of_home))
         .or_else(|| cause.downcast_ref().and_then(of_store))
+        .or_else(|| cause.downcast_ref().and_then(of_start))
+        .or_else(|| cause.downcast_ref().and_then(of_node_folder))
         .or_else(|| cause.downcast_ref().map(of_guard))
         .or_else(|| cause.downcast_ref().and_then(of_identity))
         .or_else(|| cause.downcast_ref().map(of_copies))
@@ -221,6 +224,29 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::Protected { is_owner: true, .. } => Verdict::plain(Exit::NotAllowed),
         Refusal::NoEntry { .. } => Verdict::hinted(Exit::Failed, LISTED),
         Refusal::Declined => Verdict::plain(Exit::Failed),
+    }
+}
+
+/// A node that does not start.
+fn of_start(error: &StartError) -> Option<Verdict> {
+    match error {
+        StartError::InUse { .. } => Some(Verdict::hinted(Exit::Busy, "each node needs a folder of its own")),
+        StartError::Listen { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "another program has the port: stop it, or change `listen` in node.toml"))
+        }
+        _ => None,
+    }
+}
+
+fn of_node_folder(error: &FolderError) -> Option<Verdict> {
+    match error {
+        FolderError::NoNode { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "give the node's data folder with --dir DIR; `blockhouse node local` makes some"))
+        }
+        FolderError::Open { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "take the rights of others away: chmod 600; if others may have read it, make a new node"))
+        }
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ mod run;
 
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH};
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope};
+use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope, TxReceipt as _};
 use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::{Address, Bloom};
 use alloy_rlp::Encodable;
@@ -22,7 +22,7 @@ use blockhouse_types::BlockHash;
 use blockhouse_types::limits::BLOCK_MAX;
 
 use self::run::{Run, calls_handover, handover};
-pub use self::gather::{Gathered, gather};
+pub use self::gather::{Gathered, Room, gather};
 pub(crate) use self::run::environment;
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
@@ -292,7 +292,7 @@ impl<'a, N: StateNodes> Frame<'a, N> {
             length if length > BLOCK_MAX => Err(BuildError::TooLong { height, length }),
             _ => {
                 let (hash, receipts) = (block_hash(&block.header), run.receipts);
-                Ok(Executed { hash, block, senders, receipts, changes, handover })
+                Ok(Executed { block, hash, senders, receipts, changes, handover })
             }
         }
     }

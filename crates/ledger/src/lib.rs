@@ -32,7 +32,7 @@ pub use certificate::{BlockPlace, Certificate, CertificateError};
 pub use chain::{Authority, AuthorityError, compare};
 pub use events::Event;
 pub use evm::ViewError;
-pub use execute::{BuildError, Executed, Gathered, ImportError, build, gather, import};
+pub use execute::{BuildError, Executed, Gathered, ImportError, Room, build, gather, import};
 pub use fingerprint::TrustRoot;
 pub use genesis::{Fork, Genesis};
 pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};

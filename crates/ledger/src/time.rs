@@ -29,7 +29,6 @@ impl BlockTime {
 
     /// A time in milliseconds since 1970.
     pub const fn of_millis(millis: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 1000")]
         Self { seconds: millis / 1000, millis: (millis % 1000) as u16 }
     }
 

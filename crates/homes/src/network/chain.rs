@@ -18,7 +18,7 @@ use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::contracts::Access::handoverCall;
-use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, gather, import};
+use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
 use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_types::BlockHash;
@@ -139,7 +139,7 @@ impl Chain {
         let (strange, candidates): (Vec<_>, Vec<_>) =
             candidates.iter().cloned().partition(|tx| self.hands_over_elsewhere(store.genesis().access_address(), tx));
         let nodes = Layers { store, above: &above };
-        let made = gather(store.genesis(), parent, &nodes, &candidates, time, BLOCK_MAX);
+        let made = gather(store.genesis(), parent, &nodes, &candidates, Room { time, length: BLOCK_MAX });
         let Gathered { executed, refused } = made.map_err(|error| of_build(store, parent.number, error))?;
         self.check_key(&last, &above, &executed)?;
         let handover = |tx: TxEnvelope| (*tx.tx_hash(), TransactionFault::Handover);

@@ -32,20 +32,28 @@ pub struct Gathered {
     pub refused: Vec<(usize, TransactionFault)>,
 }
 
+/// When the block is made, and how long it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Its time.
+    pub time: BlockTime,
+    /// Its greatest length in RLP; no more than [`BLOCK_MAX`] in any case.
+    pub length: usize,
+}
+
 /// Makes a block of as many of these candidates as it has room for, in their order, and ends it with the ledger's own call if one is
-/// due; its length is at most `length_max`. A handover stands alone: where it is not first, it waits.
+/// due. A handover stands alone: where it is not first, it waits.
 pub fn gather<N: StateNodes>(
     genesis: &Genesis,
     parent: &Header,
     nodes: &N,
     candidates: &[TxEnvelope],
-    time: BlockTime,
-    length_max: usize,
+    room: Room,
 ) -> Result<Gathered, BuildError<N::Error>> {
-    let frame = Frame::above(genesis, parent, nodes, time)?;
+    let frame = Frame::above(genesis, parent, nodes, room.time)?;
     let mut refused = Vec::new();
     loop {
-        let mut filling = Filling::of(&frame, length_max.min(BLOCK_MAX));
+        let mut filling = Filling::of(&frame, room.length.min(BLOCK_MAX));
         for (place, tx) in candidates.iter().enumerate() {
             if !refused.iter().any(|(other, _)| *other == place)
                 && let Err(fault) = filling.take(place, tx)?

@@ -3,7 +3,7 @@
 //! - **Owns** how a transaction becomes a receipt, and whether a block is a handover (B5).
 //! - **Does not** decide what stands in a block.
 
-use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt, TxType};
+use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxType};
 use alloy_primitives::{Address, Log, TxKind, U256};
 use alloy_sol_types::{SolCall, SolEvent};
 use revm::ExecuteCommitEvm;

@@ -8,15 +8,19 @@ use blockhouse_types::limits::BLOCK_MAX;
 
 use super::world::{GAS, World, address, ledger_key, secret};
 use crate::contracts::{Access, Automation, Vault};
-use crate::execute::{BuildError, Executed, Gathered, build, gather, import};
+use crate::execute::{BuildError, Executed, Gathered, Room, build, gather, import};
 use crate::rules::TransactionFault;
 use crate::system::{MAKING_GAS, SYSTEM_ADDRESS, TICK_GAS, automation_address};
 use crate::time::BlockTime;
 use crate::transaction::Request;
 
+const fn room(time: BlockTime) -> Room {
+    Room { time, length: BLOCK_MAX }
+}
+
 fn gathered(world: &World, candidates: &[TxEnvelope]) -> Gathered {
     let (genesis, head, nodes) = (world.genesis(), world.replay.head(), world.replay.nodes());
-    let gathered = gather(genesis, head, nodes, candidates, world.next_time(), BLOCK_MAX).unwrap();
+    let gathered = gather(genesis, head, nodes, candidates, room(world.next_time())).unwrap();
     let imported = import(genesis, head, nodes, &gathered.executed.block).unwrap();
     assert_eq!(imported, gathered.executed, "G1");
     gathered
@@ -180,11 +184,11 @@ fn blocks_of_one_second_rise_by_milliseconds() {
     for millis in [0, 1, 255, 256, 999] {
         let time = BlockTime::of_millis(second * 1000 + millis);
         let (genesis, head, nodes) = (world.genesis(), world.replay.head(), world.replay.nodes());
-        let executed = gather(genesis, head, nodes, &[], time, BLOCK_MAX).unwrap().executed;
+        let executed = gather(genesis, head, nodes, &[], room(time)).unwrap().executed;
         assert_eq!(BlockTime::of(&executed.block.header), Ok(time));
         assert_eq!(executed.block.header.timestamp, second);
         world.take(&executed);
-        let again = gather(world.genesis(), world.replay.head(), world.replay.nodes(), &[], time, BLOCK_MAX);
+        let again = gather(world.genesis(), world.replay.head(), world.replay.nodes(), &[], room(time));
         assert!(matches!(again, Err(BuildError::Time { .. })), "{again:?}");
     }
 }
