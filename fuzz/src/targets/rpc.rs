@@ -24,10 +24,13 @@ pub(super) const RPC: Target = Target {
         let names: Vec<&str> = method_names().collect();
         let method = names[usize::from(*which) % names.len()];
         let answer = answer_text(&LEDGER.1, method, params).expect("nothing is damaged");
-        if let Err(code) = answer {
-            assert!(CODES.contains(&code), "{method} answers with the code {code}");
+        match answer {
+            Ok(_) => Verdict::Accepted,
+            Err(code) => {
+                assert!(CODES.contains(&code), "{method} answers with the code {code}");
+                Verdict::Refused
+            }
         }
-        Verdict::of(answer)
     },
     seeds: || {
         let seed = |method: &str, params: &str| {

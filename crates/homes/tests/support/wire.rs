@@ -23,9 +23,9 @@ pub async fn soon<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A server over a ledger with a writer.
-pub struct Served {
+pub struct Served<B = EmbeddedBackend> {
     pub world: World,
-    pub backend: EmbeddedBackend,
+    pub backend: B,
     pub server: Server,
 }
 
@@ -53,7 +53,9 @@ impl Served {
     pub async fn with_gate(gate: Gate) -> Self {
         Self::with(|options| options.gate = gate).await
     }
+}
 
+impl<B> Served<B> {
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
