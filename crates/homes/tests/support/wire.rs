@@ -9,7 +9,7 @@ use blockhouse_homes::rpc::server::Gate;
 use blockhouse_homes::rpc::{EmbeddedBackend, Limits, Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::World;
@@ -158,7 +158,10 @@ pub struct Socket {
 impl Socket {
     /// Opens one, or gives the status of the refusal.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        // A small buffer: who does not read is noticed soon.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
         let headers = lines(headers);
         let head = format!(
             "GET / HTTP/1.1\r\nhost: {address}\r\n{headers}connection: Upgrade\r\nupgrade: websocket\r\n\
