@@ -163,13 +163,13 @@ async fn cast_deploys_sends_reads_and_proves() {
     let deployed = send(&["--create", &code]).await;
     let address = deployed["contractAddress"].as_str().unwrap().to_owned();
     assert_eq!(deployed["status"], "0x1");
-    let sent = send(&[&address, "increment()"]).await;
+    let counted = send(&[&address, "increment()"]).await;
     assert_eq!(served.cast(&["call", &address, "value()(uint256)"]).await, "1");
     assert_eq!(served.cast(&["storage", &address, "0"]).await, format!("{:#066x}", 1));
     let logs = served.cast(&["logs", "--from-block", "0", "--address", &address, "--json"]).await;
     let logs: serde_json::Value = serde_json::from_str(&logs).unwrap();
-    assert_eq!(logs[0]["transactionHash"], sent["transactionHash"]);
-    let hash = sent["transactionHash"].as_str().unwrap();
+    assert_eq!(logs[0]["transactionHash"], counted["transactionHash"]);
+    let hash = counted["transactionHash"].as_str().unwrap();
     assert_eq!(served.cast(&["receipt", hash, "status"]).await.split(' ').next(), Some("true"));
     assert!(served.cast(&["tx", hash, "input"]).await.starts_with("0xd09de08a"));
     let proof: serde_json::Value = serde_json::from_str(&served.cast(&["proof", &address, "0"]).await).unwrap();

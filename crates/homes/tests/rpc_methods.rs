@@ -341,3 +341,22 @@ async fn costly_methods_are_offered_only_when_asked_for() {
     }
     assert!(served.try_call("txpool_status", json!([])).await.is_ok());
 }
+
+/// `docs/reference/json-rpc.md` names every method, and the server has every method that it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_and_the_server_have_the_same_methods() {
+    let page = include_str!("../../../docs/reference/json-rpc.md");
+    let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let spaces = ["eth_", "net_", "web3_", "txpool_", "debug_", "blockhouse_"];
+    let named: std::collections::BTreeSet<_> =
+        words.filter(|word| spaces.iter().any(|space| word.starts_with(space))).collect();
+    for method in blockhouse_homes::rpc::method_names() {
+        assert!(named.contains(method), "the page does not name {method}");
+    }
+    let served = Served::new().await;
+    for method in named {
+        if let Err((code, message)) = served.try_call(method, json!([])).await {
+            assert_ne!(code, -32_601, "{method}: {message}");
+        }
+    }
+}

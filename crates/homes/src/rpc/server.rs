@@ -197,13 +197,15 @@ fn without_delay(stream: TcpStream) -> TcpStream {
 }
 
 fn config(limits: &Limits) -> ServerConfig {
-    let ping = PingConfig::new().ping_interval(limits.ping_time).inactive_limit(limits.ping_time).max_failures(2);
+    // Neither may be zero.
+    let (ping_time, messages) = (limits.ping_time.max(Duration::from_secs(1)), limits.messages.max(1));
+    let ping = PingConfig::new().ping_interval(ping_time).inactive_limit(ping_time).max_failures(2);
     ServerConfig::builder()
         .max_request_body_size(limits.request_bytes)
         .max_response_body_size(limits.response_bytes)
         .max_subscriptions_per_connection(limits.subscriptions)
         .set_batch_request_config(BatchRequestConfig::Limit(limits.batch))
-        .set_message_buffer_capacity(limits.messages)
+        .set_message_buffer_capacity(messages)
         .enable_ws_ping(ping)
         .set_id_provider(subscriptions::Ids)
         .build()

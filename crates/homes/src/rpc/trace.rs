@@ -13,7 +13,8 @@ use super::{Answer, Fault, Params, Terms, json};
 use crate::chain::chain;
 use crate::store::{Store, StoredBlock};
 
-/// The most blocks that are run again for one trace. At some milliseconds a block this is as long as anyone waits.
+/// The most blocks that are run again for one trace: a bound on the memory of the state and on the work. The time that a
+/// call may take, some 10 ms a block, often ends it before.
 const REPLAY_MAX: u64 = 10_000;
 
 /// What is asked for.

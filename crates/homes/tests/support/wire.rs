@@ -9,7 +9,7 @@ use blockhouse_homes::rpc::server::Gate;
 use blockhouse_homes::rpc::{EmbeddedBackend, Limits, Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::World;
@@ -23,9 +23,9 @@ pub async fn soon<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A server over a ledger with a writer.
-pub struct Served {
+pub struct Served<B = EmbeddedBackend> {
     pub world: World,
-    pub backend: EmbeddedBackend,
+    pub backend: B,
     pub server: Server,
 }
 
@@ -53,7 +53,9 @@ impl Served {
     pub async fn with_gate(gate: Gate) -> Self {
         Self::with(|options| options.gate = gate).await
     }
+}
 
+impl<B> Served<B> {
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -156,7 +158,10 @@ pub struct Socket {
 impl Socket {
     /// Opens one, or gives the status of the refusal.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        // A small buffer: who does not read is noticed soon.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
         let headers = lines(headers);
         let head = format!(
             "GET / HTTP/1.1\r\nhost: {address}\r\n{headers}connection: Upgrade\r\nupgrade: websocket\r\n\

@@ -16,7 +16,7 @@ use jsonrpsee::server::HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tower::{BoxError, Service};
 
 use super::clients::{Client, Connected};
@@ -91,9 +91,9 @@ fn refusal(status: StatusCode, why: &'static str) -> Response<HttpBody> {
 pub(super) struct Paced {
     stream: TcpStream,
     write_time: Duration,
-    /// Running while the other side takes nothing.
+    /// Running while the other side takes nothing; when it has run out, the connection is over in both directions.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Who wants to read as soon as it takes something again.
+    /// Who wants to read as soon as it takes something again, or is given up.
     reader: Option<Waker>,
     _counted: (Connected, OwnedSemaphorePermit),
 }
@@ -105,18 +105,24 @@ impl Paced {
 
     /// Passes on what became of an attempt to write.
     fn paced<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            if let Some(reader) = self.reader.take() {
-                reader.wake();
-            }
-            return written;
-        }
         let write_time = self.write_time;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write_time)));
-        ready!(stalled.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")))
+        let result = if written.is_ready() {
+            self.stalled = None;
+            written
+        } else {
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write_time)));
+            ready!(stalled.as_mut().poll(context));
+            Poll::Ready(Err(given_up()))
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        result
     }
+}
+
+fn given_up() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")
 }
 
 impl AsyncRead for Paced {
@@ -125,7 +131,10 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.stalled.as_ref().is_some_and(|stalled| stalled.deadline() > Instant::now()) {
+        if let Some(stalled) = &self.stalled {
+            if stalled.is_elapsed() {
+                return Poll::Ready(Err(given_up()));
+            }
             self.reader = Some(context.waker().clone());
             return Poll::Pending;
         }

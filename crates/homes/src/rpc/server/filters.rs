@@ -170,7 +170,7 @@ async fn changes<B: Backend>(answerer: Shared<B>, mut params: Params, _: Client)
                 let Some(last) = last_of(store, &filter).filter(|last| next <= *last) else {
                     return Ok((json::<[Value]>(&[])?, next));
                 };
-                let last = last.min(next.saturating_add(terms.range_max - 1));
+                let last = last.min(next.saturating_add(terms.range_max.saturating_sub(1)));
                 let (logs, to) = logs::collect(store, terms, &filter, (next, last))?;
                 Ok((json(&logs)?, to))
             });

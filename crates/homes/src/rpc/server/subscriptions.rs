@@ -100,7 +100,7 @@ fn heads_since(store: &Store, _: &Terms, next: u64) -> Found {
 }
 
 fn logs_since(store: &Store, terms: &Terms, filter: &Filter, next: u64) -> Found {
-    let last = store.height().min(next.saturating_add(terms.range_max - 1));
+    let last = store.height().min(next.saturating_add(terms.range_max.saturating_sub(1)));
     if next > last {
         return Ok((Vec::new(), next));
     }
@@ -124,7 +124,11 @@ where
             let found = answerer.read(move |store, terms| find(store, terms, next)).await;
             let (messages, to) = match found {
                 Ok(found) => found,
-                Err(fault) => return drop(error_of("eth_subscribe", fault)),
+                // The operator is told; what was not read is read when the next head is announced.
+                Err(fault) => {
+                    drop(error_of("eth_subscribe", fault));
+                    break;
+                }
             };
             next = to;
             for message in messages {
