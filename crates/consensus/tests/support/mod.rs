@@ -1,5 +1,5 @@
 //! A small ledger for the engine to order: headers without transactions, kept in memory that outlives a node.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
