@@ -72,7 +72,8 @@ impl Keys {
     /// Reads a key file.
     pub fn decode(bytes: &[u8]) -> Result<Self, KeysError> {
         let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
-        let identity = PrivateKey::decode(Copying(decoder.raw(32)?)).map_err(|_| KeysError::NoKey { what: "identity" })?;
+        let identity =
+            PrivateKey::decode(Copying(decoder.raw(32)?)).map_err(|_| KeysError::NoKey { what: "identity" })?;
         let share = decoder.option(|decoder| Ok((decoder.u32()?, decoder.raw(32)?)))?;
         decoder.finish()?;
         let share = share.map(|(index, secret)| {

@@ -64,7 +64,9 @@ pub enum NetworkError {
     NoKey { key: [u8; 32] },
     #[error("the group's polynomial cannot be read")]
     NoPolynomial,
-    #[error("the group's polynomial is for {required} of {total}, the network has {validators} validators and needs {needed}")]
+    #[error(
+        "the group's polynomial is for {required} of {total}, the network has {validators} validators and needs {needed}"
+    )]
     Polynomial { required: usize, total: usize, validators: usize, needed: usize },
 }
 

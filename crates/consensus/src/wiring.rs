@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use commonware_broadcast::buffered;
+use commonware_consensus::Reporters;
 use commonware_consensus::marshal::core::{Actor, Mailbox};
 use commonware_consensus::marshal::resolver::p2p as backfill;
 use commonware_consensus::marshal::standard::{Inline, Standard};
@@ -14,7 +15,6 @@ use commonware_consensus::simplex::elector::RoundRobin;
 use commonware_consensus::simplex::types::Finalization;
 use commonware_consensus::simplex::{self, SkipBudget};
 use commonware_consensus::types::{Epoch, FixedEpocher, ViewDelta};
-use commonware_consensus::Reporters;
 use commonware_cryptography::Sha256;
 use commonware_cryptography::certificate::ConstantProvider;
 use commonware_cryptography::ed25519::PublicKey;
@@ -289,7 +289,9 @@ async fn open_marshal<E: Runtime, S: Scheme>(
     beginning: &Beginning<S>,
     files: &Files,
 ) -> Result<(Marshal<E, S>, Mailbox<S, Standard<WireBlock>>), EngineError> {
-    let damaged = |what| move |source: commonware_storage::archive::Error| EngineError::Archive { what, reason: source.to_string() };
+    let damaged = |what| {
+        move |source: commonware_storage::archive::Error| EngineError::Archive { what, reason: source.to_string() }
+    };
     let certificates = files.archive("certificates", scheme.certificate_codec_config());
     let certificates = prunable::Archive::init(context.child("certificates"), certificates).await;
     let blocks = prunable::Archive::init(context.child("blocks"), files.archive("blocks", member.base())).await;
