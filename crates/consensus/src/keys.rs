@@ -63,7 +63,7 @@ impl Keys {
         let mut encoder = Encoder::with_header(MAGIC);
         encoder.raw(&Zeroizing::new(self.identity.encode().to_vec()));
         encoder.option(self.share.as_ref(), |encoder, share| {
-            let secret = Zeroizing::new(share.private.expose(|scalar| scalar.encode()).to_vec());
+            let secret = Zeroizing::new(share.private.expose(Encode::encode).to_vec());
             encoder.u32(share.index.get()).raw(&secret);
         });
         Zeroizing::new(encoder.finish())

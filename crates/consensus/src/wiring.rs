@@ -323,6 +323,20 @@ const fn one_epoch() -> FixedEpocher {
     FixedEpocher::new(NZU64!(u64::MAX))
 }
 
+/// Asks the application by way of the archive of blocks.
+type Inlined<E, S> = Inline<E, S, Door<S>, WireBlock, FixedEpocher>;
+type Votes<E, S, N> = simplex::Engine<
+    E,
+    S,
+    RoundRobin<Sha256>,
+    N,
+    Digest,
+    Inlined<E, S>,
+    Inlined<E, S>,
+    Reporters<Inlined<E, S>, Watcher<S>>,
+    Sequential,
+>;
+
 /// Who votes.
 #[expect(clippy::too_many_arguments, reason = "each part of the node once")]
 fn engine<E: Runtime, S: Scheme, N>(
@@ -333,17 +347,7 @@ fn engine<E: Runtime, S: Scheme, N>(
     mailbox: Mailbox<S, Standard<WireBlock>>,
     peers: N,
     files: &Files,
-) -> simplex::Engine<
-    E,
-    S,
-    RoundRobin<Sha256>,
-    N,
-    Digest,
-    Inline<E, S, Door<S>, WireBlock, FixedEpocher>,
-    Inline<E, S, Door<S>, WireBlock, FixedEpocher>,
-    Reporters<Inline<E, S, Door<S>, WireBlock, FixedEpocher>, Watcher<S>>,
-    Sequential,
->
+) -> Votes<E, S, N>
 where
     N: Blocker<PublicKey = PublicKey>,
 {
