@@ -10,7 +10,8 @@ use blockhouse_fuzz::{Verdict, package, targets};
 
 /// The crates that see outside bytes before anything has checked them: what came from sites and people, and the host's own
 /// files, which a fault of its disk may have changed.
-const CRATES: [&str; 10] = ["types", "crypto", "pipeline", "ledger", "consensus", "sites", "sources", "homes", "vault", "cli"];
+const CRATES: [&str; 10] =
+    ["types", "crypto", "pipeline", "ledger", "consensus", "sites", "sources", "homes", "vault", "cli"];
 
 /// How decoders are called.
 const NAMES: [&str; 11] = [

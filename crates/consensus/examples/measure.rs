@@ -6,7 +6,12 @@
 //!
 //! `busy`: a block as soon as there is a turn. `paced`: ten a second. `idle`: a heartbeat a minute. `dead`: the fourth
 //! node ends after a quarter of the time.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "an example measures and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "an example measures and prints"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -120,8 +125,7 @@ fn node(scheme: &str, load: &str, seconds: u64, folder: &Path, index: usize) {
     let network = dealt.network.clone();
     let config = Config { network, addresses, followers: Vec::new(), listen, never_voted: false, keep_blocks: None };
     let folder = folder.join(index.to_string());
-    let (handle, _inbox) =
-        Engine::start(config, dealt.keys[index].clone(), Arc::clone(&application), &folder).unwrap();
+    let (handle, _inbox) = Engine::start(config, dealt.keys[index].clone(), Arc::clone(&application), &folder).unwrap();
     let begun = Instant::now();
     std::thread::sleep(Duration::from_secs(seconds));
     report(index, &application, begun, &folder);

@@ -43,15 +43,17 @@ impl Scheme for Group {
         let me = commonware_cryptography::Signer::public_key(keys.identity());
         let place = participants.position(&me);
         let share = keys.share().filter(|share| may_vote && place == Some(share.index.get() as usize));
-        let signer = share.and_then(|share| {
-            Self::signer(&namespace, participants.clone(), sharing.clone(), share.clone())
-        });
+        let signer =
+            share.and_then(|share| Self::signer(&namespace, participants.clone(), sharing.clone(), share.clone()));
         let member = || Self::member(&namespace, participants.clone(), sharing.clone(), &me);
-        Some(signer.or_else(member).unwrap_or_else(|| Self::verifier(&namespace, participants.clone(), sharing.clone())))
+        Some(
+            signer.or_else(member).unwrap_or_else(|| Self::verifier(&namespace, participants.clone(), sharing.clone())),
+        )
     }
 
     fn certificate(&self, finalization: &Finalization<Self, Digest>, descendants: Vec<Header>) -> Option<Certificate> {
-        let mut threshold = Threshold { group_key: [0; 48], finality: finality(finalization, descendants), signature: [0; 96] };
+        let mut threshold =
+            Threshold { group_key: [0; 48], finality: finality(finalization, descendants), signature: [0; 96] };
         threshold.group_key.copy_from_slice(&self.identity().encode());
         threshold.signature.copy_from_slice(&finalization.certificate.encode());
         Some(Certificate::Threshold(threshold))
@@ -70,7 +72,8 @@ impl Scheme for Individuals {
         let Kind::Committee = network.kind() else { return None };
         let (namespace, participants) = (network.namespace(), network.participants().clone());
         let me = commonware_cryptography::Signer::public_key(keys.identity());
-        let signer = may_vote.then(|| Self::signer(&namespace, participants.clone(), keys.identity().clone())).flatten();
+        let signer =
+            may_vote.then(|| Self::signer(&namespace, participants.clone(), keys.identity().clone())).flatten();
         let member = || Self::member(&namespace, participants.clone(), &me);
         Some(signer.or_else(member).unwrap_or_else(|| Self::verifier(&namespace, participants.clone())))
     }

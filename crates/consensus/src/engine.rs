@@ -98,7 +98,9 @@ pub enum EngineError {
     Floor { hash: BlockHash },
     #[error("the network signs in another way than its node was built for")]
     Scheme,
-    #[error("the ledger stands at block {standing}, the engine gave it blocks up to {missing} and more and does not have them any more")]
+    #[error(
+        "the ledger stands at block {standing}, the engine gave it blocks up to {missing} and more and does not have them any more"
+    )]
     Behind { standing: u64, missing: u64 },
     #[error("block {found} became final while the ledger stands at block {standing}")]
     Gap { standing: u64, found: u64 },

@@ -137,7 +137,7 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(&fresh, file)?;
-    let folder = file.parent().map_or_else(|| Path::new("."), |folder| folder);
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
     File::open(folder)?.sync_all()
 }
 

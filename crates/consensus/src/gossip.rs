@@ -73,7 +73,8 @@ pub(crate) async fn carry(
         while let Ok((from, message)) = receiver.recv().await {
             // Longer messages are a block's right, not gossip's.
             if message.len() <= GOSSIP_MAX {
-                let _ = incoming.try_send(Heard { from: public_bytes(&from), bytes: Bytes::copy_from_slice(message.as_ref()) });
+                let _ = incoming
+                    .try_send(Heard { from: public_bytes(&from), bytes: Bytes::copy_from_slice(message.as_ref()) });
             }
         }
     };

@@ -63,7 +63,7 @@ impl Keys {
         let mut encoder = Encoder::with_header(MAGIC);
         encoder.raw(&Zeroizing::new(self.identity.encode().to_vec()));
         encoder.option(self.share.as_ref(), |encoder, share| {
-            let secret = Zeroizing::new(share.private.expose(|scalar| scalar.encode()).to_vec());
+            let secret = Zeroizing::new(share.private.expose(Encode::encode).to_vec());
             encoder.u32(share.index.get()).raw(&secret);
         });
         Zeroizing::new(encoder.finish())
@@ -72,7 +72,8 @@ impl Keys {
     /// Reads a key file.
     pub fn decode(bytes: &[u8]) -> Result<Self, KeysError> {
         let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
-        let identity = PrivateKey::decode(Copying(decoder.raw(32)?)).map_err(|_| KeysError::NoKey { what: "identity" })?;
+        let identity =
+            PrivateKey::decode(Copying(decoder.raw(32)?)).map_err(|_| KeysError::NoKey { what: "identity" })?;
         let share = decoder.option(|decoder| Ok((decoder.u32()?, decoder.raw(32)?)))?;
         decoder.finish()?;
         let share = share.map(|(index, secret)| {

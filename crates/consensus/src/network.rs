@@ -17,8 +17,8 @@ const MAGIC: Magic = *b"BHNW";
 const WHAT: &str = "a network";
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
-/// The most shares that a polynomial may be for.
-const SHARES_MAX: NonZeroU32 = NZU32!(COMMITTEE_MAX as u32);
+/// The most shares that a polynomial may be for: [`COMMITTEE_MAX`].
+const SHARES_MAX: NonZeroU32 = NZU32!(128);
 /// The longest polynomial: a point for each of a quorum, and its head.
 const POLYNOMIAL_MAX: usize = COMMITTEE_MAX * GROUP_KEY_LEN + 16;
 
@@ -64,7 +64,9 @@ pub enum NetworkError {
     NoKey { key: [u8; 32] },
     #[error("the group's polynomial cannot be read")]
     NoPolynomial,
-    #[error("the group's polynomial is for {required} of {total}, the network has {validators} validators and needs {needed}")]
+    #[error(
+        "the group's polynomial is for {required} of {total}, the network has {validators} validators and needs {needed}"
+    )]
     Polynomial { required: usize, total: usize, validators: usize, needed: usize },
 }
 

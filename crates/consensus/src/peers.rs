@@ -14,8 +14,8 @@ use commonware_p2p::{Address, AddressableTrackedPeers, Ingress, max_message_size
 use commonware_stream::SakeCups;
 use commonware_stream::cups::{self, Cups};
 use commonware_stream::sake::{self, Sake};
-use commonware_utils::{Hostname, NZUsize};
 use commonware_utils::ordered::Map;
+use commonware_utils::{Hostname, NZUsize};
 
 use crate::bind::Scheme;
 use crate::block::{Digest, WireBlock};

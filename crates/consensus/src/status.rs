@@ -101,11 +101,10 @@ impl<S: Scheme> Reporter for Watcher<S> {
     }
 }
 
+/// One line for each connected peer, whose value is when it connected.
+const CONNECTED: &str = "network_tracker_directory_connected{";
+
 /// How many peers the engine's metrics call connected: it has no other way to ask.
 pub(crate) fn connected(metrics: &str) -> usize {
-    let active = |line: &&str| {
-        let name = line.split(['{', ' ']).next().unwrap_or_default();
-        name.ends_with("tracker_connected") && line.rsplit(' ').next().is_some_and(|value| value != "0")
-    };
-    metrics.lines().filter(active).count()
+    metrics.lines().filter(|line| line.starts_with(CONNECTED) && !line.ends_with(" 0")).count()
 }

@@ -42,7 +42,7 @@ pub const PENDING_MAX: u64 = 128;
 pub const RECHECK: Duration = Duration::from_millis(50);
 /// How long the certificate of a final block is looked for; what finalised it is on disk before the block is delivered,
 /// so more than this is a fault of the store.
-pub const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(60);
+pub const CERTIFICATE_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Messages in each mailbox of the engine: some views of votes from [`PEERS_MAX`] peers.
 pub const MAILBOX: NonZeroUsize = NZUsize!(1024);
@@ -80,7 +80,7 @@ pub const WRITE_BUFFER: NonZeroUsize = NZUsize!(64 * 1024);
 pub const REPLAY_BUFFER: NonZeroUsize = NZUsize!(64 * 1024);
 
 /// By how much the clock of a peer may be ahead when it connects: clocks that are seconds off must not split a network.
-pub const CLOCK_AHEAD: Duration = Duration::from_secs(60);
+pub const CLOCK_AHEAD: Duration = Duration::from_mins(1);
 /// How old a greeting may be, clocks behind included.
 pub const GREETING_AGE: Duration = Duration::from_secs(90);
 /// The least time between two connections with one peer: a node that restarts is back within seconds.
@@ -90,7 +90,7 @@ pub const DIAL: Duration = Duration::from_millis(250);
 /// How often a silent connection is tried.
 pub const PING: Duration = Duration::from_secs(10);
 /// How long who sent what no honest node sends is kept out. Not for good: two releases may disagree by a fault of ours.
-pub const BLOCKED: Duration = Duration::from_secs(300);
+pub const BLOCKED: Duration = Duration::from_mins(5);
 /// Greetings a second from one address: four nodes and their restarts on one machine.
 pub const GREETINGS: Quota = Quota::per_second(NZU32!(32));
 /// Greetings at one time, from all.

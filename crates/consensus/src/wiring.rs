@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use commonware_broadcast::buffered;
+use commonware_consensus::Reporters;
 use commonware_consensus::marshal::core::{Actor, Mailbox};
 use commonware_consensus::marshal::resolver::p2p as backfill;
 use commonware_consensus::marshal::standard::{Inline, Standard};
@@ -14,7 +15,6 @@ use commonware_consensus::simplex::elector::RoundRobin;
 use commonware_consensus::simplex::types::Finalization;
 use commonware_consensus::simplex::{self, SkipBudget};
 use commonware_consensus::types::{Epoch, FixedEpocher, ViewDelta};
-use commonware_consensus::Reporters;
 use commonware_cryptography::Sha256;
 use commonware_cryptography::certificate::ConstantProvider;
 use commonware_cryptography::ed25519::PublicKey;
@@ -289,7 +289,9 @@ async fn open_marshal<E: Runtime, S: Scheme>(
     beginning: &Beginning<S>,
     files: &Files,
 ) -> Result<(Marshal<E, S>, Mailbox<S, Standard<WireBlock>>), EngineError> {
-    let damaged = |what| move |source: commonware_storage::archive::Error| EngineError::Archive { what, reason: source.to_string() };
+    let damaged = |what| {
+        move |source: commonware_storage::archive::Error| EngineError::Archive { what, reason: source.to_string() }
+    };
     let certificates = files.archive("certificates", scheme.certificate_codec_config());
     let certificates = prunable::Archive::init(context.child("certificates"), certificates).await;
     let blocks = prunable::Archive::init(context.child("blocks"), files.archive("blocks", member.base())).await;
@@ -321,6 +323,20 @@ const fn one_epoch() -> FixedEpocher {
     FixedEpocher::new(NZU64!(u64::MAX))
 }
 
+/// Asks the application by way of the archive of blocks.
+type Inlined<E, S> = Inline<E, S, Door<S>, WireBlock, FixedEpocher>;
+type Votes<E, S, N> = simplex::Engine<
+    E,
+    S,
+    RoundRobin<Sha256>,
+    N,
+    Digest,
+    Inlined<E, S>,
+    Inlined<E, S>,
+    Reporters<Inlined<E, S>, Watcher<S>>,
+    Sequential,
+>;
+
 /// Who votes.
 #[expect(clippy::too_many_arguments, reason = "each part of the node once")]
 fn engine<E: Runtime, S: Scheme, N>(
@@ -331,17 +347,7 @@ fn engine<E: Runtime, S: Scheme, N>(
     mailbox: Mailbox<S, Standard<WireBlock>>,
     peers: N,
     files: &Files,
-) -> simplex::Engine<
-    E,
-    S,
-    RoundRobin<Sha256>,
-    N,
-    Digest,
-    Inline<E, S, Door<S>, WireBlock, FixedEpocher>,
-    Inline<E, S, Door<S>, WireBlock, FixedEpocher>,
-    Reporters<Inline<E, S, Door<S>, WireBlock, FixedEpocher>, Watcher<S>>,
-    Sequential,
->
+) -> Votes<E, S, N>
 where
     N: Blocker<PublicKey = PublicKey>,
 {

@@ -4,8 +4,8 @@
 mod support;
 
 use alloy_consensus::Header;
-use blockhouse_consensus::{Dealt, Digest, Scheme};
 use blockhouse_consensus::bind::{Group, Individuals};
+use blockhouse_consensus::{Dealt, Digest, Scheme};
 use blockhouse_ledger::certificate::{CertificateError, DESCENDANTS_MAX, Vote};
 use blockhouse_ledger::{BlockPlace, Certificate, block_hash};
 use commonware_consensus::simplex::types::{Finalization, Finalize, Proposal};

@@ -102,8 +102,10 @@ fn one_is_killed_and_comes_back(dealt: Dealt) {
     town.wait(&[0, 1, 2, 3], 50);
     let hashes = town.ledgers[0].hashes();
     assert!(town.ledgers[..4].iter().all(|ledger| ledger.hashes()[..44] == hashes[..44]));
-    assert!(nodes.iter().all(|node| node.status().height >= 50 && node.status().peers == 3));
-    assert!(nodes[0].metrics().contains("# TYPE"));
+    for node in &nodes {
+        assert_eq!(node.status().peers, 3, "{}", node.metrics());
+        assert_eq!(node.status().conflicts, 0);
+    }
     for node in nodes {
         node.stop().unwrap();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use blockhouse_consensus::wiring::Channels;
 use blockhouse_consensus::{Digest, Keys, Network, Scheme, WireBlock};
 use commonware_codec::{Decode, DecodeExt, Encode};
-use commonware_consensus::simplex::elector::{Config as _, Elector, Mode, RoundRobin};
+use commonware_consensus::simplex::elector::{self, Config as _, Elector, Mode, RoundRobin};
 use commonware_consensus::simplex::scheme::ed25519;
 use commonware_consensus::simplex::types::{Certificate, Finalize, Notarize, Proposal, Vote};
 use commonware_consensus::types::Round;
@@ -31,9 +31,9 @@ pub enum Lie {
     TwoBlocks,
 }
 
-type Ends<S, R> = Channels<S, R>;
+type Turns = <RoundRobin<Sha256> as elector::Config<ed25519::Scheme>>::Elector;
 
-pub async fn lie<S, R>(context: deterministic::Context, lie: Lie, network: Network, keys: Keys, ends: Ends<S, R>)
+pub async fn lie<S, R>(context: deterministic::Context, lie: Lie, network: Network, keys: Keys, ends: Channels<S, R>)
 where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
@@ -46,9 +46,8 @@ where
     }
 }
 
-async fn garbage<S: Sender, R>(mut context: deterministic::Context, ends: Ends<S, R>) {
-    let mut senders =
-        [ends.votes.0, ends.certificates.0, ends.resolver.0, ends.backfill.0, ends.blocks.0];
+async fn garbage<S: Sender, R>(mut context: deterministic::Context, ends: Channels<S, R>) {
+    let mut senders = [ends.votes.0, ends.certificates.0, ends.resolver.0, ends.backfill.0, ends.blocks.0];
     loop {
         for sender in &mut senders {
             let length = context.random_range(0..600);
@@ -83,16 +82,25 @@ async fn two_votes<S: Sender, R: Receiver>(
     }
 }
 
-async fn two_blocks<S, R>(mut context: deterministic::Context, scheme: &ed25519::Scheme, network: &Network, ends: Ends<S, R>)
-where
+async fn two_blocks<S, R>(
+    mut context: deterministic::Context,
+    scheme: &ed25519::Scheme,
+    network: &Network,
+    ends: Channels<S, R>,
+) where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let Channels { votes: (mut votes, _), certificates: (_, mut certificates), blocks: (mut send, mut blocks), .. } = ends;
-    let elector = RoundRobin::<Sha256>::default().build(scheme.participants());
+    let Channels { votes: (mut votes, _), certificates: (_, mut certificates), blocks: (mut send, mut blocks), .. } =
+        ends;
+    let elector: Turns = RoundRobin::<Sha256>::default().build(scheme.participants());
     let me = scheme.me().and_then(|me| me.signer()).unwrap();
-    let others: Vec<PublicKey> =
-        scheme.participants().iter().filter(|key| Some(*key) != scheme.participants().get(me.get() as usize)).cloned().collect();
+    let others: Vec<PublicKey> = scheme
+        .participants()
+        .iter()
+        .filter(|key| Some(*key) != scheme.participants().get(me.get() as usize))
+        .cloned()
+        .collect();
     let mut known: Vec<Arc<WireBlock>> = Vec::new();
     loop {
         let message = tokio::select! {
@@ -103,11 +111,14 @@ where
             }
             else => return,
         };
-        let Ok(certificate) = Certificate::<ed25519::Scheme, Digest>::decode_cfg(message, &scheme.certificate_codec_config())
-        else { continue };
+        let Ok(certificate) =
+            Certificate::<ed25519::Scheme, Digest>::decode_cfg(message, &scheme.certificate_codec_config())
+        else {
+            continue;
+        };
         let Certificate::Notarization(notarization) = certificate else { continue };
         let next = Round::new(notarization.epoch(), notarization.view().next());
-        let input = <<RoundRobin<Sha256> as commonware_consensus::simplex::elector::Config<ed25519::Scheme>>::Elector as Elector<ed25519::Scheme>>::Mode::input(Some(&notarization.certificate));
+        let input = <Turns as Elector<ed25519::Scheme>>::Mode::input(Some(&notarization.certificate));
         let payload = notarization.proposal.payload;
         let parent = known.iter().find(|block| commonware_cryptography::Digestible::digest(block.as_ref()) == payload);
         let (Some(parent), true) = (parent, elector.elect(next, input) == me) else { continue };

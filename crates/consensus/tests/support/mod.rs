@@ -1,5 +1,5 @@
 //! A small ledger for the engine to order: headers without transactions, kept in memory that outlives a node.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -151,11 +151,16 @@ impl Application for Ledger {
         let hash = block_hash(&block.header);
         let place = BlockPlace { chain_id: CHAIN, height: block.header.number, hash };
         certificate.verify(&self.key, &place).map_err(|error| Stop { reason: error.to_string() })?;
-        let certificate = Certificate::decode(&certificate.encode()).map_err(|error| Stop { reason: error.to_string() })?;
+        let certificate =
+            Certificate::decode(&certificate.encode()).map_err(|error| Stop { reason: error.to_string() })?;
         let mut blocks = self.blocks.lock().unwrap();
         let last = &blocks.last().unwrap().0.header;
         assert_eq!(block.header.number, last.number + 1, "blocks are not delivered in order");
-        assert_eq!(block.header.parent_hash.0, block_hash(last).to_bytes(), "a block is not delivered above its parent");
+        assert_eq!(
+            block.header.parent_hash.0,
+            block_hash(last).to_bytes(),
+            "a block is not delivered above its parent"
+        );
         let first = *self.judge.lock().unwrap().entry(place.height).or_insert(B256::new(hash.to_bytes()));
         assert_eq!(first.0, hash.to_bytes(), "two blocks are final at height {}", place.height);
         blocks.push((block, Some(certificate)));

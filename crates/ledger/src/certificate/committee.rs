@@ -101,5 +101,8 @@ impl Committee {
 
 /// The places of the bits that are set, ascending.
 fn ones(bitmap: &[u8]) -> impl Iterator<Item = usize> {
-    bitmap.iter().enumerate().flat_map(|(at, byte)| (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at * 8 + bit))
+    bitmap
+        .iter()
+        .enumerate()
+        .flat_map(|(at, byte)| (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at * 8 + bit))
 }
