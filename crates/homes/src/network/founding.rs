@@ -7,7 +7,7 @@ use blockhouse_consensus::{Base, Keys, Kind, Network, NetworkError, deal};
 use blockhouse_crypto::hash::hash;
 use blockhouse_ledger::genesis::{CHAIN_ID_MAX, CHAIN_ID_MIN, Fork, Genesis};
 use blockhouse_types::{Account, RecipientSetHash, VaultId};
-use rand::{CryptoRng, Rng as _, RngExt as _};
+use rand::{CryptoRng, RngExt as _};
 
 use super::folder::NetworkFile;
 

@@ -250,7 +250,10 @@ impl Waiting {
 fn standing(store: &Store, sender: &Address) -> Result<Standing, StoreError> {
     let record = store.state().account(sender).map_err(|error| store.of_state(error))?;
     let enrolled = is_enrolled(store.genesis(), store.head().header(), store, sender);
-    let enrolled = enrolled.map_err(|error| store.of_call(error))?;
+    let enrolled = enrolled.map_err(|error| match error.into_state() {
+        Ok(state) => store.of_state(state),
+        Err(other) => store.damaged(format!("Access could not be asked: {}", crate::chain::chain(&other))),
+    })?;
     Ok(Standing { nonce: record.map_or(0, |record| record.nonce), enrolled })
 }
 
