@@ -55,7 +55,11 @@ impl Network {
             if value["type"] == "node" {
                 let number = u16::try_from(value["number"].as_u64().unwrap()).unwrap();
                 let pid = u32::try_from(value["pid"].as_u64().unwrap()).unwrap();
-                started.push(Node { dir: PathBuf::from(value["dir"].as_str().unwrap()), pid, port: ports.0 + number - 1 });
+                started.push(Node {
+                    dir: PathBuf::from(value["dir"].as_str().unwrap()),
+                    pid,
+                    port: ports.0 + number - 1,
+                });
             }
         }
         Self { dir: dir.to_owned(), ports, parent, nodes: started }

@@ -26,7 +26,8 @@ impl Owner {
     fn of(dir: &Path, node: &Node) -> Self {
         let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
         let genesis = node.ask("blockhouse_genesis", &json!([]));
-        let genesis = Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
+        let genesis =
+            Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
         assert_eq!((genesis.chain_id, genesis.hash()), (key.chain_id, key.genesis), "the key names its ledger");
         Self { key, genesis, nonce: 0 }
     }
@@ -42,7 +43,9 @@ impl Owner {
         let inputs = self.genesis.deployments(0);
         inputs
             .into_iter()
-            .map(|input| node.ask("eth_sendRawTransaction", &json!([self.raw(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS)])))
+            .map(|input| {
+                node.ask("eth_sendRawTransaction", &json!([self.raw(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS)]))
+            })
             .collect()
     }
 
@@ -129,8 +132,11 @@ fn what_a_network_does_not_take_is_refused_with_the_reason() {
         answer["error"]["message"].as_str().unwrap_or_else(|| panic!("it was taken: {answer}")).to_owned()
     };
     let stranger = blockhouse_crypto::AccountSecret::try_new(&blockhouse_crypto::Secret::new([7; 32])).unwrap();
-    let request = |chain_id, nonce| Request { chain_id, nonce, to: TxKind::Create, input: vec![0].into(), gas: 100_000 };
-    let sign = |request: Request, by: &blockhouse_crypto::AccountSecret| format!("0x{}", hex::encode(request.sign(by).encoded_2718()));
+    let request =
+        |chain_id, nonce| Request { chain_id, nonce, to: TxKind::Create, input: vec![0].into(), gas: 100_000 };
+    let sign = |request: Request, by: &blockhouse_crypto::AccountSecret| {
+        format!("0x{}", hex::encode(request.sign(by).encoded_2718()))
+    };
     let chain = owner.genesis.chain_id;
     assert!(refused(&sign(request(chain, 0), &stranger)).contains("not enrolled"));
     assert!(refused(&sign(request(chain + 1, 0), &owner.key.owner)).contains("chain id"));

@@ -231,21 +231,24 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
 fn of_start(error: &StartError) -> Option<Verdict> {
     match error {
         StartError::InUse { .. } => Some(Verdict::hinted(Exit::Busy, "each node needs a folder of its own")),
-        StartError::Listen { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "another program has the port: stop it, or change `listen` in node.toml"))
-        }
+        StartError::Listen { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "another program has the port: stop it, or change `listen` in node.toml",
+        )),
         _ => None,
     }
 }
 
 fn of_node_folder(error: &FolderError) -> Option<Verdict> {
     match error {
-        FolderError::NoNode { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "give the node's data folder with --dir DIR; `blockhouse node local` makes some"))
-        }
-        FolderError::Open { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "take the rights of others away: chmod 600; if others may have read it, make a new node"))
-        }
+        FolderError::NoNode { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "give the node's data folder with --dir DIR; `blockhouse node local` makes some",
+        )),
+        FolderError::Open { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "take the rights of others away: chmod 600; if others may have read it, make a new node",
+        )),
         _ => None,
     }
 }

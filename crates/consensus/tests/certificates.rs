@@ -1,4 +1,5 @@
 //! Certificates that the real engine's schemes make are taken by the ledger, and nothing that differs from them is.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 #[path = "support/mod.rs"]
 mod support;

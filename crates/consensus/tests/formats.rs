@@ -1,4 +1,5 @@
 //! The files of a network and of a node's keys: one encoding each, frozen.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 #[path = "support/mod.rs"]
 mod support;

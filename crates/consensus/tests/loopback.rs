@@ -1,4 +1,5 @@
 //! Real engines over TCP on this machine: four of them agree, one is killed and comes back from its folder.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 #[path = "support/mod.rs"]
 mod support;

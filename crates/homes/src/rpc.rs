@@ -36,8 +36,8 @@ use crate::store::Store;
 
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
 pub use fault::LIMIT_EXCEEDED;
-pub use node_status::{NodeRole, NodeStatus};
 pub(crate) use fault::{Fault, of_sealing};
+pub use node_status::{NodeRole, NodeStatus};
 pub(crate) use params::Params;
 pub use server::{Limits, Server, ServerError, ServerOptions};
 

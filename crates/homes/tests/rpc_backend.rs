@@ -10,7 +10,7 @@ use alloy_consensus::TxEnvelope;
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_homes::rpc::{
-    Backend, EmbeddedBackend, Limits, PoolStatus, Pooled, Refused, Server, ServerOptions, Syncing,
+    Backend, EmbeddedBackend, Limits, NodeStatus, PoolStatus, Pooled, Refused, Server, ServerOptions, Syncing,
 };
 use blockhouse_homes::{HomeError, Store};
 use serde_json::{Value, json};
@@ -44,6 +44,10 @@ fn waiting(nonce: u64) -> Pooled {
 }
 
 impl Backend for Odd {
+    fn node(&self) -> Option<NodeStatus> {
+        None
+    }
+
     async fn read<T, F>(&self, read: F) -> Result<T, HomeError>
     where
         T: Send + 'static,

@@ -21,9 +21,9 @@ use alloy_rlp::Encodable;
 use blockhouse_types::BlockHash;
 use blockhouse_types::limits::BLOCK_MAX;
 
-use self::run::{Run, calls_handover, handover};
 pub use self::gather::{Gathered, Room, gather};
 pub(crate) use self::run::environment;
+use self::run::{Run, calls_handover, handover};
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
 use crate::evm::{ViewError, evm};
@@ -171,7 +171,8 @@ pub fn import<N: StateNodes>(
         return Err(ImportError::Differs { height, hash, field: "a parent" });
     }
     let time = BlockTime::of(&block.header).map_err(|_| ImportError::Differs { height, hash, field: "extra data" })?;
-    let made = build(genesis, parent, nodes, block.body.transactions.clone(), time).map_err(|source| ImportError::Build { height, hash, source })?;
+    let made = build(genesis, parent, nodes, block.body.transactions.clone(), time)
+        .map_err(|source| ImportError::Build { height, hash, source })?;
     match difference(block, &made.block) {
         Some(field) => Err(ImportError::Differs { height, hash, field }),
         None => Ok(made),

@@ -66,11 +66,7 @@ impl Due {
 }
 
 /// What is due in the block above `parent`.
-pub(crate) fn due<N: StateNodes>(
-    genesis: &Genesis,
-    parent: &Header,
-    nodes: &N,
-) -> Result<Due, StateError<N::Error>> {
+pub(crate) fn due<N: StateNodes>(genesis: &Genesis, parent: &Header, nodes: &N) -> Result<Due, StateError<N::Error>> {
     let state = State::at(parent.state_root, nodes);
     let nonce = state.account(&SYSTEM_ADDRESS)?.map_or(0, |record| record.nonce);
     if nonce > 0 {

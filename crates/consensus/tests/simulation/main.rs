@@ -1,6 +1,7 @@
 //! Four validators in the engine's deterministic runtime: time, messages, disks and kills are the seed's.
 //!
 //! `BLOCKHOUSE_SEEDS` says how many seeds each test runs, `BLOCKHOUSE_SEED` runs one again. A failure names it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -67,12 +67,15 @@ pub fn threshold(seed: u64, count: usize) -> Dealt {
 /// Which hash each height has, over all nodes: the test's own judge of forks.
 pub type Judge = Arc<Mutex<BTreeMap<u64, B256>>>;
 
+/// A block with its certificate; the base has none.
+type Kept = (Arc<Block>, Option<Certificate>);
+
 /// The ledger of one node. Clones share it: it is what survives the node.
 #[derive(Clone)]
 pub struct Ledger {
     key: [u8; 32],
     mark: u8,
-    blocks: Arc<Mutex<Vec<(Arc<Block>, Option<Certificate>)>>>,
+    blocks: Arc<Mutex<Vec<Kept>>>,
     judge: Judge,
     work: Option<Arc<Work>>,
 }

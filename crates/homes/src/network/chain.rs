@@ -15,11 +15,11 @@ use alloy_consensus::{Header, Transaction as _, TxEnvelope};
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolCall;
 use blockhouse_consensus::tuning::BLOCK_MAX;
+use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
-use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_types::BlockHash;
 
@@ -183,12 +183,7 @@ impl Chain {
         Ok(above)
     }
 
-    fn execute_above(
-        &self,
-        last: &Final,
-        above: &[Arc<Executed>],
-        block: &Block,
-    ) -> Result<Arc<Executed>, ChainError> {
+    fn execute_above(&self, last: &Final, above: &[Arc<Executed>], block: &Block) -> Result<Arc<Executed>, ChainError> {
         let store = &last.store;
         let hash = block_hash(&block.header);
         let known = lock(&self.executed).get(&hash);

@@ -105,12 +105,7 @@ impl NodeFolder {
     }
 
     /// Makes the folder of a new node whose ledger begins with its network. See D1.
-    pub fn create(
-        &self,
-        file: &NetworkFile,
-        keys: &Keys,
-        config: &NodeConfig,
-    ) -> Result<(), FolderError> {
+    pub fn create(&self, file: &NetworkFile, keys: &Keys, config: &NodeConfig) -> Result<(), FolderError> {
         let network = self.network();
         if network.try_exists().map_err(|source| io_error("look for", &network, source))? {
             return Err(FolderError::Exists { path: self.path.clone() });
@@ -136,8 +131,7 @@ impl NodeFolder {
             }
             Err(source) => return Err(io_error("read", &path, source)),
         };
-        let file =
-            NetworkFile::decode(&bytes).map_err(|source| FolderError::Network { path: path.clone(), source })?;
+        let file = NetworkFile::decode(&bytes).map_err(|source| FolderError::Network { path: path.clone(), source })?;
         let (found, expected) = (file.network.chain_id(), file.genesis.chain_id);
         if found == expected { Ok(file) } else { Err(FolderError::OtherLedger { path, found, expected }) }
     }

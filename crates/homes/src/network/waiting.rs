@@ -164,8 +164,9 @@ impl Waiting {
     /// A block is final.
     pub fn on_final(&self, executed: &Executed) {
         let txs = executed.block.body.transactions.iter().zip(&executed.senders);
-        let included: Vec<_> =
-            txs.map(|(tx, sender)| super::pool::Included { sender: *sender, nonce: tx.nonce(), hash: *tx.tx_hash() }).collect();
+        let included: Vec<_> = txs
+            .map(|(tx, sender)| super::pool::Included { sender: *sender, nonce: tx.nonce(), hash: *tx.tx_hash() })
+            .collect();
         let mut pool = self.pool();
         pool.on_final(executed.block.header.number, &included);
         pool.expire(self.now());
@@ -199,10 +200,11 @@ impl Waiting {
         };
         let hash = examined.hash();
         let mut pool = self.pool();
-        let added = pool.add(examined, origin, self.now(), |sender| standing(&store, sender)).map_err(|error| match error {
-            AddError::Refused(refusal) => SubmitError::Refused(refusal),
-            AddError::Standing { sender, source } => SubmitError::Standing { sender, source },
-        })?;
+        let added =
+            pool.add(examined, origin, self.now(), |sender| standing(&store, sender)).map_err(|error| match error {
+                AddError::Refused(refusal) => SubmitError::Refused(refusal),
+                AddError::Standing { sender, source } => SubmitError::Standing { sender, source },
+            })?;
         let held = pool.get(&hash).cloned().ok_or(SubmitError::Refused(Refusal::AlreadyKnown { hash }))?;
         Ok((held, added))
     }

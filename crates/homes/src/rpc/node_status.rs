@@ -76,14 +76,21 @@ impl NodeStatus {
             ("pool_pending", "transactions that can stand in the next block", self.pending),
             ("pool_queued", "transactions that wait for others", self.queued),
             ("pool_bytes", "what waits in bytes", self.pool_bytes),
-            ("votes", "1 if it is a validator that votes", is(self.role == NodeRole::Validator && self.failure.is_none())),
+            (
+                "votes",
+                "1 if it is a validator that votes",
+                is(self.role == NodeRole::Validator && self.failure.is_none()),
+            ),
             ("failed", "1 if it takes no part any more", is(self.failure.is_some())),
         ];
         let mut text = String::new();
         for (name, help, value) in gauges {
             let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
             // Writing to a string does not fail.
-            let _ = writeln!(text, "# HELP blockhouse_{name} {help}\n# TYPE blockhouse_{name} {kind}\nblockhouse_{name} {value}");
+            let _ = writeln!(
+                text,
+                "# HELP blockhouse_{name} {help}\n# TYPE blockhouse_{name} {kind}\nblockhouse_{name} {value}"
+            );
         }
         text
     }

@@ -200,7 +200,8 @@ fn a_revoked_writer_sends_nothing_more_but_in_the_block_that_revokes_it() {
 #[test]
 fn time_must_rise() {
     let world = World::new();
-    let at = |time| build(world.genesis(), world.replay.head(), world.replay.nodes(), vec![], BlockTime::of_seconds(time));
+    let at =
+        |time| build(world.genesis(), world.replay.head(), world.replay.nodes(), vec![], BlockTime::of_seconds(time));
     assert!(matches!(at(world.now()), Err(BuildError::Time { .. })));
     assert!(at(world.now() + 1).is_ok());
 }

@@ -96,7 +96,13 @@ fn a_block_without_its_tick_or_with_another_is_refused() {
     )))
     .unwrap();
     let input = Automation::tickCall {}.abi_encode().into();
-    let request = Request { chain_id: genesis.chain_id, nonce: 1, to: TxKind::Call(automation_address()), input, gas: TICK_GAS - 1 };
+    let request = Request {
+        chain_id: genesis.chain_id,
+        nonce: 1,
+        to: TxKind::Call(automation_address()),
+        input,
+        gas: TICK_GAS - 1,
+    };
     let forged = try_build(vec![request.sign(&system)]);
     assert!(matches!(forged, Err(BuildError::NoTick { .. })), "{forged:?}");
     let offered = gathered(&world, &[session(&world, &system, 1)]);

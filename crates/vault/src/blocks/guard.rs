@@ -184,12 +184,11 @@ impl Guard {
     /// The height of the parent, if it is on this chain.
     async fn parent_of(&self, object: &BlockObject, own: &Own) -> Result<Option<u64>, GuardError> {
         let Some(height) = object.block.header.number.checked_sub(1) else { return Ok(None) };
-        let hash = match own.hashes.get(&height) {
-            Some(hash) => Some(*hash),
-            None => {
-                let read = self.home.read(move |store| store.hash_at(height)).await;
-                read.and_then(|found| Ok(found?)).map_err(GuardError::Own)?
-            }
+        let hash = if let Some(hash) = own.hashes.get(&height) {
+            Some(*hash)
+        } else {
+            let read = self.home.read(move |store| store.hash_at(height)).await;
+            read.and_then(|found| Ok(found?)).map_err(GuardError::Own)?
         };
         Ok((hash == Some(object.block.header.parent_hash)).then_some(height))
     }

@@ -141,7 +141,8 @@ pub(super) async fn bag(vault: &Vault) -> Result<Option<Needed>, PlainError> {
 /// The names of blocks of the host's ledger.
 pub(super) async fn block_keys(vault: &Vault, heights: Range<u64>) -> Result<Vec<ObjectKey>, PlainError> {
     let keys = |store: &Store| {
-        let key = |(height, hash): (u64, alloy_primitives::B256)| ObjectKey::Block { height, hash: BlockHash::new(hash.0) };
+        let key =
+            |(height, hash): (u64, alloy_primitives::B256)| ObjectKey::Block { height, hash: BlockHash::new(hash.0) };
         let hashes = heights.map(|height| Ok(store.hash_at(height)?.map(|hash| key((height, hash)))));
         hashes.filter_map(Result::transpose).collect::<Result<_, StoreError>>()
     };
