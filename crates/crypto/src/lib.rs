@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod commitment;
+pub mod enrol_key;
 pub mod file_proof;
 pub mod hash;
 pub mod identity;
@@ -15,6 +16,7 @@ mod secret;
 
 pub use account::{AccountSecret, SignatureError};
 pub use commitment::{Commitment, PlainRoot, manifest_key_hash};
+pub use enrol_key::EnrolKey;
 pub use file_proof::{FileProof, FileProofError};
 pub use hash::{Context, keccak256};
 pub use identity::Identity;
