@@ -7,7 +7,10 @@
 //! - **T1** A result was checked against the head as the store checks it; a state is that of the head or refused.
 //! - **T2** What fails in the home itself (a busy or damaged store, a refused sealing) reaches the caller as a
 //!   [`HomeError`](crate::HomeError) inside the transport error, never as text.
-//! - **T3** Transactions that stand side by side in one batch are sealed in one block, all or none.
+//! - **T3** Transactions that stand side by side in one batch are sealed by this host in one block, all or none. A network
+//!   gets them in their order, and may put them in several blocks.
+//! - **T4** Where a network seals, its nodes are asked for two things only: to take transactions, and for the next nonce of an
+//!   account. All else is read from the blocks that this host has checked.
 
 mod fault;
 mod logs;
@@ -18,13 +21,15 @@ mod views;
 
 use std::task::{Context, Poll};
 
+use alloy_eips::BlockId;
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest};
-use alloy_primitives::{B256, Bytes, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, hex};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, HomeError};
+use crate::remote::Remote;
 use fault::Fault;
 use params::Params;
 use reads::Terms;
@@ -35,6 +40,8 @@ pub use fault::LIMIT_EXCEEDED;
 const LOGS_MAX: usize = 10_000;
 /// The one method that writes.
 const SEND: &str = "eth_sendRawTransaction";
+/// The one that a network knows more about than its final blocks.
+const NONCE: &str = "eth_getTransactionCount";
 
 /// What a method gives: its result as JSON.
 type Answer = Result<Box<RawValue>, Fault>;
@@ -101,19 +108,39 @@ impl EmbeddedTransport {
     }
 
     async fn answer(&self, request: &SerializedRequest) -> Answer {
-        match request.method() {
-            SEND => self.send(transaction_of(request)?).await,
-            method => {
-                let (method, params) = (method.to_owned(), Params::read(request.params())?);
-                let (now, logs_max) = (self.home.now(), self.logs_max);
-                self.home
-                    .read(move |store| {
-                        let next_time = now.max(store.head().header().timestamp.saturating_add(1));
-                        reads::answer(store, Terms { next_time, logs_max }, &method, params)
-                    })
-                    .await?
-            }
+        match (request.method(), self.home.network()) {
+            (SEND, _) => self.send(transaction_of(request)?).await,
+            (NONCE, Some(nodes)) => self.next_nonce(request, nodes).await,
+            _ => self.read(request).await,
         }
+    }
+
+    async fn read(&self, request: &SerializedRequest) -> Answer {
+        let (method, params) = (request.method().to_owned(), Params::read(request.params())?);
+        let (now, logs_max) = (self.home.now(), self.logs_max);
+        self.home
+            .read(move |store| {
+                let next_time = now.max(store.head().header().timestamp.saturating_add(1));
+                reads::answer(store, Terms { next_time, logs_max }, &method, params)
+            })
+            .await?
+    }
+
+    /// What an account sends next, with what waits at the nodes: other processes of this host use the same account, and what they
+    /// sent is in no block yet. No lock keeps two of them from being given the same number, for none would help between two
+    /// nodes that have not told each other yet: a nonce is the lock. The ledger takes one transaction for it; who sent the other
+    /// is told so, by the node at once or by the block that holds the first, and sends anew. A node that lies about the number
+    /// can make a transaction wait for its deadline, which it can by silence too.
+    async fn next_nonce(&self, request: &SerializedRequest, nodes: &Remote) -> Answer {
+        let here = self.read(request).await?;
+        let mut params = Params::read(request.params())?;
+        let (account, at): (Address, Option<BlockId>) = (params.next()?, params.optional()?);
+        if at != Some(BlockId::pending()) {
+            return Ok(here);
+        }
+        let here: U64 = serde_json::from_str(here.get()).map_err(|error| Fault::internal(error.to_string()))?;
+        let there = nodes.pending_nonce(account).await.map_err(HomeError::from)?;
+        quantity(here.to::<u64>().max(there))
     }
 
     /// Seals a block of that one transaction. What it does inside the EVM, a revert too, is in its receipt.
