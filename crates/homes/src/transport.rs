@@ -43,6 +43,11 @@ const SEND: &str = "eth_sendRawTransaction";
 /// The one that a network knows more about than its final blocks.
 const NONCE: &str = "eth_getTransactionCount";
 
+/// The one whose answer must hold in a later block than it is asked in.
+const ESTIMATE: &str = "eth_estimateGas";
+/// Gas for ten sessions of others, and half as much again as the estimate.
+const GAS_ROOM: u64 = 100_000;
+
 /// What a method gives: its result as JSON.
 type Answer = Result<Box<RawValue>, Fault>;
 
@@ -111,6 +116,7 @@ impl EmbeddedTransport {
         match (request.method(), self.home.network()) {
             (SEND, _) => self.send(transaction_of(request)?).await,
             (NONCE, Some(nodes)) => self.next_nonce(request, nodes).await,
+            (ESTIMATE, Some(_)) => self.roomy_estimate(request).await,
             _ => self.read(request).await,
         }
     }
@@ -141,6 +147,16 @@ impl EmbeddedTransport {
         let here: U64 = serde_json::from_str(here.get()).map_err(|error| Fault::internal(error.to_string()))?;
         let there = nodes.pending_nonce(account).await.map_err(HomeError::from)?;
         quantity(here.to::<u64>().max(there))
+    }
+
+    /// Gas for a transaction that is sealed after others, which this host does not know yet: a session costs more for each other one
+    /// that is open. Gas costs nothing here, and too little of it is a failed transaction.
+    async fn roomy_estimate(&self, request: &SerializedRequest) -> Answer {
+        let estimate = self.read(request).await?;
+        let gas: U64 = serde_json::from_str(estimate.get()).map_err(|error| Fault::internal(error.to_string()))?;
+        let limit = self.home.read(|store| store.genesis().gas_limit).await?;
+        let gas = gas.to::<u64>();
+        quantity(gas.saturating_add(gas / 2).saturating_add(GAS_ROOM).min(limit))
     }
 
     /// Seals a block of that one transaction. What it does inside the EVM, a revert too, is in its receipt.

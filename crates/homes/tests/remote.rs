@@ -127,6 +127,20 @@ async fn a_provider_sends_through_the_nodes_and_reads_its_own_copy() {
     assert_eq!(node.asked(), asked, "reading asks nobody");
 }
 
+/// What was seen: two hosts opened sessions at the same time, and the later one ran out of the gas that it had estimated before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_has_room_for_what_others_record_meanwhile() {
+    let world = World::with_writer().await;
+    let node = Node::start(world.home.clone());
+    let host = Host::begun(&world, &[node.url()], Deadlines::default()).await;
+    let call = Vault::openSessionCall { leaseSeconds: 600 };
+    let request = TransactionRequest::default().with_to(genesis().vault_address()).with_input(call.abi_encode());
+    let request = request.with_from(support::address(&account(3)));
+    let there = provider::reader(world.home.clone()).estimate_gas(request.clone()).await.unwrap();
+    let here = provider::reader(host.home.clone()).estimate_gas(request).await.unwrap();
+    assert_eq!(here, there + there / 2 + 100_000);
+}
+
 /// Two processes with one account: each is told apart by the nonce, and both get through.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_senders_of_one_account_do_not_lose_each_others_transactions() {
@@ -197,6 +211,22 @@ async fn forged_blocks_and_those_of_another_ledger_are_never_taken() {
     let RemoteError::NoNode { problems } = remote_error(error) else { panic!("no node is usable") };
     assert!(matches!(problems[0].error, NodeError::OtherGenesis { .. }));
     assert!(!fresh.folder.path().join("ledger.redb").exists());
+}
+
+/// A node of another ledger that is shorter has no block at the host's head: it is told by its block 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shorter_ledger_of_others_is_told_from_one_that_is_behind() {
+    let world = World::with_writer().await;
+    let node = Node::start(world.home.clone());
+    let host = Host::begun(&world, &[node.url()], SHORT).await;
+    let other = World::other(77).await;
+    let foreign = Node::start(other.home.clone());
+    foreign.set(Fault::Stale);
+    let home = follower(&world, &host.folder.path().join("ledger.redb"), &[foreign.url()], SHORT);
+    let RemoteError::NoNode { problems } = remote_error(home.follow().await.unwrap_err()) else { panic!("unusable") };
+    assert!(matches!(problems[0].error, NodeError::OtherGenesis { .. }), "{}", problems[0]);
+    node.set(Fault::Stale);
+    assert_eq!(host.home.follow().await.unwrap().added, 0);
 }
 
 /// R2: an answer that was lost is neither a success nor a refusal; the blocks decide.

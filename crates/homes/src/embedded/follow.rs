@@ -25,7 +25,7 @@ pub struct Followed {
 /// From where on a node is asked for blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
-    /// The head, so that a node of another ledger shows itself.
+    /// The head, so that a node of another ledger shows itself, by that or by its block 0.
     Head,
     /// The block after it.
     Next,
@@ -62,14 +62,19 @@ impl Embedded {
         node: &NodeUrl,
         (from, added): (From, &mut u64),
     ) -> Result<Result<(), NodeError>, HomeError> {
-        let height = self.read(crate::store::Store::height).await?;
-        let mut next = if from == From::Head { height } else { height + 1 };
+        let (height, genesis) = self.read(|store| (store.height(), store.genesis().hash())).await?;
+        let first = if from == From::Head { height } else { height + 1 };
+        let mut next = first;
         loop {
             let objects = match nodes.blocks(node, next, RUN).await {
                 Ok(objects) => objects,
                 Err(error) => return Ok(Err(error)),
             };
-            let Some(last) = objects.last() else { return Ok(Ok(())) };
+            let Some(last) = objects.last() else {
+                // A node that is behind has not even the head: it must at least have begun the same way.
+                let is_behind = from == From::Head && next == first;
+                return Ok(if is_behind { beginning(nodes, node, genesis).await.map(drop) } else { Ok(()) });
+            };
             next = last.block.header.number + 1;
             match self.import_run(objects).await {
                 Ok(imported) => *added += imported.added,

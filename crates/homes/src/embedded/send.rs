@@ -97,10 +97,12 @@ impl Embedded {
         let (started, deadlines) = (Instant::now(), *nodes.deadlines());
         let (mut pace, mut told) = (POLL_MIN, started);
         loop {
-            let last = match self.follow_any(nodes, From::Next).await {
-                Ok(_) => None,
-                // Nodes that are away may come back: the deadline decides.
-                Err(HomeError::Remote(error)) => Some(error.to_string()),
+            let (last, is_over) = match self.follow_any(nodes, From::Next).await {
+                Ok(_) => (None, started.elapsed() >= deadlines.finality),
+                // Nodes that are away may come back, and the deadline decides. Those that all serve forged blocks end it at once.
+                Err(HomeError::Remote(error)) => {
+                    (Some(error.to_string()), error.is_evidence() || started.elapsed() >= deadlines.finality)
+                }
                 Err(error) => return Err(error),
             };
             match self.look(&mut underway).await? {
@@ -108,9 +110,9 @@ impl Embedded {
                 Outcome::Taken { hash, nonce } => return Err(underway.taken(hash, nonce).into()),
                 Outcome::Waiting => {}
             }
-            if started.elapsed() >= deadlines.finality {
+            if is_over {
                 let sent = underway.missing().map(|transaction| *transaction.tx_hash()).collect();
-                return Err(RemoteError::NotFinal { sent, waited: deadlines.finality, last }.into());
+                return Err(RemoteError::NotFinal { sent, waited: started.elapsed(), last }.into());
             }
             if told.elapsed() >= deadlines.again {
                 told = Instant::now();

@@ -114,6 +114,16 @@ pub enum RemoteError {
     Nothing,
 }
 
+impl RemoteError {
+    /// True if all nodes show what they should not be able to have.
+    pub fn is_evidence(&self) -> bool {
+        match self {
+            Self::NoNode { problems } => problems.iter().all(|problem| problem.error.is_evidence()),
+            _ => false,
+        }
+    }
+}
+
 fn told(problems: &[NodeProblem]) -> String {
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     told.join("; ")

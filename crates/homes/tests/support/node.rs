@@ -137,7 +137,7 @@ fn serve(home: &Embedded, runtime: &tokio::runtime::Runtime, fault: Fault, strea
     if fault == Fault::Endless {
         out.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\"")?;
         loop {
-            out.write_all(&[b'x'; 65_536])?;
+            out.write_all(&[b'x'; 8192])?;
         }
     }
     write!(out, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
