@@ -6,6 +6,7 @@ mod hosts;
 mod ledger;
 mod objects;
 mod pack;
+mod rpc;
 mod shard;
 mod sites;
 mod sources;
@@ -71,6 +72,7 @@ pub const ALL: &[Target] = &[
     sources::ROOT_NAME,
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
+    rpc::RPC,
     vault::INDEX,
     vault::SUMMARY,
     vault::FILE_CACHE,

@@ -14,6 +14,17 @@ pub const WAIVE: &str = "BLOCKHOUSE_WAIVE";
 /// True if the program can be used. False if it cannot and is waived; else the test ends here.
 #[track_caller]
 pub fn program(name: &str, package: &str, works: bool) -> bool {
+    demanded(name, &format!("apt-get install {package}"), works)
+}
+
+/// True if what `./x test` sets up for the tests is there. False if it is not and is waived; else the test ends here.
+#[track_caller]
+pub fn set_up(name: &str, is_there: bool) -> bool {
+    demanded(name, "run `./x test`, which sets it up", is_there)
+}
+
+#[track_caller]
+fn demanded(name: &str, remedy: &str, works: bool) -> bool {
     if works {
         return true;
     }
@@ -21,8 +32,8 @@ pub fn program(name: &str, package: &str, works: bool) -> bool {
     let is_waived = waived.split(',').any(|word| word.trim() == name);
     assert!(
         is_waived,
-        "this test needs {name}, which is missing or may not do its work here: \
-         apt-get install {package}; or set {WAIVE}={name} to go without this test"
+        "this test needs {name}, which is missing or may not do its work here: {remedy}; \
+         or set {WAIVE}={name} to go without this test"
     );
     say(&format!("{name} is waived"));
     false

@@ -1,6 +1,7 @@
 //! The decoder in Python that is written from the format pages alone, and the environment it runs in.
 //!
-//! - **Owns** a virtual environment in the target folder with exactly what `docs/design/check/requirements.txt` pins.
+//! - **Owns** a virtual environment in the target folder with exactly what `docs/design/check/requirements.txt` pins, and
+//!   how such environments are made.
 //! - **Does not** know the formats: `docs/design/check` does.
 
 use std::fs;
@@ -14,16 +15,20 @@ use crate::process;
 /// The name under which tests find the interpreter of the environment.
 pub(crate) const PYTHON: &str = "BLOCKHOUSE_PYTHON";
 
-/// Makes the environment, unless it is what the pins ask for already: then no network is needed.
+/// Makes the environment of the decoder.
 pub(crate) fn install() -> Result<PathBuf> {
-    let pins = process::root()?.join("docs/design/check/requirements.txt");
-    let wanted = fs::read(&pins).with_context(|| format!("could not read {}", pins.display()))?;
-    let (python, done) = (environment()?.join("bin/python"), environment()?.join("installed.txt"));
+    environment(&process::target()?.join("python/check"), &process::root()?.join("docs/design/check/requirements.txt"))
+}
+
+/// Makes an environment, unless it is what the pins ask for already: then no network is needed. Gives its interpreter.
+pub(crate) fn environment(folder: &Path, pins: &Path) -> Result<PathBuf> {
+    let wanted = fs::read(pins).with_context(|| format!("could not read {}", pins.display()))?;
+    let (python, done) = (folder.join("bin/python"), folder.join("installed.txt"));
     if fs::read(&done).is_ok_and(|found| found == wanted) && works(&python) {
         return Ok(python);
     }
-    process::call(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment()?))?;
-    process::call(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&pins))?;
+    process::call(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    process::call(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(pins))?;
     fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
     Ok(python)
 }
@@ -41,10 +46,6 @@ pub(crate) fn test() -> Result<()> {
             .arg(&folder)
             .current_dir(process::root()?),
     )
-}
-
-fn environment() -> Result<PathBuf> {
-    Ok(process::target()?.join("python/check"))
 }
 
 /// Whether an interpreter that was linked earlier is still there.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::fuzz::{self, Budget};
 use crate::steps::Steps;
 use crate::task::FuzzOptions;
-use crate::{contracts, process, python};
+use crate::{contracts, ethereum, process, python};
 
 /// How long every fuzz target runs, in seconds.
 const FUZZ_SECONDS: u64 = 5;
@@ -21,6 +21,7 @@ pub(crate) fn all(steps: &mut Steps) {
     let built = steps.run("build", build);
     if built {
         steps.run("python environment", || python::install().map(drop));
+        steps.run("Ethereum's clients", || ethereum::install().map(drop));
         steps.run("tests", tests);
     }
     steps.run("format pages", python::test);
@@ -39,8 +40,9 @@ pub(crate) fn build() -> Result<()> {
     process::call(&mut process::cargo("build --profile ci --workspace --lib --bins --tests")?)
 }
 
-/// All tests in Rust; those that call the Python decoder find it through the environment.
+/// All tests in Rust; those that call the Python decoder or clients of others find them through the environment.
 fn tests() -> Result<()> {
-    let python = python::install()?;
-    process::call(process::cargo("test --profile ci --workspace --no-fail-fast")?.env(python::PYTHON, python))
+    let (python, clients) = (python::install()?, ethereum::install()?);
+    let mut tests = process::cargo("test --profile ci --workspace --no-fail-fast")?;
+    process::call(tests.env(python::PYTHON, python).env(ethereum::CLIENTS, clients))
 }

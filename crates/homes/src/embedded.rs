@@ -241,14 +241,15 @@ impl std::fmt::Debug for Embedded {
     }
 }
 
-fn standing_of(store: &Store) -> Result<Standing, HomeError> {
+/// Where the ledger of that store stands.
+pub(crate) fn standing_of(store: &Store) -> Result<Standing, HomeError> {
     let (head, keys) = (store.head(), LedgerKeys::of(store)?);
     let fingerprint = keys.authority(head).fingerprint(head.genesis());
     Ok(Standing { height: head.height(), hash: head.hash(), time: head.header().timestamp, keys, fingerprint })
 }
 
 /// The block of that height with its certificate, which must be by the key that was in force there.
-fn block_object(store: &Store, keys: &LedgerKeys, height: u64) -> Result<BlockObject, HomeError> {
+pub(crate) fn block_object(store: &Store, keys: &LedgerKeys, height: u64) -> Result<BlockObject, HomeError> {
     let stored = store.block(height)?;
     let certificate = store.certificate(height)?;
     let chain_id = store.genesis().chain_id;

@@ -1,10 +1,11 @@
-//! The ledger's homes: the embedded chain, its durable block store and the in-process transport.
+//! The ledger's homes: the embedded chain, its durable block store, and JSON-RPC in process and served.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod chain;
 pub mod embedded;
 pub mod provider;
 pub mod remote;
+pub mod rpc;
 pub mod store;
 pub mod transport;
 

@@ -1,6 +1,6 @@
 //! The in-process transport: an Ethereum node's JSON-RPC over the embedded ledger.
 //!
-//! - **Owns** the methods, their parameters and errors, as any Ethereum client knows them.
+//! - **Owns** how requests of an `alloy` client reach the methods of [`crate::rpc`], and what is sealed together.
 //! - **Does not** keep state: each request opens the store, answers, closes it.
 //!
 //! # Invariants
@@ -12,44 +12,26 @@
 //! - **T4** Where a network seals, its nodes are asked for two things only: to take transactions, and for the next nonce of an
 //!   account. All else is read from the blocks that this host has checked.
 
-mod fault;
-mod logs;
-mod params;
-mod reads;
-mod state;
-mod views;
-
 use std::task::{Context, Poll};
 
 use alloy_eips::BlockId;
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest};
-use alloy_primitives::{Address, B256, Bytes, U64, hex};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::embedded::{Embedded, HomeError};
 use crate::remote::Remote;
-use fault::Fault;
-use params::Params;
-use reads::Terms;
-
-pub use fault::LIMIT_EXCEEDED;
+use crate::rpc::{self, Answer, Fault, Params, SEND, Terms, json, of_sealing, quantity};
 
 /// The logs of one answer: a bound on its memory. Narrower ranges give the rest.
 const LOGS_MAX: usize = 10_000;
-/// The one method that writes.
-const SEND: &str = "eth_sendRawTransaction";
-/// The one that a network knows more about than its final blocks.
+/// The method that a network knows more about than its final blocks.
 const NONCE: &str = "eth_getTransactionCount";
-
 /// The one whose answer must hold in a later block than it is asked in.
 const ESTIMATE: &str = "eth_estimateGas";
 /// Gas for ten sessions of others, and half as much again as the estimate.
 const GAS_ROOM: u64 = 100_000;
-
-/// What a method gives: its result as JSON.
-type Answer = Result<Box<RawValue>, Fault>;
 
 /// A connection to an [`Embedded`] home.
 #[derive(Debug, Clone)]
@@ -90,7 +72,7 @@ impl EmbeddedTransport {
             several => several.iter().map(transaction_of).collect(),
         };
         let sealed = match raw {
-            Ok(raw) => self.home.seal(raw).await.map_err(fault::of_sealing),
+            Ok(raw) => self.home.seal(raw).await.map_err(of_sealing),
             Err(fault) => Err(fault),
         };
         match sealed {
@@ -122,12 +104,13 @@ impl EmbeddedTransport {
     }
 
     async fn read(&self, request: &SerializedRequest) -> Answer {
-        let (method, params) = (request.method().to_owned(), Params::read(request.params())?);
+        let (method, params) = (request.method().to_owned(), Params::read(request.params().map(RawValue::get))?);
         let (now, logs_max) = (self.home.now(), self.logs_max);
         self.home
             .read(move |store| {
                 let next_time = now.max(store.head().header().timestamp.saturating_add(1));
-                reads::answer(store, Terms { next_time, logs_max }, &method, params)
+                let terms = Terms { next_time, logs_max, range_max: u64::MAX, deadline: None };
+                rpc::answer(store, &terms, &method, params)
             })
             .await?
     }
@@ -139,7 +122,7 @@ impl EmbeddedTransport {
     /// can make a transaction wait for its deadline, which it can by silence too.
     async fn next_nonce(&self, request: &SerializedRequest, nodes: &Remote) -> Answer {
         let here = self.read(request).await?;
-        let mut params = Params::read(request.params())?;
+        let mut params = Params::read(request.params().map(RawValue::get))?;
         let (account, at): (Address, Option<BlockId>) = (params.next()?, params.optional()?);
         if at != Some(BlockId::pending()) {
             return Ok(here);
@@ -161,7 +144,7 @@ impl EmbeddedTransport {
 
     /// Seals a block of that one transaction. What it does inside the EVM, a revert too, is in its receipt.
     async fn send(&self, raw: Bytes) -> Answer {
-        let sealed = self.home.seal(vec![raw]).await.map_err(fault::of_sealing)?;
+        let sealed = self.home.seal(vec![raw]).await.map_err(of_sealing)?;
         let hash = sealed.transactions.first().ok_or_else(|| Fault::internal("the sealed block is empty"))?;
         json(hash)
     }
@@ -187,7 +170,7 @@ fn is_sending(request: &SerializedRequest) -> bool {
 
 /// The transaction that a sending request carries.
 fn transaction_of(request: &SerializedRequest) -> Result<Bytes, Fault> {
-    let mut params = Params::read(request.params())?;
+    let mut params = Params::read(request.params().map(RawValue::get))?;
     let raw = params.next()?;
     params.finish()?;
     Ok(raw)
@@ -202,19 +185,4 @@ fn response(request: &SerializedRequest, answer: Result<&B256, &Fault>) -> Respo
         Ok(Err(Fault::Home(_))) | Err(Fault::Home(_)) => ResponsePayload::internal_error(),
     };
     Response { id: request.id().clone(), payload }
-}
-
-/// A result as JSON.
-fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
-    to_raw_value(value).map_err(|error| Fault::internal(error.to_string()))
-}
-
-/// A number as Ethereum writes it: hexadecimal without leading zeros.
-fn quantity(value: u64) -> Answer {
-    json(&format!("0x{value:x}"))
-}
-
-/// Bytes as Ethereum writes them.
-fn data(value: impl AsRef<[u8]>) -> Answer {
-    json(&hex::encode_prefixed(value))
 }

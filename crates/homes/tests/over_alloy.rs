@@ -129,7 +129,7 @@ async fn state_of_the_head_is_proved_and_older_state_refused() {
     checked.check(head.header.state_root).unwrap();
 
     let old = reader.get_transaction_count(owner).block_id(BlockId::number(1)).await.unwrap_err();
-    assert_eq!(old.as_error_resp().unwrap().code, -32_001);
+    assert_eq!(old.as_error_resp().unwrap().code, -32_000);
     let unknown = reader.raw_request::<_, U256>("eth_newFilter".into(), ()).await.unwrap_err();
     assert_eq!(unknown.as_error_resp().unwrap().code, -32_601);
     let wrong = reader.raw_request::<_, U256>("eth_getBalance".into(), ("x",)).await.unwrap_err();

@@ -1,4 +1,5 @@
 //! A host whose ledger is kept by others: what it believes, what it sends, and what it makes of nodes that fail or lie.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 mod support;
 
@@ -14,6 +15,7 @@ use alloy_provider::Provider;
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use blockhouse_homes::remote::{Deadlines, NodeError};
+use blockhouse_homes::rpc::{EmbeddedBackend, Server, ServerOptions};
 use blockhouse_homes::{Embedded, HomeError, Options, Remote, RemoteError, provider};
 use blockhouse_ledger::contracts::Vault;
 use support::node::{Fault, Node};
@@ -25,7 +27,7 @@ const SHORT: Deadlines = Deadlines {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(30),
     finality: Duration::from_millis(50),
-    again: Duration::from_secs(60),
+    again: Duration::from_mins(1),
 };
 
 /// A host with a copy of its own, at its beginning.
@@ -90,6 +92,28 @@ async fn a_fresh_copy_is_made_from_block_0_and_then_follows() {
     let (rebuilt, followed) = again.rebuild_from_network(genesis().hash()).await.unwrap();
     assert!(rebuilt.kept.is_some() && followed.problems.is_empty());
     assert_eq!(again.standing().await.unwrap(), world.home.standing().await.unwrap());
+}
+
+/// The server that nodes have, and not the one that these tests hold in their hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_server_gives_what_a_host_asks_for() {
+    let world = World::with_writer().await;
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let backend = EmbeddedBackend::open(world.home.clone()).await.unwrap();
+    let server = Server::start(backend, ServerOptions { listen, ..ServerOptions::default() }).await.unwrap();
+    let url = format!("http://{}", server.address());
+    let host = Host::begun(&world, std::slice::from_ref(&url), SHORT).await;
+    assert_eq!(host.home.network().unwrap().genesis().await.unwrap(), genesis());
+    let sealed = host.home.seal(vec![open_session(0), open_session(1)]).await.unwrap();
+    assert!(sealed.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status));
+    assert!(host.heads_agree(&world).await);
+    let refused = remote_error(host.home.seal(vec![open_session(1)]).await.unwrap_err());
+    assert!(matches!(&refused, RemoteError::Refused { why } if why.contains("nonce")), "{refused}");
+    let stranger = sign(&account(9), 0, TxKind::Call(genesis().vault_address()), Bytes::new(), 100_000);
+    let refused = remote_error(host.home.seal(vec![stranger]).await.unwrap_err());
+    assert!(matches!(refused, RemoteError::NotEnrolled { .. }), "{refused}");
+    server.stop().await;
+    assert!(matches!(remote_error(host.home.follow().await.unwrap_err()), RemoteError::NoNode { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,25 @@
-//! Calls that change nothing: `eth_call` and `eth_estimateGas`.
+//! Calls that change nothing: `eth_call`, `eth_estimateGas` and `eth_createAccessList`.
 //!
-//! - **Owns** the run of a call above a head and the search for the least gas that suffices.
+//! - **Owns** the run of a call above a head, the search for the least gas that suffices, and the list of what is read.
 //! - **Does not** check who asks: reading is open to every holder of the state.
 
+use std::collections::BTreeMap;
+
 use alloy_consensus::Header;
-use alloy_primitives::{Address, Bytes, TxKind, U256};
+use alloy_eips::eip2930::{AccessList, AccessListItem};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use revm::ExecuteEvm;
-use revm::context::TxEnv;
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::context::{TransactionType, TxEnv};
+use revm::state::EvmState;
 
 use crate::evm::{ViewError, evm};
 use crate::genesis::Genesis;
 use crate::state::{StateError, StateNodes};
+
+/// How often a call is run to find what it reads. Each round but the last finds something new; calls whose path depends
+/// on the gas that is left twice over are hardly written, and a bound is needed since anyone may ask.
+const ACCESS_LIST_ROUNDS: u32 = 4;
 
 /// What is called, by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +61,15 @@ pub struct CallResult {
     pub outcome: CallOutcome,
     /// The gas it used, after refunds.
     pub gas_used: u64,
+}
+
+/// What a call reads, and how it ends when it says so beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accessed {
+    /// Accounts and slots beyond those that every transaction has warm.
+    pub list: AccessList,
+    /// How the call ends with that list, and what it costs then.
+    pub result: CallResult,
 }
 
 /// How much gas a call needs, or how it fails with all the gas there is.
@@ -133,6 +150,27 @@ pub fn estimate_gas<N: StateNodes>(
     Ok(Estimate::Gas(enough))
 }
 
+/// Runs a call until the list of what it reads is the one that it was given: a list makes reads cheaper, and with more
+/// gas left a call may go on to read more.
+pub fn access_list<N: StateNodes>(
+    genesis: &Genesis,
+    head: &Header,
+    nodes: &N,
+    call: &Call,
+) -> Result<Accessed, CallError<N::Error>> {
+    let gas = call.gas.unwrap_or(genesis.gas_limit).min(genesis.gas_limit);
+    let mut list = AccessList::default();
+    let mut rounds = ACCESS_LIST_ROUNDS;
+    loop {
+        let (result, read) = run_with(genesis, head, nodes, call, Offer { gas, list: list.clone() })?;
+        rounds -= 1;
+        if read == list || rounds == 0 {
+            return Ok(Accessed { list: read, result });
+        }
+        list = read;
+    }
+}
+
 fn run<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
@@ -140,6 +178,23 @@ fn run<N: StateNodes>(
     call: &Call,
     gas: u64,
 ) -> Result<CallResult, CallError<N::Error>> {
+    run_with(genesis, head, nodes, call, Offer { gas, list: AccessList::default() }).map(|(result, _)| result)
+}
+
+/// What a run of a call is given.
+struct Offer {
+    gas: u64,
+    list: AccessList,
+}
+
+/// Runs a call, and tells what it read beyond what is warm in every transaction.
+fn run_with<N: StateNodes>(
+    genesis: &Genesis,
+    head: &Header,
+    nodes: &N,
+    call: &Call,
+    offer: Offer,
+) -> Result<(CallResult, AccessList), CallError<N::Error>> {
     let (height, time) = match call.time {
         Some(time) => (head.number.saturating_add(1), time),
         None => (head.number, head.timestamp),
@@ -148,8 +203,10 @@ fn run<N: StateNodes>(
     evm.ctx.cfg.disable_nonce_check = true;
     let tx = TxEnv {
         caller: call.from,
-        gas_limit: gas,
+        tx_type: if offer.list.is_empty() { TransactionType::Legacy } else { TransactionType::Eip2930 } as u8,
+        gas_limit: offer.gas,
         gas_price: 0,
+        access_list: offer.list,
         kind: call.to,
         value: U256::ZERO,
         data: call.input.clone(),
@@ -162,11 +219,33 @@ fn run<N: StateNodes>(
         EVMError::Database(source) => CallError::View(source),
         other => CallError::Machine { text: other.to_string() },
     })?;
+    let read = evm.finalize();
+    // The sender, the beneficiary and the precompiles.
+    let mut warm: Vec<Address> = vec![call.from, Address::ZERO];
+    warm.extend(evm.precompiles.warm_addresses().iter());
+    warm.extend(match (call.to, &result) {
+        (TxKind::Call(to), _) => Some(to),
+        (TxKind::Create, ExecutionResult::Success { output, .. }) => output.address().copied(),
+        (TxKind::Create, _) => None,
+    });
+    let list = list_of(&read, &warm);
     let gas_used = result.tx_gas_used();
     let outcome = match result {
         ExecutionResult::Success { output, .. } => CallOutcome::Returned(output.into_data()),
         ExecutionResult::Revert { output, .. } => CallOutcome::Reverted(output),
         ExecutionResult::Halt { reason, .. } => CallOutcome::Halted(reason.to_string()),
     };
-    Ok(CallResult { outcome, gas_used })
+    Ok((CallResult { outcome, gas_used }, list))
+}
+
+/// Every account that was loaded, unless it is warm anyway and no slot of it was read; in the order of addresses.
+fn list_of(read: &EvmState, warm: &[Address]) -> AccessList {
+    let slots = |account: &revm::state::Account| {
+        let mut keys: Vec<B256> = account.storage.keys().map(|key| B256::from(*key)).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let all: BTreeMap<Address, Vec<B256>> = read.iter().map(|(address, account)| (*address, slots(account))).collect();
+    let listed = all.into_iter().filter(|(address, keys)| !keys.is_empty() || !warm.contains(address));
+    AccessList(listed.map(|(address, storage_keys)| AccessListItem { address, storage_keys }).collect())
 }

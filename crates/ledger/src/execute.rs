@@ -267,7 +267,8 @@ impl<N: StateNodes> Run<'_, N> {
     }
 }
 
-fn environment(tx: &TxEnvelope, sender: Address) -> TxEnv {
+/// A transaction as the machine takes it.
+pub(crate) fn environment(tx: &TxEnvelope, sender: Address) -> TxEnv {
     TxEnv {
         tx_type: tx.tx_type() as u8,
         caller: sender,

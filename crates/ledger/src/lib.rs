@@ -20,12 +20,13 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod trace;
 pub mod transaction;
 pub mod trie;
 mod writes;
 
 pub use block::{Block, BlockError, BlockObject, block_hash, decode_block, decode_header, encode_block};
-pub use call::{Call, CallError, CallOutcome, CallResult, Estimate, call, estimate_gas};
+pub use call::{Accessed, Call, CallError, CallOutcome, CallResult, Estimate, access_list, call, estimate_gas};
 pub use certificate::{BlockPlace, Certificate, CertificateError};
 pub use chain::{Authority, AuthorityError, compare};
 pub use events::Event;

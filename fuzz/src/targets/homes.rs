@@ -75,6 +75,11 @@ static TRUTH: LazyLock<Truth> = LazyLock::new(|| {
     })
 });
 
+/// The bytes of the undamaged store.
+pub(super) fn undamaged() -> &'static [u8] {
+    &TRUTH.bytes
+}
+
 fn damages(mut input: &[u8]) -> Vec<(usize, &[u8])> {
     let mut damages = Vec::new();
     while let Some((place, rest)) = input.split_first_chunk::<4>() {

@@ -2,7 +2,7 @@
 
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::B256;
-use blockhouse_crypto::FileProof;
+use blockhouse_crypto::{FileProof, LedgerKey};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::genesis::Genesis;
 use blockhouse_ledger::receipt::ReceiptParts;
@@ -11,7 +11,7 @@ use blockhouse_types::{BlockHash, SnapshotId};
 use super::error::HomeError;
 use super::keys::LedgerKeys;
 use super::{Embedded, block_object};
-use crate::store::Store;
+use crate::store::{Place, Store};
 
 /// Proof that a transaction is on the ledger, under the ledger key in force.
 #[derive(Debug, Clone)]
@@ -33,6 +33,30 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The evidence for the transaction at that place, with a fresh certificate if `key` is in force and the block is old.
+    pub(crate) fn of(
+        store: &Store,
+        keys: &LedgerKeys,
+        place: Place,
+        key: Option<&LedgerKey>,
+    ) -> Result<Self, HomeError> {
+        let header = store.block(place.height)?.block.header;
+        let fresh = key.filter(|key| key.public() == keys.in_force()).filter(|_| is_old(keys, place.height));
+        let (descendants, certificate) = match fresh {
+            Some(key) => (Vec::new(), Certificate::solo(key, &place_of(store, &header))),
+            None => certified_descendants(store, keys, place.height)?,
+        };
+        Ok(Self {
+            genesis: store.genesis().clone(),
+            ledger_key: keys.in_force(),
+            header,
+            descendants,
+            certificate,
+            transaction_index: place.index as u64,
+            receipts: store.receipts(place.height)?,
+        })
+    }
+
     /// The parts of the receipt of that snapshot, or of one file in it.
     pub fn receipt_parts(&self, snapshot: SnapshotId, file: Option<FileProof>) -> ReceiptParts<'_> {
         ReceiptParts {
@@ -58,22 +82,7 @@ impl Embedded {
         self.read(move |store| {
             let place = store.find_transaction(&transaction)?;
             let place = place.ok_or(HomeError::NoTransaction { hash: transaction })?;
-            let keys = LedgerKeys::of(store)?;
-            let header = store.block(place.height)?.block.header;
-            let fresh = key.filter(|key| key.public() == keys.in_force()).filter(|_| is_old(&keys, place.height));
-            let (descendants, certificate) = match fresh {
-                Some(key) => (Vec::new(), Certificate::solo(&key, &place_of(store, &header))),
-                None => certified_descendants(store, &keys, place.height)?,
-            };
-            Ok(Evidence {
-                genesis: store.genesis().clone(),
-                ledger_key: keys.in_force(),
-                header,
-                descendants,
-                certificate,
-                transaction_index: place.index as u64,
-                receipts: store.receipts(place.height)?,
-            })
+            Evidence::of(store, &LedgerKeys::of(store)?, place, key.as_deref())
         })
         .await?
     }

@@ -9,7 +9,7 @@ use super::client::ANSWER_MAX;
 use super::url::NodeUrl;
 use crate::chain::chain;
 use crate::embedded::HomeError;
-use crate::transport::LIMIT_EXCEEDED;
+use crate::rpc::LIMIT_EXCEEDED;
 
 /// Why a node's answer is none.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
 pub mod node;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

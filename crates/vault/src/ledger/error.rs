@@ -5,7 +5,7 @@ use alloy_provider::PendingTransactionError;
 use alloy_sol_types::SolInterface;
 use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use blockhouse_homes::HomeError;
-use blockhouse_homes::transport::LIMIT_EXCEEDED;
+use blockhouse_homes::rpc::LIMIT_EXCEEDED;
 use blockhouse_ledger::contracts::Access::AccessErrors;
 use blockhouse_ledger::contracts::Freeze::FreezeErrors;
 use blockhouse_ledger::contracts::Retention::RetentionErrors;

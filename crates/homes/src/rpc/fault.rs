@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 
 /// Why a request got no result.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The ledger answers with an error of the protocol.
     Protocol(ErrorPayload),
     /// The home itself failed: the caller gets the error as it is, not as text.
@@ -22,6 +22,8 @@ pub(super) enum Fault {
 
 /// EIP-1474: a requested thing is not there.
 const RESOURCE_NOT_FOUND: i64 = -32_001;
+/// As go-ethereum says that a request took too long (EIP-1474: the resource is not available).
+const TIMED_OUT: i64 = -32_002;
 /// EIP-1474: the transaction cannot be taken.
 const TRANSACTION_REJECTED: i64 = -32_003;
 /// EIP-1474: the answer would be longer than any answer may be.
@@ -33,42 +35,58 @@ const SERVER_ERROR: i64 = -32_000;
 
 impl Fault {
     /// There is no such method.
-    pub(super) fn unknown_method(method: &str) -> Self {
+    pub(crate) fn unknown_method(method: &str) -> Self {
         Self::coded(-32_601, format!("the method {method} does not exist"))
     }
 
     /// The parameters are not those of the method.
-    pub(super) fn parameters(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn parameters(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(-32_602, why)
     }
 
     /// Something that was asked for is not kept.
-    pub(super) fn not_found(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn not_found(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(RESOURCE_NOT_FOUND, why)
     }
 
+    /// A state that once was and is not kept, in the words that tools know from nodes which are no archives.
+    pub(crate) fn no_state(height: u64, head: u64) -> Self {
+        let why = format!("missing trie node: the state of block {height} is not kept, only that of block {head}");
+        Self::coded(SERVER_ERROR, why)
+    }
+
     /// The transaction is refused, and nothing was sealed.
-    pub(super) fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(TRANSACTION_REJECTED, why)
     }
 
     /// The answer would be too long; a narrower question gets one.
-    pub(super) fn limited(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn limited(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(LIMIT_EXCEEDED, why)
     }
 
+    /// A filter that never was or that nobody asked for in time, as go-ethereum says it.
+    pub(crate) fn no_filter() -> Self {
+        Self::coded(SERVER_ERROR, "filter not found")
+    }
+
+    /// The request took longer than a request may.
+    pub(crate) fn timed_out() -> Self {
+        Self::coded(TIMED_OUT, "request timed out")
+    }
+
     /// The call ran and failed without a revert.
-    pub(super) fn halted(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn halted(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(SERVER_ERROR, why)
     }
 
     /// The answer could not be written down.
-    pub(super) fn internal(why: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn internal(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(-32_603, why)
     }
 
     /// The call was reverted with `output`, which holds the contract's own error.
-    pub(super) fn reverted(output: &Bytes) -> Self {
+    pub(crate) fn reverted(output: &Bytes) -> Self {
         let data = serde_json::value::to_raw_value(output).ok();
         Self::Protocol(ErrorPayload { code: REVERTED, message: "execution reverted".into(), data })
     }
@@ -91,7 +109,7 @@ impl From<StoreError> for Fault {
 }
 
 /// A refused sealing: what is wrong with the transaction is the client's, the rest is the home's.
-pub(super) fn of_sealing(error: HomeError) -> Fault {
+pub(crate) fn of_sealing(error: HomeError) -> Fault {
     match error {
         HomeError::Transaction { .. } | HomeError::Build(_) | HomeError::Remote(RemoteError::Refused { .. }) => {
             Fault::rejected(chain(&error))
@@ -101,7 +119,7 @@ pub(super) fn of_sealing(error: HomeError) -> Fault {
 }
 
 /// A call that could not be run at all.
-pub(super) fn of_call(store: &Store, error: CallError<StoreError>) -> Fault {
+pub(crate) fn of_call(store: &Store, error: CallError<StoreError>) -> Fault {
     match error.into_state() {
         Ok(state) => store.of_state(state).into(),
         Err(CallError::Invalid(invalid)) => Fault::halted(chain(&CallError::<StoreError>::Invalid(invalid))),
@@ -110,7 +128,7 @@ pub(super) fn of_call(store: &Store, error: CallError<StoreError>) -> Fault {
 }
 
 /// A call that ran and failed.
-pub(super) fn of_outcome(outcome: CallOutcome) -> Fault {
+pub(crate) fn of_outcome(outcome: CallOutcome) -> Fault {
     match outcome {
         CallOutcome::Reverted(output) => Fault::reverted(&output),
         CallOutcome::Halted(reason) => Fault::halted(reason),

@@ -2,36 +2,33 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::fault::Fault;
+use super::Fault;
 
 /// Parameters that are taken from the left.
-#[derive(Debug)]
-pub(super) struct Params {
+#[derive(Debug, Clone)]
+pub(crate) struct Params {
     values: std::vec::IntoIter<Value>,
     taken: usize,
 }
 
 impl Params {
     /// Reads the list of a request; none at all is an empty list.
-    pub(super) fn read(raw: Option<&RawValue>) -> Result<Self, Fault> {
+    pub(crate) fn read(raw: Option<&str>) -> Result<Self, Fault> {
         let values: Option<Vec<Value>> = match raw {
             None => None,
-            Some(raw) => {
-                serde_json::from_str(raw.get()).map_err(|_| Fault::parameters("the parameters are not a list"))?
-            }
+            Some(raw) => serde_json::from_str(raw).map_err(|_| Fault::parameters("the parameters are not a list"))?,
         };
         Ok(Self { values: values.unwrap_or_default().into_iter(), taken: 0 })
     }
 
     /// The next parameter, which must be there.
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
         self.optional()?.ok_or_else(|| Fault::parameters(format!("parameter {} is missing", self.taken)))
     }
 
     /// The next parameter, if there is one and it is not null.
-    pub(super) fn optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+    pub(crate) fn optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
         self.taken += 1;
         match self.values.next() {
             None | Some(Value::Null) => Ok(None),
@@ -42,7 +39,7 @@ impl Params {
     }
 
     /// Refuses parameters that the method does not know, rather than ignore what they ask for.
-    pub(super) fn finish(mut self) -> Result<(), Fault> {
+    pub(crate) fn finish(mut self) -> Result<(), Fault> {
         match self.values.find(|value| !value.is_null()) {
             None => Ok(()),
             Some(_) => Err(Fault::parameters(format!("parameter {} is not supported", self.taken + 1))),
@@ -55,8 +52,7 @@ mod tests {
     use super::*;
 
     fn params(json: &str) -> Params {
-        let raw = RawValue::from_string(json.to_owned()).unwrap();
-        Params::read(Some(&raw)).unwrap_or_else(|_| panic!("{json} is a list"))
+        Params::read(Some(json)).unwrap_or_else(|_| panic!("{json} is a list"))
     }
 
     #[test]

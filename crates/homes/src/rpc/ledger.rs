@@ -1,0 +1,134 @@
+//! What Ethereum has no methods for: block objects, certificates, the standing of the ledger, proofs of transactions.
+//!
+//! Nothing in these answers need be believed: `docs/design/ledger.md` says how each is checked against the fingerprint.
+
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, Bytes, U64};
+use blockhouse_ledger::proof::prove_receipt;
+use serde::Serialize;
+
+use super::{Answer, Fault, Params, Terms, data, json};
+use crate::embedded::{Evidence, LedgerKeys, block_object, standing_of};
+use crate::store::Store;
+
+/// The most block objects of one answer.
+const OBJECTS_MAX: u64 = 1024;
+/// How many bytes of them are enough for one answer. The first one is given whatever its size, so an answer has at most
+/// this and one block object: as hexadecimal below the greatest response.
+const OBJECTS_BYTES: usize = 2 * 1024 * 1024;
+/// The most headers of one proof, of some 600 bytes each.
+const DESCENDANTS_MAX: u64 = 4096;
+
+/// The genesis object.
+pub(super) fn genesis(store: &Store, _: &Terms, params: Params) -> Answer {
+    params.finish()?;
+    data(store.genesis().encode())
+}
+
+/// The certificate of a height.
+pub(super) fn certificate(store: &Store, _: &Terms, mut params: Params) -> Answer {
+    let height: U64 = params.next()?;
+    params.finish()?;
+    match height.to::<u64>() {
+        height if height <= store.height() => data(store.certificate(height)?.encode()),
+        _ => json(&serde_json::Value::Null),
+    }
+}
+
+/// Block objects from a height on, as they lie at the sites; fewer than asked for if they are long.
+pub(super) fn block_objects(store: &Store, terms: &Terms, mut params: Params) -> Answer {
+    let (from, count): (U64, U64) = (params.next()?, params.next()?);
+    params.finish()?;
+    let (from, count) = (from.to::<u64>(), count.to::<u64>().min(OBJECTS_MAX));
+    let keys = LedgerKeys::of(store)?;
+    let (mut objects, mut length) = (Vec::new(), 0);
+    for height in (from..=store.height()).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        terms.check_time()?;
+        let object = block_object(store, &keys, height)?.encode();
+        length += object.len();
+        if length > OBJECTS_BYTES && !objects.is_empty() {
+            break;
+        }
+        objects.push(Bytes::from(object));
+    }
+    json(&objects)
+}
+
+/// A handover, as it is answered.
+#[derive(Serialize)]
+struct HandoverView {
+    height: U64,
+    key: B256,
+}
+
+/// Where the ledger stands, as it is answered.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StandingView {
+    height: U64,
+    hash: B256,
+    time: U64,
+    ledger_key: B256,
+    handovers: Vec<HandoverView>,
+    fingerprint: B256,
+}
+
+/// Head, keys and fingerprint.
+pub(super) fn standing(store: &Store, _: &Terms, params: Params) -> Answer {
+    params.finish()?;
+    let standing = standing_of(store)?;
+    let handovers = standing.keys.handovers().iter();
+    json(&StandingView {
+        height: U64::from(standing.height),
+        hash: standing.hash,
+        time: U64::from(standing.time),
+        ledger_key: B256::new(standing.keys.in_force()),
+        handovers: handovers
+            .map(|handover| HandoverView { height: U64::from(handover.height), key: B256::new(handover.key) })
+            .collect(),
+        fingerprint: B256::new(standing.fingerprint.to_bytes()),
+    })
+}
+
+/// A proof that a transaction ended as it did, as it is answered: the fields of a receipt that concern the ledger.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProofView {
+    chain_id: U64,
+    genesis: B256,
+    vault: Address,
+    ledger_key: B256,
+    header: Bytes,
+    descendants: Vec<Bytes>,
+    certificate: Bytes,
+    transaction_index: U64,
+    transaction_receipt: Bytes,
+    proof: Vec<Bytes>,
+}
+
+/// The proof of a transaction's receipt, under the key in force.
+pub(super) fn receipt_proof(store: &Store, _: &Terms, mut params: Params) -> Answer {
+    let hash: B256 = params.next()?;
+    params.finish()?;
+    let Some(place) = store.find_transaction(&hash)? else { return json(&serde_json::Value::Null) };
+    let keys = LedgerKeys::of(store)?;
+    if keys.handovers().last().is_some_and(|last| last.height.saturating_sub(place.height) > DESCENDANTS_MAX) {
+        return Err(Fault::limited(format!("the proof would have more than {DESCENDANTS_MAX} headers")));
+    }
+    let evidence = Evidence::of(store, &keys, place, None)?;
+    let index = evidence.transaction_index;
+    let receipt = usize::try_from(index).ok().and_then(|index| evidence.receipts.get(index));
+    let receipt = receipt.ok_or_else(|| Fault::internal("the block has fewer receipts than transactions"))?;
+    json(&ProofView {
+        chain_id: U64::from(evidence.genesis.chain_id),
+        genesis: B256::new(evidence.genesis.hash().to_bytes()),
+        vault: evidence.genesis.vault_address(),
+        ledger_key: B256::new(evidence.ledger_key),
+        header: alloy_rlp::encode(&evidence.header).into(),
+        descendants: evidence.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
+        certificate: evidence.certificate.encode().into(),
+        transaction_index: U64::from(index),
+        transaction_receipt: receipt.encoded_2718().into(),
+        proof: prove_receipt(&evidence.receipts, index),
+    })
+}

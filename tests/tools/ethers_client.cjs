@@ -1,0 +1,73 @@
+// ethers against a ledger of Blockhouse: what a script of any user does. Fails by its exit code.
+const assert = require("node:assert/strict");
+const { ethers } = require("ethers");
+
+const { HTTP_URL, WS_URL, PRIVATE_KEY, CHAIN_ID, BYTECODE, ABI, STRANGER_KEY } = process.env;
+
+async function main() {
+  const http = new ethers.JsonRpcProvider(HTTP_URL);
+  const sockets = new ethers.WebSocketProvider(WS_URL);
+  const network = await http.getNetwork();
+  assert.equal(network.chainId, BigInt(CHAIN_ID));
+
+  const heads = [];
+  await sockets.on("block", (number) => heads.push(number));
+  const first = await http.getBlockNumber();
+
+  const wallet = new ethers.Wallet(PRIVATE_KEY, http);
+  const factory = new ethers.ContractFactory(ABI, BYTECODE, wallet);
+  const contract = await factory.deploy();
+  await contract.waitForDeployment();
+  const address = await contract.getAddress();
+  assert.notEqual(await http.getCode(address), "0x");
+
+  const seen = new Promise((resolve) => {
+    const listening = new ethers.Contract(address, ABI, sockets);
+    listening.once("Incremented", (value, event) => resolve({ value, hash: event.log.transactionHash }));
+  });
+  // The subscription is made by the answer to this: requests of one socket are answered in order.
+  await sockets.getBlockNumber();
+  const sent = await contract.increment();
+  const receipt = await sent.wait();
+  assert.equal(receipt.status, 1);
+  assert.equal(receipt.fee, 0n);
+  assert.deepEqual(await seen, { value: 1n, hash: sent.hash });
+  assert.equal(await contract.value(), 1n);
+
+  const logs = await contract.queryFilter("Incremented", first);
+  assert.equal(logs.length, 1);
+  assert.equal(logs[0].blockHash, receipt.blockHash);
+  const block = await http.getBlock("latest", true);
+  assert.equal(block.prefetchedTransactions[0].hash, sent.hash);
+  assert.equal(await http.getStorage(address, 0n), ethers.toBeHex(1n, 32));
+  const proof = await http.send("eth_getProof", [address, ["0x0"], "latest"]);
+  assert.equal(BigInt(proof.storageProof[0].value), 1n);
+  assert.equal(ethers.keccak256(proof.accountProof[0]), block.stateRoot);
+
+  const stranger = new ethers.Wallet(STRANGER_KEY, http);
+  const refused = stranger.sendTransaction({ to: address, data: "0x", gasLimit: 100000n, gasPrice: 0n, type: 0 });
+  await assert.rejects(refused, /is not enrolled/);
+  const again = http.broadcastTransaction(await signedAgain(wallet, address));
+  await assert.rejects(again, (error) => error.code === "NONCE_EXPIRED");
+
+  const last = await http.getBlockNumber();
+  while (heads.at(-1) !== last) await new Promise((resolve) => sockets.once("block", resolve));
+  assert.deepEqual(heads.filter((number) => number > first), range(first + 1, last));
+  await sockets.destroy();
+  http.destroy();
+}
+
+// A transaction whose nonce was used.
+async function signedAgain(wallet, to) {
+  const { chainId } = await wallet.provider.getNetwork();
+  return wallet.signTransaction({ to, nonce: 0, gasLimit: 100000n, gasPrice: 0n, type: 0, chainId });
+}
+
+function range(first, last) {
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
