@@ -3,6 +3,7 @@
 mod consensus;
 mod crypto;
 mod homes;
+mod hosts;
 mod ledger;
 mod objects;
 mod pack;
@@ -49,6 +50,11 @@ pub const ALL: &[Target] = &[
     objects::SEALED_BAG,
     objects::KEY_BAG,
     objects::HOST_SECRETS,
+    hosts::ENROL_KEY,
+    hosts::HOST_REQUEST,
+    hosts::PENDING_HOST,
+    hosts::HOST_ANSWER,
+    hosts::NODE_URL,
     ledger::GENESIS,
     ledger::CERTIFICATE,
     ledger::HEADER,

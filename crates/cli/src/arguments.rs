@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 use crate::commands::{
-    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, init, key, ls, man,
-    node, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key, ls,
+    man, node, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Site(site::SiteArgs),
     Stats(stats::StatsArgs),
+    Host(host::HostArgs),
     Key(key::KeyArgs),
     Node(node::NodeArgs),
     Recover(recover::RecoverArgs),
@@ -222,7 +223,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 28 + usize::from(cfg!(feature = "mount")));
+        assert_eq!(waiting.len(), 29 + usize::from(cfg!(feature = "mount")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -11,6 +11,7 @@ pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod freeze;
 pub(crate) mod history;
+pub(crate) mod host;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
@@ -63,6 +64,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Status(args) => status::run(args, global, out).await,
         Command::Site(args) => site::run(args, global, out).await,
         Command::Stats(args) => stats::run(args, global, out).await,
+        Command::Host(args) => host::run(args, global, out).await,
         Command::Node(args) => node::run(args, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,

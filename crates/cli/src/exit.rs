@@ -8,11 +8,13 @@ mod tests;
 
 use std::error::Error;
 
+use blockhouse_crypto::enrol_key::EnrolKeyError;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
 use blockhouse_homes::network::{FolderError, StartError};
-use blockhouse_homes::{HomeError, StoreError};
+use blockhouse_homes::{HomeError, RemoteError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
+use blockhouse_pipeline::host_request::RequestError;
 use blockhouse_pipeline::placement::PlacementError;
 use blockhouse_pipeline::wraps::OpenWrapsError;
 use blockhouse_sites::{Cause, CreateError, Trouble};
@@ -28,6 +30,7 @@ use blockhouse_vault::find::GlobError;
 use blockhouse_vault::folder::{ConfigError, LockError, ProfileError};
 use blockhouse_vault::forget::ForgetError;
 use blockhouse_vault::hooks::HookError;
+use blockhouse_vault::hosts::HostsError;
 use blockhouse_vault::init::InitError;
 use blockhouse_vault::keys::KeysError;
 use blockhouse_vault::ledger::LedgerError;
@@ -146,6 +149,9 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_open))
         .or_else(|| cause.downcast_ref().and_then(of_config))
         .or_else(|| cause.downcast_ref().and_then(of_init))
+        .or_else(|| cause.downcast_ref().and_then(of_hosts))
+        .or_else(|| cause.downcast_ref().map(of_request))
+        .or_else(|| cause.downcast_ref().map(of_enrol_key))
         .or_else(|| cause.downcast_ref().and_then(of_backup))
         .or_else(|| cause.downcast_ref().and_then(of_copy))
         .or_else(|| of_mount(cause))
@@ -196,6 +202,12 @@ const AHEAD: &str = "bring back the sites that hold the blocks before it; if the
 const FORKED: &str = "the fingerprint tells the two apart: `blockhouse recover --fingerprint FINGERPRINT` into a new vault folder takes the one that had it, and goes on from there for good";
 const SAME_KEY: &str = "`blockhouse recover` into a new vault folder takes the longer of the two, or with --expect RECEIPT the one that holds that receipt, and goes on from there for good";
 const CUT_OFF: &str = "back up on the new host; what only this one has, its `blockhouse receipt ID -o FILE` and then `blockhouse recover --expect FILE` into a new vault folder bring back";
+const CLAIMED: &str =
+    "a host of that vault is made by `blockhouse host request -o FILE`, and the owner's `host approve FILE`";
+const NODES: &str = "start a node or correct its URL in config.toml ([ledger] urls); reading works without, from this host's copy and the sites";
+const NOT_FINAL: &str = "see with `blockhouse snapshots` or `history` whether it was recorded, once nodes answer again; if it was not, run this again: what was stored is reused";
+const FOREIGN_NODE: &str = "nothing of it was taken; keep what it says as evidence, and ask a node that you trust: [ledger] urls in config.toml";
+const NOT_A_HOST: &str = "this host is not, or no longer, one of the vault's: `blockhouse host request -o FILE` in a new vault folder, and the owner's `blockhouse host approve FILE`, make it one";
 const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
 const MEND: &str = "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
@@ -257,6 +269,7 @@ fn of_open(error: &OpenError) -> Option<Verdict> {
     match error {
         OpenError::Config(error) => of_config(error),
         OpenError::Forked { .. } => Some(Verdict::hinted(Exit::CheckFailed, FORKED)),
+        OpenError::Nodes(error) => of_remote(error),
         OpenError::NotHealed(_) => Some(Verdict::hinted(
             Exit::LedgerUnreachable,
             "bring back a site of the vault: each holds the blocks of the ledger",
@@ -287,6 +300,22 @@ fn of_init(error: &InitError) -> Option<Verdict> {
         InitError::Exists { .. } => Some(Verdict::hinted(Exit::Failed, "give another folder with --vault DIR")),
         InitError::FileExists { .. } => Some(Verdict::hinted(Exit::Failed, "give another path, or move the file away")),
         InitError::Site { source, .. } => of_create(source),
+        InitError::Nodes(error) => of_remote(error),
+        InitError::OtherLedger { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "give the URL of a node of that ledger, or the enrol key of this one",
+        )),
+        InitError::OtherEnrolKey { .. } | InitError::Claimed { .. } | InitError::InUse { .. } => {
+            Some(Verdict::hinted(Exit::NotAllowed, CLAIMED))
+        }
+        InitError::Used => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "do not use this ledger: whoever changed it may still hand it over; have its founder begin another",
+        )),
+        InitError::NotTakenUp { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "give the files and the passphrase of the earlier try, or other paths to begin anew",
+        )),
         _ => None,
     }
 }
@@ -691,6 +720,9 @@ fn of_ledger(error: &LedgerError) -> Option<Verdict> {
             Exit::NotAllowed,
             "`blockhouse retention show` says which rule is in force and what is frozen; the owner lays down another with `retention set`",
         )),
+        LedgerError::Refused { reason } if reason.contains("NotWriter") => {
+            Some(Verdict::hinted(Exit::NotAllowed, NOT_A_HOST))
+        }
         LedgerError::Refused { .. } | LedgerError::Failed { .. } => Some(Verdict::plain(Exit::NotAllowed)),
         LedgerError::NoModule { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
@@ -707,8 +739,77 @@ fn of_home(error: &HomeError) -> Option<Verdict> {
         HomeError::HandedOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, HANDED_OVER)),
         HomeError::NoKey => Some(Verdict::hinted(Exit::NotAllowed, "only the vault's host can write to its ledger")),
         HomeError::Clock(_) => Some(Verdict::hinted(Exit::Failed, CLOCK)),
+        HomeError::Remote(error) => of_remote(error),
         _ => None,
     }
+}
+
+fn of_remote(error: &RemoteError) -> Option<Verdict> {
+    match error {
+        RemoteError::NoNode { problems } if problems.iter().any(|problem| problem.error.is_evidence()) => {
+            Some(Verdict::hinted(Exit::CheckFailed, FOREIGN_NODE))
+        }
+        RemoteError::NoNode { .. } => Some(Verdict::hinted(Exit::LedgerUnreachable, NODES)),
+        RemoteError::NotFinal { .. } => Some(Verdict::hinted(Exit::LedgerUnreachable, NOT_FINAL)),
+        RemoteError::InPart { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "look with `blockhouse history` at what was recorded, then run the command again",
+        )),
+        RemoteError::NotEnrolled { .. } => Some(Verdict::hinted(Exit::NotAllowed, NOT_A_HOST)),
+        RemoteError::Refused { .. } => Some(Verdict::plain(Exit::NotAllowed)),
+        RemoteError::NoUrl => {
+            Some(Verdict::hinted(Exit::Usage, "name them in config.toml: [ledger] urls = [\"http://…\"]"))
+        }
+        _ => None,
+    }
+}
+
+fn of_hosts(error: &HostsError) -> Option<Verdict> {
+    match error {
+        HostsError::Exists { .. } => Some(Verdict::hinted(Exit::Failed, "give another folder with --vault DIR")),
+        HostsError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, MAKING)),
+        HostsError::Name { .. } => Some(Verdict::hinted(Exit::Usage, "give one with --name NAME")),
+        HostsError::AskedAs { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "give that name with --name, or another folder with --vault DIR"))
+        }
+        HostsError::NotAsked { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "first `blockhouse host request -o FILE`, in the same vault folder"))
+        }
+        HostsError::OneHost => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "only a vault whose ledger a network keeps has several hosts: `blockhouse init --ledger URL --enrol-key FILE`",
+        )),
+        HostsError::Revoked { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "`blockhouse host request` in a new vault folder makes a new account",
+        )),
+        HostsError::NoHost { .. } | HostsError::SeveralHosts { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "`blockhouse host list` shows names and accounts"))
+        }
+        HostsError::Answer(_) | HostsError::OtherVault { .. } | HostsError::Fingerprint { .. } => {
+            Some(Verdict::hinted(
+                Exit::CheckFailed,
+                "nothing was made; ask the owner for the answer and the fingerprint again",
+            ))
+        }
+        HostsError::NotListed { .. } => Some(Verdict::hinted(Exit::NotAllowed, NOT_A_HOST)),
+        HostsError::NoSites { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "mount or connect a site at the same place as on the owner's host, then run this again",
+        )),
+        HostsError::Nodes(error) => of_remote(error),
+        HostsError::Bag(error) => of_bag_change(error),
+        HostsError::Copies(error) => Some(of_copies(error)),
+        _ => None,
+    }
+}
+
+fn of_request(_: &RequestError) -> Verdict {
+    Verdict::hinted(Exit::CheckFailed, "ask the host for its request again")
+}
+
+fn of_enrol_key(_: &EnrolKeyError) -> Verdict {
+    Verdict::hinted(Exit::Usage, "give the file that the ledger's founder made, as it was made")
 }
 
 fn of_store(error: &StoreError) -> Option<Verdict> {

@@ -1,20 +1,24 @@
-//! The first home of the ledger: a chain inside this process, certified by one key, kept in one file.
+//! A host's own copy of the ledger, kept in one file: read here, whoever seals. In home 1 this process seals, certified by one
+//! key; of a network's ledger the nodes seal, and the copy follows them.
 //!
-//! - **Owns** when the store is opened, who may seal, and how the store is healed.
+//! - **Owns** when the store is opened, who may seal, and how the store is healed and brought up to date.
 //! - **Does not** talk to sites: blocks come in and go out as [`BlockObject`]s.
 //!
 //! # Invariants
 //! - **M1** The store is open for one request at a time, never between requests.
-//! - **M2** A block is sealed only by the ledger key in force at it, and after the guard of the caller agreed.
-//! - **M3** Nothing is imported that the ledger's rules and the key in force do not vouch for.
+//! - **M2** A block is sealed here only by the ledger key in force at it, and after the guard of the caller agreed.
+//! - **M3** Nothing is imported that the ledger's rules and the key in force do not vouch for, whoever gives it.
+//! - **M4** A transaction that the nodes seal is reported done only when the block that holds it is durable here.
 //!
 //! Format: `docs/design/ledger.md`.
 
 mod error;
 mod evidence;
+mod follow;
 mod heal;
 mod keys;
 mod seal;
+mod send;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,10 +34,12 @@ use blockhouse_ledger::time::Clock;
 use blockhouse_types::{BlockHash, Fingerprint};
 use futures::future::BoxFuture;
 
+use crate::remote::Remote;
 use crate::store::{Access, Known, Store, WAIT};
 
 pub use error::HomeError;
 pub use evidence::Evidence;
+pub use follow::Followed;
 pub use heal::{Imported, Rebuilt};
 pub use keys::{Handover, LedgerKeys};
 pub use seal::Sealed;
@@ -60,36 +66,64 @@ pub struct Standing {
     pub fingerprint: Fingerprint,
 }
 
-/// How an embedded ledger is opened.
+/// Who seals blocks.
+#[derive(Clone, Default)]
+pub enum Sealer {
+    /// Nobody from here: the ledger is only read.
+    #[default]
+    Nobody,
+    /// This host, with its ledger key: home 1.
+    Key(Arc<LedgerKey>),
+    /// The nodes of a network: home 2.
+    Network(Remote),
+}
+
+impl Sealer {
+    /// The ledger key of this host, if it has one.
+    pub const fn key(&self) -> Option<&Arc<LedgerKey>> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Nobody | Self::Network(_) => None,
+        }
+    }
+}
+
+/// How a host's ledger is opened.
 #[derive(Clone)]
 pub struct Options {
     /// The file of the store.
     pub path: PathBuf,
-    /// The ledger key of this host; without one the home only reads.
-    pub key: Option<Arc<LedgerKey>>,
+    /// Who seals.
+    pub sealer: Sealer,
     /// The host's clock.
     pub clock: HostClock,
     /// Whether a strange clock was accepted by the operator.
     pub clock_rule: Clock,
     /// How long to wait while another process holds the store.
     pub wait: Duration,
-    /// Asked before each sealing.
+    /// Asked before each sealing by this host. Of a network consensus decides, and it is not asked.
     pub before_seal: Option<BeforeSeal>,
 }
 
 impl Options {
     /// Reading only, with the usual waiting time.
     pub fn reader(path: impl Into<PathBuf>, clock: HostClock) -> Self {
-        Self { path: path.into(), key: None, clock, clock_rule: Clock::Checked, wait: WAIT, before_seal: None }
+        let sealer = Sealer::Nobody;
+        Self { path: path.into(), sealer, clock, clock_rule: Clock::Checked, wait: WAIT, before_seal: None }
     }
 
     /// Reading and sealing.
     pub fn sealer(path: impl Into<PathBuf>, clock: HostClock, key: Arc<LedgerKey>) -> Self {
-        Self { key: Some(key), ..Self::reader(path, clock) }
+        Self { sealer: Sealer::Key(key), ..Self::reader(path, clock) }
+    }
+
+    /// Reading, and sending to the nodes of a network.
+    pub fn of_network(path: impl Into<PathBuf>, clock: HostClock, nodes: Remote) -> Self {
+        Self { sealer: Sealer::Network(nodes), ..Self::reader(path, clock) }
     }
 }
 
-/// A handle to the embedded ledger; clones share one memory of the checked head.
+/// A handle to a host's ledger; clones share one memory of the checked head.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
@@ -147,6 +181,14 @@ impl Embedded {
             Ok(Replay::resume(head.genesis().clone(), head.header().clone(), store.memory()?, authority))
         })
         .await?
+    }
+
+    /// The nodes that seal, if they do.
+    pub fn network(&self) -> Option<&Remote> {
+        match &self.shared.options.sealer {
+            Sealer::Network(nodes) => Some(nodes),
+            Sealer::Nobody | Sealer::Key(_) => None,
+        }
     }
 
     /// What the home was opened with.

@@ -5,13 +5,15 @@ mod chain;
 pub mod embedded;
 pub mod network;
 pub mod provider;
+pub mod remote;
 pub mod rpc;
 pub mod store;
 pub mod transport;
 
 pub use embedded::{
-    BeforeSeal, Embedded, Evidence, Handover, HomeError, HostClock, Imported, LedgerKeys, Options, Rebuilt, Sealed,
-    Standing,
+    BeforeSeal, Embedded, Evidence, Followed, Handover, HomeError, HostClock, Imported, LedgerKeys, Options, Rebuilt,
+    Sealed, Sealer, Standing,
 };
+pub use remote::{NodeUrl, Remote, RemoteError};
 pub use store::{Store, StoreError};
 pub use transport::EmbeddedTransport;

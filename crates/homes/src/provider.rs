@@ -1,4 +1,4 @@
-//! An `alloy` provider over the embedded ledger: what `vault` talks to, as it would to any Ethereum node.
+//! An `alloy` provider over a host's ledger: what `vault` talks to, as it would to any Ethereum node.
 //!
 //! - **Owns** the choice of fillers: fees are zero, nonces are asked for anew each time since other processes of the
 //!   same host send with the same account.
@@ -15,7 +15,7 @@ use alloy_signer_local::PrivateKeySigner;
 use crate::embedded::Embedded;
 use crate::transport::EmbeddedTransport;
 
-/// How often a waiting receipt is asked for. A sent transaction is sealed at once, so the first answer is the last.
+/// How often a waiting receipt is asked for. A sent transaction is in a block when the sending ends, so the first answer is the last.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A provider that reads, and sends what is already signed.

@@ -147,7 +147,7 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
 }
 
 /// A number as Ethereum writes it: hexadecimal without leading zeros.
-fn quantity(value: u64) -> Answer {
+pub(crate) fn quantity(value: u64) -> Answer {
     json(&format!("0x{value:x}"))
 }
 

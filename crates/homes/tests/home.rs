@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, TxKind};
 use blockhouse_homes::store::Access;
-use blockhouse_homes::{Embedded, HomeError, Options, Store, StoreError};
+use blockhouse_homes::{Embedded, HomeError, Options, Sealer, Store, StoreError};
 use blockhouse_ledger::receipt::Receipt;
 use blockhouse_ledger::time::{AHEAD_MAX_SECONDS, BlockTime, Clock};
 use blockhouse_ledger::{BlockObject, BlockPlace, Certificate, build};
@@ -210,7 +210,8 @@ async fn after_a_handover_the_old_host_seals_no_more() {
     let world = World::with_writer().await;
     let sealed = world.session(0).await;
     let before = world.home.standing().await.unwrap();
-    let new_host = Embedded::new(Options { key: Some(ledger_key(50)), ..options(&world.path(), &world.clock) });
+    let new_host =
+        Embedded::new(Options { sealer: Sealer::Key(ledger_key(50)), ..options(&world.path(), &world.clock) });
     let early = new_host.seal(vec![support::open_session(1)]).await.unwrap_err();
     assert!(matches!(early, HomeError::HandedOver { .. }), "the new key is not in force yet: {early:?}");
 
@@ -351,7 +352,7 @@ async fn a_store_is_created_once() {
 #[tokio::test]
 async fn a_home_without_a_key_only_reads() {
     let world = World::with_writer().await;
-    let reader = Embedded::new(Options { key: None, ..options(&world.path(), &world.clock) });
+    let reader = Embedded::new(Options { sealer: Sealer::Nobody, ..options(&world.path(), &world.clock) });
     assert_eq!(reader.standing().await.unwrap().height, 2);
     let refused = reader.seal(vec![support::open_session(0)]).await.unwrap_err();
     assert!(matches!(refused, HomeError::NoKey), "{refused:?}");

@@ -206,7 +206,7 @@ impl SealedBag {
     }
 }
 
-fn decode_recipients(decoder: &mut Decoder<'_>) -> Result<RecipientSet, DecodeError> {
+pub(crate) fn decode_recipients(decoder: &mut Decoder<'_>) -> Result<RecipientSet, DecodeError> {
     let members = decoder.list("recipients", RECIPIENTS_MAX, Recipient::decode)?;
     let set = RecipientSet::try_new(members.clone())
         .map_err(|_| decoder.not_canonical("its recipients are none, or one stands in it twice"))?;
@@ -216,12 +216,12 @@ fn decode_recipients(decoder: &mut Decoder<'_>) -> Result<RecipientSet, DecodeEr
     Ok(set)
 }
 
-fn encode_site(encoder: &mut Encoder, site: &BagSite) {
+pub(crate) fn encode_site(encoder: &mut Encoder, site: &BagSite) {
     encoder.raw(site.id.as_bytes()).bytes(site.name.as_bytes()).bytes(site.url.as_bytes());
     encoder.bytes(site.region.as_bytes()).bytes(site.provider.as_bytes());
 }
 
-fn decode_site(decoder: &mut Decoder<'_>) -> Result<BagSite, DecodeError> {
+pub(crate) fn decode_site(decoder: &mut Decoder<'_>) -> Result<BagSite, DecodeError> {
     let id = SiteId::new(decoder.array()?);
     let mut text = |field| decoder.text(field, SITE_TEXT_MAX).map(str::to_owned);
     Ok(BagSite { id, name: text("name")?, url: text("url")?, region: text("region")?, provider: text("provider")? })

@@ -7,6 +7,8 @@ pub mod compress;
 pub mod content;
 pub mod cut;
 pub mod domain;
+pub mod host_answer;
+pub mod host_request;
 pub mod host_secrets;
 pub mod key_bag;
 pub mod manifest;

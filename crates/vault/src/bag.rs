@@ -205,7 +205,8 @@ mod tests {
             vault: VaultId::new([9; 32]),
             code: bag.code,
             ledger: crate::folder::LedgerEntry {
-                home: "embedded".to_owned(),
+                home: crate::folder::HomeKind::Embedded,
+                urls: Vec::new(),
                 chain_id: bag.chain_id,
                 genesis: bag.genesis,
                 vault: bag.vault_contract,
@@ -215,6 +216,7 @@ mod tests {
             sites,
             finished_markings: None,
             sources: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             hooks: UserTable::default(),
             source_hooks: UserTable::default(),
             profiles: UserTable::default(),

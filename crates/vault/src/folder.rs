@@ -13,6 +13,7 @@
 //! sessions/              one file for each backup that runs, locked by it
 //! prune.lock             locked by whoever prunes
 //! publish.lock           locked by backups, together, while they publish, and by a prune while it removes what they may share
+//! joining                what a host keeps that asked to be one of a vault's, until it is; mode 0600
 //! recovery-sheet.txt     what to do when this folder is gone; no secret
 //! ```
 
@@ -25,8 +26,8 @@ mod unfinished;
 use std::path::{Path, PathBuf};
 
 pub use config::{
-    Config, ConfigError, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry, UpdateError,
-    UserTable,
+    Config, ConfigError, HomeKind, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry,
+    UpdateError, UserTable,
 };
 pub use durable::{WriteError, write_durably};
 pub use lock::{Held, LockError};
@@ -103,6 +104,11 @@ impl VaultFolder {
     /// The recovery sheet.
     pub fn recovery_sheet(&self) -> PathBuf {
         self.root.join("recovery-sheet.txt")
+    }
+
+    /// What a host keeps that has asked to be one of a vault's and was not answered yet.
+    pub fn joining(&self) -> PathBuf {
+        self.root.join("joining")
     }
 
     /// True if a vault was made here.

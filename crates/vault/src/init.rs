@@ -6,8 +6,10 @@
 //! # Invariants
 //! - **N1** There is a vault once `config.toml` is there, and then everything else is.
 //! - **N2** What fails half-way takes back the files it made for the owner and in the vault folder; the folders of sites that were
-//!   marked are named, to be emptied. Nothing at a site is deleted.
+//!   marked are named, to be emptied. Nothing at a site is deleted. A network's ledger that was begun to be taken over needs these
+//!   files, so from there on nothing is taken back, and the same command goes on (`claim`).
 
+mod claim;
 mod genesis;
 
 use std::fs;
@@ -17,22 +19,23 @@ use std::sync::Arc;
 
 use blockhouse_crypto::identity::SealIdentityError;
 use blockhouse_crypto::recipient::RecipientError;
-use blockhouse_crypto::{AccountSecret, Identity, LedgerKey, PaperKey, RecipientSet, Role, Secret};
-use blockhouse_homes::HomeError;
+use blockhouse_crypto::{AccountSecret, EnrolKey, Identity, LedgerKey, PaperKey, RecipientSet, Role, Secret};
+use blockhouse_homes::{HomeError, NodeUrl, RemoteError};
 use blockhouse_pipeline::domain::VaultSecret;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::{SealBagError, SealedBag};
 use blockhouse_pipeline::placement::{PlacementError, SiteDomain, Survey, survey};
 use blockhouse_sites::{
-    CreateError, Marker, ObjectKey, Patience, ProbeReport, Site, SiteError, SiteName, SiteSpec, Sites,
+    CreateError, Expected, Marker, ObjectKey, Patience, ProbeReport, Site, SiteError, SiteName, SiteSpec, Sites,
 };
-use blockhouse_types::{Code, Fingerprint, SiteId, VaultId};
+use blockhouse_types::{Account, BlockHash, Code, Fingerprint, SiteId, VaultId};
 use bytes::Bytes;
 
-use crate::folder::{SiteEntry, Unfinished, VaultFolder, WriteError, leftovers, write_durably};
+use crate::folder::{HomeKind, SiteEntry, Unfinished, VaultFolder, WriteError, leftovers, write_durably};
 use crate::ledger::LedgerError;
 use crate::publish::{Publication, TooFewCopies};
 use crate::sheet;
+use crate::unlock::UnlockError;
 use crate::vault::{Settings, Vault};
 
 /// What a new vault is to be.
@@ -52,6 +55,17 @@ pub struct InitRequest {
     pub code: Option<Code>,
     /// How long a snapshot is protected from removal after its commit, even by the owner.
     pub floor_seconds: u64,
+    /// The network's ledger that it takes over; none for one of its own, that this host seals.
+    pub claim: Option<Claim>,
+}
+
+/// A network's ledger that nobody owns yet.
+#[derive(Debug)]
+pub struct Claim {
+    /// Its nodes.
+    pub nodes: Vec<NodeUrl>,
+    /// What its founder gave to whom is to own it.
+    pub key: EnrolKey,
 }
 
 /// A new vault.
@@ -146,6 +160,31 @@ pub enum InitError {
     /// Too few copies.
     #[error(transparent)]
     Copies(#[from] TooFewCopies),
+    /// The network's nodes.
+    #[error("could not ask the nodes of the ledger")]
+    Nodes(#[from] RemoteError),
+    /// The enrol key belongs to another ledger.
+    #[error("the enrol key is of the ledger {expected}, these nodes keep the ledger {found}")]
+    OtherLedger { expected: BlockHash, found: BlockHash },
+    /// The enrol key is not that of the ledger's first owner.
+    #[error("the enrol key is that of the account 0x{account}, and the ledger was begun for 0x{owner}")]
+    OtherEnrolKey { account: Account, owner: Account },
+    /// Somebody owns the ledger.
+    #[error("the ledger has an owner already, the account 0x{owner}")]
+    Claimed { owner: Account },
+    /// Somebody used the enrol key.
+    #[error("the ledger has no owner yet, but somebody has used its enrol key to change it")]
+    Used,
+    /// The ledger is the identity's, and in use.
+    #[error("the vault of this ledger is this identity's already, and {snapshots} snapshots are recorded in it")]
+    InUse { snapshots: u64 },
+    /// A key file that is there cannot be taken up.
+    #[error("{} is there already, and is not what an earlier try on this ledger left", path.display())]
+    NotTakenUp {
+        path: PathBuf,
+        #[source]
+        source: Option<UnlockError>,
+    },
 }
 
 /// The keys of a new vault.
@@ -162,9 +201,14 @@ impl Keys {
     fn generate() -> Result<Self, InitError> {
         let mut random = rand::rng();
         let vault = VaultId::new(rand::random());
+        Self::of(Identity::generate(vault, &mut random), PaperKey::generate(&mut random))
+    }
+
+    /// All else is made anew.
+    fn of(identity: Identity, paper: PaperKey) -> Result<Self, InitError> {
+        let mut random = rand::rng();
+        let vault = identity.vault();
         let vault_secret = VaultSecret::new(Secret::random(&mut random));
-        let identity = Identity::generate(vault, &mut random);
-        let paper = PaperKey::generate(&mut random);
         let writer = AccountSecret::random(&mut random);
         let write = vault_secret.write_secrets(writer.account());
         let host = HostSecrets { vault, write, writer, ledger_seed: Secret::random(&mut random) };
@@ -178,7 +222,11 @@ impl Keys {
 
 /// Makes a vault.
 pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport, InitError> {
-    let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds } = request;
+    let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds, claim } = request;
+    if let Some(claim) = claim {
+        let files = claim::Files { identity_out, paper_out, passphrase };
+        return claim::claim((folder, settings), files, (sites, code, floor_seconds), claim).await;
+    }
     refuse_if_taken(&folder)?;
     let code = code.unwrap_or_else(|| Code::default_for(sites.len()));
     let specs = distinct(sites)?;
@@ -197,7 +245,7 @@ pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport
     });
     let paper_file = paper_file.transpose()?;
     let mut marked = Vec::new();
-    let report = match make_sites(keys.vault, specs, &mut marked).await {
+    let report = match make_sites(keys.vault, specs, (&mut marked, false)).await {
         Ok(made) => build(folder, keys, made, code, (floor_seconds, settings)).await,
         Err(error) => Err(error),
     };
@@ -232,12 +280,12 @@ async fn build(
     let sites = Arc::new(sites);
     let key = Arc::new(LedgerKey::from_seed(&keys.host.ledger_seed));
     let genesis = genesis::genesis(&keys, &key, (settings.clock)());
-    let config = genesis::config(&keys, &genesis, code, entries);
+    let config = genesis::config(&keys, &genesis, (HomeKind::Embedded, Vec::new()), (code, entries));
     write_durably(&folder.secrets(), 0o600, &keys.host.to_bytes())?;
     let mut vault = Vault::assemble(folder, config, Arc::clone(&sites), settings);
     let bag = genesis::first_bag(&keys, vault.config())?;
     vault.begin_ledger(&genesis, key).await?;
-    genesis::deploy(&vault, &genesis, &keys, floor_seconds).await?;
+    genesis::deploy(&vault, &genesis, keys.identity.owner(), (floor_seconds, 0)).await?;
     let owner = vault.ledger_as(keys.identity.owner());
     genesis::enrol(&owner, &keys, &bag).await?;
     let mut published = Publication::begin(&sites);
@@ -262,13 +310,26 @@ struct MadeSites {
     probes: Vec<(SiteName, ProbeReport)>,
 }
 
-/// Marks the sites and asks each what it promises. `touched` are the places that may have a marker by then.
-async fn make_sites(vault: VaultId, specs: Vec<SiteSpec>, touched: &mut Vec<String>) -> Result<MadeSites, InitError> {
+/// Marks the sites and asks each what it promises. `touched` are the places that may have a marker by then. Those that an earlier try
+/// marked for this very vault are taken up if they may be.
+async fn make_sites(
+    vault: VaultId,
+    specs: Vec<SiteSpec>,
+    (touched, takes_up): (&mut Vec<String>, bool),
+) -> Result<MadeSites, InitError> {
     let (mut sites, mut entries, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs {
-        let id = SiteId::new(rand::random());
+        let mut id = SiteId::new(rand::random());
         let marker = Marker { vault, site: id, name: spec.name.clone() };
-        let created = Site::create(&spec, &marker, Patience::default()).await;
+        let mut created = Site::create(&spec, &marker, Patience::default()).await;
+        if let Err(CreateError::Taken { marker, .. }) = &created
+            && takes_up
+            && marker.vault == vault
+        {
+            id = marker.site;
+            let opened = Site::open(&spec, Expected::This { vault, site: id }, Patience::default()).await;
+            created = opened.map_err(CreateError::Down);
+        }
         if matches!(created, Ok(_) | Err(CreateError::Marker(_) | CreateError::Down(_))) {
             touched.push(spec.url.place());
         }

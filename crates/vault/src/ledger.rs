@@ -13,6 +13,8 @@ mod policy;
 mod records;
 mod scan;
 
+use std::collections::BTreeSet;
+
 use alloy_network::TransactionBuilder;
 use alloy_primitives::{Address, B256};
 use alloy_provider::{DynProvider, Provider};
@@ -73,6 +75,13 @@ pub struct WriterRecord {
     pub predecessor: Option<Account>,
     /// Up to which block the predecessor's commits count as its own.
     pub predecessor_last_block: u64,
+}
+
+impl WriterRecord {
+    /// A writer that continues nobody's work.
+    pub const fn first(account: Account) -> Self {
+        Self { account, active: true, host_stolen: false, predecessor: None, predecessor_last_block: 0 }
+    }
 }
 
 /// An account became one that may hand the ledger over, or ceased to be one.
@@ -173,6 +182,35 @@ impl Ledger {
     /// Offers the vault to another owner, who has to accept it. Owner.
     pub async fn transfer_ownership(&self, next: Account) -> Result<(), LedgerError> {
         self.send(self.access, &Access::transferOwnershipCall { newOwner: address(next) }).await.map(drop)
+    }
+
+    /// Accepts the vault that was offered to this account.
+    pub(crate) async fn accept_ownership(&self) -> Result<(), LedgerError> {
+        self.send(self.access, &Access::acceptOwnershipCall {}).await.map(drop)
+    }
+
+    /// The account that the vault is offered to, if it is to one.
+    pub(crate) async fn pending_owner(&self) -> Result<Option<Account>, LedgerError> {
+        let offered = self.call(self.access, &Access::pendingOwnerCall {}).await?;
+        Ok((!offered.is_zero()).then(|| account(offered)))
+    }
+
+    /// The accounts that may hand the ledger over now.
+    pub(crate) async fn recovery_accounts(&self) -> Result<BTreeSet<Account>, LedgerError> {
+        let mut accounts = BTreeSet::new();
+        for change in self.recovery_changes().await? {
+            if change.is_added {
+                accounts.insert(change.who);
+            } else {
+                accounts.remove(&change.who);
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// How many snapshots were ever committed.
+    pub(crate) async fn snapshot_count(&self) -> Result<u64, LedgerError> {
+        Ok(self.call(self.vault, &Vault::snapshotCountCall {}).await?.saturating_to())
     }
 
     /// The owner's account.

@@ -14,6 +14,7 @@ pub mod folder;
 pub mod forget;
 mod health;
 pub mod hooks;
+pub mod hosts;
 pub mod index;
 pub mod init;
 pub mod keys;

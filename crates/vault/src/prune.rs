@@ -36,7 +36,7 @@ use bytes::Bytes;
 pub(crate) use marked::{Marked, marked, spread as spread_lists};
 pub use shards::Freed;
 
-use crate::blocks::{GuardError, Purpose};
+use crate::blocks::GuardError;
 use crate::folder::{Config, Held, LockError, UpdateError};
 use crate::index::{Index, IndexError};
 use crate::ledger::{Frozen, Ledger, LedgerError, LiveSession, Marking, SnapshotRecord, Swept};
@@ -371,8 +371,7 @@ impl Run<'_> {
 
     /// P4: asks the sites, now that they hold the blocks, whether another host took the ledger over.
     async fn confirm(&self) -> Result<(), PruneError> {
-        let height = self.vault.standing().await?.height;
-        Ok(self.vault.guard(Purpose::Block).check(height).await?)
+        Ok(self.vault.confirm_alone().await?)
     }
 
     fn copies(&self) -> usize {

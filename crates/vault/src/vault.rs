@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use alloy_signer_local::PrivateKeySigner;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_homes::{Embedded, HomeError, Standing};
+use blockhouse_homes::{Embedded, HomeError, Remote, Standing};
 use blockhouse_pipeline::placement::SiteDomain;
 use blockhouse_sites::{SiteName, Sites};
 use blockhouse_types::{Durability, SourceId, VaultId};
@@ -39,6 +39,8 @@ pub struct Vault {
     /// Sites of `config.toml` that are not among the sites of this value: they do not count yet, or not any more.
     apart: Vec<SiteEntry>,
     kept: Keeper,
+    /// The nodes of the network that keeps the ledger, if one does.
+    nodes: Option<Remote>,
 }
 
 pub use blockhouse_pipeline::host_secrets::HostSecrets;
@@ -72,6 +74,11 @@ impl Vault {
     /// Where its ledger is.
     pub const fn home(&self) -> &Embedded {
         &self.home
+    }
+
+    /// The nodes of the network that keeps its ledger, if one does.
+    pub const fn nodes(&self) -> Option<&Remote> {
+        self.nodes.as_ref()
     }
 
     /// Seals with another home from now on.

@@ -17,7 +17,7 @@ use blockhouse_types::{
 };
 use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey, Scope};
 use blockhouse_vault::folder::{
-    Config, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
+    Config, HomeKind, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
 };
 use blockhouse_vault::index::{Index, Slot, StripeEntry};
 use blockhouse_vault::recipients;
@@ -290,11 +290,19 @@ fn config() -> Config {
         version: 1,
         vault: VaultId::new([1; 32]),
         code: Code::try_new(4, 2).unwrap(),
-        ledger: LedgerEntry { home: "embedded".to_owned(), chain_id: 1_234_567_890_123, genesis, vault, access },
+        ledger: LedgerEntry {
+            home: HomeKind::Network,
+            urls: vec!["https://node.example:8545/v3/KEY".parse().unwrap()],
+            chain_id: 1_234_567_890_123,
+            genesis,
+            vault,
+            access,
+        },
         recipients: recipients::to_entries(&owner),
         sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],
         finished_markings: Some(3),
         sources: [(SOURCE, source)].into(),
+        hosts: [(Account::new([7; 20]), "web-1".to_owned())].into(),
         hooks,
         source_hooks: UserTable::default(),
         profiles,

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use blockhouse_crypto::EnrolKey;
+use blockhouse_homes::NodeUrl;
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::Code;
-use blockhouse_vault::init::{InitError, InitReport, InitRequest, init};
+use blockhouse_vault::init::{Claim, InitError, InitReport, InitRequest, init};
 use clap::Args;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::arguments::{Global, SiteParser};
 use crate::exit::{Exit, help};
@@ -28,6 +32,14 @@ pub(crate) struct InitArgs {
     /// ,name=N,region=R,provider=P; and how fast it may be used: ,upload=RATE,download=RATE
     #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = SiteParser)]
     sites: Vec<SiteSpec>,
+    /// Take over the network's ledger whose nodes are at this URL, instead of one that this host seals; repeat for more nodes
+    /// of it
+    #[arg(long = "ledger", value_name = "URL", requires = "enrol_key")]
+    nodes: Vec<NodeUrl>,
+    /// The enrol key file of that ledger, which its founder gave out. Run again after an interruption, with the same files, it
+    /// goes on
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    enrol_key: Option<PathBuf>,
     /// K shards of data and M of parity; K is at least 1 [default: by the number of sites]
     #[arg(long, value_name = "K+M")]
     code: Option<Code>,
@@ -42,7 +54,9 @@ pub(crate) struct InitArgs {
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let folder = global.folder()?;
     let (identity_out, paper_out) = where_keys_go(args.identity_out, args.paper_key_out)?;
-    if paper_out != Path::new("-") && paper_out.symlink_metadata().is_ok() {
+    let claim = args.enrol_key.as_deref().map(|path| claim(args.nodes, path)).transpose()?;
+    // What an earlier try left is taken up where a ledger is taken over.
+    if claim.is_none() && paper_out != Path::new("-") && paper_out.symlink_metadata().is_ok() {
         return Err(InitError::FileExists { path: paper_out }.into());
     }
     let code = args.code.unwrap_or_else(|| Code::default_for(args.sites.len()));
@@ -61,6 +75,7 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
         sites,
         code: args.code,
         floor_seconds: FLOOR_SECONDS,
+        claim,
     };
     let report = init(request, global.settings()).await?;
     if paper_out == Path::new("-") {
@@ -76,6 +91,13 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
         folder.recovery_sheet().display(),
     ));
     Ok(Exit::Success)
+}
+
+/// The ledger that is to be taken over.
+fn claim(nodes: Vec<NodeUrl>, path: &Path) -> anyhow::Result<Claim> {
+    let file = std::fs::read(path).with_context(|| format!("could not read the enrol key {}", path.display()))?;
+    let key = EnrolKey::parse(&Zeroizing::new(file)).with_context(|| format!("could not use {}", path.display()))?;
+    Ok(Claim { nodes, key })
 }
 
 /// Where identity and paper key go: as given, or asked for at a terminal.

@@ -6,6 +6,7 @@ use blockhouse_ledger::chain::AuthorityError;
 use blockhouse_ledger::execute::{BuildError, ImportError};
 use blockhouse_ledger::time::ClockError;
 
+use crate::remote::RemoteError;
 use crate::store::{Store, StoreError};
 
 /// Why a request to the embedded ledger failed.
@@ -25,6 +26,9 @@ pub enum HomeError {
     /// There is no ledger key here at all.
     #[error("this home holds no ledger key: it reads the ledger and cannot seal")]
     NoKey,
+    /// The nodes of the network that keeps the ledger.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The check that the caller wants before each sealing said no.
     #[error("no block may be sealed on top of block {height} now")]
     Guard {
@@ -109,6 +113,19 @@ impl HomeError {
     pub(super) fn of_handovers(store: &Store, error: CallError<StoreError>) -> Self {
         let failed = |source| Self::Handovers(Box::new(source));
         error.into_state().map_or_else(failed, |error| store.of_state(error).into())
+    }
+
+    /// True if the blocks are to blame that were offered, and not this home.
+    pub const fn is_of_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Import { .. }
+                | Self::Authority { .. }
+                | Self::OtherLedger { .. }
+                | Self::Fork { .. }
+                | Self::Gap { .. }
+                | Self::NoGenesis
+        )
     }
 
     /// True if rebuilding from the blocks at the sites is the way out.

@@ -78,7 +78,7 @@ impl Embedded {
     /// A block from before a handover is certified afresh if the key in force is here; otherwise the headers up to the
     /// last handover are given, whose block that key has certified.
     pub async fn evidence(&self, transaction: B256) -> Result<Evidence, HomeError> {
-        let key = self.options().key.clone();
+        let key = self.options().sealer.key().cloned();
         self.read(move |store| {
             let place = store.find_transaction(&transaction)?;
             let place = place.ok_or(HomeError::NoTransaction { hash: transaction })?;

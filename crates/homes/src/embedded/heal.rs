@@ -50,6 +50,17 @@ impl Embedded {
         self.blocking(|home| home.with_store(Access::Write, |store| import_into(store, objects, Store::append))).await
     }
 
+    /// The same for many at once: they are durable together, when this returns.
+    pub(super) async fn import_run(&self, objects: Vec<BlockObject>) -> Result<Imported, HomeError> {
+        let import = |store: &mut Store| {
+            let imported = import_into(store, objects, Store::append_unsynced);
+            // What came before a block that cannot be taken stays.
+            store.sync()?;
+            imported
+        };
+        self.blocking(|home| home.with_store(Access::Write, import)).await
+    }
+
     /// Checks all that the store holds, not only what opening it looks at.
     pub async fn check(&self) -> Result<(), HomeError> {
         self.read(check_all).await?.map_err(HomeError::from)

@@ -21,27 +21,31 @@ const PACE_MAX: Duration = Duration::from_secs(BEHIND_MAX_SECONDS + 5);
 /// How often it looks at the clock then.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A block that was sealed and is durable here.
+/// Transactions that are in blocks, and those durable here. Sealed by this host they are one block alone; by a network they may
+/// stand in several, with others.
 #[derive(Debug, Clone)]
 pub struct Sealed {
-    /// Its height.
+    /// The height of the block that holds the last of them.
     pub height: u64,
     /// Its hash.
     pub hash: B256,
-    /// The hashes of its transactions, in order.
+    /// The hashes of the transactions, in the order in which they were given.
     pub transactions: Vec<B256>,
-    /// Their receipts, in order. A transaction may have failed: its status says so.
+    /// Their receipts, in the same order. A transaction may have failed: its status says so.
     pub receipts: Vec<ReceiptEnvelope>,
-    /// The block with its certificate, as it is copied to the sites.
+    /// That block with its certificate, as it is copied to the sites.
     pub object: BlockObject,
 }
 
 impl Embedded {
-    /// Seals one block of these transactions, each in its EIP-2718 bytes.
+    /// Seals one block of these transactions, each in its EIP-2718 bytes; or has the network seal them.
     ///
     /// The guard is asked while the store is closed. What it waits for cannot hold up other processes.
     pub async fn seal(&self, raw: Vec<Bytes>) -> Result<Sealed, HomeError> {
         let transactions = decode(&raw)?;
+        if let Some(nodes) = self.network() {
+            return self.send(nodes, &raw, &transactions).await;
+        }
         if let Some(guard) = &self.shared.options.before_seal {
             let standing = self.read(standing_of).await??;
             let height = standing.height;
@@ -68,7 +72,7 @@ impl Embedded {
     }
 
     fn seal_now(&self, transactions: Vec<TxEnvelope>) -> Result<Sealed, HomeError> {
-        let key = self.shared.options.key.clone().ok_or(HomeError::NoKey)?;
+        let key = self.shared.options.sealer.key().cloned().ok_or(HomeError::NoKey)?;
         self.with_store(Access::Write, |store| {
             let executed = self.build(store, &key, transactions)?;
             let chain_id = store.genesis().chain_id;

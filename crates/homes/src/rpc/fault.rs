@@ -8,6 +8,7 @@ use blockhouse_ledger::call::{CallError, CallOutcome};
 
 use crate::chain::chain;
 use crate::embedded::HomeError;
+use crate::remote::RemoteError;
 use crate::store::{Store, StoreError};
 
 /// Why a request got no result.
@@ -110,7 +111,9 @@ impl From<StoreError> for Fault {
 /// A refused sealing: what is wrong with the transaction is the client's, the rest is the home's.
 pub(crate) fn of_sealing(error: HomeError) -> Fault {
     match error {
-        HomeError::Transaction { .. } | HomeError::Build(_) => Fault::rejected(chain(&error)),
+        HomeError::Transaction { .. } | HomeError::Build(_) | HomeError::Remote(RemoteError::Refused { .. }) => {
+            Fault::rejected(chain(&error))
+        }
         other => Fault::Home(other),
     }
 }

@@ -1,6 +1,7 @@
 //! A small ledger with the real contracts, for the tests of this crate.
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
+pub mod node;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -74,6 +75,28 @@ impl World {
         let world = Self::new();
         world.deploy().await;
         world
+    }
+
+    /// Block 0 alone of another ledger.
+    pub async fn other(number: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(START + 1));
+        let genesis = Genesis { vault_id: VaultId::new([number; 32]), chain_id: genesis().chain_id + 1, ..genesis() };
+        Embedded::create(&folder.path().join("ledger.redb"), &genesis, &ledger_key(9)).unwrap();
+        let home = Embedded::new(options(&folder.path().join("ledger.redb"), &clock));
+        let code = genesis.deployments(3600);
+        let request = |(nonce, input)| Request {
+            chain_id: genesis.chain_id,
+            nonce,
+            to: TxKind::Create,
+            input,
+            gas: DEPLOYMENT_GAS,
+        };
+        for request in (0..).zip(code).map(request) {
+            clock.fetch_add(5, Ordering::SeqCst);
+            home.seal(vec![request.sign(&account(1)).encoded_2718().into()]).await.unwrap();
+        }
+        Self { folder, clock, home }
     }
 
     /// Contracts, and the writer enrolled.

@@ -19,7 +19,7 @@ use super::copy::Copied;
 use super::store::Stored;
 use super::walker::Tree;
 use super::{BackupError, BackupReport, BackupWarning, Refused, Run, wall_clock};
-use crate::blocks::{GuardError, Purpose};
+use crate::blocks::GuardError;
 use crate::chain::chain;
 use crate::folder::Held;
 use crate::index::Index;
@@ -149,8 +149,7 @@ impl Run<'_> {
     /// block, or its handover is found here.
     async fn confirm(&self, snapshot: SnapshotId, recorded: Recorded) -> Result<(), BackupError> {
         let block = recorded.block;
-        let height = self.vault.standing().await?.height;
-        self.vault.guard(Purpose::Block).check(height).await.map_err(|source| match source {
+        self.vault.confirm_alone().await.map_err(|source| match source {
             GuardError::HandedOver { .. } | GuardError::Rival { .. } => {
                 BackupError::TakenOver { snapshot, block, source }
             }

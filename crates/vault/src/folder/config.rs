@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
+use blockhouse_homes::NodeUrl;
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::{Account, BlockHash, Code, SiteId, SnapshotId, SourceId, VaultId};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub struct Config {
     /// Sources by id.
     #[serde(default)]
     pub sources: BTreeMap<SourceId, SourceEntry>,
+    /// What the owner calls the vault's other hosts, by their accounts, as they were approved from here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<Account, String>,
     /// The user's own: read where they are used, so that a slip in them hinders nothing else, and kept as they are written.
     #[serde(default, skip_serializing_if = "UserTable::is_empty")]
     pub hooks: UserTable,
@@ -89,12 +93,25 @@ pub struct Config {
     pub profiles: UserTable,
 }
 
+/// Which home the ledger is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HomeKind {
+    /// This host seals its blocks.
+    Embedded,
+    /// The nodes of a network seal them.
+    Network,
+}
+
 /// Where the ledger is and what its trust root is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerEntry {
-    /// Which home: `embedded`.
-    pub home: String,
+    /// Which home.
+    pub home: HomeKind,
+    /// Where the nodes of a network are asked, the first one first; none where this host seals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<NodeUrl>,
     /// The chain id.
     pub chain_id: u64,
     /// The hash of block 0.
@@ -242,6 +259,11 @@ impl Config {
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
         toml::from_str(&text).map_err(|source| ConfigError::Form { path, source: Box::new(source) })
+    }
+
+    /// True if a network keeps the ledger.
+    pub fn is_of_network(&self) -> bool {
+        self.ledger.home == HomeKind::Network
     }
 
     /// Reads it, changes it and writes it, while no other process does.

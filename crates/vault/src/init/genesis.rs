@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Bytes as CallBytes, TxKind};
-use blockhouse_crypto::LedgerKey;
-use blockhouse_homes::{Embedded, HomeError};
+use blockhouse_crypto::{AccountSecret, LedgerKey};
+use blockhouse_homes::{Embedded, HomeError, NodeUrl};
 use blockhouse_ledger::{Fork, Genesis, Request};
 use blockhouse_pipeline::key_bag::{KeyBag, SealedBag};
 use blockhouse_types::Code;
@@ -14,7 +14,7 @@ use blockhouse_types::Code;
 use super::{InitError, Keys};
 use crate::bag;
 use crate::blocks::Purpose;
-use crate::folder::{Config, LedgerEntry, SiteEntry};
+use crate::folder::{Config, HomeKind, LedgerEntry, SiteEntry};
 use crate::ledger::{Ledger, LedgerError, WriterRecord, account};
 use crate::recipients;
 use crate::vault::Vault;
@@ -43,13 +43,19 @@ pub(super) fn genesis(keys: &Keys, key: &LedgerKey, time: u64) -> Genesis {
 }
 
 /// The host's configuration of the new vault.
-pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<SiteEntry>) -> Config {
+pub(super) fn config(
+    keys: &Keys,
+    genesis: &Genesis,
+    (home, urls): (HomeKind, Vec<NodeUrl>),
+    (code, sites): (Code, Vec<SiteEntry>),
+) -> Config {
     Config {
         version: 1,
         vault: keys.vault,
         code,
         ledger: LedgerEntry {
-            home: "embedded".to_owned(),
+            home,
+            urls,
             chain_id: genesis.chain_id,
             genesis: genesis.hash(),
             vault: account(genesis.vault_address()),
@@ -59,6 +65,7 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
         sites,
         finished_markings: None,
         sources: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         hooks: crate::folder::UserTable::default(),
         source_hooks: crate::folder::UserTable::default(),
         profiles: crate::folder::UserTable::default(),
@@ -67,7 +74,12 @@ pub(super) fn config(keys: &Keys, genesis: &Genesis, code: Code, sites: Vec<Site
 
 /// The first key bag.
 pub(super) fn first_bag(keys: &Keys, config: &Config) -> Result<SealedBag, InitError> {
-    let first = KeyBag {
+    Ok(bag_of(keys, config).seal(keys.vault, 1)?)
+}
+
+/// What a key bag holds at the beginning.
+pub(super) fn bag_of(keys: &Keys, config: &Config) -> KeyBag {
+    KeyBag {
         vault_secret: keys.vault_secret.clone(),
         owner: keys.identity.owner().clone(),
         recipients: keys.recipients.clone(),
@@ -77,8 +89,7 @@ pub(super) fn first_bag(keys: &Keys, config: &Config) -> Result<SealedBag, InitE
         genesis: config.ledger.genesis,
         vault_contract: config.ledger.vault,
         access_contract: config.ledger.access,
-    };
-    Ok(first.seal(keys.vault, 1)?)
+    }
 }
 
 impl Vault {
@@ -92,13 +103,19 @@ impl Vault {
     }
 }
 
-/// Block 1: the three contracts.
-pub(super) async fn deploy(vault: &Vault, genesis: &Genesis, keys: &Keys, floor_seconds: u64) -> Result<(), InitError> {
+/// Block 1: the three contracts, or those of them from the nonce `first` on, by the owner that genesis names.
+pub(super) async fn deploy(
+    vault: &Vault,
+    genesis: &Genesis,
+    owner: &AccountSecret,
+    (floor_seconds, first): (u64, u64),
+) -> Result<(), InitError> {
     let sign = |(nonce, input): (u64, CallBytes)| {
         let request = Request { chain_id: genesis.chain_id, nonce, to: TxKind::Create, input, gas: DEPLOYMENT_GAS };
-        CallBytes::from(request.sign(keys.identity.owner()).encoded_2718())
+        CallBytes::from(request.sign(owner).encoded_2718())
     };
-    let transactions = (0..).zip(genesis.deployments(floor_seconds)).map(sign).collect();
+    let missing = (0..).zip(genesis.deployments(floor_seconds)).filter(|(nonce, _)| *nonce >= first);
+    let transactions = missing.map(sign).collect();
     let sealed = vault.home().seal(transactions).await?;
     match sealed.receipts.iter().position(|receipt| !receipt.status()) {
         Some(failed) => {
@@ -111,13 +128,6 @@ pub(super) async fn deploy(vault: &Vault, genesis: &Genesis, keys: &Keys, floor_
 
 /// The first writer and the first key bag.
 pub(super) async fn enrol(owner: &Ledger, keys: &Keys, bag: &SealedBag) -> Result<(), InitError> {
-    let writer = WriterRecord {
-        account: keys.host.writer.account(),
-        active: true,
-        host_stolen: false,
-        predecessor: None,
-        predecessor_last_block: 0,
-    };
-    owner.enrol_writer(writer).await?;
+    owner.enrol_writer(WriterRecord::first(keys.host.writer.account())).await?;
     Ok(owner.record_bag(bag.version(), SealedBag::hash(&bag.to_bytes())).await?)
 }

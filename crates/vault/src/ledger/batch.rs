@@ -257,9 +257,9 @@ impl Ledger {
         self.send_together(sender, requests).await
     }
 
-    /// The next nonce of an account.
-    pub(super) async fn nonce(&self, sender: &AccountSecret) -> Result<u64, LedgerError> {
-        Ok(self.provider.get_transaction_count(address(sender.account())).await?)
+    /// The next nonce of an account, after what it sent that is in no block yet.
+    pub(crate) async fn nonce(&self, sender: &AccountSecret) -> Result<u64, LedgerError> {
+        Ok(self.provider.get_transaction_count(address(sender.account())).pending().await?)
     }
 
     async fn send_together(&self, sender: &AccountSecret, requests: Vec<Request>) -> Result<Vec<Outcome>, LedgerError> {

@@ -126,6 +126,17 @@ impl Ledger {
         }
     }
 
+    /// Makes the owner's own rule of that many seconds the one of all sources that have none of their own.
+    pub(crate) async fn set_floor(&self, owner: &AccountSecret, floor_seconds: u64) -> Result<(), LedgerError> {
+        let arguments =
+            OwnerAfterFloor::constructorCall { access_: self.access, floorSeconds_: floor_seconds }.abi_encode();
+        self.as_one_block(owner, |batch, _| {
+            let policy = batch.create(&OwnerAfterFloor::BYTECODE, &arguments);
+            batch.call(self.vault, &Vault::setDefaultPolicyCall { policy });
+        })
+        .await
+    }
+
     /// The contract that decides about a source; none: about those that have no policy of their own.
     pub(crate) async fn policy_address(&self, source: Option<SourceId>) -> Result<Address, LedgerError> {
         match source {

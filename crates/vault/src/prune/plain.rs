@@ -1,7 +1,8 @@
 //! The plain objects of forgotten snapshots, and the lists of finished markings: last of all.
 //!
 //! A node of a list is shared by every list that has it, also by one that a backup publishes at this moment and that is on no ledger yet.
-//! So backups of this host publish and commit under a lock, and nodes are removed under the same lock, held alone.
+//! So backups of this host publish and commit under a lock, and nodes are removed under the same lock, held alone. Other hosts of a
+//! network's vault take no lock of this one: while there are any, nodes stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +13,8 @@ use futures::future::join_all;
 
 use super::shards::{Removal, remove_objects};
 use super::{Look, PruneError, PruneReport, marked, take, unforgotten};
-use crate::blocks::Purpose;
 use crate::folder::Held;
-use crate::ledger::{Ledger, SnapshotRecord};
+use crate::ledger::{Ledger, SnapshotRecord, WriterRecord};
 use crate::lists::root_of;
 use crate::vault::Vault;
 
@@ -36,7 +36,7 @@ pub(super) async fn plan(vault: &Vault, look: &Look, report: &mut PruneReport) -
 /// Removes what only forgotten snapshots and finished markings have.
 pub(super) async fn remove(vault: &Vault, ledger: &Ledger, report: &mut PruneReport) -> Result<(), PruneError> {
     let alone = Held::alone(vault.folder().publish_lock()).await?;
-    vault.guard(Purpose::Block).check(vault.standing().await?.height).await?;
+    vault.confirm_alone().await?;
     super::refuse_frozen(ledger).await?;
     let records = ledger.snapshots().await?;
     let finished = marked::finished(vault);
@@ -51,7 +51,9 @@ pub(super) async fn remove(vault: &Vault, ledger: &Ledger, report: &mut PruneRep
     let needed = unforgotten(records);
     kept.extend(unfinished.iter().map(|marking| marking.root));
     let mut removal = Removal::default();
-    remove_lists(vault, (&needed, kept, roots), &mut removal).await?;
+    if !writes_elsewhere(vault, ledger).await? {
+        remove_lists(vault, (&needed, kept, roots), &mut removal).await?;
+    }
     let gone: BTreeSet<SnapshotId> = over.iter().map(|record| record.id).collect();
     for prefix in [Prefix::Snapshots, Prefix::Wraps, Prefix::Maps] {
         let mut shelf = list(vault.sites(), prefix, &mut removal).await;
@@ -61,6 +63,13 @@ pub(super) async fn remove(vault: &Vault, ledger: &Ledger, report: &mut PruneRep
     drop(alone);
     take(report, removal);
     Ok(())
+}
+
+/// True if another host may be publishing at this moment.
+async fn writes_elsewhere(vault: &Vault, ledger: &Ledger) -> Result<bool, PruneError> {
+    let own = vault.secrets().map(|secrets| secrets.writer.account());
+    let is_other = |writer: &WriterRecord| writer.active && Some(writer.account) != own;
+    Ok(vault.nodes().is_some() && ledger.writers().await?.iter().any(is_other))
 }
 
 /// Removes the nodes that only these roots have, children before parents: a kill leaves a way to what is left.

@@ -17,7 +17,7 @@ use blockhouse_types::{BagHash, VaultId};
 use super::RecoverError;
 use super::chains::{Chosen, Trust, choose};
 use crate::bag::entry_of;
-use crate::folder::{Config, LedgerEntry};
+use crate::folder::{Config, HomeKind, LedgerEntry};
 use crate::recipients;
 use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::enrolled;
@@ -137,7 +137,8 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         vault,
         code: bag.code,
         ledger: LedgerEntry {
-            home: "embedded".to_owned(),
+            home: HomeKind::Embedded,
+            urls: Vec::new(),
             chain_id: bag.chain_id,
             genesis: bag.genesis,
             vault: bag.vault_contract,
@@ -147,6 +148,7 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
         sites,
         finished_markings: None,
         sources: BTreeMap::new(),
+        hosts: BTreeMap::new(),
         hooks: crate::folder::UserTable::default(),
         source_hooks: crate::folder::UserTable::default(),
         profiles: crate::folder::UserTable::default(),

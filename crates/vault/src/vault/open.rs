@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockhouse_crypto::LedgerKey;
-use blockhouse_homes::{Embedded, HomeError, HostClock, Options, Standing};
+use blockhouse_homes::remote::NodeProblem;
+use blockhouse_homes::{Embedded, HomeError, HostClock, Options, Remote, RemoteError, Sealer, Standing};
 use blockhouse_ledger::Clock;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites, Spare};
@@ -13,7 +14,7 @@ use blockhouse_types::{Code, DecodeError};
 use futures::future::{join, join_all};
 
 use super::Vault;
-use crate::blocks::{self, BlocksError, Chain, Guard, Purpose};
+use crate::blocks::{self, BlocksError, Chain, Guard, GuardError, Purpose};
 use crate::folder::{Config, ConfigError, SiteEntry, SiteUse, VaultFolder};
 use crate::ledger::{Ledger, address};
 use crate::summary::Keeper;
@@ -86,6 +87,9 @@ pub enum OpenError {
     /// The ledger cannot be opened.
     #[error("could not open the ledger of the vault")]
     Ledger(#[from] HomeError),
+    /// The nodes of the ledger cannot be asked at all.
+    #[error("the ledger's nodes in config.toml cannot be used")]
+    Nodes(#[from] RemoteError),
     /// The ledger is damaged here and no site gave blocks to make it anew from.
     #[error("the ledger on this host is missing or damaged, and none of the sites gave blocks to make it anew from")]
     NotHealed(#[source] HomeError),
@@ -110,6 +114,21 @@ pub enum OpenWarning {
     /// The ledger was made anew.
     #[error("the ledger on this host could not be used and was made anew from site {site}: {}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
     Rebuilt { site: SiteName, why: String, kept: Option<PathBuf> },
+    /// A node of the ledger cannot be used.
+    #[error("a node of the ledger cannot be used: {0}")]
+    Node(NodeProblem),
+    /// No node of the ledger can: what is shown may be old.
+    #[error("this is the ledger as of block {height}, {} old: newer blocks could not be had", age(*seconds))]
+    NoNode {
+        height: u64,
+        /// How old the last block is by the clock of this host.
+        seconds: u64,
+        #[source]
+        source: HomeError,
+    },
+    /// The ledger was made anew from its nodes.
+    #[error("the ledger on this host could not be used and was made anew from its nodes: {}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
+    Refetched { why: String, kept: Option<PathBuf> },
     /// The ledger was behind.
     #[error("the ledger on this host was {blocks} blocks behind site {site} and was brought up to it")]
     Followed { site: SiteName, blocks: u64 },
@@ -141,6 +160,7 @@ impl Vault {
         let (apart, sites) = std::mem::take(&mut config.sites).into_iter().partition(is_apart);
         config.sites = sites;
         let secrets = load_secrets(&folder)?;
+        let nodes = nodes_of(&config)?;
         let (enrolled, kept) = (enrolled(&config), Keeper::new(&folder, &config));
         let staying = config.sites.iter().filter(|entry| !entry.is_draining()).count();
         let spare = Spare::new(if settings.spares_sites { spare_sites(config.code, staying) } else { 0 });
@@ -152,12 +172,17 @@ impl Vault {
         vault.kept = kept;
         vault.apart = apart;
         vault.secrets = secrets;
+        vault.nodes = nodes;
         vault.home = vault.embedded(key, Purpose::Block);
         // What was kept of this very file was made after all of it was checked. A bit that rotted since shows only by reading it.
         if !vault.settings.reads_only || vault.kept.current().await.is_none() {
             vault.heal(own).await?;
         }
+        let stale = vault.follow_nodes().await;
         vault.follow().await;
+        if let Some(source) = stale {
+            vault.tell_age(source).await;
+        }
         if vault.kept.current().await.is_none() {
             vault.keep_summary().await;
         }
@@ -168,7 +193,23 @@ impl Vault {
     pub(crate) fn assemble(folder: VaultFolder, config: Config, sites: Arc<Sites>, settings: Settings) -> Self {
         let home = Embedded::new(Options::reader(folder.ledger(), Arc::clone(&settings.clock)));
         let kept = Keeper::new(&folder, &config);
-        Self { folder, config, sites, home, secrets: None, settings, warnings: Vec::new(), apart: Vec::new(), kept }
+        Self {
+            folder,
+            config,
+            sites,
+            home,
+            secrets: None,
+            settings,
+            warnings: Vec::new(),
+            apart: Vec::new(),
+            kept,
+            nodes: None,
+        }
+    }
+
+    /// Uses these nodes from now on.
+    pub(crate) fn set_nodes(&mut self, nodes: Remote) {
+        self.nodes = Some(nodes);
     }
 
     /// Asks the sites whether this host may seal.
@@ -181,10 +222,25 @@ impl Vault {
         Guard { sites, needed, home, ledger, access, purpose }
     }
 
-    /// The embedded ledger, sealing with `key` after asking the sites.
+    /// Asks the sites, now that they hold what was just sealed, whether another host has taken the ledger over. Of a network's ledger
+    /// consensus decides: whoever took it over could not have been overlooked by its nodes.
+    pub(crate) async fn confirm_alone(&self) -> Result<(), GuardError> {
+        if self.nodes.is_some() {
+            return Ok(());
+        }
+        let height = self.standing().await.map_err(GuardError::Own)?.height;
+        self.guard(Purpose::Block).check(height).await
+    }
+
+    /// The host's ledger: the network's nodes seal, or `key` does after asking the sites.
     pub(crate) fn embedded(&self, key: Option<Arc<LedgerKey>>, purpose: Purpose) -> Embedded {
+        let sealer = match (&self.nodes, key) {
+            (Some(nodes), _) => Sealer::Network(nodes.clone()),
+            (None, Some(key)) => Sealer::Key(key),
+            (None, None) => Sealer::Nobody,
+        };
         Embedded::new(Options {
-            key,
+            sealer,
             clock_rule: if self.settings.accept_clock { Clock::Accepted } else { Clock::Checked },
             before_seal: Some(self.guard(purpose).before_seal()),
             ..Options::reader(self.folder.ledger(), Arc::clone(&self.settings.clock))
@@ -198,6 +254,18 @@ impl Vault {
             Err(error) if error.is_healed_by_replay() => error,
             Err(error) => return Err(error.into()),
         };
+        if self.nodes.is_some() {
+            match self.home.rebuild_from_network(self.config.ledger.genesis).await {
+                Ok((rebuilt, followed)) => {
+                    self.warnings.extend(followed.problems.into_iter().map(OpenWarning::Node));
+                    self.warnings.push(OpenWarning::Refetched { why: damage.to_string(), kept: rebuilt.kept });
+                    return Ok(());
+                }
+                // The sites have the blocks too.
+                Err(HomeError::Remote(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut served = Vec::new();
         for (_, site) in self.sites.up() {
             match blocks::chains_of(site, &self.config).await {
@@ -211,6 +279,25 @@ impl Vault {
         let rebuilt = self.home.rebuild_from(chain.into_objects()).await?;
         self.warnings.push(OpenWarning::Rebuilt { site, why: damage.to_string(), kept: rebuilt.kept });
         Ok(())
+    }
+
+    /// Takes what the network's nodes hold above the host's head. Where none can be used the error is for the end of the opening: the
+    /// sites may know more.
+    async fn follow_nodes(&mut self) -> Option<HomeError> {
+        match self.home.follow().await {
+            Ok(followed) => {
+                self.warnings.extend(followed.problems.into_iter().map(OpenWarning::Node));
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    /// Tells how old the ledger is that is shown.
+    async fn tell_age(&mut self, source: HomeError) {
+        let Ok(Standing { height, time, .. }) = self.standing().await else { return };
+        let seconds = (self.settings.clock)().saturating_sub(time);
+        self.warnings.push(OpenWarning::NoNode { height, seconds, source });
     }
 
     /// Takes the blocks that sites hold above the host's head. What cannot be taken is told, and sealing decides for itself.
@@ -268,6 +355,18 @@ fn fork_height(served: &[(SiteName, Chain)]) -> u64 {
     }
 }
 
+/// The nodes of the network that keeps the ledger, if one does.
+fn nodes_of(config: &Config) -> Result<Option<Remote>, RemoteError> {
+    config.is_of_network().then(|| Remote::new(config.ledger.urls.clone())).transpose()
+}
+
+/// An age for people, in its greatest unit.
+fn age(seconds: u64) -> String {
+    let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= 2 * length);
+    unit.map_or_else(|| format!("{seconds} seconds"), |(length, name)| format!("{} {name}", seconds / length))
+}
+
 /// How many sites a reader can do without: where each has its share of a stripe, k shards are left.
 const fn spare_sites(code: Code, sites: usize) -> usize {
     let sites = if sites == 0 { 1 } else { sites };
@@ -299,6 +398,14 @@ fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_is_told_in_one_unit() {
+        for (seconds, told) in [(0, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7_200, "2 hours")] {
+            assert_eq!(age(seconds), told);
+        }
+        assert_eq!(age(3 * 86_400), "3 days");
+    }
 
     #[test]
     fn a_reader_does_without_as_many_sites_as_leave_k_shards() {

@@ -182,7 +182,7 @@ async fn changes<B: Backend>(answerer: Shared<B>, mut params: Params, _: Client)
 
 fn blocks_since(store: &Store, next: u64) -> Result<(Box<serde_json::value::RawValue>, u64), Fault> {
     let hashes = (next..=store.height()).take(HASHES_MAX).map(|height| store.hash_at(height));
-    let hashes: Vec<B256> = hashes.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let hashes: Vec<B256> = hashes.map_while(Result::transpose).collect::<Result<_, _>>()?;
     let to = next.saturating_add(hashes.len() as u64);
     Ok((json(&hashes)?, to))
 }

@@ -21,6 +21,7 @@ async fn vault(base: &Path) -> Vault {
         sites: vec![SiteSpec::parse(base.join("site").to_str().unwrap(), Path::new("/")).unwrap()],
         code: None,
         floor_seconds: 0,
+        claim: None,
     };
     init(request, Settings::default()).await.unwrap();
     Vault::open(folder, Settings::default()).await.unwrap()
