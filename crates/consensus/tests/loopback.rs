@@ -16,7 +16,7 @@ use bytes::Bytes;
 use support::{Judge, Ledger, Work, committee, identities, threshold};
 
 /// After this much a test fails instead of waiting on.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Ports that were free a moment ago.
 fn ports(count: usize) -> Vec<SocketAddr> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use blockhouse_consensus::wiring::Channels;
 use blockhouse_consensus::{Digest, Keys, Network, Scheme, WireBlock};
 use commonware_codec::{Decode, DecodeExt, Encode};
-use commonware_consensus::simplex::elector::{self, Config as _, Elector, Mode, RoundRobin};
+use commonware_consensus::simplex::elector::{self, Config as _, Elector, RoundRobin};
 use commonware_consensus::simplex::scheme::ed25519;
 use commonware_consensus::simplex::types::{Certificate, Finalize, Notarize, Proposal, Vote};
 use commonware_consensus::types::Round;
@@ -22,7 +22,7 @@ use crate::support::block;
 
 /// What a liar does.
 #[derive(Debug, Clone, Copy)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// Sends bytes that mean nothing, on every channel.
     Garbage,
     /// Votes twice in every view, once for a block that nobody made.
@@ -33,8 +33,13 @@ pub enum Lie {
 
 type Turns = <RoundRobin<Sha256> as elector::Config<ed25519::Scheme>>::Elector;
 
-pub async fn lie<S, R>(context: deterministic::Context, lie: Lie, network: Network, keys: Keys, ends: Channels<S, R>)
-where
+pub(crate) async fn lie<S, R>(
+    context: deterministic::Context,
+    lie: Lie,
+    network: Network,
+    keys: Keys,
+    ends: Channels<S, R>,
+) where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
@@ -118,10 +123,9 @@ async fn two_blocks<S, R>(
         };
         let Certificate::Notarization(notarization) = certificate else { continue };
         let next = Round::new(notarization.epoch(), notarization.view().next());
-        let input = <Turns as Elector<ed25519::Scheme>>::Mode::input(Some(&notarization.certificate));
         let payload = notarization.proposal.payload;
         let parent = known.iter().find(|block| commonware_cryptography::Digestible::digest(block.as_ref()) == payload);
-        let (Some(parent), true) = (parent, elector.elect(next, input) == me) else { continue };
+        let (Some(parent), true) = (parent, elector.elect(next, ()) == me) else { continue };
         let header = parent.block().header.clone();
         for (peer, mark) in others.iter().zip([1_u8, 2, 2]) {
             let twin = block(Some(&header), header.number + 1, &[9, mark, context.random()]);

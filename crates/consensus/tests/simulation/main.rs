@@ -1,7 +1,12 @@
 //! Four validators in the engine's deterministic runtime: time, messages, disks and kills are the seed's.
 //!
 //! `BLOCKHOUSE_SEEDS` says how many seeds each test runs, `BLOCKHOUSE_SEED` runs one again. A failure names it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failure is a failed test, and says how it is replayed"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -24,12 +24,12 @@ use crate::liar::{Lie, lie};
 use crate::support::{Judge, Ledger, committee, seeds};
 
 /// Simulated time after which a run is stuck.
-const STUCK: Duration = Duration::from_secs(600);
+const STUCK: Duration = Duration::from_mins(10);
 /// Who lies, if anyone does.
 const LIAR: usize = 3;
 
 /// Runs a test for each seed; a failure prints how to run it again.
-pub fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<String, String>) {
+pub(crate) fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<String, String>) {
     for seed in seeds(usual) {
         println!(
             "replay with BLOCKHOUSE_SEED={seed} cargo test --profile ci -p blockhouse-consensus --test simulation {test}"
@@ -40,7 +40,7 @@ pub fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<String, Str
 
 /// Four validators and what survives them.
 #[derive(Clone)]
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     dealt: Arc<Dealt>,
     ledgers: Vec<Ledger>,
@@ -48,24 +48,24 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let dealt = Arc::new(committee(seed, 4));
         let judge = Judge::default();
         let ledgers = (0..4).map(|mark| Ledger::new(&dealt.network, mark, &judge)).collect();
         Self { seed, dealt, ledgers, liar: None }
     }
 
-    pub fn with_liar(mut self, lie: Lie) -> Self {
+    pub(crate) fn with_liar(mut self, lie: Lie) -> Self {
         self.liar = Some(lie);
         self
     }
 
-    pub fn public(&self, index: usize) -> PublicKey {
+    pub(crate) fn public(&self, index: usize) -> PublicKey {
         PublicKey::decode(Copying(&self.dealt.keys[index].public())).unwrap()
     }
 
     /// Runs until that many nodes recorded that many blocks; returns what the run came to.
-    pub fn run(
+    pub(crate) fn run(
         self,
         blocks: u64,
         nodes: usize,
@@ -113,7 +113,7 @@ impl EngineDefinition for World {
         let state = State(Some(ledger.clone()));
         let member = Member::new(network, keys, Arc::new(ledger), &format!("node-{index}-"));
         let handle = context.child("node").spawn(move |context| async move {
-            let ended = run::<ed25519::Scheme, _, _, _, _>(context, member, peers, channels).await;
+            let ended = Box::pin(run::<ed25519::Scheme, _, _, _, _>(context, member, peers, channels)).await;
             println!("node {index} ended: {ended:?}");
         });
         (handle, state)
@@ -125,7 +125,7 @@ impl EngineDefinition for World {
 }
 
 /// What the harness sees of a node: its ledger; nothing of a liar.
-pub struct State(Option<Ledger>);
+pub(crate) struct State(Option<Ledger>);
 
 impl ProcessedHeight for State {
     async fn processed_height(&self) -> u64 {
