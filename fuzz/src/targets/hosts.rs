@@ -55,7 +55,11 @@ pub(super) const PENDING_HOST: Target = Target {
 /// An answer that anybody sealed to a host: the file, and what is inside.
 pub(super) const HOST_ANSWER: Target = Target {
     name: "host-answer",
-    decoders: &["pipeline/host_answer.rs::open"],
+    decoders: &[
+        "pipeline/host_answer.rs::open",
+        "pipeline/key_bag.rs::decode_recipients",
+        "pipeline/key_bag.rs::decode_site",
+    ],
     run: |bytes| {
         let (request, age) = (request(), age_identity());
         Verdict::of(HostAnswer::open(bytes, &request, &age));
