@@ -12,8 +12,12 @@ use blockhouse_ledger::system::automation_address;
 use blockhouse_ledger::{Genesis, Request};
 use blockhouse_tests::World;
 use blockhouse_tests::network::{Network, Node, number, wait_until};
+use blockhouse_tests::tree;
 use blockhouse_tests::world::exit;
 use serde_json::{Value, json};
+
+/// The ledger or its nodes cannot be reached.
+const UNREACHABLE: i32 = 6;
 
 /// The account that the ledger belongs to until somebody takes it over.
 struct Owner {
@@ -191,4 +195,46 @@ fn a_node_that_cannot_run_says_why() {
     run().refuses(exit::FAILED, "network");
     fs::remove_file(&file).unwrap();
     run().refuses(exit::FAILED, "no folder of a node");
+}
+
+/// The main job on a network: taken over, backed up to while a node is dead, proved offline, restored.
+#[test]
+fn a_vault_lives_on_a_network_that_loses_a_node() {
+    let world = World::empty();
+    let dir = world.path("ledger");
+    let network = Network::start(&dir, 4, "");
+    let source = world.path("source");
+    tree::plain(&source, 1, 7);
+    let urls: Vec<String> = network.nodes().iter().map(Node::url).collect();
+    let mut init = world.init(3).args("--json").arg("--enrol-key").arg(dir.join("enrol.key"));
+    for url in &urls {
+        init = init.arg("--ledger").arg(url);
+    }
+    init.run().expect(exit::DONE);
+    let first = world.back_up(&source).snapshot();
+
+    network.node(0).kill();
+    fs::write(source.join("news"), "while a node is dead").unwrap();
+    let second = world.back_up(&source).snapshot();
+    assert_ne!(first, second);
+    world.expect_restores(&second, &source);
+
+    // The receipt needs neither the network nor the vault.
+    let (receipt, fingerprint) = (world.path("receipt"), world.fingerprint());
+    world.call("receipt").arg(&second).arg("-o").arg(&receipt).run().expect(exit::DONE);
+    assert!(fs::metadata(&receipt).unwrap().len() <= 8 * 1024, "a receipt has at most 8 KiB");
+    let check =
+        |fingerprint: &str| world.outside("check-receipt").arg(&receipt).arg("--fingerprint").arg(fingerprint).run();
+    check(&fingerprint).expect(exit::DONE);
+    check(&"00".repeat(32)).expect(exit::CHECK);
+
+    // Without a quorum nothing is recorded, and everything is read.
+    network.node(1).kill();
+    world.expect_restores(&second, &source);
+    fs::write(source.join("more"), "without a quorum").unwrap();
+    let stuck = world.call("backup --json").arg(&source).run();
+    assert_eq!(stuck.code(), UNREACHABLE, "{}", stuck.stderr);
+    let again: Vec<_> = network.nodes().iter().take(2).map(Node::run_again).collect();
+    wait_until(|| world.call("backup --json").arg(&source).run().code() == exit::DONE, "the network goes on");
+    drop(again);
 }

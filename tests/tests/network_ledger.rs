@@ -149,7 +149,7 @@ fn a_ledger_is_taken_over_and_backed_up_to_and_restored_from() {
     let source = hosts.source("source", 1);
     let snapshot = world.back_up(&source).snapshot();
     world.expect_restores(&snapshot, &source);
-    assert_eq!(world.snapshots(), [snapshot.clone()]);
+    assert_eq!(world.snapshots(), std::slice::from_ref(&snapshot));
     world.call("verify --read-data --json").run().expect(exit::DONE);
     world.unlocked("key list --json").run().expect(exit::DONE);
     let config = fs::read_to_string(world.vault().join("config.toml")).unwrap();

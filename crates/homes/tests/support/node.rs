@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// What a node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// It closes each connection without an answer.
@@ -40,7 +40,7 @@ pub enum Fault {
 }
 
 /// A running node.
-pub struct Node {
+pub(crate) struct Node {
     address: SocketAddr,
     fault: Arc<Mutex<Fault>>,
     asked: Arc<AtomicUsize>,
@@ -50,12 +50,12 @@ pub struct Node {
 
 impl Node {
     /// Serves that ledger at a free port of this machine.
-    pub fn start(home: Embedded) -> Self {
+    pub(crate) fn start(home: Embedded) -> Self {
         Self::start_at(home, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// The same at a port that another one has left.
-    pub fn start_at(home: Embedded, address: SocketAddr) -> Self {
+    pub(crate) fn start_at(home: Embedded, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (fault, stopped) = (Arc::new(Mutex::new(Fault::None)), Arc::new(AtomicBool::new(false)));
@@ -76,21 +76,21 @@ impl Node {
         Self { address, fault, asked, stopped, serving: Some(serving) }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What it does wrong from now on.
-    pub fn set(&self, fault: Fault) {
+    pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
 
     /// How many requests came.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
