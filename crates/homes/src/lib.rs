@@ -1,4 +1,4 @@
-//! The ledger's homes: the embedded chain, its durable block store, and JSON-RPC in process and served.
+//! The ledger's homes: embedded in a process, on a network of nodes, followed from a host; its durable block store, and JSON-RPC.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod chain;
