@@ -1,6 +1,7 @@
 //! The ledger as a whole: the real contracts, block after block.
 
 mod blocks;
+mod destroyed;
 mod ethereum;
 mod gather;
 mod handover;

@@ -4,9 +4,7 @@
 //! - **Does not** decide what stands in a block.
 
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{
-    Eip658Value, Header, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt as _, TxType,
-};
+use alloy_consensus::{Eip658Value, Header, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt as _, TxType};
 use alloy_primitives::{Address, Bloom, Log, TxKind};
 use alloy_sol_types::{SolCall, SolEvent};
 use revm::ExecuteCommitEvm;
