@@ -39,7 +39,7 @@ fn a_block_that_is_cut_or_continued_is_refused() {
     }
 }
 
-/// The length of a list may be written with leading zeros, and a number too: both read the same, and only one is taken.
+/// The length of a list could be written with a leading zero too.
 #[test]
 fn a_block_in_another_encoding_is_refused() {
     for bytes in all() {

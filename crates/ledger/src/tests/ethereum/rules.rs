@@ -149,7 +149,7 @@ fn pay(run: &mut Run<'_, MemoryState>, who: Address, amount: U256) {
 }
 
 /// The header of a block, of what its run gave, of what the rules give, and of what its maker may choose.
-pub(super) fn header(spec: SpecId, parent: &Header, block: &Block, ran: Header) -> Header {
+pub(super) fn header(spec: SpecId, parent: &Header, block: &Block, ran: &Header) -> Header {
     let (given, is_merged) = (&block.header, spec.is_enabled_in(SpecId::MERGE));
     let blob_gas = || block.body.transactions.iter().filter_map(Transaction::blob_gas_used).sum();
     let root = || given.parent_beacon_block_root.unwrap_or_default();
@@ -169,6 +169,6 @@ pub(super) fn header(spec: SpecId, parent: &Header, block: &Block, ran: Header) 
         blob_gas_used: spec.is_enabled_in(SpecId::CANCUN).then(blob_gas),
         excess_blob_gas: excess_blob_gas(spec, parent),
         parent_beacon_block_root: spec.is_enabled_in(SpecId::CANCUN).then(root),
-        ..ran
+        ..ran.clone()
     }
 }

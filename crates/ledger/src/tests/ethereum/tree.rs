@@ -91,7 +91,7 @@ impl Tree {
         let Outcome { header: ran, receipts, changes } = run.finish(&state, txs).map_err(|error| reasons(&error))?;
         let mut body = block.body.clone();
         body.withdrawals = spec.is_enabled_in(SpecId::SHANGHAI).then(|| body.withdrawals.unwrap_or_default());
-        let made = Block::new(rules::header(spec, above, block, ran), body);
+        let made = Block::new(rules::header(spec, above, block, &ran), body);
         match difference(block, &made) {
             Some(field) => Err(format!("{field} that its execution does not give")),
             None => Ok((after(&parent.state, &changes, block), receipts)),
