@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use revm::context::{BlockEnv, CfgEnv, Journal, TxEnv};
 use revm::database::CacheDB;
 use revm::database_interface::DBErrorMarker;
+use revm::primitives::hardfork::SpecId;
 use revm::state::{AccountInfo, Bytecode};
 use revm::{Context, DatabaseRef, MainBuilder, MainContext, MainnetEvm};
 
@@ -70,7 +71,7 @@ pub(crate) type BlockDatabase<'a, N> = CacheDB<View<'a, N>>;
 pub(crate) type BlockEvm<'a, N> =
     MainnetEvm<Context<BlockEnv, TxEnv, CfgEnv, BlockDatabase<'a, N>, Journal<BlockDatabase<'a, N>>, ()>>;
 
-/// The EVM for a block of that height and time, above the state after `head`.
+/// The EVM for a block of this ledger of that height and time, above the state after `head`.
 pub(crate) fn evm<'a, N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
@@ -78,26 +79,36 @@ pub(crate) fn evm<'a, N: StateNodes>(
     height: u64,
     time: u64,
 ) -> BlockEvm<'a, N> {
+    let block = BlockEnv {
+        number: U256::from(height),
+        timestamp: U256::from(time),
+        gas_limit: genesis.gas_limit,
+        basefee: 0,
+        beneficiary: Address::ZERO,
+        difficulty: U256::ZERO,
+        prevrandao: Some(B256::ZERO),
+        blob_excess_gas_and_price: None,
+        ..BlockEnv::default()
+    };
+    machine(genesis.chain_id, genesis.fork_at(time).spec(), block, head, nodes)
+}
+
+/// The EVM for any block of a chain with those rules, above the state after `head`.
+pub(crate) fn machine<'a, N: StateNodes>(
+    chain_id: u64,
+    spec: SpecId,
+    block: BlockEnv,
+    head: &Header,
+    nodes: &'a N,
+) -> BlockEvm<'a, N> {
     let state = State::at(head.state_root, nodes);
     let view = View { state, head: head.number, head_hash: head.hash_slow() };
     Context::mainnet()
         .modify_cfg_chained(|cfg| {
-            cfg.chain_id = genesis.chain_id;
-            cfg.set_spec_and_mainnet_gas_params(genesis.fork_at(time).spec());
+            cfg.chain_id = chain_id;
+            cfg.set_spec_and_mainnet_gas_params(spec);
         })
-        .modify_block_chained(|block| {
-            *block = BlockEnv {
-                number: U256::from(height),
-                timestamp: U256::from(time),
-                gas_limit: genesis.gas_limit,
-                basefee: 0,
-                beneficiary: Address::ZERO,
-                difficulty: U256::ZERO,
-                prevrandao: Some(B256::ZERO),
-                blob_excess_gas_and_price: None,
-                ..BlockEnv::default()
-            };
-        })
+        .modify_block_chained(|place| *place = block)
         .with_db(CacheDB::new(view))
         .build_mainnet()
 }

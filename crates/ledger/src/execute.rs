@@ -13,17 +13,16 @@ mod gather;
 mod run;
 
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH};
-use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope, TxReceipt as _};
+use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope};
 use alloy_eips::eip4895::Withdrawals;
-use alloy_primitives::{Address, Bloom};
+use alloy_primitives::Address;
 use alloy_rlp::Encodable;
 use blockhouse_types::BlockHash;
 use blockhouse_types::limits::BLOCK_MAX;
 
 pub use self::gather::{Gathered, Room, gather};
-pub(crate) use self::run::environment;
-use self::run::{Run, calls_handover, handover};
+pub(crate) use self::run::{Outcome, Run, environment};
+use self::run::{calls_handover, handover};
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
 use crate::evm::{ViewError, evm};
@@ -32,7 +31,6 @@ use crate::rules::{Enrolled, TransactionFault, sender};
 use crate::state::{State, StateChanges, StateError, StateNodes};
 use crate::system::{self, Due, SYSTEM_ADDRESS};
 use crate::time::{BlockTime, NoTime};
-use crate::writes::Writes;
 
 /// A block that satisfies the rules, and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +148,7 @@ pub fn build<N: StateNodes>(
     let senders = frame.senders(&txs)?;
     let mut run = frame.run();
     for (index, (tx, sender)) in txs.iter().zip(&senders).enumerate() {
-        run.transaction(genesis, index, tx, *sender)?;
+        run.transaction(index, tx, *sender)?;
     }
     frame.seal(run, txs, senders)
 }
@@ -180,7 +178,7 @@ pub fn import<N: StateNodes>(
 }
 
 /// The first part in which a block differs from the one that its transactions make.
-fn difference(found: &Block, made: &Block) -> Option<&'static str> {
+pub(crate) fn difference(found: &Block, made: &Block) -> Option<&'static str> {
     let (f, m) = (&found.header, &made.header);
     let parts = [
         (f.state_root != m.state_root, "a state root"),
@@ -226,7 +224,7 @@ impl<'a, N: StateNodes> Frame<'a, N> {
 
     fn run(&self) -> Run<'a, N> {
         let evm = evm(self.genesis, self.parent, self.nodes, self.height, self.time.seconds());
-        Run { evm, height: self.height, gas_used: 0, receipts: Vec::new() }
+        Run::new(evm, self.height)
     }
 
     /// The senders of all transactions, each allowed to send (B2, B3); the ledger's own stands where it is due (S1, S2).
@@ -269,30 +267,24 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         let handover = handover(genesis, height, &txs, &run.receipts)?;
         let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
         let state = State::at(parent.state_root, nodes);
-        let writes = Writes::of(&state, run.evm.ctx.journaled_state.database.cache).map_err(view)?;
-        let (state_root, changes) = writes.apply(&state).map_err(view)?;
+        let Outcome { header: ran, receipts, changes } = run.finish(&state, &txs).map_err(view)?;
         let header = Header {
             parent_hash: parent.hash_slow(),
             ommers_hash: EMPTY_OMMER_ROOT_HASH,
-            state_root,
-            transactions_root: calculate_transaction_root(&txs),
-            receipts_root: calculate_receipt_root(&run.receipts),
-            logs_bloom: run.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom()),
             number: height,
             gas_limit: genesis.gas_limit,
-            gas_used: run.gas_used,
             timestamp: time.seconds(),
             extra_data: time.extra_data(),
             base_fee_per_gas: Some(0),
             withdrawals_root: Some(EMPTY_ROOT_HASH),
-            ..Header::default()
+            ..ran
         };
         let body = BlockBody { transactions: txs, ommers: Vec::new(), withdrawals: Some(Withdrawals::default()) };
         let block = Block::new(header, body);
         match block.length() {
             length if length > BLOCK_MAX => Err(BuildError::TooLong { height, length }),
             _ => {
-                let (hash, receipts) = (block_hash(&block.header), run.receipts);
+                let hash = block_hash(&block.header);
                 Ok(Executed { block, hash, senders, receipts, changes, handover })
             }
         }

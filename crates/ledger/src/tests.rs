@@ -1,6 +1,8 @@
 //! The ledger as a whole: the real contracts, block after block.
 
 mod blocks;
+mod destroyed;
+mod ethereum;
 mod gather;
 mod handover;
 pub(crate) mod world;

@@ -32,8 +32,8 @@ impl Writes {
             let before = state.account(&address)?;
             let exists = account.account_state != AccountState::NotExisting && !account.info.is_empty();
             let had_slots = before.is_some_and(|record| record.storage_root != EMPTY_ROOT_HASH);
-            let is_emptied =
-                had_slots && matches!(account.account_state, AccountState::StorageCleared | AccountState::NotExisting);
+            // An account that was destroyed and then touched again is empty, and its cache says nothing of its slots.
+            let is_emptied = had_slots && (!exists || account.account_state == AccountState::StorageCleared);
             let mut is_written = is_emptied;
             if exists {
                 for (key, value) in account.storage {

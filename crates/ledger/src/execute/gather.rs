@@ -130,7 +130,7 @@ impl<'f, 'a, N: StateNodes> Filling<'f, 'a, N> {
         if !fits {
             return Ok(Ok(()));
         }
-        match self.run.transaction(genesis, index, tx, sender) {
+        match self.run.transaction(index, tx, sender) {
             Ok(()) => {
                 self.txs.push(tx.clone());
                 self.senders.push(sender);
@@ -148,7 +148,7 @@ impl<'f, 'a, N: StateNodes> Filling<'f, 'a, N> {
     /// Ends the block with the ledger's own call, unless it is a handover.
     fn seal(mut self) -> Result<Executed, BuildError<N::Error>> {
         if let Some(own) = self.frame.due.transaction().filter(|_| !self.is_handover) {
-            self.run.transaction(self.frame.genesis, self.txs.len(), own, *SYSTEM_ADDRESS)?;
+            self.run.transaction(self.txs.len(), own, *SYSTEM_ADDRESS)?;
             self.txs.push(own.clone());
             self.senders.push(*SYSTEM_ADDRESS);
         }

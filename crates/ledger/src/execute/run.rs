@@ -1,10 +1,11 @@
 //! The run of a block's transactions, one after another, and what its receipts say.
 //!
-//! - **Owns** how a transaction becomes a receipt, and whether a block is a handover (B5).
+//! - **Owns** how a transaction becomes a receipt, what the run gives the header, and whether a block is a handover (B5).
 //! - **Does not** decide what stands in a block.
 
-use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxType};
-use alloy_primitives::{Address, Log, TxKind, U256};
+use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
+use alloy_consensus::{Eip658Value, Header, Receipt, ReceiptEnvelope, Transaction, TxEnvelope, TxReceipt as _, TxType};
+use alloy_primitives::{Address, Bloom, Log, TxKind};
 use alloy_sol_types::{SolCall, SolEvent};
 use revm::ExecuteCommitEvm;
 use revm::context::TxEnv;
@@ -15,28 +16,40 @@ use crate::contracts::Access;
 use crate::evm::BlockEvm;
 use crate::genesis::Genesis;
 use crate::rules::TransactionFault;
-use crate::state::StateNodes;
+use crate::state::{State, StateChanges, StateError, StateNodes};
+use crate::writes::Writes;
 
 /// The run of a block's transactions, one after another.
-pub(super) struct Run<'a, N: StateNodes> {
-    pub(super) evm: BlockEvm<'a, N>,
-    pub(super) height: u64,
+pub(crate) struct Run<'a, N: StateNodes> {
+    pub(crate) evm: BlockEvm<'a, N>,
+    height: u64,
     pub(super) gas_used: u64,
-    pub(super) receipts: Vec<ReceiptEnvelope>,
+    pub(crate) receipts: Vec<ReceiptEnvelope>,
 }
 
-impl<N: StateNodes> Run<'_, N> {
+/// What the transactions of a block come to.
+pub(crate) struct Outcome {
+    /// The parts of the block's header that only the run gives; all others have their defaults.
+    pub(crate) header: Header,
+    pub(crate) receipts: Vec<ReceiptEnvelope>,
+    pub(crate) changes: StateChanges,
+}
+
+impl<'a, N: StateNodes> Run<'a, N> {
+    pub(crate) const fn new(evm: BlockEvm<'a, N>, height: u64) -> Self {
+        Self { evm, height, gas_used: 0, receipts: Vec::new() }
+    }
+
     /// Runs one transaction; one that cannot run leaves everything as it was.
-    pub(super) fn transaction(
+    pub(crate) fn transaction(
         &mut self,
-        genesis: &Genesis,
         index: usize,
         tx: &TxEnvelope,
         sender: Address,
     ) -> Result<(), BuildError<N::Error>> {
         let height = self.height;
         let fault = |source| BuildError::Transaction { height, index, source };
-        let left = genesis.gas_limit.saturating_sub(self.gas_used);
+        let left = self.evm.ctx.block.gas_limit.saturating_sub(self.gas_used);
         if tx.gas_limit() > left {
             return Err(fault(TransactionFault::Gas { limit: tx.gas_limit(), left }));
         }
@@ -52,17 +65,33 @@ impl<N: StateNodes> Run<'_, N> {
         self.receipts.push(receipt(tx.tx_type(), result, self.gas_used));
         Ok(())
     }
+
+    /// The end of the run of these transactions above that state.
+    pub(crate) fn finish(self, state: &State<'_, N>, txs: &[TxEnvelope]) -> Result<Outcome, StateError<N::Error>> {
+        let (gas_used, receipts) = (self.gas_used, self.receipts);
+        let writes = Writes::of(state, self.evm.ctx.journaled_state.database.cache)?;
+        let (state_root, changes) = writes.apply(state)?;
+        let header = Header {
+            state_root,
+            transactions_root: calculate_transaction_root(txs),
+            receipts_root: calculate_receipt_root(&receipts),
+            logs_bloom: receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom()),
+            gas_used,
+            ..Header::default()
+        };
+        Ok(Outcome { header, receipts, changes })
+    }
 }
 
-/// A transaction as the EVM takes it.
+/// A transaction as the EVM takes it; B2 lets none in that names a price or carries value.
 pub(crate) fn environment(tx: &TxEnvelope, sender: Address) -> TxEnv {
     TxEnv {
         tx_type: tx.tx_type() as u8,
         caller: sender,
         gas_limit: tx.gas_limit(),
-        gas_price: 0,
+        gas_price: tx.max_fee_per_gas(),
         kind: tx.kind(),
-        value: U256::ZERO,
+        value: tx.value(),
         data: tx.input().clone(),
         nonce: tx.nonce(),
         chain_id: tx.chain_id(),
@@ -77,11 +106,7 @@ fn receipt(kind: TxType, result: ExecutionResult, cumulative_gas_used: u64) -> R
     // A revert takes its logs back.
     let logs: Vec<Log> = if result.is_success() { result.into_logs() } else { Vec::new() };
     let receipt = Receipt { status, cumulative_gas_used, logs }.with_bloom();
-    match kind {
-        TxType::Legacy => ReceiptEnvelope::Legacy(receipt),
-        // B2 lets no other type in.
-        _ => ReceiptEnvelope::Eip1559(receipt),
-    }
+    ReceiptEnvelope::from_typed(kind, receipt)
 }
 
 /// The next ledger key of a handover block (B5). A handover inside another transaction, say of a contract that is a

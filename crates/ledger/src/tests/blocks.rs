@@ -126,7 +126,8 @@ fn transactions_of_another_form_are_refused() {
     assert_eq!(refused(TxEip1559 { max_fee_per_gas: 1, ..good.clone() }), TransactionFault::Price);
     assert_eq!(refused(TxEip1559 { max_priority_fee_per_gas: 1, ..good.clone() }), TransactionFault::Price);
     assert_eq!(refused(TxEip1559 { value: U256::ONE, ..good.clone() }), TransactionFault::Value);
-    assert!(matches!(refused(TxEip1559 { nonce: 1, ..good.clone() }), TransactionFault::Invalid { .. }));
+    let early = TransactionFault::Early { nonce: 1, expected: 0 };
+    assert_eq!(refused(TxEip1559 { nonce: 1, ..good.clone() }), early);
     let limit = world.genesis().gas_limit + 1;
     let too_much = TxEip1559 { gas_limit: limit, ..good };
     assert_eq!(refused(too_much), TransactionFault::Gas { limit, left: limit - 1 });
