@@ -5,6 +5,7 @@ mod homes;
 mod ledger;
 mod objects;
 mod pack;
+mod pool;
 mod shard;
 mod sites;
 mod sources;
@@ -65,6 +66,8 @@ pub const ALL: &[Target] = &[
     sources::ROOT_NAME,
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
+    pool::JOURNAL,
+    pool::TRANSACTION,
     vault::INDEX,
     vault::SUMMARY,
     vault::FILE_CACHE,
