@@ -6,8 +6,8 @@ use alloy_consensus::TxEnvelope;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, Bytes, TxKind};
 use blockhouse_crypto::{AccountSecret, Secret};
-use blockhouse_homes::network::pool::Rules;
 use blockhouse_homes::network::pool::journal::{Fault, Journal, decode};
+use blockhouse_homes::network::pool::{Examined, Rules};
 use blockhouse_ledger::Request;
 
 use super::ledger::objects;
@@ -62,7 +62,7 @@ pub(super) const TRANSACTION: Target = Target {
         if let Ok(examined) = &examined {
             assert!(examined.length() >= bytes.len(), "a transaction counts for less than its bytes");
         }
-        Verdict::canonical(bytes, examined, |examined| examined.bytes())
+        Verdict::canonical(bytes, examined, Examined::bytes)
     },
     seeds: || vec![transaction(0, 0).encoded_2718(), transaction(3, 100).encoded_2718()],
 };
