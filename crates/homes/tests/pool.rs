@@ -93,6 +93,21 @@ fn a_ledger_lives_from_its_pool() {
     assert_eq!(node.pool.status().accounts, 0);
 }
 
+/// The pool and the machine agree to the unit on the gas that a transaction must offer.
+#[test]
+fn what_the_pool_takes_for_enough_gas_the_machine_does() {
+    let input = Bytes::from_static(&[0, 1, 2]);
+    let raw = |gas| sign(&account(1), 0, TxKind::Call(Address::ZERO), input.clone(), gas);
+    let needed = 21_000 + 4 + 16 + 16;
+    for (gas, enough) in [(needed - 1, false), (needed, true)] {
+        assert_eq!(rules().examine_bytes(&raw(gas), support::START).is_ok(), enough);
+        let tx = TxEnvelope::decode_2718_exact(&raw(gas)).unwrap();
+        let head = genesis().block().header;
+        let made = build(&genesis(), &head, &MemoryState::default(), vec![tx], head.timestamp + 1);
+        assert_eq!(made.is_ok(), enough);
+    }
+}
+
 /// The child of the test below: hands in and reports until it is killed.
 #[test]
 #[ignore = "is run as a child process by the test below"]
@@ -102,7 +117,7 @@ fn child_hands_in_until_it_is_killed() {
     let mut waiting: Vec<_> = recovered.transactions.iter().map(|raw| examined(&Bytes::copy_from_slice(raw))).collect();
     let mut nonce = waiting.last().map_or(0, |tx| tx.nonce() + 1);
     loop {
-        let batch: Vec<_> = (nonce..nonce + 1 + nonce % 3).map(|nonce| transaction(nonce)).collect();
+        let batch: Vec<_> = (nonce..nonce + 1 + nonce % 3).map(transaction).collect();
         nonce += batch.len() as u64;
         journal.append(&batch).unwrap();
         for tx in &batch {
