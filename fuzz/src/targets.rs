@@ -5,8 +5,10 @@ mod crypto;
 mod homes;
 mod hosts;
 mod ledger;
+mod nodes;
 mod objects;
 mod pack;
+mod pool;
 mod rpc;
 mod shard;
 mod sites;
@@ -67,6 +69,9 @@ pub const ALL: &[Target] = &[
     ledger::EVENT,
     consensus::NETWORK,
     consensus::NODE_KEYS,
+    nodes::NETWORK_FILE,
+    nodes::NODE_CONFIG,
+    nodes::GOSSIP,
     sites::MARKER,
     sites::OBJECT_KEY,
     sites::SITE_NAME,
@@ -76,6 +81,8 @@ pub const ALL: &[Target] = &[
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
     rpc::RPC,
+    pool::JOURNAL,
+    pool::TRANSACTION,
     vault::INDEX,
     vault::SUMMARY,
     vault::FILE_CACHE,

@@ -71,6 +71,16 @@ fn the_one_who_floods_gives_way_and_gives_its_highest_nonces() {
 }
 
 #[test]
+fn of_two_that_would_have_as_much_the_newcomer_gives() {
+    let weight = small(0, 0).weight();
+    let mut pool = Pool::new(Limits { pool: 9 * weight, ..Limits::default() });
+    (0..5).for_each(|nonce| assert_eq!(add(&mut pool, &small(0, nonce)), Ok(Added::Ready)));
+    (0..4).for_each(|nonce| assert_eq!(add(&mut pool, &small(1, nonce)), Ok(Added::Ready)));
+    assert!(matches!(add(&mut pool, &small(1, 4)), Err(Refusal::Full { .. })));
+    assert_eq!(pool.pending_nonce(&account(0)), Some(5));
+}
+
+#[test]
 fn a_gap_is_filled_in_a_full_account_from_its_other_end() {
     let weight = small(0, 1).weight();
     let mut pool = Pool::new(Limits { account: 4 * weight, ..Limits::default() });

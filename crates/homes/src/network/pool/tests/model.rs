@@ -261,7 +261,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let sizes = prop_oneof![Just(0_usize), Just(700), 0_usize..4000];
+    let sizes = prop_oneof![6 => Just(0_usize), 1 => Just(700), 2 => 0_usize..4000];
     let add = (0..ACCOUNTS, 0_u64..7, 0_u8..4, sizes, 1_u64..4, any::<bool>());
     let add = add.prop_map(|(sender, ahead, salt, size, gas, local)| Step::Add {
         sender,
