@@ -48,7 +48,10 @@ const NOT_DECODERS: [(&str, &str); 23] = [
         "homes/network/pool/journal.rs::open",
         "reads the file and calls decode, which is fed; tested beside it with every cut",
     ),
-    ("consensus/folder.rs::open", "reads the file `node`, whose decoder is private, and locks the folder of the engine"),
+    (
+        "consensus/folder.rs::open",
+        "reads the file `node`, whose decoder is private, and locks the folder of the engine",
+    ),
     ("homes/network/chain.rs::open", "takes an open store; the bytes are a key"),
     ("ledger/receipt/file.rs::check_file", "compares a length and a hash, and reads no bytes"),
     ("pipeline/shard/prefix.rs::check_leaves", "private to the shard's own checks, which are fed"),

@@ -18,6 +18,7 @@ use blockhouse_homes::network::pool::{
     AddError, Added, Examined, Included, Limits, Origin, Pending, Pool, Refusal, Rules, Standing,
 };
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{MemoryState, State, build, is_enrolled};
 use support::{Choices, account, address, enrol, genesis, rounds, seed, sign};
 
@@ -61,7 +62,7 @@ impl Node {
         let taken = self.pool.take(genesis().gas_limit, 1 << 20, &Pending::new());
         let txs: Vec<TxEnvelope> = taken.iter().map(|tx| tx.tx().clone()).collect();
         let time = self.head.timestamp + 1;
-        let made = build(&genesis(), &self.head, &self.nodes, txs, time)
+        let made = build(&genesis(), &self.head, &self.nodes, txs, BlockTime::of_seconds(time))
             .expect("all that the pool gives can stand in a block");
         self.nodes.apply(&made.changes);
         self.head = made.block.header.clone();
@@ -103,7 +104,8 @@ fn what_the_pool_takes_for_enough_gas_the_machine_does() {
         assert_eq!(rules().examine_bytes(&raw(gas), support::START).is_ok(), enough);
         let tx = TxEnvelope::decode_2718_exact(&raw(gas)).unwrap();
         let head = genesis().block().header;
-        let made = build(&genesis(), &head, &MemoryState::default(), vec![tx], head.timestamp + 1);
+        let made =
+            build(&genesis(), &head, &MemoryState::default(), vec![tx], BlockTime::of_seconds(head.timestamp + 1));
         assert_eq!(made.is_ok(), enough);
     }
 }

@@ -34,7 +34,10 @@ pub(super) const NODE_CONFIG: Target = Target {
             let read = NodeConfig::load(&path);
             if let Ok(config) = &read {
                 std::fs::write(&path, config.text()).unwrap();
-                assert!(NodeConfig::load(&path).is_ok_and(|again| again == *config), "it is not written as it was read");
+                assert!(
+                    NodeConfig::load(&path).is_ok_and(|again| again == *config),
+                    "it is not written as it was read"
+                );
             }
             Verdict::of(read)
         })
