@@ -8,6 +8,7 @@
 //! - **Y2** A node whose store failed takes no part in agreeing any more, and goes on answering whatever is sound.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub enum NodeError {
     Folder(#[from] FolderError),
     #[error("could not open the ledger of the node")]
     Store(#[from] StoreError),
+    #[error("the ledger in {} begins otherwise than its `network` file says", path.display())]
+    OtherGenesis { path: PathBuf },
     #[error("the ledger of the node cannot go on")]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -78,6 +81,9 @@ impl Node {
         let config = NodeConfig::load(&folder.config())?;
         let keys = folder.read_keys()?;
         let store = Store::open(&folder.store(), Access::Write, STORE_WAIT, None)?;
+        if *store.genesis() != file.genesis {
+            return Err(NodeError::OtherGenesis { path: folder.path().to_owned() });
+        }
         let chain = Arc::new(Chain::open(store, file.network.key())?);
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
