@@ -13,6 +13,7 @@ use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::chain::Authority;
 use blockhouse_ledger::execute::import;
+use blockhouse_ledger::state::check_whole;
 
 use super::Embedded;
 use super::error::HomeError;
@@ -96,8 +97,10 @@ impl Embedded {
     }
 }
 
-/// Reads every block, certificate and transaction receipt once: what opening alone does not look at.
+/// Reads every block, certificate and transaction receipt, and the whole state, once: what opening alone does not look at. What is damaged
+/// would else be found by a command that cannot heal it.
 fn check_all(store: &Store) -> Result<(), StoreError> {
+    check_whole(store.head().header().state_root, store).map_err(|error| store.of_state(error))?;
     for height in 0..=store.height() {
         store.certificate(height)?;
         store.receipts(height)?;
