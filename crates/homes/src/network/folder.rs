@@ -86,7 +86,12 @@ impl NetworkFile {
     pub fn decode(bytes: &[u8]) -> Result<Self, NetworkError> {
         let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
         let genesis = Genesis::decode(decoder.bytes("genesis", GENESIS_MAX)?)?;
-        let network = Network::decode(decoder.bytes("network", NETWORK_MAX)?)?;
+        let bytes = decoder.bytes("network", NETWORK_MAX)?;
+        let network = Network::decode(bytes)?;
+        // A header flag that a reader may ignore would make a second file of the same values.
+        if network.encode() != bytes {
+            return Err(decoder.not_canonical("its network holds what this version does not write").into());
+        }
         decoder.finish()?;
         Ok(Self { genesis, network })
     }
