@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::schema::Schema;
 use crate::world::binary;
 
 /// How long anything of a network may take before it counts as never: this machine may be very busy.
@@ -52,6 +53,9 @@ impl Network {
         while started.len() < usize::from(nodes) {
             let line = lines.next().expect("the network ended before its nodes started").unwrap();
             let value: Value = serde_json::from_str(&line).unwrap();
+            let words = ["node", "local"].map(str::to_owned);
+            let faults = Schema::page().faults(&words, &value);
+            assert!(faults.is_empty(), "docs/reference/json.md says otherwise of {value}: {faults:#?}");
             if value["type"] == "node" {
                 let number = u16::try_from(value["number"].as_u64().unwrap()).unwrap();
                 let pid = u32::try_from(value["pid"].as_u64().unwrap()).unwrap();

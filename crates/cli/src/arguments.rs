@@ -14,9 +14,11 @@ use clap::{Args, Parser, Subcommand};
 
 #[cfg(feature = "mount")]
 use crate::commands::mount;
+#[cfg(feature = "node")]
+use crate::commands::node;
 use crate::commands::{
     backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key, ls,
-    man, node, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -63,6 +65,7 @@ pub(crate) enum Command {
     Stats(stats::StatsArgs),
     Host(host::HostArgs),
     Key(key::KeyArgs),
+    #[cfg(feature = "node")]
     Node(node::NodeArgs),
     Recover(recover::RecoverArgs),
     Demo(demo::DemoArgs),
@@ -223,7 +226,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 30 + usize::from(cfg!(feature = "mount")));
+        assert_eq!(waiting.len(), 29 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

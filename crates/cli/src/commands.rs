@@ -18,6 +18,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 #[cfg(feature = "mount")]
 pub(crate) mod mount;
+#[cfg(feature = "node")]
 pub(crate) mod node;
 pub(crate) mod prune;
 pub(crate) mod receipt;
@@ -65,6 +66,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Site(args) => site::run(args, global, out).await,
         Command::Stats(args) => stats::run(args, global, out).await,
         Command::Host(args) => host::run(args, global, out).await,
+        #[cfg(feature = "node")]
         Command::Node(args) => node::run(args, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,

@@ -11,6 +11,7 @@ use std::error::Error;
 use blockhouse_crypto::enrol_key::EnrolKeyError;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
+#[cfg(feature = "node")]
 use blockhouse_homes::network::{FolderError, StartError};
 use blockhouse_homes::{HomeError, RemoteError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
@@ -175,8 +176,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_ledger))
         .or_else(|| cause.downcast_ref().and_then(of_home))
         .or_else(|| cause.downcast_ref().and_then(of_store))
-        .or_else(|| cause.downcast_ref().and_then(of_start))
-        .or_else(|| cause.downcast_ref().and_then(of_node_folder))
+        .or_else(|| of_node(cause))
         .or_else(|| cause.downcast_ref().map(of_guard))
         .or_else(|| cause.downcast_ref().and_then(of_identity))
         .or_else(|| cause.downcast_ref().map(of_copies))
@@ -239,7 +239,19 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
     }
 }
 
+#[cfg(feature = "node")]
+fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    let of_folder = || cause.downcast_ref().and_then(of_node_folder);
+    cause.downcast_ref().and_then(of_start).or_else(of_folder)
+}
+
+#[cfg(not(feature = "node"))]
+fn of_node(_: &(dyn Error + 'static)) -> Option<Verdict> {
+    None
+}
+
 /// A node that does not start.
+#[cfg(feature = "node")]
 fn of_start(error: &StartError) -> Option<Verdict> {
     match error {
         StartError::InUse { .. } => Some(Verdict::hinted(Exit::Busy, "each node needs a folder of its own")),
@@ -251,6 +263,7 @@ fn of_start(error: &StartError) -> Option<Verdict> {
     }
 }
 
+#[cfg(feature = "node")]
 fn of_node_folder(error: &FolderError) -> Option<Verdict> {
     match error {
         FolderError::NoNode { .. } => Some(Verdict::hinted(

@@ -19,6 +19,7 @@ mod passphrase;
 mod plain;
 mod progress;
 mod recording;
+#[cfg(feature = "node")]
 mod stopping;
 mod text;
 

@@ -3,6 +3,7 @@
 
 mod chain;
 pub mod embedded;
+#[cfg(feature = "node")]
 pub mod network;
 pub mod provider;
 pub mod remote;

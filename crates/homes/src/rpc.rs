@@ -10,6 +10,7 @@
 //!
 //! Methods, limits and codes: `docs/reference/json-rpc.md`.
 
+#[cfg(feature = "node")]
 pub mod backend;
 mod blocks;
 mod calls;
@@ -18,10 +19,13 @@ mod fault;
 mod fees;
 mod ledger;
 mod logs;
+#[cfg(feature = "node")]
 pub mod node_status;
 mod params;
+#[cfg(feature = "node")]
 pub mod server;
 mod state;
+#[cfg(feature = "node")]
 mod trace;
 mod views;
 
@@ -34,11 +38,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::embedded::HomeError;
 use crate::store::Store;
 
+#[cfg(feature = "node")]
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
 pub use fault::LIMIT_EXCEEDED;
 pub(crate) use fault::{Fault, of_sealing};
+#[cfg(feature = "node")]
 pub use node_status::{NodeRole, NodeStatus};
 pub(crate) use params::Params;
+#[cfg(feature = "node")]
 pub use server::{Limits, Server, ServerError, ServerOptions};
 
 /// The one method that writes.
@@ -124,12 +131,14 @@ pub(crate) fn answer(store: &Store, terms: &Terms, method: &str, params: Params)
 }
 
 /// The names of the methods that need nothing but a store.
+#[cfg(feature = "node")]
 pub fn method_names() -> impl Iterator<Item = &'static str> {
     METHODS.iter().map(|(name, _)| *name)
 }
 
 /// Answers one request from an opened store, where there is no server: its result as text, or the code of its error.
 /// What fails in the store itself is told as the store tells it.
+#[cfg(feature = "node")]
 pub fn answer_text(store: &Store, method: &str, params: &str) -> Result<Result<String, i64>, HomeError> {
     let next_time = store.head().header().timestamp.saturating_add(1);
     let Limits { logs, log_range, .. } = Limits::USUAL;

@@ -85,6 +85,16 @@ pub struct Store {
     head: Arc<Head>,
     file: Arc<StoreFile>,
     written: bool,
+    misses: Misses,
+}
+
+/// What it means that an index of hints does not have a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misses {
+    /// Nothing, before all blocks were searched: a damaged index must not make a sealed transaction look unsent.
+    Searched,
+    /// That it is not there.
+    Believed,
 }
 
 impl Store {
@@ -120,12 +130,25 @@ impl Store {
             Some(Known { head, .. }) if rows.head()? == (head.height(), head.hash()) => Ok(head),
             known => Head::check(&rows, known.as_ref().map(|known| known.head.as_ref())).map(Arc::new),
         })?;
-        Ok(Self { rows: Arc::new(rows), head, file: Arc::new(file), written: checked || access == Access::Write })
+        Ok(Self {
+            rows: Arc::new(rows),
+            head,
+            file: Arc::new(file),
+            written: checked || access == Access::Write,
+            misses: Misses::Searched,
+        })
     }
 
     /// Height and hash of the head as the file names them, and nothing checked: to compare with what was checked before.
     pub fn peek(path: &Path, wait: Duration) -> Result<(u64, B256), StoreError> {
         StoreFile::open(path, Access::Read, wait, false)?.read(|transaction| Rows::open(transaction)?.head())
+    }
+
+    /// The same, where a hash that an index does not have is taken as not there. Anybody may ask a node for any hash, all day long; who is
+    /// told of a sealed transaction that it is not there sends it again, and is told that its nonce is used.
+    #[must_use]
+    pub(crate) fn believing_misses(self) -> Self {
+        Self { misses: Misses::Believed, ..self }
     }
 
     /// What there is to know when it is opened again.
@@ -213,6 +236,9 @@ impl Store {
         {
             return Ok(hint);
         }
+        if self.misses == Misses::Believed {
+            return Ok(None);
+        }
         for height in (0..=self.height()).rev() {
             if self.hash_at(height)? == Some(*hash) {
                 return Ok(Some(height));
@@ -231,6 +257,9 @@ impl Store {
             && let Some(place) = self.find_in(height, hash)?
         {
             return Ok(Some(place));
+        }
+        if self.misses == Misses::Believed {
+            return Ok(None);
         }
         for height in (0..=self.height()).rev() {
             if let Some(place) = self.find_in(height, hash)? {

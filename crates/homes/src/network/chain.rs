@@ -99,6 +99,7 @@ pub struct Proposal {
 impl Chain {
     /// Takes over a store, which is open to be written.
     pub fn open(store: Store, key: [u8; 32]) -> Result<Self, ChainError> {
+        let store = store.believing_misses();
         let in_force = LedgerKeys::of(&store).map_err(ChainError::Keys)?.in_force();
         let last = RwLock::new(Final { store: store.clone(), in_force });
         Ok(Self { key, writer: Mutex::new(store), last, executed: Mutex::default() })

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, TxHash};
+use blockhouse_consensus::tuning::GOSSIP_MAX;
 use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::execute::Executed;
@@ -27,12 +28,20 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::chain::Chain;
 use super::pool::journal::{Journal, JournalError, Recovered};
-use super::pool::limits::{GOSSIP_COUNT_MAX, TRANSACTION_MAX};
+use super::pool::limits::{GOSSIP_BYTES_MAX, GOSSIP_COUNT_MAX, TRANSACTION_MAX};
 use super::pool::{AddError, Added, Ahead, Examined, Limits, Origin, PeerId, Pending, Pool, Refusal, Rules, Standing};
 use crate::store::{Store, StoreError};
 
 /// How much more gas than a block has the candidates for it may ask for: most use a part of their limits.
 const GAS_OFFERED: u64 = 8;
+
+/// A message of the longest transactions that are due together is one that the network carries: one that is not would be due again for ever.
+const _: () = assert!(
+    GOSSIP_BYTES_MAX + GOSSIP_COUNT_MAX * LENGTH_MAX <= GOSSIP_MAX && TRANSACTION_MAX <= GOSSIP_BYTES_MAX,
+    "the pool gives more at once than a message may hold"
+);
+/// The longest encoding of a length, before each transaction of a message and before all of them.
+const LENGTH_MAX: usize = 10;
 
 /// Why a transaction was not taken.
 #[derive(Debug, thiserror::Error)]

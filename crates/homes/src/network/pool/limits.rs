@@ -46,7 +46,7 @@ pub const PEERS_MAX: usize = 1024;
 /// How many transactions one call gives to be sent to peers, and how many bytes, the first one aside.
 pub const GOSSIP_COUNT_MAX: usize = 256;
 /// See [`GOSSIP_COUNT_MAX`].
-pub const GOSSIP_BYTES_MAX: usize = 512 * KIB;
+pub const GOSSIP_BYTES_MAX: usize = 128 * KIB;
 /// When a transaction that still waits is sent again for the first time; each pause is twice the last one.
 pub const GOSSIP_PAUSE_MIN: Duration = Duration::from_secs(4);
 /// The longest pause: a node that was away learns within it what waits.
