@@ -17,6 +17,9 @@ pub(crate) fn run() -> Result<()> {
     let mut advisories = Advisories::NotReached;
     steps.run("format", || process::call(&mut process::cargo("fmt --all --check")?));
     steps.run("lints", || lint("clippy --profile ci --workspace --all-targets -- -D warnings"));
+    steps.run("without features", || {
+        lint("clippy --profile ci --package blockhouse --no-default-features -- -D warnings")
+    });
     steps.run("documents", || lint("doc --profile ci --workspace --no-deps --document-private-items"));
     steps.run("dependencies", || dependencies(&mut advisories));
     test::all(&mut steps);

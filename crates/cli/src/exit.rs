@@ -239,15 +239,14 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
     }
 }
 
-#[cfg(feature = "node")]
 fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
-    let of_folder = || cause.downcast_ref().and_then(of_node_folder);
-    cause.downcast_ref().and_then(of_start).or_else(of_folder)
-}
-
-#[cfg(not(feature = "node"))]
-fn of_node(_: &(dyn Error + 'static)) -> Option<Verdict> {
-    None
+    #[cfg(feature = "node")]
+    return cause.downcast_ref().and_then(of_start).or_else(|| cause.downcast_ref().and_then(of_node_folder));
+    #[cfg(not(feature = "node"))]
+    {
+        let _ = cause;
+        None
+    }
 }
 
 /// A node that does not start.

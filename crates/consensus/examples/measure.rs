@@ -26,7 +26,7 @@ use blockhouse_consensus::{Application, Config, Dealt, Engine, Keys, Standing, S
 use blockhouse_ledger::{Block, Certificate};
 use support::{Judge, Ledger, block, committee, threshold};
 
-const HEARTBEAT: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_mins(1);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

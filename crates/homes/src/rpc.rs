@@ -35,6 +35,7 @@ use alloy_primitives::hex;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+#[cfg(feature = "node")]
 use crate::embedded::HomeError;
 use crate::store::Store;
 

@@ -146,6 +146,7 @@ impl Store {
 
     /// The same, where a hash that an index does not have is taken as not there. Anybody may ask a node for any hash, all day long; who is
     /// told of a sealed transaction that it is not there sends it again, and is told that its nonce is used.
+    #[cfg(feature = "node")]
     #[must_use]
     pub(crate) fn believing_misses(self) -> Self {
         Self { misses: Misses::Believed, ..self }

@@ -15,13 +15,13 @@
 
 use blockhouse_crypto::Secret;
 use blockhouse_crypto::recipient::{AgeIdentity, RecipientSet, UnwrapError, decrypt, encrypt_to_many};
-use blockhouse_types::limits::{BAG_MAX, SITES_MAX};
+use blockhouse_types::limits::BAG_MAX;
 use blockhouse_types::{Account, BlockHash, Code, DecodeError, Decoder, Encoder, Fingerprint, VaultId};
 use zeroize::Zeroizing;
 
 use crate::domain::WriteSecrets;
 use crate::host_request::HostRequest;
-use crate::key_bag::{BagSite, decode_recipients, decode_site, encode_site};
+use crate::key_bag::{BagSite, decode_recipients, decode_sites_and_code, encode_site};
 
 const MAGIC: [u8; 4] = *b"BHHA";
 const WHAT: &str = "an answer to a host";
@@ -100,10 +100,7 @@ impl HostAnswer {
         let (vault_domain, chain_domain) = (secret()?, secret()?);
         let write = WriteSecrets { cut_seed, index_key, writer_domain, vault_domain, chain_domain };
         let recipients = decode_recipients(&mut decoder)?;
-        let sites = decoder.list("sites", SITES_MAX, decode_site)?;
-        let [data, parity] = decoder.array()?;
-        let code =
-            Code::try_new(data.into(), parity.into()).map_err(|_| decoder.not_canonical("its erasure code is none"))?;
+        let (sites, code) = decode_sites_and_code(&mut decoder)?;
         let answer = Self {
             vault,
             write,

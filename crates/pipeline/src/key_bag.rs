@@ -117,15 +117,7 @@ impl KeyBag {
         let owner = AccountSecret::try_new(&Secret::new(decoder.array()?))
             .map_err(|_| decoder.not_canonical("its owner's secret is no secp256k1 secret"))?;
         let recipients = decode_recipients(&mut decoder)?;
-        let sites = decoder.list("sites", SITES_MAX, decode_site)?;
-        let mut ids: Vec<_> = sites.iter().map(|site| site.id).collect();
-        ids.sort_unstable();
-        if !ids.is_sorted_by(|a, b| a < b) {
-            return Err(decoder.not_canonical("a site stands in it twice"));
-        }
-        let [data, parity] = decoder.array()?;
-        let code =
-            Code::try_new(data.into(), parity.into()).map_err(|_| decoder.not_canonical("its erasure code is none"))?;
+        let (sites, code) = decode_sites_and_code(&mut decoder)?;
         let bag = Self {
             vault_secret,
             owner,
@@ -221,7 +213,21 @@ pub(crate) fn encode_site(encoder: &mut Encoder, site: &BagSite) {
     encoder.bytes(site.region.as_bytes()).bytes(site.provider.as_bytes());
 }
 
-pub(crate) fn decode_site(decoder: &mut Decoder<'_>) -> Result<BagSite, DecodeError> {
+/// The sites, none of them twice, and the erasure code.
+pub(crate) fn decode_sites_and_code(decoder: &mut Decoder<'_>) -> Result<(Vec<BagSite>, Code), DecodeError> {
+    let sites = decoder.list("sites", SITES_MAX, decode_site)?;
+    let mut ids: Vec<_> = sites.iter().map(|site| site.id).collect();
+    ids.sort_unstable();
+    if !ids.is_sorted_by(|a, b| a < b) {
+        return Err(decoder.not_canonical("a site stands in it twice"));
+    }
+    let [data, parity] = decoder.array()?;
+    let code =
+        Code::try_new(data.into(), parity.into()).map_err(|_| decoder.not_canonical("its erasure code is none"))?;
+    Ok((sites, code))
+}
+
+fn decode_site(decoder: &mut Decoder<'_>) -> Result<BagSite, DecodeError> {
     let id = SiteId::new(decoder.array()?);
     let mut text = |field| decoder.text(field, SITE_TEXT_MAX).map(str::to_owned);
     Ok(BagSite { id, name: text("name")?, url: text("url")?, region: text("region")?, provider: text("provider")? })

@@ -295,12 +295,21 @@ async fn build(
     let height = vault.standing().await?.height;
     published.copy_blocks(&sites, vault.home(), height).await;
     published.require("the beginning of the vault", vault.config().sites.len())?;
+    finish(&vault, code, (keys.paper, probes)).await
+}
+
+/// What is left when the ledger is the vault's: the recovery sheet, and the configuration, which says that there is a vault.
+async fn finish(
+    vault: &Vault,
+    code: Code,
+    (paper, probes): (PaperKey, Vec<(SiteName, ProbeReport)>),
+) -> Result<InitReport, InitError> {
     let survey = survey(code, &vault.domains())?;
     let fingerprint = vault.standing().await?.fingerprint;
     sheet::write(vault.folder(), vault.config(), fingerprint)?;
     vault.config().save(vault.folder())?;
     vault.keep_summary().await;
-    Ok(InitReport { vault: vault.id(), fingerprint, paper: keys.paper, survey, probes })
+    Ok(InitReport { vault: vault.id(), fingerprint, paper, survey, probes })
 }
 
 /// The sites of a new vault.

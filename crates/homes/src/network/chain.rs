@@ -8,6 +8,9 @@
 //! - **C2** A block is final here at most once: one at or below the head is compared, not taken again.
 //! - **C3** Every final block is under the key of this network: a handover to another key is no valid block here.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 

@@ -9,6 +9,9 @@
 //! - **O2** Without a transaction that waits, a block is made only when the last one is a heartbeat old.
 //! - **O3** A block is recorded, durably, before the pool and the readers hear of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! The methods on blocks, their transactions and receipts.
 
-use alloy_consensus::Header;
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{B256, U64};
 use serde_json::Value;
@@ -108,8 +107,9 @@ pub(super) fn receipt(store: &Store, _: &Terms, mut params: Params) -> Answer {
 }
 
 /// The header as subscribers of new heads get it.
+#[cfg(feature = "node")]
 pub(super) fn head(store: &Store, height: u64) -> Answer {
-    let header: Header = store.header(height)?;
+    let header = store.header(height)?;
     let hash = header.hash_slow();
     json(&alloy_rpc_types_eth::Header { hash, inner: header, total_difficulty: None, size: None })
 }

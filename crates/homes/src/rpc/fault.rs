@@ -66,6 +66,7 @@ impl Fault {
     }
 
     /// A filter that never was or that nobody asked for in time, as go-ethereum says it.
+    #[cfg(feature = "node")]
     pub(crate) fn no_filter() -> Self {
         Self::coded(SERVER_ERROR, "filter not found")
     }

@@ -7,7 +7,7 @@ use alloy_rlp::Encodable;
 use alloy_rpc_types_eth::{Block, BlockTransactions, Header, Log, Transaction, TransactionReceipt};
 use blockhouse_ledger::block::Block as LedgerBlock;
 
-use super::{Fault, Pooled};
+use super::Fault;
 
 /// A block with its transactions, or with their hashes.
 pub(super) fn block(block: &LedgerBlock, hash: B256, full: bool) -> Result<Block, Fault> {
@@ -37,18 +37,6 @@ pub(super) fn transaction(block: &LedgerBlock, hash: B256, index: usize) -> Resu
         effective_gas_price: Some(0),
         block_timestamp: Some(block.header.timestamp),
     })
-}
-
-/// A transaction that is in no block yet.
-pub(super) fn pooled(pooled: Pooled) -> Transaction {
-    Transaction {
-        inner: Recovered::new_unchecked(pooled.transaction, pooled.sender),
-        block_hash: None,
-        block_number: None,
-        transaction_index: None,
-        effective_gas_price: None,
-        block_timestamp: None,
-    }
 }
 
 /// The transaction receipts of a whole block.

@@ -24,12 +24,13 @@ use blockhouse_types::{Account, Code, VaultId};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::{Claim, InitError, InitReport, Keys, MadeSites, OwnersFile, distinct, genesis, make_sites, undeclared};
+use super::{
+    Claim, InitError, InitReport, Keys, MadeSites, OwnersFile, distinct, finish, genesis, make_sites, undeclared,
+};
 use crate::blocks::Purpose;
 use crate::folder::{HomeKind, Unfinished, VaultFolder, write_durably};
 use crate::ledger::{LedgerError, Policy, WriterRecord};
 use crate::publish::Publication;
-use crate::sheet;
 use crate::unlock::Unlocked;
 use crate::vault::{Settings, Vault};
 
@@ -83,12 +84,7 @@ pub(super) async fn claim(
     written.into_iter().for_each(OwnersFile::keep);
     taker.take(floor_seconds).await?;
     write_durably(&vault.folder().secrets(), 0o600, &keys.host.to_bytes())?;
-    let survey = survey(code, &vault.domains())?;
-    let fingerprint = vault.standing().await?.fingerprint;
-    sheet::write(vault.folder(), vault.config(), fingerprint)?;
-    vault.config().save(vault.folder())?;
-    vault.keep_summary().await;
-    Ok(InitReport { vault: vault.id(), fingerprint, paper: keys.paper, survey, probes })
+    finish(&vault, code, (keys.paper, probes)).await
 }
 
 /// What the ledger began with: the nodes must keep the ledger of the enrol key, and that must have been begun for it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_consensus::Transaction as _;
+use alloy_consensus::transaction::Recovered;
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64};
 use alloy_rpc_types_eth::Transaction;
@@ -14,7 +15,7 @@ use serde_json::json as object;
 
 use super::answerer::{Answerer, register};
 use super::clients::Client;
-use crate::rpc::{Answer, Backend, Fault, Params, Pooled, SEND, Syncing, blocks, json, state, views};
+use crate::rpc::{Answer, Backend, Fault, Params, Pooled, SEND, Syncing, blocks, json, state};
 
 type Shared<B> = Arc<Answerer<B>>;
 
@@ -66,7 +67,7 @@ async fn transaction<B: Backend>(answerer: Shared<B>, params: Params, _: Client)
     let pooled = answerer.backend.find_pooled(&hash);
     let sealed = answerer.read(move |store, terms| blocks::transaction(store, terms, params)).await?;
     match pooled {
-        Some(pooled) if sealed.get() == "null" => json(&views::pooled(pooled)),
+        Some(pooled) if sealed.get() == "null" => json(&view(pooled)),
         _ => Ok(sealed),
     }
 }
@@ -117,7 +118,19 @@ async fn content<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> 
     for pooled in answerer.backend.pooled() {
         let Pooled { sender, ready, .. } = pooled;
         let part = if ready { &mut content.pending } else { &mut content.queued };
-        part.entry(sender).or_default().insert(pooled.transaction.nonce(), views::pooled(pooled));
+        part.entry(sender).or_default().insert(pooled.transaction.nonce(), view(pooled));
     }
     json(&content).map_err(|_| Fault::internal("the pool could not be written down"))
+}
+
+/// A transaction that is in no block yet.
+fn view(pooled: Pooled) -> Transaction {
+    Transaction {
+        inner: Recovered::new_unchecked(pooled.transaction, pooled.sender),
+        block_hash: None,
+        block_number: None,
+        transaction_index: None,
+        effective_gas_price: None,
+        block_timestamp: None,
+    }
 }
