@@ -11,7 +11,7 @@ use rand::{CryptoRng, RngExt as _};
 
 use super::folder::NetworkFile;
 
-/// Gas for a block of a network: some 300 commits of snapshots, which take a tenth of a second to execute.
+/// Gas for a block of a network: four times that of an embedded ledger's, since commits of many hosts meet in one.
 pub const GAS_LIMIT: u64 = 120_000_000;
 
 const UNCLAIMED: &str = "blockhouse v1 unclaimed ledger";
