@@ -15,7 +15,7 @@ use blockhouse_homes::rpc::{
 use blockhouse_homes::{HomeError, Store};
 use serde_json::{Value, json};
 use support::wire::{Served, soon};
-use support::{World, account, address, open_session};
+use support::{World, account, address, genesis, open_session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{broadcast, watch};
 
@@ -183,9 +183,10 @@ async fn who_does_not_listen_is_let_go() {
     let limits = Limits { write_time: Duration::from_millis(500), calls_burst: u32::MAX, ..Limits::USUAL };
     let served = Served::with_limits(limits).await;
     let (mut reader, mut writer) = served.socket().await.stream.into_split();
-    // Each answer is twice as long as its question, which is sent a thousand times at once.
-    let text = br#"{"jsonrpc":"2.0","id":1,"method":"x"}"#;
-    let frame = [&[0x81, 0x80 | u8::try_from(text.len()).unwrap()][..], &[0; 4], text].concat();
+    // Each answer is the code of a contract: a few of them fill all buffers on their way.
+    let code = genesis().access_address();
+    let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getCode", "params": [code, "latest"] }).to_string();
+    let frame = [&[0x81, 0xfe][..], &u16::try_from(text.len()).unwrap().to_be_bytes(), &[0; 4], text.as_bytes()].concat();
     let thousand = frame.repeat(1000);
     let asked = soon(async {
         let mut asked: usize = 0;

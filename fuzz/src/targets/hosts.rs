@@ -59,6 +59,7 @@ pub(super) const HOST_ANSWER: Target = Target {
         "pipeline/host_answer.rs::open",
         "pipeline/key_bag.rs::decode_recipients",
         "pipeline/key_bag.rs::decode_site",
+        "pipeline/key_bag.rs::decode_sites_and_code",
     ],
     run: |bytes| {
         let (request, age) = (request(), age_identity());

@@ -17,6 +17,9 @@ use crate::support::World;
 /// Longer than anything takes here: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// No status: the connection was closed instead.
+pub const CLOSED: u16 = 0;
+
 /// Waits for something that must come.
 pub async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.expect("it takes far too long")
@@ -156,7 +159,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens one, or gives the status of the refusal.
+    /// Opens one, or gives the status of the refusal, [`CLOSED`] if the server closed the connection without one.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, u16> {
         // A small buffer: who does not read is noticed soon.
         let socket = TcpSocket::new_v4().unwrap();
@@ -167,10 +170,10 @@ impl Socket {
             "GET / HTTP/1.1\r\nhost: {address}\r\n{headers}connection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.map_err(|_| CLOSED)?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(soon(stream.read_u8()).await.unwrap());
+            answer.push(soon(stream.read_u8()).await.map_err(|_| CLOSED)?);
         }
         match Response::parse(&answer).status {
             101 => Ok(Self { stream, early: Vec::new() }),
