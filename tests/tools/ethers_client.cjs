@@ -4,14 +4,19 @@ const { ethers } = require("ethers");
 
 const { HTTP_URL, WS_URL, PRIVATE_KEY, CHAIN_ID, BYTECODE, ABI, STRANGER_KEY } = process.env;
 
+// Answers are kept for a quarter of a second by default, nonces too: an account that sends twice within it would fail.
+const uncached = { cacheTimeout: -1 };
+
 async function main() {
-  const http = new ethers.JsonRpcProvider(HTTP_URL);
-  const sockets = new ethers.WebSocketProvider(WS_URL);
+  const http = new ethers.JsonRpcProvider(HTTP_URL, undefined, uncached);
+  const sockets = new ethers.WebSocketProvider(WS_URL, undefined, uncached);
+  const subscribed = subscriptionsOf(sockets);
   const network = await http.getNetwork();
   assert.equal(network.chainId, BigInt(CHAIN_ID));
 
   const heads = [];
   await sockets.on("block", (number) => heads.push(number));
+  await subscribed();
   const first = await http.getBlockNumber();
 
   const wallet = new ethers.Wallet(PRIVATE_KEY, http);
@@ -21,12 +26,11 @@ async function main() {
   const address = await contract.getAddress();
   assert.notEqual(await http.getCode(address), "0x");
 
-  const seen = new Promise((resolve) => {
-    const listening = new ethers.Contract(address, ABI, sockets);
-    listening.once("Incremented", (value, event) => resolve({ value, hash: event.log.transactionHash }));
-  });
-  // The subscription is made by the answer to this: requests of one socket are answered in order.
-  await sockets.getBlockNumber();
+  const listening = new ethers.Contract(address, ABI, sockets);
+  let take;
+  const seen = new Promise((resolve) => (take = resolve));
+  await listening.once("Incremented", (value, event) => take({ value, hash: event.log.transactionHash }));
+  await subscribed();
   const sent = await contract.increment();
   const receipt = await sent.wait();
   assert.equal(receipt.status, 1);
@@ -55,6 +59,19 @@ async function main() {
   assert.deepEqual(heads.filter((number) => number > first), range(first + 1, last));
   await sockets.destroy();
   http.destroy();
+}
+
+// Waits for the answers to all subscriptions asked for so far: ethers itself waits for none, and answers of one socket
+// need not come in the order of their requests.
+function subscriptionsOf(provider) {
+  const asked = [];
+  const send = provider.send.bind(provider);
+  provider.send = (method, params) => {
+    const answer = send(method, params);
+    if (method === "eth_subscribe") asked.push(answer);
+    return answer;
+  };
+  return () => Promise.all(asked);
 }
 
 // A transaction whose nonce was used.

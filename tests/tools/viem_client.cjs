@@ -22,14 +22,14 @@ async function main() {
   const deployed = await reader.waitForTransactionReceipt({ hash: await writer.deployContract({ abi, bytecode: BYTECODE }) });
   const address = deployed.contractAddress;
   const filter = await reader.createContractEventFilter({ abi, address, eventName: "Incremented" });
+  const subscribed = subscriptionsOf(sockets.transport);
   const seen = new Promise((resolve, reject) => {
     sockets.watchContractEvent({ abi, address, eventName: "Incremented", onLogs: resolve, onError: reject });
   });
   const head = new Promise((resolve, reject) => {
     sockets.watchBlocks({ onBlock: resolve, onError: reject });
   });
-  // Answered after the subscriptions that were asked for before it.
-  await sockets.getBlockNumber({ cacheTime: 0 });
+  await subscribed();
   const { request } = await reader.simulateContract({ account, abi, address, functionName: "increment" });
   const hash = await writer.writeContract(request);
   const receipt = await reader.waitForTransactionReceipt({ hash });
@@ -53,6 +53,19 @@ async function main() {
   const old = reader.getBalance({ address, blockNumber: 0n });
   await assert.rejects(old, /missing trie node/);
   (await sockets.transport.getRpcClient()).close();
+}
+
+// Waits for the answers to all subscriptions asked for so far: viem itself waits for none, and answers of one socket need
+// not come in the order of their requests.
+function subscriptionsOf(transport) {
+  const asked = [];
+  const { subscribe } = transport;
+  transport.subscribe = (request) => {
+    const answer = subscribe(request);
+    asked.push(answer);
+    return answer;
+  };
+  return async () => assert.equal((await Promise.all(asked)).length, 2);
 }
 
 main().then(() => process.exit(0)).catch((error) => {

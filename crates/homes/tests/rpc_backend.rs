@@ -186,7 +186,8 @@ async fn who_does_not_listen_is_let_go() {
     // Each answer is the code of a contract: a few of them fill all buffers on their way.
     let code = genesis().access_address();
     let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getCode", "params": [code, "latest"] }).to_string();
-    let frame = [&[0x81, 0xfe][..], &u16::try_from(text.len()).unwrap().to_be_bytes(), &[0; 4], text.as_bytes()].concat();
+    let frame =
+        [&[0x81, 0xfe][..], &u16::try_from(text.len()).unwrap().to_be_bytes(), &[0; 4], text.as_bytes()].concat();
     let thousand = frame.repeat(1000);
     let asked = soon(async {
         let mut asked: usize = 0;

@@ -37,7 +37,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::{Backend, trace};
 use answerer::{Answerer, register, register_table};
 use clients::{Client, Clients};
-use connection::{Door, Paced};
+use connection::{Door, Owed, Paced};
 use layer::Counted;
 
 pub use gate::Gate;
@@ -172,15 +172,17 @@ impl Desk {
             let client = Client::of(address.ip());
             let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
             let Some(connected) = self.clients.connect(client, Instant::now()) else { continue };
-            let io = Paced::new(without_delay(stream), self.door.limits.write_time, (connected, permit));
-            connections.spawn(self.connection(io, client));
+            let (owed, write_time) = (Arc::default(), self.door.limits.write_time);
+            let io = Paced::new(without_delay(stream), write_time, Arc::clone(&owed), (connected, permit));
+            connections.spawn(self.connection(io, client, owed));
         }
         while connections.join_next().await.is_some() {}
     }
 
-    fn connection(&self, io: Paced, client: Client) -> impl Future<Output = ()> + Send + use<> {
+    fn connection(&self, io: Paced, client: Client, owed: Arc<Owed>) -> impl Future<Output = ()> + Send + use<> {
         let clients = Arc::clone(&self.clients);
-        let layer = RpcServiceBuilder::new().layer_fn(move |inner| Counted { inner, clients: Arc::clone(&clients) });
+        let counted = move |inner| Counted { inner, clients: Arc::clone(&clients), owed: Arc::clone(&owed) };
+        let layer = RpcServiceBuilder::new().layer_fn(counted);
         let methods = jsonrpsee_server::Server::builder()
             .set_config(config(&self.door.limits))
             .set_rpc_middleware(layer)

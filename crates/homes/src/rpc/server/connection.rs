@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -22,6 +23,13 @@ use tower::{BoxError, Service};
 use super::clients::{Client, Connected};
 use super::gate::{Gate, Passage, allow, preflight};
 use super::limits::{HEAD_BYTES, HEADERS, Limits};
+
+/// How many bytes of answers may be made for a connection before it has taken them: some answers of usual length.
+const OWED_BYTES: usize = 1024 * 1024;
+/// How often is read in a row before the writer has its turn for sure, and for how long it has: a buffer of some
+/// kilobytes each, so that reading alone goes on at a hundred megabytes a second.
+const READS_IN_A_ROW: u32 = 16;
+const READ_REST: Duration = Duration::from_millis(1);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -84,30 +92,93 @@ fn refusal(status: StatusCode, why: &'static str) -> Response<HttpBody> {
     response
 }
 
-/// The bytes of a connection. While the other side takes nothing, nothing is read from it: who asks without end and
-/// does not listen cannot pile up answers here. If it takes nothing for too long, the connection ends.
+/// Answers of one connection that were made and are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Owed(AtomicUsize);
+
+impl Owed {
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: usize) {
+        // What was never counted, as the head of an answer, makes it no less than nothing.
+        let less = |owed: usize| Some(owed.saturating_sub(bytes));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    fn is_much(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > OWED_BYTES
+    }
+}
+
+/// The bytes of a connection. While the other side takes nothing, or much is made for it already, nothing is read from
+/// it: who asks without end and does not listen cannot pile up answers here. If it takes nothing for too long, the
+/// connection ends.
 ///
 /// It counts as a connection until it is dropped, also when it became a WebSocket.
 pub(super) struct Paced {
     stream: TcpStream,
     write_time: Duration,
+    owed: Arc<Owed>,
     /// Running while the other side takes nothing; when it has run out, the connection is over in both directions.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Running while nothing is read because much is owed; as long as the other side may take nothing.
+    owing: Option<Pin<Box<Sleep>>>,
     /// Who wants to read as soon as it takes something again, or is given up.
     reader: Option<Waker>,
+    /// How often was read since the last attempt to write.
+    reads: u32,
+    /// Running while the writer is let through.
+    rest: Option<Pin<Box<Sleep>>>,
     _counted: (Connected, OwnedSemaphorePermit),
 }
 
 impl Paced {
-    pub(super) fn new(stream: TcpStream, write_time: Duration, counted: (Connected, OwnedSemaphorePermit)) -> Self {
-        Self { stream, write_time, stalled: None, reader: None, _counted: counted }
+    pub(super) fn new(
+        stream: TcpStream,
+        write_time: Duration,
+        owed: Arc<Owed>,
+        counted: (Connected, OwnedSemaphorePermit),
+    ) -> Self {
+        let (stalled, owing, reader, rest) = (None, None, None, None);
+        Self { stream, write_time, owed, stalled, owing, reader, reads: 0, rest, _counted: counted }
+    }
+
+    /// Waits until something may be read.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(stalled) = &self.stalled {
+            if stalled.is_elapsed() {
+                return Poll::Ready(Err(given_up()));
+            }
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.owed.is_much() {
+            self.reader = Some(context.waker().clone());
+            let write_time = self.write_time;
+            let owing = self.owing.get_or_insert_with(|| Box::pin(sleep(write_time)));
+            ready!(owing.as_mut().poll(context));
+            return Poll::Ready(Err(given_up()));
+        }
+        if self.reads >= READS_IN_A_ROW {
+            // Reader and writer of a WebSocket share a lock, which is free while this waits: a reader that always finds
+            // something would keep the writer from ever noticing that the other side takes nothing.
+            let rest = self.rest.get_or_insert_with(|| Box::pin(sleep(READ_REST)));
+            ready!(rest.as_mut().poll(context));
+            (self.rest, self.reads) = (None, 0);
+        }
+        self.reads += 1;
+        Poll::Ready(Ok(()))
     }
 
     /// Passes on what became of an attempt to write.
-    fn paced<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn paced(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.reads = 0;
         let write_time = self.write_time;
-        let result = if written.is_ready() {
-            self.stalled = None;
+        let result = if let Poll::Ready(done) = &written {
+            (self.stalled, self.owing) = (None, None);
+            self.owed.written(*done.as_ref().unwrap_or(&0));
             written
         } else {
             let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write_time)));
@@ -131,13 +202,7 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(stalled) = &self.stalled {
-            if stalled.is_elapsed() {
-                return Poll::Ready(Err(given_up()));
-            }
-            self.reader = Some(context.waker().clone());
-            return Poll::Pending;
-        }
+        ready!(self.poll_turn(context))?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -11,6 +11,7 @@ use jsonrpsee::types::{Id, Request};
 
 use super::answerer::client_of;
 use super::clients::{Client, Clients};
+use super::connection::Owed;
 use super::errors::error_of;
 use crate::rpc::Fault;
 
@@ -19,24 +20,34 @@ use crate::rpc::Fault;
 pub(super) struct Counted<S> {
     pub(super) inner: S,
     pub(super) clients: Arc<Clients>,
+    pub(super) owed: Arc<Owed>,
 }
 
 impl<S> Counted<S> {
     /// Counts calls, runs them, and turns a panic into an error: a fault in one answer must not end other answers.
     async fn run(
-        clients: Arc<Clients>,
+        (clients, owed): (Arc<Clients>, Arc<Owed>),
         (client, id, calls): (Client, Id<'static>, usize),
         work: impl Future<Output = MethodResponse>,
     ) -> MethodResponse {
         let running = match clients.begin(client, calls, Instant::now()) {
             Ok(running) => running,
-            Err(fault) => return MethodResponse::error(id, error_of("a call", fault)),
+            Err(fault) => {
+                let refusal = MethodResponse::error(id, error_of("a call", fault));
+                owed.add(length(&refusal));
+                return refusal;
+            }
         };
         let panicked = |_| MethodResponse::error(id, error_of("a call", Fault::internal("the answer failed")));
         let response = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked);
-        running.answered(response.as_json().get().len());
+        running.answered(length(&response));
+        owed.add(length(&response));
         response
     }
+}
+
+fn length(response: &MethodResponse) -> usize {
+    response.as_json().get().len()
 }
 
 impl<S> RpcServiceT for Counted<S>
@@ -55,15 +66,15 @@ where
     type BatchResponse = MethodResponse;
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let (inner, clients) = (self.inner.clone(), Arc::clone(&self.clients));
+        let (inner, counts) = (self.inner.clone(), (Arc::clone(&self.clients), Arc::clone(&self.owed)));
         let whose = (client_of(request.extensions()), request.id.clone().into_owned(), 1);
-        async move { Self::run(clients, whose, async move { inner.call(request).await }).await }
+        async move { Self::run(counts, whose, async move { inner.call(request).await }).await }
     }
 
     fn batch<'a>(&self, mut batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let (inner, clients) = (self.inner.clone(), Arc::clone(&self.clients));
+        let (inner, counts) = (self.inner.clone(), (Arc::clone(&self.clients), Arc::clone(&self.owed)));
         let whose = (client_of(batch.extensions()), Id::Null, batch.len());
-        async move { Self::run(clients, whose, async move { inner.batch(batch).await }).await }
+        async move { Self::run(counts, whose, async move { inner.batch(batch).await }).await }
     }
 
     /// Nothing is done for a request that wants no answer.
