@@ -1,4 +1,4 @@
-//! What every call passes: the count of its client, and a net under panics.
+//! What every call passes: the count of its client, the bytes owed to its connection, and a net under panics.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,17 +30,15 @@ impl<S> Counted<S> {
         (client, id, calls): (Client, Id<'static>, usize),
         work: impl Future<Output = MethodResponse>,
     ) -> MethodResponse {
-        let running = match clients.begin(client, calls, Instant::now()) {
-            Ok(running) => running,
-            Err(fault) => {
-                let refusal = MethodResponse::error(id, error_of("a call", fault));
-                owed.add(length(&refusal));
-                return refusal;
+        let response = match clients.begin(client, calls, Instant::now()) {
+            Err(fault) => MethodResponse::error(id, error_of("a call", fault)),
+            Ok(running) => {
+                let panicked = |_| MethodResponse::error(id, error_of("a call", Fault::internal("the answer failed")));
+                let response = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked);
+                running.answered(length(&response));
+                response
             }
         };
-        let panicked = |_| MethodResponse::error(id, error_of("a call", Fault::internal("the answer failed")));
-        let response = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked);
-        running.answered(length(&response));
         owed.add(length(&response));
         response
     }
