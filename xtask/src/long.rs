@@ -16,6 +16,8 @@ const KILLS: &str = "200";
 const PRUNES: &str = "200";
 /// Instants at which each change of sites or keys, each forget and each prune is cut off.
 const CUTS: &str = "100";
+/// Seeds of each of the nine scenarios of a simulated network.
+const SIMULATIONS: &str = "560";
 /// How many times as many random damages of the ledger's file.
 const EFFORT: &str = "25";
 /// The seed if none was given: the same run each time, so that two machines can be compared.
@@ -31,6 +33,9 @@ pub(crate) fn run(seed: Option<u64>) -> Result<()> {
         });
         steps.run("damage of the ledger's file", || {
             tests("--package blockhouse-homes", &[("BLOCKHOUSE_EFFORT", EFFORT)], seed)
+        });
+        steps.run("simulated networks", || {
+            tests("--package blockhouse-homes --test simulation", &[("BLOCKHOUSE_SEEDS", SIMULATIONS)], seed)
         });
         steps.run("kills", || {
             tests("--package blockhouse-tests --test kill -- --nocapture", &[("BLOCKHOUSE_KILLS", KILLS)], seed)

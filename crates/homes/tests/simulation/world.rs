@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use blockhouse_consensus::wiring::{Channels, Member, run};
-use blockhouse_consensus::{Dealt, Keys, tuning};
+use blockhouse_consensus::{Keys, Scheme, tuning};
+use blockhouse_homes::network::{Founded, Founding, Signing};
 use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt};
 use commonware_consensus::simplex::scheme::ed25519;
@@ -19,20 +21,33 @@ use commonware_glue::simulate::tracker::ProgressTracker;
 use commonware_p2p::simulated::{Control, Manager};
 use commonware_p2p::{BlockedSubscription, Blocker, PeerSetSubscription, Provider, TrackedPeers, max_message_size};
 use commonware_runtime::{Handle, Quota, Spawner, Supervisor, deterministic};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tempfile::TempDir;
 
-use crate::liar::{Lie, lie};
-use crate::support::{Judge, Ledger, committee, seeds};
+use crate::liar::{Liar, Lie};
+use crate::load::{Load, owner};
+use crate::seat::{Judge, Life, Seat};
 
+/// When a run begins, in seconds since 1970.
+pub(crate) const START: u64 = 1_700_000_000;
 /// Simulated time after which a run is stuck.
 const STUCK: Duration = Duration::from_mins(10);
 /// Who lies, if anyone does.
 const LIAR: usize = 3;
+/// By how much the clock of a node may be wrong, in milliseconds: less than what honest nodes wait out.
+const SKEW: i64 = 200;
 
-/// Runs a test for each seed; a failure prints how to run it again.
+/// Runs a test for each of its seeds; a failure prints how to run it again. `BLOCKHOUSE_SEED` says the first one,
+/// `BLOCKHOUSE_SEEDS` how many.
 pub(crate) fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<String, String>) {
-    for seed in seeds(usual) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("BLOCKHOUSE_SEED");
+    let count = number("BLOCKHOUSE_SEEDS").unwrap_or(if first.is_some() { 1 } else { usual });
+    let first = first.unwrap_or(1);
+    for seed in first..first.saturating_add(count) {
         println!(
-            "replay with BLOCKHOUSE_SEED={seed} cargo test --profile ci -p blockhouse-consensus --test simulation {test}"
+            "replay with BLOCKHOUSE_SEED={seed} cargo test --profile ci --workspace --test simulation -- --exact {test}"
         );
         run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
@@ -42,17 +57,33 @@ pub(crate) fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<Stri
 #[derive(Clone)]
 pub(crate) struct World {
     seed: u64,
-    dealt: Arc<Dealt>,
-    ledgers: Vec<Ledger>,
+    founded: Arc<Founded>,
+    seats: Vec<Seat>,
+    load: Arc<Load>,
     liar: Option<Lie>,
+    /// How many lies were told: a run without any shows nothing.
+    told: Arc<AtomicU64>,
+    /// Removed with the last of the world.
+    _folder: Arc<TempDir>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let dealt = Arc::new(committee(seed, 4));
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut validators: Vec<Keys> = (0..4).map(|_| Keys::generate(&mut random)).collect();
+        validators.sort_by_key(Keys::public);
+        let founding = Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators };
+        let founded = founding.found(&mut random).unwrap();
+        let file = Arc::new(founded.file.clone());
+        let folder = Arc::new(folder());
         let judge = Judge::default();
-        let ledgers = (0..4).map(|mark| Ledger::new(&dealt.network, mark, &judge)).collect();
-        Self { seed, dealt, ledgers, liar: None }
+        let seat = |index: usize| {
+            let path = folder.path().join(format!("node-{index}"));
+            Seat::new(&path, &file, &judge, random.random_range(-SKEW..=SKEW))
+        };
+        let seats = (0..4).map(seat).collect();
+        let load = Arc::new(Load::new(&file.genesis, 4));
+        Self { seed, founded: Arc::new(founded), seats, load, liar: None, told: Arc::default(), _folder: folder }
     }
 
     pub(crate) fn with_liar(mut self, lie: Lie) -> Self {
@@ -61,7 +92,7 @@ impl World {
     }
 
     pub(crate) fn public(&self, index: usize) -> PublicKey {
-        PublicKey::decode(Copying(&self.dealt.keys[index].public())).unwrap()
+        PublicKey::decode(Copying(&self.founded.keys[index].public())).unwrap()
     }
 
     /// Runs until that many nodes recorded that many blocks; returns what the run came to.
@@ -71,11 +102,27 @@ impl World {
         nodes: usize,
         plan: impl FnOnce(PlanBuilder<Self>) -> PlanBuilder<Self>,
     ) -> Result<String, String> {
-        let seed = self.seed;
+        let (seed, seats, load) = (self.seed, self.seats.clone(), Arc::clone(&self.load));
+        let (liar, told) = (self.liar, Arc::clone(&self.told));
         let builder = PlanBuilder::new(self).seed(seed).timeout(STUCK).exit_condition(Recorded { blocks, nodes });
         let result = plan(builder).run()?;
-        Ok(result.first().map(|result| result.state.clone()).unwrap_or_default())
+        // A run that recorded heartbeats alone would show nothing of the ledger.
+        let best = seats.iter().filter_map(Seat::chain).max_by_key(|chain| chain.head().height());
+        let best = best.ok_or("no node lives")?;
+        let recorded = load.recorded(&best.head());
+        if recorded < blocks {
+            return Err(format!("only {recorded} transactions in {} blocks", best.head().height()));
+        }
+        if let (Some(lie), 0) = (liar, told.load(Ordering::Relaxed)) {
+            return Err(format!("{lie:?} was never told"));
+        }
+        Ok(result.first().map(|result| format!("{} {recorded}", result.state)).unwrap_or_default())
     }
+}
+
+/// On a file system in memory, where there is one: what a disk loses is not simulated for the ledger's own file.
+fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 impl EngineDefinition for World {
@@ -102,19 +149,31 @@ impl EngineDefinition for World {
         let mut next = || channels.next().unwrap();
         let channels =
             Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
-        let keys: Keys = self.dealt.keys[index].clone();
-        let network = self.dealt.network.clone();
+        let keys: Keys = self.founded.keys[index].clone();
+        let network = self.founded.file.network.clone();
         if let (Some(kind), LIAR) = (self.liar, index) {
-            let handle = context.child("liar").spawn(move |context| lie(context, kind, network, keys, channels));
+            let liar = Liar {
+                lie: kind,
+                scheme: <ed25519::Scheme as Scheme>::of(&network, &keys, true).unwrap(),
+                base: network.base().height,
+                seats: self.seats.clone(),
+                told: Arc::clone(&self.told),
+            };
+            let handle = context.child("liar").spawn(move |context| liar.live(context, channels));
             return (handle, State(None));
         }
         let peers = Peers { manager: oracle.manager(), control: oracle.control(public_key.clone()) };
-        let ledger = self.ledgers[index].clone();
-        let state = State(Some(ledger.clone()));
-        let member = Member::new(network, keys, Arc::new(ledger), &format!("node-{index}-"));
+        let (seat, load) = (self.seats[index].clone(), Arc::clone(&self.load));
+        let state = State(Some(seat.clone()));
+        let Life { ordered, chain, waiting } = seat.open(&context).await;
         let handle = context.child("node").spawn(move |context| async move {
+            let clients = context.child("clients").spawn(move |context| async move {
+                load.press(&context, index, &chain, &waiting).await;
+            });
+            let member = Member::new(network, keys, ordered, &format!("node-{index}-"));
             let ended = Box::pin(run::<ed25519::Scheme, _, _, _, _>(context, member, peers, channels)).await;
             println!("node {index} ended: {ended:?}");
+            drop(clients);
         });
         (handle, state)
     }
@@ -125,11 +184,11 @@ impl EngineDefinition for World {
 }
 
 /// What the harness sees of a node: its ledger; nothing of a liar.
-pub(crate) struct State(Option<Ledger>);
+pub(crate) struct State(Option<Seat>);
 
 impl ProcessedHeight for State {
     async fn processed_height(&self) -> u64 {
-        self.0.as_ref().map_or(u64::MAX, Ledger::height)
+        self.0.as_ref().map_or(u64::MAX, Seat::height)
     }
 }
 
@@ -155,7 +214,7 @@ impl ExitCondition<PublicKey, State> for Recorded {
         states: &'a [&'a State],
         _: usize,
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + 'a>> {
-        let done = |state: &&&State| state.0.as_ref().is_none_or(|ledger| ledger.height() >= 7 + self.blocks);
+        let done = |state: &&&State| state.0.as_ref().is_none_or(|seat| seat.height() >= self.blocks);
         let reached = states.iter().filter(done).count() >= self.nodes;
         Box::pin(async move { Ok(reached) })
     }

@@ -1,0 +1,163 @@
+//! What survives a simulated node: its folder; and the node that is made of it, as often as it is killed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use blockhouse_consensus::{Application, Standing, Stop};
+use blockhouse_homes::network::pool::journal::Journal;
+use blockhouse_homes::network::{Chain, Clock, NetworkFile, Orderer, Waiting};
+use blockhouse_homes::store::{Access, Store, StoreError};
+use blockhouse_ledger::{Block, BlockPlace, Certificate, block_hash};
+use blockhouse_types::BlockHash;
+use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
+use futures::future::BoxFuture;
+
+/// How long the executor has to drop what a kill left running.
+const RELEASE: Duration = Duration::from_millis(1);
+
+/// Which hash each height has, over all nodes: the test's own judge of forks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judge(Arc<Mutex<BTreeMap<u64, BlockHash>>>);
+
+impl Judge {
+    /// Panics if another block is final at that height.
+    fn hear(&self, height: u64, hash: BlockHash) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(*known.entry(height).or_insert(hash), hash, "two blocks are final at height {height}");
+    }
+}
+
+/// Where a node keeps its ledger over all its lives, and what the test watches of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    folder: PathBuf,
+    file: Arc<NetworkFile>,
+    judge: Judge,
+    height: Arc<AtomicU64>,
+    /// By how much its clock is wrong, in milliseconds.
+    skew: i64,
+    /// The ledger of its present life, for a liar who knows everything.
+    chain: Arc<Mutex<Option<Arc<Chain>>>>,
+}
+
+impl Seat {
+    /// A folder with nothing but block 0.
+    pub(crate) fn new(folder: &Path, file: &Arc<NetworkFile>, judge: &Judge, skew: i64) -> Self {
+        std::fs::create_dir(folder).unwrap();
+        let genesis = &file.genesis;
+        let certificate = Certificate::Genesis { key: genesis.ledger_key };
+        Store::create(&folder.join("ledger.redb"), genesis, &certificate).unwrap();
+        let (judge, height, chain) = (judge.clone(), Arc::default(), Arc::default());
+        Self { folder: folder.to_owned(), file: Arc::clone(file), judge, height, skew, chain }
+    }
+
+    pub(crate) fn height(&self) -> u64 {
+        self.height.load(Ordering::Relaxed)
+    }
+
+    /// The ledger of its present life, if it lives.
+    pub(crate) fn chain(&self) -> Option<Arc<Chain>> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A life of the node.
+    pub(crate) async fn open(&self, context: &deterministic::Context) -> Life {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let store = loop {
+            match Store::open(&self.folder.join("ledger.redb"), Access::Write, Duration::ZERO, None) {
+                Ok(store) => break store,
+                // The life before it is killed, and not gone yet.
+                Err(StoreError::Busy { .. }) => context.sleep(RELEASE).await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let chain = Arc::new(Chain::open(store, self.file.network.key()).unwrap());
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&chain));
+        let (journal, recovered) = Journal::open(&self.folder.join("pool")).unwrap();
+        let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
+        let clock = SimulatedClock { context: context.child("clock"), skew: self.skew };
+        let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(clock));
+        let ordered = Ordered { orderer, key: self.file.network.key(), seat: self.clone() };
+        ordered.watch();
+        Life { ordered: Arc::new(ordered), chain, waiting }
+    }
+}
+
+/// A node from its start to its end.
+pub(crate) struct Life {
+    pub(crate) ordered: Arc<Ordered>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) waiting: Arc<Waiting>,
+}
+
+/// The orderer of a node, with every final block shown to the judge.
+pub(crate) struct Ordered {
+    orderer: Orderer,
+    key: [u8; 32],
+    seat: Seat,
+}
+
+impl Ordered {
+    fn watch(&self) {
+        self.seat.height.store(self.orderer.standing().height, Ordering::Relaxed);
+    }
+}
+
+impl Application for Ordered {
+    async fn propose(&self, pending: Vec<Arc<Block>>) -> Option<Block> {
+        self.orderer.propose(pending).await
+    }
+
+    async fn verify(&self, pending: Vec<Arc<Block>>, block: Arc<Block>) -> bool {
+        self.orderer.verify(pending, block).await
+    }
+
+    async fn finalize(&self, block: Arc<Block>, certificate: Certificate) -> Result<(), Stop> {
+        let (height, hash) = (block.header.number, block_hash(&block.header));
+        let chain_id = self.seat.file.genesis.chain_id;
+        certificate.verify(&self.key, &BlockPlace { chain_id, height, hash }).unwrap();
+        self.seat.judge.hear(height, hash);
+        self.orderer.finalize(block, certificate).await.unwrap();
+        let stored = self.orderer.block(height).unwrap();
+        assert_eq!(block_hash(&stored.header), hash, "block {height} is not what was final");
+        self.watch();
+        Ok(())
+    }
+
+    fn standing(&self) -> Standing {
+        self.orderer.standing()
+    }
+
+    fn block(&self, height: u64) -> Option<Arc<Block>> {
+        self.orderer.block(height)
+    }
+
+    fn certificate(&self, height: u64) -> Option<Certificate> {
+        self.orderer.certificate(height)
+    }
+}
+
+/// Simulated time, as a clock that is wrong by a little reads it.
+struct SimulatedClock {
+    context: deterministic::Context,
+    skew: i64,
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> u64 {
+        now(&self.context).saturating_add_signed(self.skew)
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.context.sleep(time))
+    }
+}
+
+/// Milliseconds: a run begins at [`crate::world::START`].
+pub(crate) fn now(context: &deterministic::Context) -> u64 {
+    let since = context.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+    crate::world::START * 1000 + u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
