@@ -11,9 +11,10 @@ use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
+use super::scrub::Progress;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
-use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, Syncing};
+use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
 use crate::store::Store;
 
 /// How many arrivals a slow listener may fall behind before it misses some.
@@ -36,6 +37,8 @@ struct Shared {
     quorum: u64,
     /// The height at the start.
     starting: u64,
+    /// The watch over the own store, and how often that was healed before.
+    scrub: (Arc<Progress>, u64),
 }
 
 impl NodeBackend {
@@ -43,10 +46,12 @@ impl NodeBackend {
         network: &Network,
         (chain, waiting, orderer): (Arc<Chain>, Arc<Waiting>, Arc<Orderer>),
         engine: Handle,
+        scrub: (Arc<Progress>, u64),
     ) -> Self {
         let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
         let (validators, quorum) = (network.validators().len() as u64, network.quorum() as u64);
-        Self { shared: Arc::new(Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting }) }
+        let parts = Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting, scrub };
+        Self { shared: Arc::new(parts) }
     }
 
     /// The engine.
@@ -57,6 +62,18 @@ impl NodeBackend {
     /// Why this node takes no part any more, once it does not.
     pub fn failure(&self) -> Option<String> {
         self.shared.orderer.failure().borrow().clone()
+    }
+
+    /// Waits until this node takes no part any more.
+    pub(super) async fn failed(&self) {
+        // The other end is held here.
+        let _ = self.shared.orderer.failure().wait_for(Option::is_some).await;
+    }
+
+    fn scrub(&self) -> ScrubStatus {
+        let (progress, healed) = &self.shared.scrub;
+        let [examined, blocks, passes, ended_millis] = progress.read();
+        ScrubStatus { examined, blocks, passes, ended_millis, healed: *healed }
     }
 
     /// The store at the last final block.
@@ -150,6 +167,7 @@ impl Backend for NodeBackend {
             pending: pool.pending as u64,
             queued: pool.queued as u64,
             pool_bytes: pool.weight as u64,
+            scrub: self.scrub(),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -19,6 +19,22 @@ pub enum NodeRole {
     Silent,
 }
 
+/// How far a node is in reading its own store again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrubStatus {
+    /// Blocks that this pass has examined.
+    pub examined: u64,
+    /// Blocks that it will.
+    pub blocks: u64,
+    /// Passes that found all sound, since the node started.
+    pub passes: u64,
+    /// When the last of them ended, in milliseconds since 1970; 0 before the first.
+    pub ended_millis: u64,
+    /// How often the store was altered and healed, since the process began.
+    pub healed: u64,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +69,8 @@ pub struct NodeStatus {
     pub queued: u64,
     /// What waits in bytes, as it is charged.
     pub pool_bytes: u64,
+    /// The watch over its own store.
+    pub scrub: ScrubStatus,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,
     /// The version of the program.
@@ -76,6 +94,11 @@ impl NodeStatus {
             ("pool_pending", "transactions that can stand in the next block", self.pending),
             ("pool_queued", "transactions that wait for others", self.queued),
             ("pool_bytes", "what waits in bytes", self.pool_bytes),
+            ("scrub_examined_blocks", "blocks of its store that this pass has examined", self.scrub.examined),
+            ("scrub_blocks", "blocks that this pass examines", self.scrub.blocks),
+            ("scrub_passes_total", "passes that found the store sound", self.scrub.passes),
+            ("scrub_ended_milliseconds", "time at which the last such pass ended", self.scrub.ended_millis),
+            ("healed_total", "times its store was altered and healed", self.scrub.healed),
             (
                 "votes",
                 "1 if it is a validator that votes",
@@ -118,6 +141,7 @@ mod tests {
             pending: 0,
             queued: 0,
             pool_bytes: 0,
+            scrub: ScrubStatus::default(),
             failure: None,
             version: "0".to_owned(),
         };
