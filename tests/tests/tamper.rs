@@ -9,6 +9,7 @@ use std::sync::mpsc;
 
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::TxKind;
+use alloy_sol_types::SolEvent as _;
 use blockhouse_crypto::EnrolKey;
 use blockhouse_ledger::{Genesis, Request};
 use blockhouse_tests::World;
@@ -157,6 +158,58 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
     nodes[0].kill();
     owner.record(nodes[3], b"with the vote of the healed node");
     wait_until(|| status(nodes[2])["scrub"]["passes"] != json!(0), "its watch finds all sound");
+}
+
+/// The owner lets the nodes speak; what one of them then finds altered in its store stands on the ledger, and so on every node.
+#[test]
+fn what_was_altered_is_told_on_every_node() {
+    let world = World::empty();
+    let dir = world.path("ledger");
+    let network = Network::start(&dir, 4, "");
+    let nodes: Vec<&Node> = network.nodes().iter().collect();
+    let mut init = world.init(3).args("--json").arg("--enrol-key").arg(dir.join("enrol.key"));
+    for node in &nodes {
+        init = init.arg("--ledger").arg(node.url());
+    }
+    init.run().expect(exit::DONE);
+    let enrolled = world.unlocked("node enrol --json --yes").run().expect(exit::DONE);
+    assert_eq!(enrolled.lines().iter().filter(|line| line["new"] == json!(true)).count(), nodes.len());
+    let again = world.unlocked("node enrol --json --yes").arg(nodes[1].url()).run().expect(exit::DONE);
+    assert_eq!(again.lines()[0]["new"], json!(false), "{}", again.lines()[0]);
+
+    // The first transaction of the last block with some: what signs it is found in the file.
+    let last = nodes[2].height();
+    let block = |at: u64| nodes[2].ask("eth_getBlockByNumber", &json!([format!("{at:#x}"), true]));
+    let height = (1..=last).rev().find(|at| block(*at)["transactions"].as_array().unwrap().len() > 1).unwrap();
+    let signature = block(height)["transactions"][0]["r"].as_str().unwrap().trim_start_matches("0x").to_owned();
+    let signature = hex::decode(&signature[signature.len() % 2..]).unwrap();
+    let key = status(nodes[2])["key"].clone();
+    nodes[2].kill();
+    flip(&nodes[2].dir.join("ledger.redb"), &signature);
+    let apart = Apart::start(nodes[2]);
+    apart.says(&format!("block {height} of the store was altered"));
+    apart.says("healed: ");
+
+    let topic = blockhouse_ledger::contracts::Alarms::TamperReported::SIGNATURE_HASH;
+    let filter = json!([{ "fromBlock": "0x0", "toBlock": "latest", "topics": [topic] }]);
+    for node in &nodes {
+        wait_until(|| node.try_ask("eth_blockNumber", &json!([])).is_ok(), "the node answers");
+        wait_until(|| node.ask("eth_getLogs", &filter).as_array().unwrap().len() == 1, "the alarm is on every node");
+        let log = node.ask("eth_getLogs", &filter)[0].clone();
+        assert_eq!((&log["topics"][1], number(&log["topics"][2])), (&key, height), "{log}");
+    }
+    wait_until(|| status(nodes[2])["scrub"]["untold"] == json!(0), "nothing is left to be told");
+    let history = world.call("history --json").run().expect(exit::DONE);
+    let told: Vec<Value> = history.lines().into_iter().filter(|line| line["event"] == "TamperReported").collect();
+    assert_eq!(told.len(), 1);
+    let fields = &told[0]["fields"];
+    assert_eq!((&fields["what"], &fields["height"]), (&json!("block"), &json!(height.to_string())), "{fields}");
+    assert_eq!(json!(format!("0x{}", fields["block"].as_str().unwrap())), nodes[0].hash_at(height));
+
+    // The owner takes the right back as he does a host's.
+    let hosts = world.call("host list --json").run().expect(exit::DONE);
+    let is_node = |line: &&Value| line["host"].as_str().is_some_and(|name| name.starts_with("node-"));
+    assert_eq!(hosts.lines().iter().filter(is_node).count(), nodes.len());
 }
 
 /// What the watch of a running node finds: `crates/homes/tests/tamper.rs`.

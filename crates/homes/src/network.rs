@@ -5,6 +5,7 @@
 //!
 //! Format: `docs/design/node.md`.
 
+mod alarms;
 mod backend;
 mod chain;
 mod clock;
@@ -23,6 +24,7 @@ mod waiting;
 
 pub use blockhouse_consensus::{Keys, KeysError, StartError};
 
+pub use alarms::{Alarm, decode_alarms, encode_alarms};
 pub use backend::NodeBackend;
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};

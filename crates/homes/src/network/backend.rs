@@ -1,6 +1,7 @@
 //! A node as clients ask it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Network, Role};
@@ -37,8 +38,22 @@ struct Shared {
     quorum: u64,
     /// The height at the start.
     starting: u64,
-    /// The watch over the own store, and how often that was healed before.
-    scrub: (Arc<Progress>, u64),
+    itself: Itself,
+}
+
+/// What a node knows of itself, beside its ledger.
+#[derive(Debug)]
+pub(super) struct Itself {
+    /// Its public key.
+    pub(super) key: [u8; 32],
+    /// Its account.
+    pub(super) account: Address,
+    /// The watch over its store.
+    pub(super) progress: Arc<Progress>,
+    /// How often that was healed before.
+    pub(super) healed: u64,
+    /// How many alarms are not on the ledger yet.
+    pub(super) untold: Arc<AtomicU64>,
 }
 
 impl NodeBackend {
@@ -46,11 +61,11 @@ impl NodeBackend {
         network: &Network,
         (chain, waiting, orderer): (Arc<Chain>, Arc<Waiting>, Arc<Orderer>),
         engine: Handle,
-        scrub: (Arc<Progress>, u64),
+        itself: Itself,
     ) -> Self {
         let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
         let (validators, quorum) = (network.validators().len() as u64, network.quorum() as u64);
-        let parts = Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting, scrub };
+        let parts = Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting, itself };
         Self { shared: Arc::new(parts) }
     }
 
@@ -71,9 +86,10 @@ impl NodeBackend {
     }
 
     fn scrub(&self) -> ScrubStatus {
-        let (progress, healed) = &self.shared.scrub;
-        let [examined, blocks, passes, ended_millis] = progress.read();
-        ScrubStatus { examined, blocks, passes, ended_millis, healed: *healed }
+        let itself = &self.shared.itself;
+        let [examined, blocks, passes, ended_millis] = itself.progress.read();
+        let untold = itself.untold.load(Ordering::Relaxed);
+        ScrubStatus { examined, blocks, passes, ended_millis, healed: itself.healed, untold }
     }
 
     /// The store at the last final block.
@@ -148,6 +164,8 @@ impl Backend for NodeBackend {
         let header = store.head().header();
         Some(NodeStatus {
             chain_id: store.genesis().chain_id,
+            key: B256::new(shared.itself.key),
+            account: shared.itself.account,
             role: match engine.role {
                 Role::Validator => NodeRole::Validator,
                 Role::Follower => NodeRole::Follower,

@@ -155,7 +155,7 @@ impl Healer {
     /// What a store that cannot be opened to write shows when it is only read: no block of it was missed, so it is something else.
     fn first_damage(&self) -> Option<Damage> {
         tokio::task::block_in_place(|| {
-            let store = Store::open(&self.path, Access::Read, WAIT, None).ok()?;
+            let store = Salvage::open(&self.path, WAIT).ok()?.store().ok()?;
             let mut pass = match Pass::whole(&store) {
                 Ok(pass) => pass,
                 Err(damage) => return Some(damage),

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use super::alarms;
 use super::config::NodeConfig;
 use super::folder::NodeFolder;
 use super::heal::{HealError, Healed, Healer, Remedy};
@@ -121,6 +122,8 @@ async fn apply(
     if is_new && !folder.engine().exists() {
         return Err(NodeError::NothingLeft);
     }
+    // Who is killed between the two tells of what he did not heal yet, and heals it then.
+    alarms::note(folder, remedy.damage())?;
     let healed = match tokio::task::block_in_place(|| remedy.apply(&folder.store())) {
         // Its pages are worse than what could be read of it.
         Err(HealError::Store(error)) if error.is_healed_by_replay() => {

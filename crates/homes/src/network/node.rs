@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::backend::NodeBackend;
+use super::alarms::{Alarms, address};
+use super::backend::{Itself, NodeBackend};
 use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{ConfigError, NodeConfig};
@@ -126,6 +127,7 @@ impl Node {
     pub(super) async fn start(folder: &NodeFolder, parts: &Parts, store: Store) -> Result<Self, NodeError> {
         let (file, config) = (&parts.file, &parts.config);
         let keys = folder.read_keys()?;
+        let (key, account) = (keys.public(), keys.account());
         let chain = Arc::new(Chain::open(store, file.network.key())?);
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
@@ -144,8 +146,11 @@ impl Node {
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
         tasks.spawn(tidy(Arc::clone(&waiting)));
         tasks.spawn(scrub::watch(Arc::clone(&chain), Arc::clone(&orderer), Arc::clone(&progress)));
-        let parts_of_ledger = (chain, waiting, orderer);
-        let backend = NodeBackend::new(&file.network, parts_of_ledger, handle, (progress, parts.healed));
+        let alarms = Alarms::open(folder, &account)?;
+        let untold = alarms.untold();
+        tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
+        let itself = Itself { key, account: address(&account), progress, healed: parts.healed, untold };
+        let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
         let (teller, news) = mpsc::channel(4);
         tasks.spawn(heal(backend.clone(), parts.healer.clone(), teller));
         let mut gate = Gate::local();

@@ -42,8 +42,9 @@ pub struct Pass {
     keys: LedgerKeys,
     /// The head when it began.
     top: u64,
-    /// The lowest block that is looked at.
+    /// The lowest block that is looked at; of a whole pass 0, which is not its end.
     bottom: u64,
+    is_whole: bool,
     stage: Stage,
     /// Transactions of the blocks so far.
     transactions: u64,
@@ -62,15 +63,15 @@ enum Stage {
 impl Pass {
     /// Over all of it.
     pub fn whole(store: &Store) -> Result<Self, Damage> {
-        Self::begin(store, 0)
+        Self::begin(store, 0, true)
     }
 
     /// Over the last blocks alone.
     pub fn recent(store: &Store) -> Result<Self, Damage> {
-        Self::begin(store, store.height().saturating_sub(RECENT))
+        Self::begin(store, store.height().saturating_sub(RECENT), false)
     }
 
-    fn begin(store: &Store, bottom: u64) -> Result<Self, Damage> {
+    fn begin(store: &Store, bottom: u64, is_whole: bool) -> Result<Self, Damage> {
         let (top, hash) = (store.height(), store.head().hash());
         // Which key was in force where stands in the state.
         let keys = LedgerKeys::of(store).map_err(|error| Damage {
@@ -79,7 +80,7 @@ impl Pass {
             hash: Some(hash),
             what: crate::chain::chain(&error),
         })?;
-        Ok(Self { keys, top, bottom, stage: Stage::Down(top, hash), transactions: 0 })
+        Ok(Self { keys, top, bottom, is_whole, stage: Stage::Down(top, hash), transactions: 0 })
     }
 
     /// Takes a step; false at the end. `store` is the store at any head at or above that with which it began (S1).
@@ -112,10 +113,9 @@ impl Pass {
     }
 
     fn below(&self, height: u64, parent: B256) -> Stage {
-        match (height.checked_sub(1), self.bottom) {
-            (Some(next), bottom) if next >= bottom => Stage::Down(next, parent),
-            // The block of that hash is the genesis that was opened: nothing is below it.
-            (_, 0) => Stage::Up(self.top + 1),
+        match height.checked_sub(1) {
+            Some(next) if next >= self.bottom => Stage::Down(next, parent),
+            _ if self.is_whole => Stage::Up(self.top + 1),
             _ => Stage::Done,
         }
     }

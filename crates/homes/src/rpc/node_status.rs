@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
 /// What a node may do.
@@ -33,6 +33,8 @@ pub struct ScrubStatus {
     pub ended_millis: u64,
     /// How often the store was altered and healed, since the process began.
     pub healed: u64,
+    /// Alarms about that which are not on the ledger yet.
+    pub untold: u64,
 }
 
 /// A node at one moment.
@@ -41,6 +43,10 @@ pub struct ScrubStatus {
 pub struct NodeStatus {
     /// The ledger's chain id.
     pub chain_id: u64,
+    /// Its public key among nodes.
+    pub key: B256,
+    /// The account by which it speaks on the ledger, once the owner has enrolled it.
+    pub account: Address,
     /// Whether it votes.
     pub role: NodeRole,
     /// How many validators there are.
@@ -99,6 +105,7 @@ impl NodeStatus {
             ("scrub_passes_total", "passes that found the store sound", self.scrub.passes),
             ("scrub_ended_milliseconds", "time at which the last such pass ended", self.scrub.ended_millis),
             ("healed_total", "times its store was altered and healed", self.scrub.healed),
+            ("alarms_untold", "alarms that are not on the ledger yet", self.scrub.untold),
             (
                 "votes",
                 "1 if it is a validator that votes",
@@ -127,6 +134,8 @@ mod tests {
     fn metrics_have_a_line_a_kind_and_a_number_each() {
         let status = NodeStatus {
             chain_id: 1,
+            key: B256::ZERO,
+            account: Address::ZERO,
             role: NodeRole::Validator,
             validators: 4,
             quorum: 3,

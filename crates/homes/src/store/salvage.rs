@@ -14,7 +14,7 @@ use blockhouse_ledger::genesis::Genesis;
 use super::error::Fault;
 use super::file::{Access, StoreFile};
 use super::tables::Rows;
-use super::{Store, StoreError};
+use super::{Head, Misses, Store, StoreError};
 
 /// The rows of a store, none of them believed.
 #[derive(Debug)]
@@ -27,9 +27,21 @@ pub(crate) struct Salvage {
 impl Salvage {
     /// Opens what is left of a store that nobody has open.
     pub(crate) fn open(path: &Path, wait: Duration) -> Result<Self, StoreError> {
-        let file = StoreFile::open(path, Access::Read, wait, false)?;
+        let file = match StoreFile::open(path, Access::Read, wait, false) {
+            Ok(file) => file,
+            // A reader of a file that was not closed repairs it first, and cannot where it is damaged.
+            Err(StoreError::Damaged { .. }) => StoreFile::open_unfinished(path)?,
+            Err(other) => return Err(other),
+        };
         let rows = file.read(Rows::open)?;
         Ok(Self { rows: Arc::new(rows), file: Arc::new(file) })
+    }
+
+    /// The same as a store, if its head can be read: to look for what is damaged.
+    pub(crate) fn store(&self) -> Result<Store, StoreError> {
+        let head = self.file.guard("read", || Head::check(&self.rows, None))?;
+        let (rows, file) = (Arc::clone(&self.rows), Arc::clone(&self.file));
+        Ok(Store { rows, head: Arc::new(head), file, written: false, misses: Misses::Believed })
     }
 
     /// The same of a store that is open.
