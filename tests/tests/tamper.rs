@@ -129,7 +129,8 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
     // Without a peer it says where the damage is and what to do, and changes nothing.
     let config = nodes[2].dir.join("node.toml");
     let named = fs::read_to_string(&config).unwrap();
-    let alone: String = named.lines().filter(|line| !line.starts_with("rpc_peers")).map(|line| format!("{line}\n")).collect();
+    let alone: String =
+        named.lines().filter(|line| !line.starts_with("rpc_peers")).map(|line| format!("{line}\n")).collect();
     assert_ne!(alone, named, "`node local` names the others");
     fs::write(&config, alone).unwrap();
     let refused = world.outside("node run --dir").arg(&nodes[2].dir).run();
@@ -152,7 +153,10 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
         assert_eq!(nodes[2].hash_at(at), nodes[0].hash_at(at), "block {at}");
     }
     let told = status(nodes[2]);
-    assert_eq!((&told["scrub"]["healed"], &told["failure"], &told["role"]), (&json!(1), &Value::Null, &json!("validator")));
+    assert_eq!(
+        (&told["scrub"]["healed"], &told["failure"], &told["role"]),
+        (&json!(1), &Value::Null, &json!("validator"))
+    );
 
     // Its vote counts: without it three of four would be two.
     nodes[0].kill();

@@ -49,10 +49,10 @@ pub use error::StoreError;
 #[cfg(feature = "node")]
 pub use examine::{Damage, Part};
 pub use file::Access;
-#[cfg(feature = "node")]
-pub(crate) use salvage::Salvage;
 pub(crate) use file::{Beside, folder_of, suffixed, sync_folder_of};
 pub use head::Head;
+#[cfg(feature = "node")]
+pub(crate) use salvage::Salvage;
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);

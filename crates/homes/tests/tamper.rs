@@ -139,63 +139,132 @@ fn flip(path: &Path, table: TableDefinition<'_, u64, &'static [u8]>, height: u64
 
 type Alter = Box<dyn Fn(&Path, &Truth)>;
 
-/// Each way to alter a store by its rows, with what must be found; the height is none where a row belongs to no block.
-fn alterations() -> Vec<(&'static str, Alter, Part, Option<u64>)> {
-    let rows = |name, alter: Alter, part, height| (name, alter, part, height);
-    let hash = |truth: &Truth, height: usize| truth.blocks[height].hash().to_bytes();
-    let transaction = |truth: &Truth, height: usize| truth.blocks[height].block.body.transactions[0].tx_hash().0;
-    let in_table = |change: fn(&redb::WriteTransaction)| -> Alter { Box::new(move |path, _| alter(path, change)) };
+type Alteration = (&'static str, Alter, Part, Option<u64>);
+
+fn rows(name: &'static str, alter: Alter, part: Part, height: Option<u64>) -> Alteration {
+    (name, alter, part, height)
+}
+
+fn in_table(change: fn(&redb::WriteTransaction)) -> Alter {
+    Box::new(move |path, _| alter(path, change))
+}
+
+/// Each way to alter what belongs to one block, with what must be found.
+fn alterations_of_blocks() -> Vec<Alteration> {
     vec![
         rows("a block's bytes", Box::new(|path, _| flip(path, BLOCKS, 3)), Part::Block, Some(3)),
-        rows("another block in its place", in_table(|tx| {
-            let mut blocks = tx.open_table(BLOCKS).unwrap();
-            let other = blocks.get(2).unwrap().unwrap().value().to_vec();
-            blocks.insert(4, other.as_slice()).unwrap();
-        }), Part::Block, Some(4)),
+        rows(
+            "another block in its place",
+            in_table(|tx| {
+                let mut blocks = tx.open_table(BLOCKS).unwrap();
+                let other = blocks.get(2).unwrap().unwrap().value().to_vec();
+                blocks.insert(4, other.as_slice()).unwrap();
+            }),
+            Part::Block,
+            Some(4),
+        ),
         rows("no block", in_table(|tx| drop(tx.open_table(BLOCKS).unwrap().remove(2).unwrap())), Part::Block, Some(2)),
         rows("a certificate", Box::new(|path, _| flip(path, CERTIFICATES, 5)), Part::Certificate, Some(5)),
-        rows("another's certificate", in_table(|tx| {
-            let mut table = tx.open_table(CERTIFICATES).unwrap();
-            let other = table.get(2).unwrap().unwrap().value().to_vec();
-            table.insert(6, other.as_slice()).unwrap();
-        }), Part::Certificate, Some(6)),
-        rows("no certificate", in_table(|tx| drop(tx.open_table(CERTIFICATES).unwrap().remove(1).unwrap())), Part::Certificate, Some(1)),
+        rows(
+            "another's certificate",
+            in_table(|tx| {
+                let mut table = tx.open_table(CERTIFICATES).unwrap();
+                let other = table.get(2).unwrap().unwrap().value().to_vec();
+                table.insert(6, other.as_slice()).unwrap();
+            }),
+            Part::Certificate,
+            Some(6),
+        ),
+        rows(
+            "no certificate",
+            in_table(|tx| drop(tx.open_table(CERTIFICATES).unwrap().remove(1).unwrap())),
+            Part::Certificate,
+            Some(1),
+        ),
         rows("receipts", Box::new(|path, _| flip(path, RECEIPTS, 4)), Part::Receipts, Some(4)),
-        rows("no receipts", in_table(|tx| drop(tx.open_table(RECEIPTS).unwrap().remove(4).unwrap())), Part::Receipts, Some(4)),
-        rows("no way to a block", Box::new(move |path, truth| alter(path, |tx| {
-            tx.open_table(HEIGHTS).unwrap().remove(&hash(truth, 3)).unwrap();
-        })), Part::Index, Some(3)),
-        rows("a wrong way to a transaction", Box::new(move |path, truth| alter(path, |tx| {
-            tx.open_table(TRANSACTIONS).unwrap().insert(&transaction(truth, 5), 2).unwrap();
-        })), Part::Index, Some(5)),
-        rows("a way to a transaction that never was", in_table(|tx| {
-            tx.open_table(TRANSACTIONS).unwrap().insert(&[7; 32], 2).unwrap();
-        }), Part::File, None),
-        rows("a block above the head", in_table(|tx| {
-            tx.open_table(BLOCKS).unwrap().insert(99, [1].as_slice()).unwrap();
-        }), Part::File, None),
-        rows("the row of the head", in_table(|tx| {
-            let mut meta = tx.open_table(META).unwrap();
-            let mut head = meta.get("head").unwrap().unwrap().value().to_vec();
-            head[20] ^= 1;
-            meta.insert("head", head.as_slice()).unwrap();
-        }), Part::File, None),
-        rows("the genesis", in_table(|tx| {
-            let mut meta = tx.open_table(META).unwrap();
-            let mut genesis = meta.get("genesis").unwrap().unwrap().value().to_vec();
-            *genesis.last_mut().unwrap() ^= 1;
-            meta.insert("genesis", genesis.as_slice()).unwrap();
-        }), Part::File, None),
+        rows(
+            "no receipts",
+            in_table(|tx| drop(tx.open_table(RECEIPTS).unwrap().remove(4).unwrap())),
+            Part::Receipts,
+            Some(4),
+        ),
+    ]
+}
+
+/// Each way to alter what leads to blocks, or belongs to none.
+fn other_alterations() -> Vec<Alteration> {
+    let hash = |truth: &Truth, height: usize| truth.blocks[height].hash().to_bytes();
+    let transaction = |truth: &Truth, height: usize| truth.blocks[height].block.body.transactions[0].tx_hash().0;
+    vec![
+        rows(
+            "no way to a block",
+            Box::new(move |path, truth| {
+                alter(path, |tx| {
+                    tx.open_table(HEIGHTS).unwrap().remove(&hash(truth, 3)).unwrap();
+                })
+            }),
+            Part::Index,
+            Some(3),
+        ),
+        rows(
+            "a wrong way to a transaction",
+            Box::new(move |path, truth| {
+                alter(path, |tx| {
+                    tx.open_table(TRANSACTIONS).unwrap().insert(&transaction(truth, 5), 2).unwrap();
+                })
+            }),
+            Part::Index,
+            Some(5),
+        ),
+        rows(
+            "a way to a transaction that never was",
+            in_table(|tx| {
+                tx.open_table(TRANSACTIONS).unwrap().insert(&[7; 32], 2).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
+            "a block above the head",
+            in_table(|tx| {
+                tx.open_table(BLOCKS).unwrap().insert(99, [1].as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
+            "the row of the head",
+            in_table(|tx| {
+                let mut meta = tx.open_table(META).unwrap();
+                let mut head = meta.get("head").unwrap().unwrap().value().to_vec();
+                head[20] ^= 1;
+                meta.insert("head", head.as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
+            "the genesis",
+            in_table(|tx| {
+                let mut meta = tx.open_table(META).unwrap();
+                let mut genesis = meta.get("genesis").unwrap().unwrap().value().to_vec();
+                *genesis.last_mut().unwrap() ^= 1;
+                meta.insert("genesis", genesis.as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_alteration_of_a_row_is_found_named_and_healed() {
     let truth = Truth::new().await;
-    for (name, alter, part, height) in alterations() {
+    for (name, alter, part, height) in alterations_of_blocks().into_iter().chain(other_alterations()) {
         let copy = truth.copy();
         alter(&copy.path, &truth);
-        let remedy = remedy(&copy.path, &truth.healer(&copy)).await.unwrap().unwrap_or_else(|| panic!("{name}: not found"));
+        let remedy =
+            remedy(&copy.path, &truth.healer(&copy)).await.unwrap().unwrap_or_else(|| panic!("{name}: not found"));
         let is_named = |damage: &Damage| damage.part == part && damage.height == height;
         assert!(remedy.damage().iter().any(is_named), "{name}: {:?}", remedy.damage());
         let healed = remedy.apply(&copy.path).unwrap();
@@ -215,7 +284,8 @@ async fn every_alteration_of_the_state_is_found_and_healed_without_any_other_nod
         let read = database.begin_read().unwrap();
         let nodes: Vec<Vec<u8>> =
             read.open_table(NODES).unwrap().iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
-        let codes: Vec<[u8; 32]> = read.open_table(CODES).unwrap().iter().unwrap().map(|row| *row.unwrap().0.value()).collect();
+        let codes: Vec<[u8; 32]> =
+            read.open_table(CODES).unwrap().iter().unwrap().map(|row| *row.unwrap().0.value()).collect();
         (nodes, codes)
     };
     assert!(nodes.len() > 20 && codes.len() >= 3, "{} nodes", nodes.len());
@@ -480,8 +550,11 @@ async fn child_heals_until_it_is_killed() {
 async fn killed_at_any_instant_the_next_try_heals() {
     let truth = Truth::new().await;
     let mut choices = Choices(seed());
-    let ways: [fn(&Path); 3] =
-        [|path| flip(path, BLOCKS, 3), |path| flip(path, RECEIPTS, 4), |path| std::fs::write(path, b"no store").unwrap()];
+    let ways: [fn(&Path); 3] = [
+        |path| flip(path, BLOCKS, 3),
+        |path| flip(path, RECEIPTS, 4),
+        |path| std::fs::write(path, b"no store").unwrap(),
+    ];
     for (number, way) in ways.iter().enumerate() {
         let copy = truth.copy();
         way(&copy.path);
@@ -495,7 +568,8 @@ async fn killed_at_any_instant_the_next_try_heals() {
             way(&copy.path);
             let delay = Duration::from_micros(choices.below(whole));
             killed += u32::from(!child_is_done(&copy, &truth, Some(delay)));
-            let found = remedy(&copy.path, &truth.healer(&copy)).await.unwrap_or_else(|error| panic!("{hint}: {error}"));
+            let found =
+                remedy(&copy.path, &truth.healer(&copy)).await.unwrap_or_else(|error| panic!("{hint}: {error}"));
             if let Some(found) = found {
                 found.apply(&copy.path).unwrap();
             }

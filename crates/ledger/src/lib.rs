@@ -39,7 +39,8 @@ pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
 pub use state::{
-    AccountRecord, MemoryState, State, StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from, check_whole,
+    AccountRecord, MemoryState, State, StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from,
+    check_whole,
 };
 pub use time::{BlockTime, Clock, ClockError, choose_time};
 pub use transaction::Request;

@@ -104,7 +104,9 @@ fn read(folder: &NodeFolder) -> Result<Vec<Alarm>, FolderError> {
     let path = folder.alarms();
     match std::fs::read(&path) {
         // Who altered the store may have altered what tells of it.
-        Ok(bytes) => Ok(decode_alarms(&bytes).unwrap_or_else(|_| vec![Alarm { part: Part::File, height: None, hash: None }])),
+        Ok(bytes) => {
+            Ok(decode_alarms(&bytes).unwrap_or_else(|_| vec![Alarm { part: Part::File, height: None, hash: None }]))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(io_error("read", &path, source)),
     }
@@ -151,7 +153,10 @@ impl Alarms {
         let store = chain.head();
         if let Some(hash) = self.sent {
             match outcome(&store, &hash)? {
-                Some(true) => return Ok(self.told()),
+                Some(true) => {
+                    self.told();
+                    return Ok(());
+                }
                 Some(false) => self.sent = None,
                 None if waiting.pool().get(&hash).is_some() => return Ok(()),
                 None => self.sent = None,
@@ -223,7 +228,13 @@ mod tests {
     use super::*;
 
     fn damage(part: Part, height: Option<u64>) -> Damage {
-        Damage { part, height, hash: height.map(|_| B256::repeat_byte(7)), what: "it is another one".to_owned() }
+        Damage {
+            part,
+            height,
+            hash: height.map(|_| B256::repeat_byte(7)),
+            what: "it is another one".to_owned(),
+            is_unread: false,
+        }
     }
 
     #[test]

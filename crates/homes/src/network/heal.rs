@@ -13,18 +13,20 @@
 //! - **H3** A store of another ledger is never healed.
 //! - **H4** A kill at any instant leaves the damaged store or the healed one.
 
+mod rebuild;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blockhouse_ledger::block::BlockObject;
-use blockhouse_ledger::certificate::{BlockPlace, Certificate};
+use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::genesis::Genesis;
 
 use super::scrub::Pass;
-use crate::embedded::{HomeError, LedgerKeys, import_into, lock_folder, replace};
-use crate::remote::{NodeError, NodeProblem, NodeUrl, RUN, Remote, RemoteError};
-use crate::store::{self, Access, Beside, Damage, Part, Salvage, Store, StoreError};
+use crate::embedded::{HomeError, LedgerKeys, lock_folder, replace};
+use crate::remote::{NodeError, NodeProblem, Remote, RemoteError};
+use crate::store::{Access, Beside, Damage, Part, Salvage, Store, StoreError};
 
 /// How long another process that heals or reads the same store is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -47,6 +49,9 @@ pub enum HealError {
         #[source]
         source: RemoteError,
     },
+    /// Nothing says that it was altered: where the disk gives nothing back, nothing is healed.
+    #[error("{damage}")]
+    Unread { damage: Box<Damage> },
     #[error("the ledger in {} begins otherwise than the `network` file says: it is of another ledger, and is not touched", path.display())]
     OtherGenesis { path: PathBuf },
     #[error("the store of the ledger could not be mended")]
@@ -119,17 +124,17 @@ impl Healer {
         }
         let mut survey = match Pass::whole(store) {
             Ok(pass) => Survey { pass, damage: Vec::new(), objects: Vec::new(), from_peers: 0 },
-            Err(damage) => return self.rebuild_from(Some(Salvage::of(store)), vec![damage]).await.map(Some),
+            Err(damage) => return self.rebuild_for(store, vec![damage]).await.map(Some),
         };
         while let Some(damage) = survey.next(store) {
             tokio::task::yield_now().await;
             let Some(damage) = damage else { continue };
-            let mendable = matches!(damage.part, Part::Block | Part::Certificate | Part::Index);
+            let mendable = !damage.is_unread && matches!(damage.part, Part::Block | Part::Certificate | Part::Index);
             match (mendable, damage.height, damage.hash) {
                 (true, Some(height), Some(hash)) => self.gather(store, &mut survey, damage, (height, hash.0)).await?,
                 _ => {
                     survey.damage.push(damage);
-                    return self.rebuild_from(Some(Salvage::of(store)), survey.damage).await.map(Some);
+                    return self.rebuild_for(store, survey.damage).await.map(Some);
                 }
             }
         }
@@ -216,7 +221,9 @@ impl Healer {
                         peers.prefer(node);
                         return Ok(object);
                     }
-                    Some((Err(why), _)) => NodeError::form("blockhouse_getBlockObjects", format!("block {height}: {why}")),
+                    Some((Err(why), _)) => {
+                        NodeError::form("blockhouse_getBlockObjects", format!("block {height}: {why}"))
+                    }
                     None => NodeError::form("blockhouse_getBlockObjects", format!("it has no block {height}")),
                 },
                 Err(error) => error,
@@ -231,87 +238,11 @@ impl Healer {
         self.peers.as_ref().ok_or_else(|| HealError::NoPeers { damage: Box::new(damage.clone()) })
     }
 
-    /// Makes a new store beside the old one, from block 0.
-    async fn rebuild_from(&self, salvage: Option<Salvage>, damage: Vec<Damage>) -> Result<Remedy, HealError> {
-        let _alone = tokio::task::block_in_place(|| lock_folder(&self.path, WAIT))?;
-        store::remove_leftovers(&self.path, REBUILT)?;
-        let new = store::beside(&self.path, REBUILT);
-        let certificate = Certificate::Genesis { key: self.genesis.ledger_key };
-        Store::create(new.path(), &self.genesis, &certificate)?;
-        let store = Store::open(new.path(), Access::Write, Duration::ZERO, None)?;
-        let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0 };
-        loop {
-            let before = rebuilding.store.height();
-            tokio::task::block_in_place(|| rebuilding.take_own(self.genesis.chain_id))?;
-            let is_over = self.take_of_peers(&mut rebuilding).await?;
-            if is_over && rebuilding.store.height() == before {
-                break;
-            }
+    async fn rebuild_for(&self, store: &Store, damage: Vec<Damage>) -> Result<Remedy, HealError> {
+        if let Some(damage) = damage.iter().find(|damage| damage.is_unread) {
+            return Err(HealError::Unread { damage: Box::new(damage.clone()) });
         }
-        rebuilding.store.sync()?;
-        let Rebuilding { store, damage, from_peers, .. } = rebuilding;
-        let height = store.height();
-        Ok(Remedy { damage, from_peers, kind: Kind::Rebuilt { new, height } })
-    }
-
-    /// Takes the next blocks of the first peer that has them; true if there are none.
-    async fn take_of_peers(&self, rebuilding: &mut Rebuilding) -> Result<bool, HealError> {
-        let next = rebuilding.store.height() + 1;
-        // What the own store held to its end needs no peer.
-        let is_whole = rebuilding.salvage.as_ref().and_then(Salvage::height).is_some_and(|height| height < next);
-        let Some(peers) = &self.peers else {
-            let damage = rebuilding.worst();
-            return if is_whole { Ok(true) } else { Err(HealError::NoPeers { damage: Box::new(damage) }) };
-        };
-        let (mut problems, mut answered) = (Vec::new(), false);
-        for node in peers.in_turn() {
-            match self.take_of(peers, node, rebuilding).await? {
-                Ok(true) => {
-                    peers.prefer(node);
-                    return Ok(false);
-                }
-                Ok(false) => answered = true,
-                Err(error) => problems.push(NodeProblem { node: node.clone(), error }),
-            }
-        }
-        if is_whole || answered {
-            return Ok(true);
-        }
-        let damage = Box::new(rebuilding.worst());
-        Err(HealError::Peers { damage, source: RemoteError::NoNode { problems } })
-    }
-
-    /// The outer error is this node's, the inner one the peer's; false if it has no more blocks.
-    async fn take_of(
-        &self,
-        peers: &Remote,
-        node: &NodeUrl,
-        rebuilding: &mut Rebuilding,
-    ) -> Result<Result<bool, NodeError>, HealError> {
-        let before = rebuilding.store.height();
-        let objects = match peers.blocks(node, before + 1, RUN).await {
-            Ok(objects) if objects.is_empty() => return Ok(self.is_of_ledger(peers, node).await.map(|()| false)),
-            Ok(objects) => objects,
-            Err(error) => return Ok(Err(error)),
-        };
-        let imported = tokio::task::block_in_place(|| import_into(&mut rebuilding.store, objects, Store::append_unsynced));
-        let taken = rebuilding.store.height() - before;
-        rebuilding.from_peers += taken;
-        match imported {
-            Err(error) if error.is_of_elsewhere() && taken == 0 => Ok(Err(NodeError::Blocks(Box::new(error)))),
-            Err(error) if !error.is_of_elsewhere() => Err(error.into()),
-            _ => Ok(Ok(true)),
-        }
-    }
-
-    /// A peer without more blocks must at least have begun as this ledger did.
-    async fn is_of_ledger(&self, peers: &Remote, node: &NodeUrl) -> Result<(), NodeError> {
-        let first = peers.blocks(node, 0, 1).await?.into_iter().next();
-        match first.map(|first| first.hash()) {
-            Some(hash) if hash == self.genesis.hash() => Ok(()),
-            Some(hash) => Err(NodeError::OtherGenesis { found: hash.to_string() }),
-            None => Err(NodeError::OtherGenesis { found: "missing".to_owned() }),
-        }
+        self.rebuild_from(Some(Salvage::of(store)), damage).await
     }
 }
 
@@ -337,42 +268,6 @@ impl Survey {
             }
             Some(None)
         })
-    }
-}
-
-/// A store that is being made.
-struct Rebuilding {
-    store: Store,
-    salvage: Option<Salvage>,
-    damage: Vec<Damage>,
-    from_peers: u64,
-}
-
-impl Rebuilding {
-    /// Takes what the damaged store holds that is sound: each block is executed and its certificate checked, as one of a stranger is.
-    fn take_own(&mut self, chain_id: u64) -> Result<(), HealError> {
-        let Some(salvage) = &self.salvage else { return Ok(()) };
-        let (first, last) = (self.store.height() + 1, salvage.height());
-        let objects = (first..).map_while(|height| salvage.object(chain_id, height));
-        let imported = import_into(&mut self.store, objects, Store::append_unsynced);
-        let next = self.store.height() + 1;
-        let what = match imported {
-            Ok(_) if last.is_none_or(|last| next > last) => return Ok(()),
-            Ok(_) => "it cannot be read".to_owned(),
-            Err(error) if error.is_of_elsewhere() => crate::chain::chain(&error),
-            Err(error) => return Err(error.into()),
-        };
-        let damage = Damage { part: Part::Block, height: Some(next), hash: None, what };
-        if self.damage.last() != Some(&damage) {
-            self.damage.push(damage);
-        }
-        Ok(())
-    }
-
-    /// What says most about where the damage is.
-    fn worst(&self) -> Damage {
-        let last = self.damage.last().cloned();
-        last.unwrap_or(Damage { part: Part::File, height: None, hash: None, what: "it is damaged".to_owned() })
     }
 }
 

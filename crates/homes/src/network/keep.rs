@@ -76,10 +76,8 @@ pub async fn keep(
 fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let file = folder.read_network()?;
     let config = NodeConfig::load(&folder.config())?;
-    let peers = match config.rpc_peers.is_empty() {
-        true => None,
-        false => Some(Remote::new(config.rpc_peers.clone()).map_err(NodeError::Peers)?),
-    };
+    let peers = (!config.rpc_peers.is_empty()).then(|| Remote::new(config.rpc_peers.clone()));
+    let peers = peers.transpose().map_err(NodeError::Peers)?;
     let healer = Healer::new(folder.store(), file.genesis.clone(), peers);
     Ok(Parts { file, config, healer, healed: 0 })
 }

@@ -213,6 +213,11 @@ async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
         let (told, is_over) = match healer.examine(&node.head()).await {
             Ok(Some(remedy)) => (News::Remedy(remedy), true),
             Ok(None) => (News::Sound, true),
+            // Then it is what the engine says that counts.
+            Err(error @ HealError::Unread { .. }) => {
+                let _ = news.send(News::Trouble(error)).await;
+                (News::Sound, true)
+            }
             Err(error) => (News::Trouble(error), false),
         };
         // Who is told went away only with the node.

@@ -22,7 +22,7 @@ use blockhouse_ledger::state::{StatePlace, check_from};
 use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
-use crate::embedded::LedgerKeys;
+use crate::embedded::{HomeError, LedgerKeys};
 use crate::store::{Damage, Part, Store, StoreError};
 
 /// A step is followed by a pause so many times as long: the watch costs 0.2 % of a core.
@@ -74,11 +74,12 @@ impl Pass {
     fn begin(store: &Store, bottom: u64, is_whole: bool) -> Result<Self, Damage> {
         let (top, hash) = (store.height(), store.head().hash());
         // Which key was in force where stands in the state.
-        let keys = LedgerKeys::of(store).map_err(|error| Damage {
-            part: Part::State,
-            height: Some(top),
-            hash: Some(hash),
-            what: crate::chain::chain(&error),
+        let keys = LedgerKeys::of(store).map_err(|error| {
+            let error = match error {
+                HomeError::Store(error) => error,
+                other => store.damaged(crate::chain::chain(&other)),
+            };
+            Damage::of(Part::State, (Some(top), Some(hash)), &error)
         })?;
         Ok(Self { keys, top, bottom, is_whole, stage: Stage::Down(top, hash), transactions: 0 })
     }

@@ -60,18 +60,21 @@ pub struct Damage {
     pub hash: Option<B256>,
     /// What was found.
     pub what: String,
+    /// True if the disk did not give it back: nothing says that it was altered, and only another disk heals it.
+    pub is_unread: bool,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.part, self.height) {
-            (Part::File, None) => f.write_str("the file of the store was altered")?,
-            (Part::Block, Some(height)) => write!(f, "block {height} of the store was altered")?,
-            (Part::State, Some(height)) => write!(f, "the state after block {height} of the store was altered")?,
-            (part, Some(height)) => write!(f, "the {} of block {height} of the store was altered", part.word())?,
-            (part, None) => write!(f, "the {} of the store was altered", part.word())?,
+            (Part::File, None) => f.write_str("the file of the store")?,
+            (Part::Block, Some(height)) => write!(f, "block {height} of the store")?,
+            (Part::State, Some(height)) => write!(f, "the state after block {height} of the store")?,
+            (part, Some(height)) => write!(f, "the {} of block {height} of the store", part.word())?,
+            (part, None) => write!(f, "the {} of the store", part.word())?,
         }
-        write!(f, ": {}", self.what)
+        let words = if self.is_unread { "could not be read" } else { "was altered" };
+        write!(f, " {words}: {}", self.what)
     }
 }
 
@@ -79,9 +82,8 @@ impl Damage {
     /// What an error of the store says of one of its parts.
     pub(crate) fn of(part: Part, (height, hash): (Option<u64>, Option<B256>), error: &StoreError) -> Self {
         match error {
-            StoreError::Damaged { what, .. } => Self { part, height, hash, what: what.clone() },
-            // A disk that does not give it back has lost it.
-            other => Self { part, height, hash, what: chain(other) },
+            StoreError::Damaged { what, .. } => Self { part, height, hash, what: what.clone(), is_unread: false },
+            other => Self { part, height, hash, what: chain(other), is_unread: true },
         }
     }
 
@@ -112,7 +114,7 @@ impl Store {
         let transactions = block.body.transactions.len();
         if count != transactions {
             let what = format!("it has {count} receipts and {transactions} transactions");
-            return Err(Damage { part: Part::Receipts, height: Some(height), hash: Some(hash), what });
+            return Err(found(Part::Receipts)(self.damaged(what)));
         }
         self.examine_certificate(height, hash, key)?;
         let hashes = block.body.transactions.iter().map(|transaction| *transaction.tx_hash());
@@ -121,16 +123,15 @@ impl Store {
     }
 
     fn examine_certificate(&self, height: u64, hash: B256, key: &[u8; 32]) -> Result<(), Damage> {
-        let damaged = |what: String| Damage { part: Part::Certificate, height: Some(height), hash: Some(hash), what };
+        let found = |error: StoreError| Damage::of(Part::Certificate, (Some(height), Some(hash)), &error);
         let stored = self.read(|rows| {
             rows.certificate(height, |bytes| {
                 Certificate::decode(bytes).map_err(|error| Fault::damaged(format!("it cannot be read: {error}")))
             })
         });
-        let certificate =
-            stored.map_err(|error| Damage::of(Part::Certificate, (Some(height), Some(hash)), &error))?;
+        let certificate = stored.map_err(found)?;
         let place = BlockPlace { chain_id: self.genesis().chain_id, height, hash: BlockHash::new(hash.0) };
-        certificate.verify(key, &place).map_err(|error| damaged(error.to_string()))
+        certificate.verify(key, &place).map_err(|error| found(self.damaged(error.to_string())))
     }
 
     /// Examines what belongs to no block: the row of the head, the genesis, and that there are no rows beside those of the blocks up to the
@@ -144,8 +145,13 @@ impl Store {
                 return Err(Fault::damaged("its genesis is another one"));
             }
             let (blocks, counts) = (self.height() + 1, rows.counts()?);
-            let expected =
-                [("blocks", blocks), ("certificates", blocks), ("receipts", blocks), ("heights", blocks), ("transactions", transactions)];
+            let expected = [
+                ("blocks", blocks),
+                ("certificates", blocks),
+                ("receipts", blocks),
+                ("heights", blocks),
+                ("transactions", transactions),
+            ];
             match counts.into_iter().zip(expected).find(|(found, (_, expected))| found != expected) {
                 Some((found, (table, expected))) => {
                     Err(Fault::damaged(format!("its table of {table} has {found} rows, not {expected}")))

@@ -4,13 +4,15 @@
 //! - **M1** All blocks of one mending are one durable transaction: a kill leaves the store as it was, or mended.
 //! - **M2** Only the block that the chain has at its height is taken: the caller has its hash from the block above.
 
+use std::sync::Arc;
+
 use alloy_primitives::B256;
 use blockhouse_ledger::block::{BlockObject, encode_block};
+use blockhouse_ledger::state::StateChanges;
 
 use super::file::Durability;
 use super::tables::{self, BlockRows, Rows};
 use super::{Store, StoreError};
-use std::sync::Arc;
 
 impl Store {
     /// Puts these blocks where they belong, with their certificates and the rows of the indexes; each has the hash that the block above it
@@ -26,7 +28,7 @@ impl Store {
                     certificate: &object.certificate.encode(),
                     receipts: &[],
                     transactions: &transactions,
-                    changes: &Default::default(),
+                    changes: &StateChanges::default(),
                 };
                 tables::mend_block(transaction, &rows)?;
             }

@@ -5,9 +5,9 @@
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 #[cfg(feature = "node")]
 use redb::ReadableTableMetadata as _;
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
 
