@@ -158,10 +158,19 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
         (&json!(1), &Value::Null, &json!("validator"))
     );
 
-    // Its vote counts: without it three of four would be two.
+    // Its vote counts: without it the others would be two.
     nodes[0].kill();
     owner.record(nodes[3], b"with the vote of the healed node");
     wait_until(|| status(nodes[2])["scrub"]["passes"] != json!(0), "its watch finds all sound");
+
+    // All start at once, and the first one has nobody to heal from until the others answer.
+    flip(&nodes[0].dir.join("ledger.redb"), words);
+    drop(again);
+    let network = network.restart("");
+    let told = status(network.node(0));
+    assert_eq!((&told["scrub"]["healed"], &told["failure"]), (&json!(1), &Value::Null));
+    let height = owner.record(network.node(0), b"all vote");
+    wait_until(|| network.nodes().iter().all(|node| node.height() >= height), "all have it");
 }
 
 /// The owner lets the nodes speak; what one of them then finds altered in its store stands on the ledger, and so on every node.

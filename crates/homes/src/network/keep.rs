@@ -16,7 +16,7 @@ use super::alarms;
 use super::config::NodeConfig;
 use super::folder::NodeFolder;
 use super::heal::{HealError, Healed, Healer, Remedy};
-use super::node::{News, Node, NodeError, Parts};
+use super::node::{HEAL_AGAIN, News, Node, NodeError, Parts};
 use super::scrub::Pass;
 use crate::remote::Remote;
 use crate::store::{Access, Damage, Store};
@@ -47,9 +47,10 @@ pub async fn keep(
 ) -> Result<(), NodeError> {
     let (mut parts, mut remedy, mut until) = (parts(folder)?, None, pin!(until));
     loop {
+        let opening = sound_store_in_time(folder, &mut parts, remedy, &mut tell);
         // What is dropped half-way was only prepared.
         let store = tokio::select! {
-            store = sound_store(folder, &mut parts, remedy, &mut tell) => store?,
+            store = opening => store?,
             () = &mut until => return Ok(()),
         };
         let mut node = Node::start(folder, &parts, store).await?;
@@ -80,6 +81,22 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let peers = peers.transpose().map_err(NodeError::Peers)?;
     let healer = Healer::new(folder.store(), file.genesis.clone(), peers);
     Ok(Parts { file, config, healer, healed: 0 })
+}
+
+/// Opens the store, however long it takes until another node has what heals it: all may be starting at once.
+async fn sound_store_in_time(
+    folder: &NodeFolder,
+    parts: &mut Parts,
+    mut remedy: Option<Remedy>,
+    tell: &mut impl FnMut(Told<'_>),
+) -> Result<Store, NodeError> {
+    loop {
+        match sound_store(folder, parts, remedy.take(), tell).await {
+            Err(NodeError::Heal(error @ HealError::Peers { .. })) => tell(Told::NotHealed(&error)),
+            opened => return opened,
+        }
+        tokio::time::sleep(HEAL_AGAIN).await;
+    }
 }
 
 /// Opens the store, and heals it before if it is not sound.

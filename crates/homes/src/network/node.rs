@@ -39,7 +39,7 @@ const TIDY: Duration = Duration::from_mins(1);
 /// The longest pause between two looks at what is to be sent to peers.
 const GOSSIP_LOOK: Duration = Duration::from_secs(5);
 /// The pause before other nodes are asked again for what heals the store: one of them may be starting.
-const HEAL_AGAIN: Duration = Duration::from_secs(15);
+pub(super) const HEAL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]

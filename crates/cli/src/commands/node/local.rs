@@ -60,9 +60,13 @@ pub(crate) async fn run(args: LocalArgs, out: &Output) -> anyhow::Result<Exit> {
         found(&args, &folders)?;
     }
     let program = std::env::current_exe().context("could not find this program's own file")?;
-    let (mut nodes, mut ended) = (Vec::new(), JoinSet::new());
+    // All of them, before any is waited for: one may need the others to heal.
+    let mut started = Vec::new();
     for (number, folder) in (1_u16..).zip(&folders) {
-        let mut node = start(&program, folder).with_context(|| format!("could not start node {number}"))?;
+        started.push(start(&program, folder).with_context(|| format!("could not start node {number}"))?);
+    }
+    let (mut nodes, mut ended) = (Vec::new(), JoinSet::new());
+    for ((number, folder), mut node) in (1_u16..).zip(&folders).zip(started) {
         let lines = node.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         // Its first line says that it answers.
         let first = match lines {
