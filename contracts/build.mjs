@@ -9,6 +9,7 @@ import { compile } from "./compiler.mjs";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PUBLISHED = {
   Access: "src/Access.sol",
+  Alarms: "src/Alarms.sol",
   AnchorPoint: "src/AnchorPoint.sol",
   Anchors: "src/Anchors.sol",
   Automation: "src/Automation.sol",

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Access} from "../src/Access.sol";
+import {Alarms} from "../src/Alarms.sol";
 import {AnchorPoint} from "../src/AnchorPoint.sol";
 import {Anchors} from "../src/Anchors.sol";
 import {Automation} from "../src/Automation.sol";
@@ -18,6 +19,7 @@ import {vm} from "./Vm.sol";
 contract BuildTest {
     function test_checked_in_bytecode_is_the_one_under_test() public view {
         _same("Access", type(Access).creationCode);
+        _same("Alarms", type(Alarms).creationCode);
         _same("AnchorPoint", type(AnchorPoint).creationCode);
         _same("Anchors", type(Anchors).creationCode);
         _same("Automation", type(Automation).creationCode);

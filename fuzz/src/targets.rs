@@ -72,6 +72,7 @@ pub const ALL: &[Target] = &[
     nodes::NETWORK_FILE,
     nodes::NODE_CONFIG,
     nodes::GOSSIP,
+    nodes::ALARMS,
     sites::MARKER,
     sites::OBJECT_KEY,
     sites::SITE_NAME,

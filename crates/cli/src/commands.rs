@@ -67,7 +67,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Stats(args) => stats::run(args, global, out).await,
         Command::Host(args) => host::run(args, global, out).await,
         #[cfg(feature = "node")]
-        Command::Node(args) => node::run(args, out).await,
+        Command::Node(args) => node::run(args, global, out).await,
         Command::Key(args) => key::run(args, global, out).await,
         Command::Recover(args) => recover::run(args, global, out).await,
         Command::Demo(args) => demo::run(&args, out),

@@ -2,6 +2,7 @@
 
 use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
+use blockhouse_ledger::contracts::Alarms::AlarmsEvents;
 use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Tags::TagsEvents;
 use blockhouse_ledger::contracts::Timeline::TimelineEvents;
@@ -39,7 +40,28 @@ pub(crate) fn tell(event: &Event) -> Told {
         Event::Freeze(event) => tell_freeze(event),
         Event::Tags(event) => tell_tags(event),
         Event::Timeline(event) => tell_timeline(event),
+        Event::Alarms(event) => tell_alarms(event),
     }
+}
+
+fn tell_alarms(event: &AlarmsEvents) -> Told {
+    match event {
+        AlarmsEvents::NodeSet(e) => told!("NodeSet", "account" = e.account, "node" = e.node),
+        AlarmsEvents::TamperReported(e) => told!(
+            "TamperReported",
+            "node" = e.node,
+            "what" = word(&e.what.0),
+            "height" = e.height,
+            "block" = e.blockHash,
+            "by" = e.by
+        ),
+    }
+}
+
+/// A short text that a contract keeps padded with zeros. Whoever wrote it may have written anything.
+fn word(bytes: &[u8; 32]) -> String {
+    let text = bytes.iter().take_while(|byte| **byte != 0);
+    text.map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()
 }
 
 fn tell_freeze(event: &FreezeEvents) -> Told {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use blockhouse_types::{BlockHash, DecodeError};
@@ -143,7 +143,7 @@ impl Engine {
             report.send_replace(Some(node.run()));
         });
         let thread = thread.map_err(StartError::Thread)?;
-        Ok((Handle { shared, gossip, ended, stop: Some(stop), thread: Some(thread) }, inbox))
+        Ok((Handle { shared, gossip, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) }, inbox))
     }
 }
 
@@ -177,7 +177,7 @@ pub struct Handle {
     shared: Arc<Shared>,
     gossip: Gossip,
     ended: watch::Receiver<Option<Result<(), EngineError>>>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -217,6 +217,11 @@ impl Handle {
         }
     }
 
+    /// Asks the node to end, soon: it takes no part in agreeing any more, and what it said about itself stays.
+    pub fn end_soon(&self) {
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Stops the node and waits until its threads are gone; says why it ended before, if it did.
     pub fn stop(mut self) -> Result<(), EngineError> {
         self.end();
@@ -224,7 +229,7 @@ impl Handle {
     }
 
     fn end(&mut self) {
-        drop(self.stop.take());
+        self.end_soon();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was caught inside; nothing is left to be said.
             let _ = thread.join();

@@ -5,6 +5,8 @@
 //!
 //! Format: `docs/design/consensus.md`, section *Key file*.
 
+use blockhouse_crypto::hash::derive;
+use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, DecodeExt, Encode};
 use commonware_cryptography::Signer;
@@ -17,6 +19,7 @@ use zeroize::Zeroizing;
 
 const MAGIC: Magic = *b"BHNK";
 const WHAT: &str = "a node's key file";
+const ACCOUNT_CONTEXT: &str = "blockhouse v1 node account";
 
 /// The secrets of one node.
 #[derive(Clone)]
@@ -56,6 +59,14 @@ impl Keys {
     /// True if it holds a share of a network's key.
     pub const fn has_share(&self) -> bool {
         self.share.is_some()
+    }
+
+    /// The account by which the node speaks on the ledger. It follows from the identity: there is nothing more to keep or to lose.
+    pub fn account(&self) -> AccountSecret {
+        let mut identity = Zeroizing::new([0; 32]);
+        identity.copy_from_slice(&Zeroizing::new(self.identity.encode().to_vec()));
+        let secret = derive(ACCOUNT_CONTEXT, &Secret::new(*identity), []);
+        AccountSecret::try_new(&secret).expect("one of 2^128 hashes is no secret of the curve")
     }
 
     /// The bytes of a key file.

@@ -41,6 +41,8 @@ pub use error::HomeError;
 pub use evidence::Evidence;
 pub use follow::Followed;
 pub use heal::{Imported, Rebuilt};
+#[cfg(feature = "node")]
+pub(crate) use heal::{import_into, lock_folder, replace};
 pub use keys::{Handover, LedgerKeys};
 pub use seal::Sealed;
 

@@ -5,27 +5,35 @@
 //!
 //! Format: `docs/design/node.md`.
 
+mod alarms;
 mod backend;
 mod chain;
 mod clock;
 mod config;
 mod folder;
 mod founding;
+mod heal;
+mod keep;
 mod layers;
 mod metrics;
 mod node;
 mod orderer;
 pub mod pool;
+mod scrub;
 mod waiting;
 
 pub use blockhouse_consensus::{Keys, KeysError, StartError};
 
+pub use alarms::{Alarm, decode_alarms, encode_alarms};
 pub use backend::NodeBackend;
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, NodeConfig, RpcConfig};
 pub use folder::{FolderError, NetworkFile, NodeFolder, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
-pub use node::{Node, NodeError};
+pub use heal::{HealError, Healed, Healer, Remedy};
+pub use keep::{Told, keep};
+pub use node::NodeError;
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
+pub use scrub::Pass;
 pub use waiting::{SubmitError, Waiting, decode_message};

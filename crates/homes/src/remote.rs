@@ -55,6 +55,15 @@ impl Default for Deadlines {
     }
 }
 
+/// Who a node is, of all that it says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+pub struct NodeIdentity {
+    /// Its public key among nodes.
+    pub key: B256,
+    /// The account by which it speaks on the ledger.
+    pub account: Address,
+}
+
 /// The nodes of a ledger, seen by a host. Clones share which of them answered last.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -95,6 +104,11 @@ impl Remote {
         const METHOD: &str = "blockhouse_genesis";
         self.any(METHOD, (), |bytes: Bytes| Genesis::decode(&bytes).map_err(|error| NodeError::form(METHOD, error)))
             .await
+    }
+
+    /// Who a node says that it is. It can say anything: whoever goes by it compares it with what its operator reads.
+    pub async fn identity(&self, node: &NodeUrl) -> Result<NodeIdentity, NodeError> {
+        self.shared.client.ask(node, "blockhouse_nodeStatus", ()).await
     }
 
     /// Deadlines.

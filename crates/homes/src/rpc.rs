@@ -44,7 +44,7 @@ pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing
 pub use fault::LIMIT_EXCEEDED;
 pub(crate) use fault::{Fault, of_sealing};
 #[cfg(feature = "node")]
-pub use node_status::{NodeRole, NodeStatus};
+pub use node_status::{NodeRole, NodeStatus, ScrubStatus};
 pub(crate) use params::Params;
 #[cfg(feature = "node")]
 pub use server::{Limits, Server, ServerError, ServerOptions};

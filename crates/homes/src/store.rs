@@ -11,9 +11,15 @@
 //! Format: `docs/design/ledger.md`, section *Store*.
 
 mod error;
+#[cfg(feature = "node")]
+mod examine;
 mod file;
 mod head;
+#[cfg(feature = "node")]
+mod mend;
 mod rehearsal;
+#[cfg(feature = "node")]
+mod salvage;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -33,16 +39,20 @@ use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, Sta
 use blockhouse_types::{Decoder, Encoder, limits};
 
 use error::Fault;
-use file::{Beside, Durability, StoreFile};
+use file::{Durability, StoreFile};
 use head::{BLOCK_HASHES, read_header};
 use tables::{BlockRows, Rows};
 
 use crate::chain::chain;
 
 pub use error::StoreError;
+#[cfg(feature = "node")]
+pub use examine::{Damage, Part};
 pub use file::Access;
-pub(crate) use file::{folder_of, suffixed, sync_folder_of};
+pub(crate) use file::{Beside, folder_of, suffixed, sync_folder_of};
 pub use head::Head;
+#[cfg(feature = "node")]
+pub(crate) use salvage::Salvage;
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -404,6 +414,21 @@ fn decode_receipts(bytes: &[u8]) -> Result<Vec<ReceiptEnvelope>, String> {
 /// A name beside the store for one that is being made; the file goes away with the value, unless it was renamed.
 pub(crate) fn beside(path: &Path, what: &str) -> Beside {
     Beside::new(path, what)
+}
+
+/// Removes what killed makers of such files have left beside the store. The caller keeps others out.
+#[cfg(feature = "node")]
+pub(crate) fn remove_leftovers(path: &Path, what: &str) -> Result<(), StoreError> {
+    let failed = |source| file::io_error(path, "remove what is left beside", source);
+    let prefix = suffixed(path, &format!("{what}-"));
+    let Some(prefix) = prefix.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return Ok(()) };
+    for entry in std::fs::read_dir(folder_of(path)).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().as_encoded_bytes().starts_with(prefix) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps what is at `path` under `<path>.damaged-<n>` too, and returns that name; nothing if nothing is there.

@@ -14,6 +14,12 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    Alarms,
+    "../../contracts/abi/Alarms.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     AnchorPoint,
     "../../contracts/abi/AnchorPoint.json"
 );
@@ -98,6 +104,8 @@ mod tests {
         assert_eq!(Freeze::freezeCall::SIGNATURE, "freeze(bytes32)");
         assert_eq!(Freeze::Frozen::SIGNATURE, "Frozen(bytes32,address)");
         assert_eq!(Tags::Tagged::SIGNATURE, "Tagged(bytes32,bytes32,address)");
+        assert_eq!(Alarms::reportTamperCall::SIGNATURE, "reportTamper(uint64,bytes32,bytes32)");
+        assert_eq!(Alarms::TamperReported::SIGNATURE, "TamperReported(bytes32,uint64,address,bytes32,bytes32)");
         assert_eq!(Timeline::syncCall::SIGNATURE, "sync(bytes32,uint32)");
         assert_eq!(Automation::tickCall::SIGNATURE, "tick()");
         assert_eq!(Automation::BackupOverdue::SIGNATURE, "BackupOverdue(bytes32,uint64,uint64)");

@@ -7,6 +7,7 @@ use alloy_primitives::Log;
 use alloy_sol_types::SolEventInterface;
 
 use crate::contracts::Access::AccessEvents;
+use crate::contracts::Alarms::AlarmsEvents;
 use crate::contracts::Freeze::FreezeEvents;
 use crate::contracts::Tags::TagsEvents;
 use crate::contracts::Timeline::TimelineEvents;
@@ -27,6 +28,8 @@ pub enum Event {
     Tags(TagsEvents),
     /// Of the module `timeline`.
     Timeline(TimelineEvents),
+    /// Of the module `alarms`.
+    Alarms(AlarmsEvents),
 }
 
 /// A log of one of the vault's contracts that is none of their events.

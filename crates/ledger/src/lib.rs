@@ -38,6 +38,9 @@ pub use genesis::{Fork, Genesis};
 pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
-pub use state::{AccountRecord, MemoryState, State, StateChanges, StateError, StateNodes, StateTrie, check_whole};
+pub use state::{
+    AccountRecord, MemoryState, State, StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from,
+    check_whole,
+};
 pub use time::{BlockTime, Clock, ClockError, choose_time};
 pub use transaction::Request;

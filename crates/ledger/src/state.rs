@@ -11,11 +11,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles, TrieAccount};
 
-use crate::trie::{Nodes, TrieError, Visited, find, prove, visit};
+use crate::trie::{Nodes, TrieError, Visited, find, prove, visit, visit_from};
 
 /// An account as it stands in the state trie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +236,94 @@ pub fn check_whole<N: StateNodes>(root: B256, nodes: &N) -> Result<usize, StateE
         seen.map_err(|source| slots.damaged(source))?;
     }
     Ok(count)
+}
+
+/// Where a reading of a state stands: what comes before it was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StatePlace {
+    account: B256,
+    slot: B256,
+}
+
+impl StatePlace {
+    /// Which part of all keys lies before it, in 65536ths: keys are hashes, so it is the part that was read.
+    pub fn share(&self) -> u16 {
+        let [first, second, ..] = self.account.0;
+        u16::from_be_bytes([first, second])
+    }
+}
+
+/// Reads on from `place`, at most about `limit` accounts and slots (at least one) with the nodes that lead to them, and their code. Gives where
+/// to go on; nothing at the end.
+///
+/// The state may be another one each time, as blocks come: what they change was checked when they were executed, all else is read.
+pub fn check_from<N: StateNodes>(
+    root: B256,
+    nodes: &N,
+    place: StatePlace,
+    limit: usize,
+) -> Result<Option<StatePlace>, StateError<N::Error>> {
+    let (state, mut place, mut left) = (State::at(root, nodes), place, limit.max(1));
+    while let Some((account, value)) = first_from(&state.trie(StateTrie::Accounts), root, &place.account)? {
+        let record = decode_record(account, &value)?;
+        let slot = if account == place.account { place.slot } else { B256::ZERO };
+        if slot.is_zero() {
+            state.code(&record.code_hash)?;
+        }
+        if let Some(slot) = check_slots(&state.trie(StateTrie::Slots(account)), &record, slot, &mut left)? {
+            return Ok(Some(StatePlace { account, slot }));
+        }
+        let Some(next) = U256::from_be_bytes(account.0).checked_add(U256::from(1)) else { break };
+        place = StatePlace { account: B256::from(next), slot: B256::ZERO };
+        left = left.saturating_sub(1);
+        if left == 0 {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+type Entry = (B256, Vec<u8>);
+
+/// The first entry of a trie at or after that key.
+fn first_from<N: StateNodes>(
+    trie: &TrieOf<'_, N>,
+    root: B256,
+    from: &B256,
+) -> Result<Option<Entry>, StateError<N::Error>> {
+    let mut first = None;
+    let seen = visit_from(trie, root, from, |visited| match visited {
+        Visited::Node(_) => Ok(ControlFlow::Continue(())),
+        Visited::Entry(key, value) => {
+            first = Some((key, value.to_vec()));
+            Ok(ControlFlow::Break(()))
+        }
+    });
+    seen.map_err(|source| trie.damaged(source))?;
+    Ok(first)
+}
+
+/// Reads the slots of an account from a key on; gives the next key if there are more than `left`.
+fn check_slots<N: StateNodes>(
+    trie: &TrieOf<'_, N>,
+    record: &AccountRecord,
+    from: B256,
+    left: &mut usize,
+) -> Result<Option<B256>, StateError<N::Error>> {
+    let mut next = None;
+    let seen = visit_from(trie, record.storage_root, &from, |visited| match visited {
+        Visited::Node(_) => Ok(ControlFlow::Continue(())),
+        Visited::Entry(key, _) if *left == 0 => {
+            next = Some(key);
+            Ok(ControlFlow::Break(()))
+        }
+        Visited::Entry(..) => {
+            *left -= 1;
+            Ok(ControlFlow::Continue(()))
+        }
+    });
+    seen.map_err(|source| trie.damaged(source))?;
+    Ok(next)
 }
 
 /// A whole state in memory: for replay, `recover` and tests.

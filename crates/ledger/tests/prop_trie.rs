@@ -7,7 +7,9 @@ use std::convert::Infallible;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 use blockhouse_ledger::proof::prove_account;
-use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, StateTrie, check_whole};
+use blockhouse_ledger::state::{
+    MemoryState, State, StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from, check_whole,
+};
 use blockhouse_ledger::trie::{NodeChanges, Nodes, check_inclusion, update};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -153,6 +155,16 @@ fn state_of(accounts: &BTreeMap<[u8; 20], (u64, BTreeMap<U256, U256>)>) -> (Memo
     (state, root)
 }
 
+/// Where nodes of that state stand: the root of the accounts, and all nodes of slots.
+fn places_of(accounts: &BTreeMap<[u8; 20], (u64, BTreeMap<U256, U256>)>) -> Vec<(StateTrie, Nibbles)> {
+    let root = (!accounts.is_empty()).then_some((StateTrie::Accounts, Nibbles::new()));
+    let of_slots = accounts.iter().flat_map(|(account, (_, slots))| {
+        let trie = StateTrie::Slots(keccak256(account));
+        storage(slots).1.into_iter().filter_map(move |(path, node)| node.map(|_| (trie, path)))
+    });
+    root.into_iter().chain(of_slots).collect()
+}
+
 proptest! {
     #[test]
     fn storage_roots_are_those_of_the_definition(slots in slots()) {
@@ -165,6 +177,36 @@ proptest! {
     ) {
         let (state, root) = state_of(&accounts);
         prop_assert_eq!(check_whole(root, &state).unwrap(), state.node_count());
+    }
+
+    /// Read in steps of any size, a whole state is whole, and one altered or missing node is found wherever it is.
+    #[test]
+    fn a_state_that_is_read_in_steps_is_read_whole(
+        accounts in btree_map(any::<[u8; 20]>(), (1..u64::MAX, slots()), 0..12),
+        limit in 0_usize..9,
+        which in any::<prop::sample::Index>(),
+        is_removed in any::<bool>(),
+    ) {
+        let (mut state, root) = state_of(&accounts);
+        let read = |state: &MemoryState| {
+            let mut place = Some(StatePlace::default());
+            while let Some(at) = place {
+                let next = check_from(root, state, at, limit)?;
+                assert!(next != Some(at), "it goes on");
+                place = next;
+            }
+            Ok::<_, StateError<std::convert::Infallible>>(())
+        };
+        prop_assert!(read(&state).is_ok());
+        let places: Vec<_> = places_of(&accounts);
+        prop_assume!(!places.is_empty());
+        let place = *which.get(&places);
+        let node = state.node(&place.0, &place.1).unwrap().unwrap();
+        let mut altered = node.to_vec();
+        *altered.last_mut().unwrap() ^= 1;
+        let nodes = [(place, (!is_removed).then(|| altered.into()))].into_iter().collect();
+        state.apply(&StateChanges { nodes, ..StateChanges::default() });
+        prop_assert!(read(&state).is_err());
     }
 
     /// Every account and slot is proved under the root, and nothing that differs is.

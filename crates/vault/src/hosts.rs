@@ -11,6 +11,8 @@
 //!
 //! Page: `docs/design/keys.md`, section *Hosts*.
 
+mod nodes;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -38,6 +40,8 @@ use crate::recipients;
 use crate::sheet;
 use crate::unlock::Unlocked;
 use crate::vault::{Settings, Vault, enrolled};
+
+pub use nodes::enrol_node;
 
 /// Why a host was not asked for, approved, joined or revoked.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Targets for what a node reads: the network file, its configuration, what its peers send.
 
-use blockhouse_homes::network::{NetworkFile, NodeConfig, decode_message};
+use blockhouse_homes::network::{NetworkFile, NodeConfig, decode_alarms, decode_message, encode_alarms};
 use blockhouse_types::Encoder;
 
 use super::vault::in_folder;
@@ -63,5 +63,19 @@ pub(super) const GOSSIP: Target = Target {
             encoder.finish()
         };
         vec![message(&[]), message(&[b"one", b"another"])]
+    },
+};
+
+/// What a node has yet to tell on the ledger.
+pub(super) const ALARMS: Target = Target {
+    name: "node-alarms",
+    decoders: &["homes/network/alarms.rs::decode_alarms"],
+    run: |bytes| Verdict::canonical_object(bytes, decode_alarms(bytes), |alarms| encode_alarms(alarms)),
+    seeds: || {
+        use blockhouse_homes::network::Alarm;
+        use blockhouse_homes::store::Part;
+        let block = Alarm { part: Part::Block, height: Some(7), hash: Some([7; 32].into()) };
+        let file = Alarm { part: Part::File, height: None, hash: None };
+        vec![encode_alarms(&[]), encode_alarms(&[block, file])]
     },
 };

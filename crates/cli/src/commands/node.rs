@@ -1,5 +1,6 @@
 //! `blockhouse node`
 
+mod enrol;
 mod local;
 mod run;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::output::Output;
 
@@ -26,6 +28,12 @@ enum NodeCommand {
     /// network goes on where it stopped. All keys are made here, so this is no network that could not be rewritten: it is for trying.
     #[command(after_help = help!("blockhouse node local --nodes 4 --dir ~/ledger --rpc-port 8545"))]
     Local(local::LocalArgs),
+    /// Let nodes of the vault's network raise alarms on its ledger; needs the owner's identity
+    ///
+    /// A node that finds its store altered tells it there, and so to everybody: `blockhouse history` shows it. Its account is enrolled as a
+    /// writer like a host's, and revoked with `host revoke`. Compare what is shown with what the node's operator reads.
+    #[command(after_help = help!("blockhouse node enrol --identity ~/owner.identity"))]
+    Enrol(enrol::EnrolArgs),
     /// Run the node of a folder, until it is stopped
     #[command(after_help = help!("blockhouse node run --dir /var/lib/blockhouse-node"))]
     Run(run::RunArgs),
@@ -39,8 +47,9 @@ pub(crate) struct Dir {
     pub(crate) path: PathBuf,
 }
 
-pub(crate) async fn run(args: NodeArgs, out: &Output) -> anyhow::Result<Exit> {
+pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
+        NodeCommand::Enrol(args) => enrol::run(args, global, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,
         NodeCommand::Run(args) => run::run(args, out).await,
     }

@@ -123,13 +123,15 @@ fn replay(path: &Path, objects: impl IntoIterator<Item = BlockObject>) -> Result
     Ok(imported)
 }
 
-type Append = fn(
+pub(crate) type Append = fn(
     &mut Store,
     &blockhouse_ledger::execute::Executed,
     &blockhouse_ledger::certificate::Certificate,
 ) -> Result<(), StoreError>;
 
-fn import_into(
+/// Takes blocks into a store, in order of height: each is executed, compared, and certified by the key in force. Those that are there already
+/// are only compared; what came before an error stays.
+pub(crate) fn import_into(
     store: &mut Store,
     objects: impl IntoIterator<Item = BlockObject>,
     append: Append,
@@ -191,7 +193,7 @@ fn verify(object: &BlockObject, key: &[u8; 32]) -> Result<(), HomeError> {
 }
 
 /// Names the new store as the store; the old one is kept beside it, if there is one.
-fn replace(new: &Path, path: &Path) -> Result<Option<PathBuf>, HomeError> {
+pub(crate) fn replace(new: &Path, path: &Path) -> Result<Option<PathBuf>, HomeError> {
     let kept = store::keep(path)?;
     std::fs::rename(new, path).map_err(|source| HomeError::Io { action: "name", path: path.to_owned(), source })?;
     store::sync_folder(path)?;
@@ -199,7 +201,7 @@ fn replace(new: &Path, path: &Path) -> Result<Option<PathBuf>, HomeError> {
 }
 
 /// Keeps other healers of the same store out until it is dropped.
-fn lock_folder(path: &Path, wait: Duration) -> Result<File, HomeError> {
+pub(crate) fn lock_folder(path: &Path, wait: Duration) -> Result<File, HomeError> {
     use rustix::fs::{FlockOperation, flock};
     let folder = store::folder_of(path);
     let io = |action, source| HomeError::Io { action, path: folder.to_owned(), source };

@@ -1,6 +1,7 @@
 //! A node as clients ask it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Network, Role};
@@ -11,9 +12,10 @@ use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
+use super::scrub::Progress;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
-use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, Syncing};
+use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
 use crate::store::Store;
 
 /// How many arrivals a slow listener may fall behind before it misses some.
@@ -36,6 +38,22 @@ struct Shared {
     quorum: u64,
     /// The height at the start.
     starting: u64,
+    itself: Itself,
+}
+
+/// What a node knows of itself, beside its ledger.
+#[derive(Debug)]
+pub(super) struct Itself {
+    /// Its public key.
+    pub(super) key: [u8; 32],
+    /// Its account.
+    pub(super) account: Address,
+    /// The watch over its store.
+    pub(super) progress: Arc<Progress>,
+    /// How often that was healed before.
+    pub(super) healed: u64,
+    /// How many alarms are not on the ledger yet.
+    pub(super) untold: Arc<AtomicU64>,
 }
 
 impl NodeBackend {
@@ -43,10 +61,12 @@ impl NodeBackend {
         network: &Network,
         (chain, waiting, orderer): (Arc<Chain>, Arc<Waiting>, Arc<Orderer>),
         engine: Handle,
+        itself: Itself,
     ) -> Self {
         let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
         let (validators, quorum) = (network.validators().len() as u64, network.quorum() as u64);
-        Self { shared: Arc::new(Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting }) }
+        let parts = Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting, itself };
+        Self { shared: Arc::new(parts) }
     }
 
     /// The engine.
@@ -57,6 +77,19 @@ impl NodeBackend {
     /// Why this node takes no part any more, once it does not.
     pub fn failure(&self) -> Option<String> {
         self.shared.orderer.failure().borrow().clone()
+    }
+
+    /// Waits until this node takes no part any more.
+    pub(super) async fn failed(&self) {
+        // The other end is held here.
+        let _ = self.shared.orderer.failure().wait_for(Option::is_some).await;
+    }
+
+    fn scrub(&self) -> ScrubStatus {
+        let itself = &self.shared.itself;
+        let [examined, blocks, passes, ended_millis] = itself.progress.read();
+        let untold = itself.untold.load(Ordering::Relaxed);
+        ScrubStatus { examined, blocks, passes, ended_millis, healed: itself.healed, untold }
     }
 
     /// The store at the last final block.
@@ -131,6 +164,8 @@ impl Backend for NodeBackend {
         let header = store.head().header();
         Some(NodeStatus {
             chain_id: store.genesis().chain_id,
+            key: B256::new(shared.itself.key),
+            account: shared.itself.account,
             role: match engine.role {
                 Role::Validator => NodeRole::Validator,
                 Role::Follower => NodeRole::Follower,
@@ -150,6 +185,7 @@ impl Backend for NodeBackend {
             pending: pool.pending as u64,
             queued: pool.queued as u64,
             pool_bytes: pool.weight as u64,
+            scrub: self.scrub(),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use blockhouse_consensus::Keys;
 use serde::{Deserialize, Serialize};
 
+use crate::remote::NodeUrl;
+
 /// What an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub struct NodeConfig {
     /// The public keys of the followers that this node serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub followers: Vec<String>,
+    /// The JSON-RPC of other nodes: from them this node heals its store if that was altered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rpc_peers: Vec<NodeUrl>,
     /// The JSON-RPC interface.
     #[serde(default)]
     pub rpc: RpcConfig,
@@ -136,6 +141,7 @@ mod tests {
             listen: at(9650).parse().unwrap(),
             validators: (1..=4_u8).map(|n| (hex::encode([n; 32]), at(9650 + u16::from(n)))).collect(),
             followers: vec![hex::encode([9; 32])],
+            rpc_peers: vec!["http://127.0.0.1:8546".parse().unwrap()],
             rpc: RpcConfig::default(),
             metrics: None,
         }
@@ -156,13 +162,14 @@ mod tests {
     fn what_is_not_told_has_its_default() {
         let read = load("listen = \"127.0.0.1:1\"\n[validators]\n").unwrap();
         assert_eq!(read.rpc, RpcConfig::default());
-        assert!(read.metrics.is_none() && read.followers.is_empty());
+        assert!(read.metrics.is_none() && read.followers.is_empty() && read.rpc_peers.is_empty());
     }
 
     #[test]
     fn mistakes_are_named_with_their_place() {
         let wrong = |text: &str| load(text).unwrap_err().to_string();
         assert!(wrong("listen = \"127.0.0.1:1\"\nlisten_rpc = 3\n[validators]\n").contains("line 2: unknown field"));
+        assert!(wrong("listen = \"127.0.0.1:1\"\nrpc_peers = [\"ftp://h\"]\n[validators]\n").contains("http or https"));
         assert!(wrong("listen = \"nowhere\"\n[validators]\n").contains("line 1"));
         assert!(wrong("listen = \"127.0.0.1:1\"\n[validators]\nab = \"h:1\"\n").contains("`ab` is no public key"));
         let mut twice = config();

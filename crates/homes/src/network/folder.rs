@@ -174,6 +174,11 @@ impl NodeFolder {
         self.path.join("pool")
     }
 
+    /// What was found altered here and is not told on the ledger yet.
+    pub fn alarms(&self) -> PathBuf {
+        self.path.join("alarms")
+    }
+
     /// The engine's own folder. Never copied, never restored: with an older one a validator may vote twice.
     pub fn engine(&self) -> PathBuf {
         self.path.join("engine")
@@ -190,7 +195,12 @@ impl NodeFolder {
 
 /// Writes a file that its owner alone may read, whole and durable or not at all.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    write_new(path, bytes, 0o600)?;
+    write_durably(path, bytes, 0o600)
+}
+
+/// Writes a file whole and durable or not at all.
+pub(super) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FolderError> {
+    write_new(path, bytes, mode)?;
     let folder = crate::store::folder_of(path);
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| io_error("sync", folder, source))
 }
@@ -219,6 +229,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> FolderError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> FolderError {
     FolderError::Io { action, path: path.to_owned(), source }
 }

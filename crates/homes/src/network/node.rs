@@ -1,7 +1,7 @@
 //! A running node: its ledger, what waits for it, the engine that agrees with other nodes, and the door for clients.
 //!
 //! - **Owns** the order in which these start and end, and the tasks between them.
-//! - **Does not** do their work.
+//! - **Does not** do their work, nor start again: [`keep`](super::keep()) does.
 //!
 //! # Invariants
 //! - **Y1** Everything that was started ends with the node: it is stopped, or dropped.
@@ -14,27 +14,32 @@ use std::time::Duration;
 
 use blockhouse_consensus::{self as consensus, Engine, EngineError, Gossip, Inbox, StartError};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::backend::NodeBackend;
+use super::alarms::{Alarms, address};
+use super::backend::{Itself, NodeBackend};
 use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{ConfigError, NodeConfig};
-use super::folder::{FolderError, NodeFolder};
+use super::folder::{FolderError, NetworkFile, NodeFolder};
+use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
 use super::orderer::Orderer;
 use super::pool::journal::{Journal, JournalError};
+use super::scrub::{self, Progress};
 use super::waiting::Waiting;
+use crate::remote::RemoteError;
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
-use crate::store::{Access, Store, StoreError};
+use crate::store::{Store, StoreError};
 
-/// How long the node waits for another process that has its ledger open: a backup of this host may read it.
-const STORE_WAIT: Duration = Duration::from_secs(10);
 /// How often the pool's journal is looked at: it is written anew when most of it is done.
 const TIDY: Duration = Duration::from_mins(1);
 /// The longest pause between two looks at what is to be sent to peers.
 const GOSSIP_LOOK: Duration = Duration::from_secs(5);
+/// The pause before other nodes are asked again for what heals the store: one of them may be starting.
+pub(super) const HEAL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,16 @@ pub enum NodeError {
     Store(#[from] StoreError),
     #[error("the ledger in {} begins otherwise than its `network` file says", path.display())]
     OtherGenesis { path: PathBuf },
+    #[error("could not heal the ledger of the node")]
+    Heal(#[source] HealError),
+    #[error("the ledger of the node was healed {times} times and is damaged again: its disk cannot be trusted")]
+    DamagedAgain { times: u32 },
+    #[error(
+        "the ledger of the node and the journal of its votes are lost, and no other node has a block yet: whether this node voted before cannot be known"
+    )]
+    NothingLeft,
+    #[error("the nodes in `rpc_peers` cannot be asked")]
+    Peers(#[source] RemoteError),
     #[error("the ledger of the node cannot go on")]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -66,24 +81,53 @@ pub enum NodeError {
     Ended(#[source] EngineError),
 }
 
+impl From<HealError> for NodeError {
+    fn from(error: HealError) -> Self {
+        match error {
+            HealError::OtherGenesis { path } => Self::OtherGenesis { path },
+            other => Self::Heal(other),
+        }
+    }
+}
+
+/// What a node of a folder is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) file: NetworkFile,
+    pub(super) config: NodeConfig,
+    pub(super) healer: Healer,
+    /// How often its store was healed since the process began.
+    pub(super) healed: u64,
+}
+
 /// A running node.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     backend: NodeBackend,
     server: Server,
     tasks: JoinSet<()>,
+    news: mpsc::Receiver<News>,
+}
+
+/// What happens to a running node.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Its store was altered, and this heals it: it is to be stopped for that.
+    Remedy(Remedy),
+    /// Nothing heals it yet.
+    Trouble(HealError),
+    /// It failed, and its store is sound: it ends with what the engine says.
+    Sound,
+    /// It cannot go on.
+    Failed(NodeError),
 }
 
 impl Node {
-    /// Starts the node of that folder.
-    pub async fn start(folder: &NodeFolder) -> Result<Self, NodeError> {
-        let file = folder.read_network()?;
-        let config = NodeConfig::load(&folder.config())?;
+    /// Starts the node of that folder, over a store that is sound.
+    pub(super) async fn start(folder: &NodeFolder, parts: &Parts, store: Store) -> Result<Self, NodeError> {
+        let (file, config) = (&parts.file, &parts.config);
         let keys = folder.read_keys()?;
-        let store = Store::open(&folder.store(), Access::Write, STORE_WAIT, None)?;
-        if *store.genesis() != file.genesis {
-            return Err(NodeError::OtherGenesis { path: folder.path().to_owned() });
-        }
+        let (key, account) = (keys.public(), keys.account());
         let chain = Arc::new(Chain::open(store, file.network.key())?);
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
@@ -97,11 +141,18 @@ impl Node {
             keep_blocks: None,
         };
         let (handle, inbox) = Engine::start(settings, keys, Arc::clone(&orderer), &folder.engine())?;
-        let mut tasks = JoinSet::new();
+        let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
         tasks.spawn(hear(Arc::clone(&waiting), inbox));
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
         tasks.spawn(tidy(Arc::clone(&waiting)));
-        let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle);
+        tasks.spawn(scrub::watch(Arc::clone(&chain), Arc::clone(&orderer), Arc::clone(&progress)));
+        let alarms = Alarms::open(folder, &account)?;
+        let untold = alarms.untold();
+        tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
+        let itself = Itself { key, account: address(&account), progress, healed: parts.healed, untold };
+        let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
+        let (teller, news) = mpsc::channel(4);
+        tasks.spawn(heal(backend.clone(), parts.healer.clone(), teller));
         let mut gate = Gate::local();
         gate.hosts.extend(config.rpc.hosts.iter().cloned());
         let options =
@@ -112,34 +163,68 @@ impl Node {
             let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
             tasks.spawn(metrics::serve(listener, backend.clone()));
         }
-        Ok(Self { backend, server, tasks })
-    }
-
-    /// What clients ask.
-    pub const fn backend(&self) -> &NodeBackend {
-        &self.backend
+        Ok(Self { backend, server, tasks, news })
     }
 
     /// Where JSON-RPC is served.
-    pub const fn rpc_address(&self) -> SocketAddr {
+    pub(super) const fn rpc_address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Waits until the engine ends, which it does only when it cannot go on.
-    pub async fn ended(&self) -> NodeError {
-        match self.backend.engine().ended().await {
-            Ok(()) => NodeError::Ended(EngineError::Ended { part: "node" }),
-            Err(error) => NodeError::Ended(error),
+    /// Waits for what happens to it. Cancelling loses nothing.
+    pub(super) async fn news(&mut self) -> News {
+        // Of a node whose store failed, who heals it has the word: its engine ends by that.
+        let engine = async {
+            match self.backend.engine().ended().await {
+                Err(error) if self.backend.failure().is_none() => error,
+                _ => std::future::pending().await,
+            }
+        };
+        let news = tokio::select! {
+            news = self.news.recv() => news.unwrap_or(News::Sound),
+            error = engine => return News::Failed(NodeError::Ended(error)),
+        };
+        match news {
+            // It answers as long as its engine did not fail, though it takes no part.
+            News::Sound => match self.backend.engine().ended().await {
+                Err(error) => News::Failed(NodeError::Ended(error)),
+                Ok(()) => std::future::pending().await,
+            },
+            other => other,
         }
     }
 
     /// Stops it in order: first nothing comes in, then nothing is agreed on, and the store is closed last.
-    pub async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.server.stop().await;
         self.tasks.shutdown().await;
         let backend = self.backend;
         // The engine's threads end while nobody of this runtime waits for them.
         let _ = tokio::task::spawn_blocking(move || drop(backend)).await;
+    }
+}
+
+/// Once the node failed: ends its part in agreeing, and looks for what heals its store, until there is something or it is sound.
+async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
+    node.failed().await;
+    // Nothing more is written to a store that is not sound.
+    node.engine().end_soon();
+    loop {
+        let (told, is_over) = match healer.examine(&node.head()).await {
+            Ok(Some(remedy)) => (News::Remedy(remedy), true),
+            Ok(None) => (News::Sound, true),
+            // Then it is what the engine says that counts.
+            Err(error @ HealError::Unread { .. }) => {
+                let _ = news.send(News::Trouble(error)).await;
+                (News::Sound, true)
+            }
+            Err(error) => (News::Trouble(error), false),
+        };
+        // Who is told went away only with the node.
+        if news.send(told).await.is_err() || is_over {
+            return;
+        }
+        tokio::time::sleep(HEAL_AGAIN).await;
     }
 }
 

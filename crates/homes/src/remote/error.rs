@@ -45,7 +45,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    pub(super) fn form(method: &'static str, error: impl fmt::Display) -> Self {
+    pub(crate) fn form(method: &'static str, error: impl fmt::Display) -> Self {
         Self::Form { method, why: error.to_string() }
     }
 

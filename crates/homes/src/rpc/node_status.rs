@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
 /// What a node may do.
@@ -19,12 +19,34 @@ pub enum NodeRole {
     Silent,
 }
 
+/// How far a node is in reading its own store again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrubStatus {
+    /// Blocks that this pass has examined.
+    pub examined: u64,
+    /// Blocks that it will.
+    pub blocks: u64,
+    /// Passes that found all sound, since the node started.
+    pub passes: u64,
+    /// When the last of them ended, in milliseconds since 1970; 0 before the first.
+    pub ended_millis: u64,
+    /// How often the store was altered and healed, since the process began.
+    pub healed: u64,
+    /// Alarms about that which are not on the ledger yet.
+    pub untold: u64,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// The ledger's chain id.
     pub chain_id: u64,
+    /// Its public key among nodes.
+    pub key: B256,
+    /// The account by which it speaks on the ledger, once the owner has enrolled it.
+    pub account: Address,
     /// Whether it votes.
     pub role: NodeRole,
     /// How many validators there are.
@@ -53,6 +75,8 @@ pub struct NodeStatus {
     pub queued: u64,
     /// What waits in bytes, as it is charged.
     pub pool_bytes: u64,
+    /// The watch over its own store.
+    pub scrub: ScrubStatus,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,
     /// The version of the program.
@@ -76,6 +100,12 @@ impl NodeStatus {
             ("pool_pending", "transactions that can stand in the next block", self.pending),
             ("pool_queued", "transactions that wait for others", self.queued),
             ("pool_bytes", "what waits in bytes", self.pool_bytes),
+            ("scrub_examined_blocks", "blocks of its store that this pass has examined", self.scrub.examined),
+            ("scrub_blocks", "blocks that this pass examines", self.scrub.blocks),
+            ("scrub_passes_total", "passes that found the store sound", self.scrub.passes),
+            ("scrub_ended_milliseconds", "time at which the last such pass ended", self.scrub.ended_millis),
+            ("healed_total", "times its store was altered and healed", self.scrub.healed),
+            ("alarms_untold", "alarms that are not on the ledger yet", self.scrub.untold),
             (
                 "votes",
                 "1 if it is a validator that votes",
@@ -104,6 +134,8 @@ mod tests {
     fn metrics_have_a_line_a_kind_and_a_number_each() {
         let status = NodeStatus {
             chain_id: 1,
+            key: B256::ZERO,
+            account: Address::ZERO,
             role: NodeRole::Validator,
             validators: 4,
             quorum: 3,
@@ -118,6 +150,7 @@ mod tests {
             pending: 0,
             queued: 0,
             pool_bytes: 0,
+            scrub: ScrubStatus::default(),
             failure: None,
             version: "0".to_owned(),
         };

@@ -77,6 +77,8 @@ impl From<redb::StorageError> for Fault {
     fn from(error: redb::StorageError) -> Self {
         match error {
             redb::StorageError::Io(source) => Self::from_io(source),
+            // It wants to be closed; nothing says that its bytes are wrong.
+            redb::StorageError::PreviousIo => Self::Io(std::io::Error::other("an earlier access to it failed")),
             other => Self::Damaged(other.to_string()),
         }
     }

@@ -18,6 +18,8 @@ use redb::{Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabas
 pub(super) use redb::Durability;
 
 use super::error::{Fault, StoreError};
+#[cfg(feature = "node")]
+use super::rehearsal::Unfinished;
 use super::rehearsal::rehearse;
 
 /// Pages that redb keeps in memory. A store is open for one request, so a small cache is enough.
@@ -40,6 +42,9 @@ enum Handle {
     Read(ReadOnlyDatabase),
     /// What a kill left unfinished, finished in memory: a reader changes nothing.
     Finished(Database),
+    /// What a kill left unfinished, as it is: a salvager changes nothing, and believes nothing.
+    #[cfg(feature = "node")]
+    Unfinished(Unfinished),
     Write(Database),
 }
 
@@ -70,6 +75,15 @@ impl StoreFile {
             }
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Opens what is left of a file that cannot be opened otherwise, to be read. Nothing of it is checked.
+    #[cfg(feature = "node")]
+    pub(super) fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
+        match guarded(|| Unfinished::open(path, CACHE_BYTES)) {
+            Ok(unfinished) => Ok(Self { handle: Some(Handle::Unfinished(unfinished)), path: path.to_owned() }),
+            Err(fault) => Err(with_path(path, "open", fault)),
         }
     }
 
@@ -108,6 +122,8 @@ impl StoreFile {
             let transaction = match &self.handle {
                 Some(Handle::Read(database)) => database.begin_read()?,
                 Some(Handle::Write(database) | Handle::Finished(database)) => database.begin_read()?,
+                #[cfg(feature = "node")]
+                Some(Handle::Unfinished(unfinished)) => unfinished.database().begin_read()?,
                 None => return Err(Fault::damaged("it is closed")),
             };
             read(&transaction)

@@ -47,6 +47,60 @@ pub(super) fn rehearse(path: &Path, cache_bytes: usize) -> Result<Database, Faul
     checked
 }
 
+/// What redb writes at the beginning of each of its files.
+#[cfg(feature = "node")]
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+/// The bit of the byte behind it that is set while a process has the file open to write.
+#[cfg(feature = "node")]
+const UNFINISHED: u8 = 2;
+
+/// A file that was not closed, as its last commit left it: no page of it was compared with its checksum.
+#[cfg(feature = "node")]
+pub(super) struct Unfinished {
+    // Never dropped: closing it could panic.
+    database: ManuallyDrop<Database>,
+    file: Arc<Mutex<Option<FileBackend>>>,
+}
+
+#[cfg(feature = "node")]
+impl Unfinished {
+    /// Opens it over memory, as if it had been closed: whoever wants to know what is left of a damaged file finds nothing by its repair,
+    /// which ends at the first damaged page.
+    pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
+        let backend = Overlay::open(path)?;
+        let mut beginning = [0; MAGIC.len() + 1];
+        backend.read(0, &mut beginning).map_err(Fault::Io)?;
+        let [magic @ .., flags] = beginning;
+        if magic != MAGIC {
+            return Err(Fault::damaged("it is no store"));
+        }
+        backend.write(MAGIC.len() as u64, &[flags & !UNFINISHED]).map_err(Fault::Io)?;
+        let file = Arc::clone(&backend.file);
+        let opened = super::file::guarded(|| {
+            let mut builder = Builder::new();
+            Ok(ManuallyDrop::new(builder.set_cache_size(cache_bytes).create_with_backend(backend)?))
+        });
+        match opened {
+            Ok(database) => Ok(Self { database, file }),
+            Err(fault) => {
+                *lock(&file) = None;
+                Err(fault)
+            }
+        }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+#[cfg(feature = "node")]
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        *lock(&self.file) = None;
+    }
+}
+
 /// The file below, the memory above.
 struct Overlay {
     /// `None` after it was given back.

@@ -5,6 +5,8 @@
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
+#[cfg(feature = "node")]
+use redb::ReadableTableMetadata as _;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
@@ -91,6 +93,19 @@ fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Resu
     Ok(())
 }
 
+/// Writes the rows of a block anew that was written before: its own, its certificate, and where it and its transactions are found.
+#[cfg(feature = "node")]
+pub(super) fn mend_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
+    transaction.open_table(BLOCKS)?.insert(rows.height, rows.block)?;
+    transaction.open_table(HEIGHTS)?.insert(&rows.hash.0, rows.height)?;
+    transaction.open_table(CERTIFICATES)?.insert(rows.height, rows.certificate)?;
+    let mut transactions = transaction.open_table(TRANSACTIONS)?;
+    for hash in rows.transactions {
+        transactions.insert(&hash.0, rows.height)?;
+    }
+    Ok(())
+}
+
 /// All tables of one moment, open to be read.
 pub(super) struct Rows {
     meta: ReadOnlyTable<&'static str, &'static [u8]>,
@@ -169,6 +184,18 @@ impl Rows {
     /// The code of that hash, as it is.
     pub(super) fn code(&self, hash: &B256) -> Result<Option<Bytes>, Fault> {
         Ok(self.codes.get(&hash.0)?.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    /// How many rows the tables have that grow with the chain: blocks, certificates, receipts, heights, transactions.
+    #[cfg(feature = "node")]
+    pub(super) fn counts(&self) -> Result<[u64; 5], Fault> {
+        Ok([
+            self.blocks.len()?,
+            self.certificates.len()?,
+            self.receipts.len()?,
+            self.heights.len()?,
+            self.transactions.len()?,
+        ])
     }
 
     /// All nodes and code, as they are.

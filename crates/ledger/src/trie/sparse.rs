@@ -12,6 +12,7 @@
 //! - **N3** A root depends on the entries alone, not on the way to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_rlp::{Decodable, Encodable};
@@ -120,20 +121,39 @@ pub fn visit<N: Nodes, E: From<TrieError<N::Error>>>(
     root: B256,
     mut see: impl FnMut(Visited<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
+    visit_from(nodes, root, &B256::ZERO, |visited| see(visited).map(ControlFlow::Continue))
+}
+
+/// The same from a key on, in the order of keys, until `see` breaks off. The nodes on the way to that key are seen again.
+pub fn visit_from<N: Nodes, E: From<TrieError<N::Error>>>(
+    nodes: &N,
+    root: B256,
+    from: &B256,
+    mut see: impl FnMut(Visited<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
+    let from = Nibbles::unpack(from);
+    let is_before = |path: &Nibbles| *path < from.slice(..path.len());
     let mut left = Vec::new();
     if root != EMPTY_ROOT_HASH {
         left.push((Nibbles::new(), Node::Named(RlpNode::word_rlp(&root))));
     }
     while let Some((path, node)) = left.pop() {
+        let mut flow = ControlFlow::Continue(());
         match node {
+            Node::Named(_) if is_before(&path) => {}
             Node::Named(name) => {
                 let (node, bytes) = load(nodes, &name, &path)?;
                 if bytes.is_some() {
-                    see(Visited::Node(&path))?;
+                    flow = see(Visited::Node(&path))?;
                 }
                 left.push((path, node));
             }
-            Node::Leaf { key, value } => see(Visited::Entry(B256::from_slice(&path.join(&key).pack()), &value))?,
+            Node::Leaf { key, value } => {
+                let key = path.join(&key);
+                if !is_before(&key) {
+                    flow = see(Visited::Entry(B256::from_slice(&key.pack()), &value))?;
+                }
+            }
             Node::Extension { key, child } => left.push((path.join(&key), *child)),
             Node::Branch(children) => {
                 let below = (0..16_u8).zip(*children).rev();
@@ -141,6 +161,9 @@ pub fn visit<N: Nodes, E: From<TrieError<N::Error>>>(
                     below.filter_map(|(nibble, child)| Some((path.join(&Nibbles::from_nibbles([nibble])), child?))),
                 );
             }
+        }
+        if flow.is_break() {
+            return Ok(());
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ pub struct Modules {
     pub freeze: Option<Address>,
     /// The snapshots that rules of retention walk.
     pub timeline: Option<Address>,
+    /// What nodes tell of themselves.
+    pub alarms: Option<Address>,
 }
 
 /// The contracts whose events are the vault's.
@@ -26,8 +28,8 @@ pub(crate) struct Contracts {
 
 impl Contracts {
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let Modules { tags, freeze, timeline } = self.modules;
-        [self.vault, self.access].into_iter().chain([tags, freeze, timeline].into_iter().flatten()).collect()
+        let Modules { tags, freeze, timeline, alarms } = self.modules;
+        [self.vault, self.access].into_iter().chain([tags, freeze, timeline, alarms].into_iter().flatten()).collect()
     }
 }
 
@@ -42,6 +44,7 @@ pub(super) mod name {
     pub(in crate::ledger) const TAGS: &str = "tags";
     pub(in crate::ledger) const FREEZE: &str = "freeze";
     pub(in crate::ledger) const TIMELINE: &str = "timeline";
+    pub(in crate::ledger) const ALARMS: &str = "alarms";
 }
 
 impl Ledger {
@@ -51,6 +54,7 @@ impl Ledger {
             tags: self.module(name::of(name::TAGS)).await?,
             freeze: self.module(name::of(name::FREEZE)).await?,
             timeline: self.module(name::of(name::TIMELINE)).await?,
+            alarms: self.module(name::of(name::ALARMS)).await?,
         })
     }
 

@@ -13,7 +13,7 @@ use alloy_sol_types::{SolCall, SolConstructor, SolEvent};
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Timeline::TimelineEvents;
-use blockhouse_ledger::contracts::{Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
+use blockhouse_ledger::contracts::{Alarms, Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
 use blockhouse_ledger::{Event, Request};
 use blockhouse_types::{Account, SnapshotId, SourceId};
@@ -295,6 +295,27 @@ impl Ledger {
             self.drop_places(sender, source, &places).await?;
         }
         Ok(())
+    }
+
+    /// Lets an account speak for a node in `Alarms`, which is made if it is not there. Owner.
+    pub async fn set_node(&self, owner: &AccountSecret, who: Account, node: B256) -> Result<(), LedgerError> {
+        let (vault, access) = (self.vault, self.access);
+        self.as_one_block(owner, |batch, modules| {
+            let alarms = modules.alarms.unwrap_or_else(|| {
+                let made = batch.create(&Alarms::BYTECODE, &Alarms::constructorCall { access_: access }.abi_encode());
+                batch.call(vault, &Vault::setModuleCall { name: name::of(name::ALARMS), target: made });
+                made
+            });
+            batch.call(alarms, &Alarms::setNodeCall { account: address(who), node });
+        })
+        .await
+    }
+
+    /// The node for which an account speaks, if it does for one.
+    pub async fn node_of(&self, who: Account) -> Result<Option<B256>, LedgerError> {
+        let Some(alarms) = self.modules().await?.alarms else { return Ok(None) };
+        let node = self.call(alarms, &Alarms::nodeOfCall { account: address(who) }).await?;
+        Ok((!node.is_zero()).then_some(node))
     }
 
     /// Puts the default policy in force again for these sources. Owner.

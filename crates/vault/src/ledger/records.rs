@@ -7,6 +7,7 @@ use alloy_rpc_types_eth::Log;
 use alloy_sol_types::SolEventInterface;
 use blockhouse_ledger::Event;
 use blockhouse_ledger::contracts::Access::AccessEvents;
+use blockhouse_ledger::contracts::Alarms::AlarmsEvents;
 use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Tags::TagsEvents;
 use blockhouse_ledger::contracts::Timeline::TimelineEvents;
@@ -58,6 +59,9 @@ impl History {
             } else if from == contracts.modules.timeline {
                 let Ok(event) = TimelineEvents::decode_log(inner) else { continue };
                 Event::Timeline(event.data)
+            } else if from == contracts.modules.alarms {
+                let Ok(event) = AlarmsEvents::decode_log(inner) else { continue };
+                Event::Alarms(event.data)
             } else {
                 continue;
             };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_crypto::enrol_key::EnrolKey;
+use blockhouse_homes::NodeUrl;
 use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, write_secret};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -59,9 +60,13 @@ pub(crate) async fn run(args: LocalArgs, out: &Output) -> anyhow::Result<Exit> {
         found(&args, &folders)?;
     }
     let program = std::env::current_exe().context("could not find this program's own file")?;
-    let (mut nodes, mut ended) = (Vec::new(), JoinSet::new());
+    // All of them, before any is waited for: one may need the others to heal.
+    let mut started = Vec::new();
     for (number, folder) in (1_u16..).zip(&folders) {
-        let mut node = start(&program, folder).with_context(|| format!("could not start node {number}"))?;
+        started.push(start(&program, folder).with_context(|| format!("could not start node {number}"))?);
+    }
+    let (mut nodes, mut ended) = (Vec::new(), JoinSet::new());
+    for ((number, folder), mut node) in (1_u16..).zip(&folders).zip(started) {
         let lines = node.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         // Its first line says that it answers.
         let first = match lines {
@@ -92,10 +97,6 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
     let mut random = rand::rng();
     let owner = AccountSecret::random(&mut random);
     let keys: Vec<Keys> = folders.iter().map(|_| Keys::generate(&mut random)).collect();
-    let at = |port: u16, index: usize| {
-        let port = u16::try_from(index).ok().and_then(|index| port.checked_add(index));
-        port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).context("the ports end at 65535")
-    };
     let mut validators = std::collections::BTreeMap::new();
     for (index, keys) in keys.iter().enumerate() {
         validators.insert(NodeConfig::name_of(keys), at(args.port, index)?.to_string());
@@ -112,6 +113,7 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
             listen: at(args.port, index)?,
             validators: validators.clone(),
             followers: Vec::new(),
+            rpc_peers: rpc_peers(args, index)?,
             rpc: RpcConfig { listen: at(args.rpc_port, index)?, debug: true, ..RpcConfig::default() },
             metrics: None,
         };
@@ -127,6 +129,19 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
     let genesis = &founded.file.genesis;
     let key = EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner };
     Ok(write_secret(&args.dir.join(ENROL_KEY), key.to_text().as_bytes())?)
+}
+
+/// Where a node listens that begins counting at that port.
+fn at(port: u16, index: usize) -> anyhow::Result<SocketAddr> {
+    let port = u16::try_from(index).ok().and_then(|index| port.checked_add(index));
+    port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).context("the ports end at 65535")
+}
+
+/// The others, the next one first: nodes that heal do not all ask the same.
+fn rpc_peers(args: &LocalArgs, index: usize) -> anyhow::Result<Vec<NodeUrl>> {
+    let count = usize::from(args.nodes);
+    let others = (1..count).map(|step| (index + step) % count);
+    others.map(|other| Ok(format!("http://{}", at(args.rpc_port, other)?).parse()?)).collect()
 }
 
 /// A port that is taken shows before anything is made.

@@ -1,6 +1,6 @@
 //! `blockhouse node run`
 
-use blockhouse_homes::network::{Node, NodeFolder};
+use blockhouse_homes::network::{NodeFolder, Told, keep};
 use clap::Args;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -20,20 +20,34 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(args: RunArgs, out: &Output) -> anyhow::Result<Exit> {
-    let node = Node::start(&NodeFolder::new(args.dir.path)).await?;
-    let address = node.rpc_address();
-    out.line(format_args!("the node answers at http://{address}"))?;
-    out.record(&json!({ "type": "started", "rpc": format!("http://{address}") }))?;
-    let ended = tokio::select! {
-        error = node.ended() => Some(error),
-        () = stopping::asked() => None,
-        () = end_of_input(), if args.with_parent => None,
+    let until = async {
+        tokio::select! {
+            () = stopping::asked() => {}
+            () = end_of_input(), if args.with_parent => {}
+        }
     };
-    node.stop().await;
-    match ended {
-        None => Ok(Exit::Success),
-        Some(error) => Err(error.into()),
+    keep(&NodeFolder::new(args.dir.path), |told| tell(&told, out), until).await?;
+    Ok(Exit::Success)
+}
+
+/// A node whose words nobody reads goes on.
+fn tell(told: &Told<'_>, out: &Output) {
+    match told {
+        Told::Started(address) => {
+            let _ = out.line(format_args!("the node answers at http://{address}"));
+            let _ = out.record(&json!({ "type": "started", "rpc": format!("http://{address}") }));
+        }
+        Told::Damaged(damage) => {
+            out.warn(format_args!("warning: {damage}; this node does not vote until it is healed"));
+        }
+        Told::NotHealed(error) => out.warn(format_args!("warning: {}", chain(error))),
+        Told::Healed(healed) => out.warn(format_args!("healed: {healed}")),
     }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Ends when nobody can write to the standard input any more.

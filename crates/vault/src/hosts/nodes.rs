@@ -1,0 +1,46 @@
+//! Nodes of the network as accounts of its ledger: so they can tell there what they find altered in their own stores.
+//!
+//! A node's account is a writer like a host's, for the ledger takes transactions of nobody else: it can do what a writer can, and is revoked as
+//! one. What it may say in `Alarms`, and for which node, the owner sets.
+
+use alloy_primitives::B256;
+use blockhouse_types::Account;
+
+use super::{HostsError, secure_blocks};
+use crate::bag;
+use crate::folder::Config;
+use crate::ledger::WriterRecord;
+use crate::unlock::Unlocked;
+use crate::vault::Vault;
+
+/// How many digits of its key a node is called by.
+const NAME_DIGITS: usize = 12;
+
+/// Enrols the account of a node, and lets it raise alarms; false if it could already. Done again after a kill, it goes on.
+pub async fn enrol_node(
+    vault: &Vault,
+    unlocked: &Unlocked,
+    (node, account): ([u8; 32], Account),
+) -> Result<bool, HostsError> {
+    if vault.nodes().is_none() {
+        return Err(HostsError::OneHost);
+    }
+    let bag = bag::settle(vault, unlocked).await?;
+    let (owner, node) = (vault.ledger_as(&bag.owner), B256::new(node));
+    let is_writer = match owner.writers().await?.iter().find(|writer| writer.account == account) {
+        Some(writer) if writer.active => true,
+        Some(_) => return Err(HostsError::Revoked { account }),
+        None => false,
+    };
+    if !is_writer {
+        owner.enrol_writer(WriterRecord::first(account)).await?;
+    }
+    let speaks = owner.node_of(account).await? == Some(node);
+    if !speaks {
+        owner.set_node(&bag.owner, account, node).await?;
+    }
+    secure_blocks(vault).await?;
+    let name: String = hex::encode(node).chars().take(NAME_DIGITS).collect();
+    Config::update(vault.folder(), |config| config.hosts.insert(account, format!("node-{name}")))?;
+    Ok(!is_writer || !speaks)
+}
