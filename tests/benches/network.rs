@@ -3,13 +3,17 @@
 //! Real contract calls of enrolled writers, handed in over JSON-RPC at all nodes; a commit counts when the first node has it in a final
 //! block. All processes and this one share the cores.
 //!
-//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--seconds N] [--rate N] [--burst N]`
+//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
+//! [--dead SECONDS]`; with 0 seconds, or a burst of 0, that part is left out.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "what goes wrong ends the measurement"
 )]
+
+#[path = "../tests/support/writers.rs"]
+mod writers;
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,20 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, TxKind};
-use alloy_sol_types::{SolCall, SolEvent};
-use blockhouse_crypto::{AccountSecret, EnrolKey, Secret};
-use blockhouse_ledger::contracts::{Access, Vault};
-use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
-use blockhouse_ledger::{Genesis, Request};
+use alloy_primitives::B256;
 use blockhouse_tests::World;
 use blockhouse_tests::network::{Network, Node, number};
 use serde_json::{Value, json};
+use writers::{Signed, Writer, enrol, send};
 
 const WRITERS: usize = 20;
-/// Gas of a commit: twice what it uses.
-const GAS: u64 = 700_000;
+/// After so many seconds a network must have become used to a dead node.
+const SETTLING: usize = 10;
 /// Transactions in one request of the burst.
 const BATCH: usize = 20;
 
@@ -41,6 +40,8 @@ struct Options {
     seconds: usize,
     rate: usize,
     burst: usize,
+    idle: u64,
+    dead: usize,
 }
 
 fn main() {
@@ -48,35 +49,41 @@ fn main() {
     let world = World::empty();
     let dir = world.path("ledger");
     let network = Network::start(&dir, 4, &format!("--signing {}", options.signing));
-    let mut ledger = Ledger::claim(&dir, network.node(0));
+    let mut writers = enrol(&dir, network.node(0), u8::try_from(WRITERS).unwrap());
     let seen = Arc::new(Seen::default());
-    let watcher = seen.watch(network.node(0).clone());
-
-    let steady = ledger.commits(options.seconds * options.rate);
-    let mut waits = at_rate(&network, &steady, options.rate, &seen);
-    waits.sort_unstable();
-    let at = |share: usize| waits[(waits.len() - 1) * share / 100].as_millis();
     println!("\n{} nodes, signing {}, {} writers", network.nodes().len(), options.signing, WRITERS);
-    println!("\n| at {} commits a second for {} s | |\n|---|---:|", options.rate, options.seconds);
-    println!("| final after, p50 | {} ms |\n| p99 | {} ms |", at(50), at(99));
-
-    let burst = ledger.commits(options.burst);
-    let before = network.node(0).height();
-    let (took, gas) = all_at_once(&network, &burst, &seen);
-    let blocks = network.node(0).height() - before;
-    println!("\n| {} commits as fast as they are taken | |\n|---|---:|", options.burst);
-    #[expect(clippy::cast_precision_loss, reason = "for display")]
-    let rate = options.burst as f64 / took.as_secs_f64();
-    println!("| commits a second | {rate:.0} |\n| blocks | {blocks} |\n| gas of one | {gas} |");
-    for (index, node) in network.nodes().iter().enumerate() {
-        println!("| memory of node {} at most | {} MiB |", index + 1, memory(node) / 1024);
+    if options.idle > 0 {
+        idle(&network, Duration::from_secs(options.idle));
+    }
+    let watcher = seen.watch(network.node(0).clone());
+    if options.seconds > 0 {
+        let steady = commits(&mut writers, options.seconds * options.rate);
+        println!("\n| at {} commits a second for {} s | |\n|---|---:|", options.rate, options.seconds);
+        tell_waits(at_rate(network.nodes(), &steady, options.rate, &seen));
+    }
+    if options.burst > 0 {
+        burst(&network, &commits(&mut writers, options.burst), &seen);
+    }
+    tell_memory(network.nodes());
+    if options.dead > 0 {
+        let at = |seconds: usize| seconds * options.rate;
+        network.node(3).kill();
+        let others = &network.nodes()[..3];
+        at_rate(others, &commits(&mut writers, at(SETTLING)), options.rate, &seen);
+        let waits = at_rate(others, &commits(&mut writers, at(options.dead)), options.rate, &seen);
+        println!(
+            "\n| one of four is dead for {SETTLING} s and more; {} commits a second for {} s | |\n|---|---:|",
+            options.rate, options.dead
+        );
+        tell_waits(waits);
     }
     seen.stop.store(true, Ordering::Relaxed);
     watcher.join().unwrap();
 }
 
 fn options() -> Options {
-    let mut options = Options { signing: "threshold".to_owned(), seconds: 20, rate: 100, burst: 8000 };
+    let mut options =
+        Options { signing: "threshold".to_owned(), seconds: 20, rate: 100, burst: 8000, idle: 0, dead: 0 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap();
@@ -85,6 +92,8 @@ fn options() -> Options {
             "--seconds" => options.seconds = value().parse().unwrap(),
             "--rate" => options.rate = value().parse().unwrap(),
             "--burst" => options.burst = value().parse().unwrap(),
+            "--idle" => options.idle = value().parse().unwrap(),
+            "--dead" => options.dead = value().parse().unwrap(),
             // What cargo says to every benchmark.
             "--bench" => {}
             other => panic!("`{other}` is no option of this benchmark"),
@@ -93,121 +102,68 @@ fn options() -> Options {
     options
 }
 
-/// The peak of a node's memory in KiB.
-fn memory(node: &Node) -> u64 {
+fn tell_waits(mut waits: Vec<Duration>) {
+    waits.sort_unstable();
+    let at = |share: usize| waits[(waits.len() - 1) * share / 100].as_millis();
+    println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", at(50), at(99), at(100));
+}
+
+fn burst(network: &Network, commits: &[Signed], seen: &Seen) {
+    let before = network.node(0).height();
+    let (took, gas) = all_at_once(network, commits, seen);
+    let blocks = network.node(0).height() - before;
+    println!("\n| {} commits as fast as they are taken | |\n|---|---:|", commits.len());
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    let rate = commits.len() as f64 / took.as_secs_f64();
+    println!("| commits a second | {rate:.0} |\n| blocks | {blocks} |\n| gas of one | {gas} |");
+}
+
+/// What a network costs to which nobody gives anything to do. Nobody asks it anything meanwhile either.
+fn idle(network: &Network, time: Duration) {
+    let used = || network.nodes().iter().map(processor_time).collect::<Vec<_>>();
+    let (height, before) = (network.node(0).height(), used());
+    let start = Instant::now();
+    std::thread::sleep(time);
+    let (passed, after) = (start.elapsed(), used());
+    let blocks = network.node(0).height() - height;
+    println!("\n| idle for {} s | |\n|---|---:|\n| blocks | {blocks} |", time.as_secs());
+    for (index, (before, after)) in before.into_iter().zip(after).enumerate() {
+        let share = 100.0 * (after - before).as_secs_f64() / passed.as_secs_f64();
+        println!("| of a processor, node {} | {share:.2} % |", index + 1);
+    }
+}
+
+/// The time of a processor that a node used so far.
+fn processor_time(node: &Node) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", node.pid)).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    // Of the fields after the name, the user's and the system's ticks; Linux shows 100 a second everywhere.
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| Duration::from_millis(ticks.parse::<u64>().unwrap() * 10))
+        .sum()
+}
+
+fn tell_memory(nodes: &[Node]) {
+    println!("\n| memory | now | at most |\n|---|---:|---:|");
+    for (index, node) in nodes.iter().enumerate() {
+        let kib = |name| memory(node, name) / 1024;
+        println!("| node {} | {} MiB | {} MiB |", index + 1, kib("VmRSS"), kib("VmHWM"));
+    }
+}
+
+/// A node's memory in KiB, by the kernel's name of it.
+fn memory(node: &Node, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid)).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A transaction that is ready to be sent, and its hash.
-#[derive(Clone)]
-struct Signed {
-    raw: String,
-    hash: B256,
-}
-
-struct Writer {
-    secret: AccountSecret,
-    session: B256,
-    nonce: u64,
-}
-
-struct Ledger {
-    genesis: Genesis,
-    writers: Vec<Writer>,
-    count: u64,
-}
-
-impl Ledger {
-    /// Makes the contracts, enrols the writers and opens a session for each.
-    fn claim(dir: &std::path::Path, node: &Node) -> Self {
-        let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
-        let genesis = node.ask("blockhouse_genesis", &json!([]));
-        let genesis =
-            Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
-        let mut nonce = 0;
-        let mut owner = |to, input: Vec<u8>, gas| {
-            let request = Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas };
-            nonce += 1;
-            send(node, &sign(request, &key.owner))
-        };
-        for input in genesis.deployments(0) {
-            owner(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS);
-        }
-        let writers: Vec<AccountSecret> = (0..WRITERS)
-            .map(|at| AccountSecret::try_new(&Secret::new([u8::try_from(at + 1).unwrap(); 32])).unwrap())
-            .collect();
-        let mut last = Value::Null;
-        for writer in &writers {
-            let who = Address::new(writer.account().to_bytes());
-            let call =
-                Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
-            last = owner(TxKind::Call(genesis.access_address()), call.abi_encode(), GAS);
-        }
-        node.receipt(&last);
-        let open = Vault::openSessionCall { leaseSeconds: 86_400 }.abi_encode();
-        let opened: Vec<Value> = writers
-            .iter()
-            .map(|writer| {
-                let to = TxKind::Call(genesis.vault_address());
-                let request =
-                    Request { chain_id: genesis.chain_id, nonce: 0, to, input: open.clone().into(), gas: GAS };
-                send(node, &sign(request, writer))
-            })
-            .collect();
-        let writers = writers.into_iter().zip(opened).map(|(secret, hash)| {
-            let receipt = node.receipt(&hash);
-            let log = &receipt["logs"][0];
-            let topics = log["topics"].as_array().unwrap().iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
-            let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
-            let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).unwrap();
-            Writer { secret, session: event.session, nonce: 1 }
-        });
-        let writers = writers.collect();
-        Self { genesis, writers, count: 0 }
-    }
-
-    /// Commits of snapshots, by all writers in turn.
-    fn commits(&mut self, count: usize) -> Vec<Signed> {
-        (0..count)
-            .map(|at| {
-                self.count += 1;
-                let snapshot = B256::from(alloy_primitives::U256::from(self.count));
-                let writer = &mut self.writers[at % WRITERS];
-                let c = Vault::Commit {
-                    session: writer.session,
-                    source: B256::repeat_byte(u8::try_from(at % WRITERS + 1).unwrap()),
-                    snapshot,
-                    objectHash: snapshot,
-                    listRoot: snapshot,
-                    storedBytes: 1 << 20,
-                    recipients: B256::new(self.genesis.recipients.to_bytes()),
-                    tags: Vec::new(),
-                    parent: B256::ZERO,
-                    d: 6,
-                    w: 2,
-                    wd: 2,
-                    headHeight: 0,
-                    headHash: B256::ZERO,
-                };
-                let to = TxKind::Call(self.genesis.vault_address());
-                let (chain_id, input) = (self.genesis.chain_id, Vault::commitCall { c }.abi_encode().into());
-                let request = Request { chain_id, nonce: writer.nonce, to, input, gas: GAS };
-                writer.nonce += 1;
-                sign(request, &writer.secret)
-            })
-            .collect()
-    }
-}
-
-fn sign(request: Request, by: &AccountSecret) -> Signed {
-    let tx = request.sign(by);
-    Signed { raw: format!("0x{}", hex::encode(tx.encoded_2718())), hash: *tx.tx_hash() }
-}
-
-fn send(node: &Node, signed: &Signed) -> Value {
-    node.ask("eth_sendRawTransaction", &json!([signed.raw]))
+/// Commits of snapshots, by all writers in turn.
+fn commits(writers: &mut [Writer], count: usize) -> Vec<Signed> {
+    (0..count).map(|at| writers[at % WRITERS].commit()).collect()
 }
 
 /// When the first node had which transaction in a final block.
@@ -250,7 +206,7 @@ impl Seen {
 }
 
 /// Sends so many a second, each to the next node, and gives how long each took to be final.
-fn at_rate(network: &Network, commits: &[Signed], rate: usize, seen: &Seen) -> Vec<Duration> {
+fn at_rate(nodes: &[Node], commits: &[Signed], rate: usize, seen: &Seen) -> Vec<Duration> {
     let start = Instant::now();
     let pause = Duration::from_secs(1) / u32::try_from(rate).unwrap();
     let mut sent = Vec::new();
@@ -258,7 +214,7 @@ fn at_rate(network: &Network, commits: &[Signed], rate: usize, seen: &Seen) -> V
         let due = start + pause * u32::try_from(index).unwrap();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // A writer's transactions go to one node, so that none overtakes another.
-        send(network.node(index % WRITERS % network.nodes().len()), commit);
+        send(&nodes[index % WRITERS % nodes.len()], commit);
         sent.push((commit.hash, due));
     }
     sent.into_iter().map(|(hash, due)| seen.wait_for(&hash).saturating_duration_since(due)).collect()
