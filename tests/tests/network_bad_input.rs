@@ -20,6 +20,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::json;
 
+/// The ledger or its nodes cannot be reached.
+const UNREACHABLE: i32 = 6;
 /// The node that suffers.
 const ODD: usize = 3;
 
@@ -35,8 +37,7 @@ fn three_at_work() -> (Turn, Load) {
 
 #[track_caller]
 fn go_on(load: &Load) {
-    let target = load.count() + 2;
-    wait_until(|| load.count() >= target, "the others go on");
+    load.wait_for(2, "the others go on");
 }
 
 /// One clear error: what failed, where, what to do.
@@ -71,11 +72,6 @@ impl Kept {
 
 fn copy_folder(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
-
-/// Changes the text of a file.
-fn edit(path: &Path, change: impl FnOnce(String) -> String) {
-    fs::write(path, change(fs::read_to_string(path).unwrap())).unwrap();
 }
 
 #[test]
@@ -242,13 +238,46 @@ fn damaged_files_end_their_node_alone_or_heal() {
             None => println!("{} {damage:?}: it went on", name.display()),
             Some(ended) => {
                 println!("{} {damage:?}: {}", name.display(), ended.talk.trim().replace('\n', " | "));
-                let part = name.components().next().unwrap();
-                expect_refusal(&ended, exit::FAILED, &[part.as_os_str().to_str().unwrap()]);
+                let part = name.components().next().unwrap().as_os_str().to_str().unwrap();
+                // The same code as of a vault whose ledger is damaged.
+                let code = if part == "ledger.redb" { UNREACHABLE } else { exit::FAILED };
+                expect_refusal(&ended, code, &[part]);
             }
         }
     }
     go_on(&load);
     kept.put_back();
+    turn.apart.start(ODD);
+    let done = turn.stop(load);
+    turn.expect_all_well(&done);
+}
+
+/// What the error advises: without its votes a node follows, and the ledger of another node does as well as its own.
+#[test]
+fn a_node_without_its_votes_follows_and_one_without_its_ledger_takes_anothers() {
+    let (mut turn, load) = three_at_work();
+    let role = |apart: &Apart| apart.node(ODD).ask("blockhouse_nodeStatus", &json!([]))["role"].clone();
+    let folder = turn.apart.node(ODD).dir.clone();
+    fs::write(folder.join("ledger.redb"), "no ledger").unwrap();
+    assert!(turn.apart.try_start(ODD).is_err());
+    turn.apart.end(0);
+    fs::copy(turn.apart.node(0).dir.join("ledger.redb"), folder.join("ledger.redb")).unwrap();
+    turn.apart.start(0);
+    turn.apart.start(ODD);
+    go_on(&load);
+    turn.apart.wait_until_level(&[0, 1, 2, ODD]);
+    assert_eq!(role(&turn.apart), "validator", "its votes are there");
+    turn.apart.end(ODD);
+
+    let journal = folder.join("engine/epoch-0/journal");
+    fs::rename(&journal, journal.with_extension("aside")).unwrap();
+    for _ in 0..2 {
+        turn.apart.start(ODD);
+        go_on(&load);
+        turn.apart.wait_until_level(&[0, 1, 2, ODD]);
+        assert_eq!(role(&turn.apart), "silent", "its votes are lost");
+        turn.apart.end(ODD);
+    }
     turn.apart.start(ODD);
     let done = turn.stop(load);
     turn.expect_all_well(&done);
@@ -263,9 +292,9 @@ fn a_damaged_journal_of_the_pool_is_told_and_costs_what_it_hit() {
     for at in [0, 1, 2] {
         turn.apart.kill(at);
     }
-    let commits: Vec<_> = turn.writers.iter_mut().map(|writer| writer.commit()).collect();
-    for commit in &commits {
-        faults::writers::send(turn.apart.node(ODD), commit);
+    let openings: Vec<_> = turn.writers.iter_mut().map(|writer| writer.open()).collect();
+    for opening in &openings {
+        faults::writers::send(turn.apart.node(ODD), opening);
     }
     turn.apart.kill(ODD);
     let pool = turn.apart.node(ODD).dir.join("pool");
@@ -286,14 +315,14 @@ fn a_damaged_journal_of_the_pool_is_told_and_costs_what_it_hit() {
         let mut found = None;
         wait_until(
             || {
-                found = faults::load::receipt(&nodes[0], &commits[at]);
+                found = faults::load::receipt(&nodes[0], &openings[at]);
                 found.is_some()
             },
             "what is whole in the journal becomes final",
         );
         found.unwrap()
     });
-    let lost = faults::load::commit(&nodes, &commits[1], &mut random);
+    let lost = faults::load::make_final(&nodes, &openings[1], &mut random);
     turn.expect_all_well(&[&done[..], &[lost]].concat());
 
     // A file of a version to come is left as it is.

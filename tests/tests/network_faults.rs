@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use blockhouse_tests::network::number;
 use blockhouse_tests::network::proxy::{Cut, Link};
-use blockhouse_tests::network::{number, wait_until};
 use blockhouse_tests::{need, tree};
 use faults::Turn;
-use faults::load::{self, Load};
+use faults::load;
 use rand::RngExt;
 use serde_json::json;
 
@@ -26,13 +26,6 @@ use serde_json::json;
 const LONG: Duration = Duration::from_secs(7);
 /// For so long nothing becomes final before it is taken that nothing will.
 const STILL: Duration = Duration::from_secs(4);
-
-/// Waits until so many more commits are final.
-#[track_caller]
-fn wait_for_commits(load: &Load, more: usize, what: &str) {
-    let target = load.count() + more;
-    wait_until(|| load.count() >= target, what);
-}
 
 fn millis(random: &mut rand::rngs::StdRng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.random_range(range))
@@ -46,7 +39,7 @@ fn kills_at_any_instant_lose_nothing_that_was_final() {
     let mut random = tree::random(turn.seed);
     turn.apart.start_all();
     let load = turn.load(&[0, 1, 2, 3]);
-    wait_for_commits(&load, 1, "the network works");
+    load.wait_for(1, "the network works");
     for _ in 0..4 * turn.effort {
         std::thread::sleep(millis(&mut random, 100..1200));
         let first = random.random_range(0..4);
@@ -59,9 +52,9 @@ fn kills_at_any_instant_lose_nothing_that_was_final() {
         std::thread::sleep(millis(&mut random, 0..1000));
         down.iter().for_each(|at| turn.apart.start(*at));
     }
-    wait_for_commits(&load, 3, "the network goes on after the kills");
+    load.wait_for(3, "the network goes on after the kills");
     let done = turn.stop(load);
-    println!("{} commits", done.len());
+    println!("{} transactions", done.len());
     turn.expect_all_well(&done);
     for at in 0..4 {
         let status = turn.apart.node(at).ask("blockhouse_nodeStatus", &json!([]));
@@ -78,18 +71,18 @@ fn a_paused_node_is_passed_over_and_catches_up() {
     for _ in 0..turn.effort {
         let paused = random.random_range(0..4);
         let load = turn.load(&[0, 1, 2, 3]);
-        wait_for_commits(&load, 1, "the network works");
+        load.wait_for(1, "the network works");
         turn.apart.node(paused).pause(true);
         std::thread::sleep(LONG);
-        wait_for_commits(&load, 5, "three go on without the fourth");
+        load.wait_for(5, "three go on without the fourth");
         turn.apart.node(paused).pause(false);
-        wait_for_commits(&load, 5, "they go on with the fourth");
+        load.wait_for(5, "they go on with the fourth");
         let done = turn.stop(load);
         turn.expect_all_well(&done);
         // It counts again: without it there is no quorum now.
         turn.apart.kill((paused + 1) % 4);
         let load = turn.load(&[0, 1, 2, 3]);
-        wait_for_commits(&load, 1, "it votes again");
+        load.wait_for(1, "it votes again");
         turn.apart.start((paused + 1) % 4);
         let done = turn.stop(load);
         turn.expect_all_well(&done);
@@ -106,35 +99,35 @@ fn a_partition_forks_nothing_and_heals() {
         let cut = if (round + turn.seed).is_multiple_of(2) { Cut::Refused } else { Cut::Silent };
         let other = random.random_range(1..4);
         let load = turn.load(&[0, 1, 2, 3]);
-        wait_for_commits(&load, 1, "the network works");
+        load.wait_for(1, "the network works");
         let mut done = turn.stop(load);
         turn.apart.proxies.cut_off(&[0, other], cut);
         let mut writers = turn.writers.clone();
         let sides: Vec<_> = [0, (1..4).find(|at| *at != other).unwrap()].into_iter().zip(&mut writers).collect();
-        let waiting: Vec<_> = sides.into_iter().map(|(at, writer)| (at, writer.commit())).collect();
+        let waiting: Vec<_> = sides.into_iter().map(|(at, writer)| (at, writer.open())).collect();
         turn.writers = writers;
-        for (at, commit) in &waiting {
-            turn.apart.node(*at).ask("eth_sendRawTransaction", &json!([commit.raw]));
+        for (at, opening) in &waiting {
+            turn.apart.node(*at).ask("eth_sendRawTransaction", &json!([opening.raw]));
         }
         std::thread::sleep(STILL);
-        for (at, commit) in &waiting {
+        for (at, opening) in &waiting {
             for node in turn.apart.nodes() {
-                assert!(load::receipt(&node, commit).is_none(), "half of the nodes made what came to node {at} final");
+                assert!(load::receipt(&node, opening).is_none(), "half of the nodes made what came to node {at} final");
             }
         }
         turn.apart.proxies.heal();
         let nodes = turn.apart.nodes();
-        done.extend(waiting.iter().map(|(_, commit)| load::commit(&nodes, commit, &mut random)));
+        done.extend(waiting.iter().map(|(_, opening)| load::make_final(&nodes, opening, &mut random)));
 
         turn.apart.proxies.cut_off(&[other], cut);
         let three: Vec<usize> = (0..4).filter(|at| *at != other).collect();
         let load = turn.load(&three);
-        wait_for_commits(&load, 5, "three go on without the fourth");
+        load.wait_for(5, "three go on without the fourth");
         let before = turn.apart.node(other).height();
-        wait_for_commits(&load, 1, "three go on without the fourth");
+        load.wait_for(1, "three go on without the fourth");
         assert_eq!(turn.apart.node(other).height(), before, "who is cut off has nothing new");
         turn.apart.proxies.heal();
-        wait_for_commits(&load, 5, "all four go on");
+        load.wait_for(5, "all four go on");
         done.extend(turn.stop(load));
         turn.expect_all_well(&done);
     }
@@ -156,10 +149,10 @@ fn a_slow_and_lossy_network_goes_on() {
     turn.apart.start_all();
     turn.apart.proxies.set(far);
     let load = turn.load(&[0, 1, 2, 3]);
-    wait_for_commits(&load, 12 * usize::try_from(turn.effort).unwrap(), "it goes on, slowly");
+    load.wait_for(12 * usize::try_from(turn.effort).unwrap(), "it goes on, slowly");
     // A proxy that changes does not carry what was sent before any faster.
     turn.apart.proxies.set(|link| *link = Link::default());
-    wait_for_commits(&load, 5, "it is fast again");
+    load.wait_for(5, "it is fast again");
     let done = turn.stop(load);
     turn.expect_all_well(&done);
 }
@@ -231,10 +224,10 @@ fn a_full_disk_ends_its_node_alone() {
     }
     turn.apart.start_all();
     let load = turn.load(&[0, 1, 2, 3]);
-    wait_for_commits(&load, 1, "the network works");
+    load.wait_for(1, "the network works");
     disk.fill();
     expect_out_of_space(&mut turn, "no space left");
-    wait_for_commits(&load, 5, "three go on without the fourth");
+    load.wait_for(5, "three go on without the fourth");
     match turn.apart.try_start(3) {
         Err(refused) => assert!(refused.talk.to_lowercase().contains("no space left"), "{}", refused.talk),
         // Nothing had to be written yet.
@@ -242,7 +235,7 @@ fn a_full_disk_ends_its_node_alone() {
     }
     disk.give_space();
     turn.apart.start(3);
-    wait_for_commits(&load, 5, "all four go on");
+    load.wait_for(5, "all four go on");
     let done = turn.stop(load);
     turn.expect_all_well(&done);
     turn.apart.kill(3);
@@ -261,9 +254,9 @@ fn a_file_that_may_not_grow_ends_its_node_alone() {
     turn.apart.start_under(3, &["sh", "-c", &limited], &[]);
     let load = turn.load(&[0, 1, 2, 3]);
     expect_out_of_space(&mut turn, "too large");
-    wait_for_commits(&load, 5, "three go on without the fourth");
+    load.wait_for(5, "three go on without the fourth");
     turn.apart.start(3);
-    wait_for_commits(&load, 5, "all four go on");
+    load.wait_for(5, "all four go on");
     let done = turn.stop(load);
     turn.expect_all_well(&done);
 }
@@ -291,14 +284,14 @@ fn a_strange_clock_costs_its_node_its_turns() {
         start_off(&mut turn, at, &library, off);
     }
     let load = turn.load(&[0, 1, 2, 3]);
-    wait_for_commits(&load, 12, "clocks that are a little off");
+    load.wait_for(12, "clocks that are a little off");
     let mut done = turn.stop(load);
     turn.expect_all_well(&done);
 
     turn.apart.kill(1);
     start_off(&mut turn, 1, &library, "+1h");
     let load = turn.load(&[0, 2, 3]);
-    wait_for_commits(&load, 12, "three go on beside a clock that is an hour ahead");
+    load.wait_for(12, "three go on beside a clock that is an hour ahead");
     done.extend(turn.stop(load));
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let last = turn.apart.node(0).ask("eth_getBlockByNumber", &json!(["latest", false]));

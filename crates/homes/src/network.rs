@@ -18,7 +18,7 @@ mod orderer;
 pub mod pool;
 mod waiting;
 
-pub use blockhouse_consensus::{Keys, KeysError, StartError};
+pub use blockhouse_consensus::{EngineError, Keys, KeysError, StartError};
 
 pub use backend::NodeBackend;
 pub use chain::{Chain, ChainError, Proposal};

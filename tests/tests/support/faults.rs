@@ -26,6 +26,7 @@ pub(crate) struct Turn {
     pub(crate) seed: u64,
     /// How many times as much as in CI is to be done.
     pub(crate) effort: u64,
+    /// Where its files are.
     pub(crate) world: World,
     _turn: MutexGuard<'static, ()>,
 }
@@ -59,7 +60,7 @@ impl Turn {
         done
     }
 
-    /// Waits until all nodes are level; then all have one history, with each of these commits once, and nobody panicked.
+    /// Waits until all nodes are level; then all have one history, with each of these transactions once, and nobody panicked.
     #[track_caller]
     pub(crate) fn expect_all_well(&self, done: &[Acknowledged]) {
         let all: Vec<usize> = (0..self.apart.count()).collect();
@@ -72,7 +73,7 @@ impl Turn {
             }
         }
         for Acknowledged { hash, height, .. } in done {
-            assert_eq!(seen.get(hash.as_str()), Some(height), "commit {hash} was final in block {height}");
+            assert_eq!(seen.get(hash.as_str()), Some(height), "transaction {hash} was final in block {height}");
         }
         for Acknowledged { block, height, .. } in done {
             assert_eq!(self.apart.node(0).hash_at(*height), block.as_str(), "block {height} was final before");

@@ -1,29 +1,29 @@
-//! A steady load on a network whose nodes come and go: writers that hand in one commit after the other, at any node that takes it, until it
-//! is final.
+//! A steady load on a network whose nodes come and go: writers that open a session and commit a snapshot in it, again and again, and hand
+//! each transaction in at any node that takes it until it is final.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blockhouse_tests::network::Node;
+use blockhouse_tests::network::{Node, wait_until};
 use blockhouse_tests::tree;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::writers::{Signed, Writer};
+use super::writers::{Signed, Writer, opened};
 
 /// How long a node may take to answer; one that is paused never does.
 const ANSWER: Duration = Duration::from_secs(2);
-/// After how long a commit that is not final is handed in at another node too.
+/// After how long a transaction that is not final is handed in at another node too.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Between two looks for a receipt.
 const LOOK: Duration = Duration::from_millis(30);
-/// After how long a commit counts as lost: longer than any fault of a test, on a machine that is busy with other things.
+/// After how long a transaction counts as lost: longer than any fault of a test, on a machine that is busy with other things.
 const LOST: Duration = Duration::from_mins(3);
 
-/// A commit that a node called final.
+/// A transaction that a node called final.
 #[derive(Debug, Clone)]
 pub(crate) struct Acknowledged {
     /// Its hash.
@@ -32,6 +32,8 @@ pub(crate) struct Acknowledged {
     pub(crate) block: String,
     /// That block's height.
     pub(crate) height: u64,
+    /// All of the receipt.
+    pub(crate) receipt: Value,
 }
 
 /// Writers at work.
@@ -55,7 +57,9 @@ impl Load {
             std::thread::spawn(move || {
                 let mut done = Vec::new();
                 while !shared.stop.load(Ordering::Relaxed) {
-                    done.push(commit(&nodes, &writer.commit(), &mut random));
+                    let opening = make_final(&nodes, &writer.open(), &mut random);
+                    let (_, session) = opened(&opening.receipt).expect("it opened a session");
+                    done.extend([opening, make_final(&nodes, &writer.commit(session), &mut random)]);
                     shared.final_commits.fetch_add(1, Ordering::Relaxed);
                 }
                 (writer, done)
@@ -66,8 +70,21 @@ impl Load {
     }
 
     /// How many commits are final.
-    pub(crate) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.shared.final_commits.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more are.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, more: usize, what: &str) {
+        let target = self.count() + more;
+        wait_until(
+            || {
+                assert!(!self.threads.iter().any(JoinHandle::is_finished), "a writer failed, see above");
+                self.count() >= target
+            },
+            what,
+        );
     }
 
     /// Ends it after the commits that it is at, and gives the writers back with what became final.
@@ -83,8 +100,8 @@ impl Load {
     }
 }
 
-/// Hands a commit in until it is final.
-pub(crate) fn commit(nodes: &[Node], signed: &Signed, random: &mut StdRng) -> Acknowledged {
+/// Hands a transaction in until it is final.
+pub(crate) fn make_final(nodes: &[Node], signed: &Signed, random: &mut StdRng) -> Acknowledged {
     let (start, mut said) = (Instant::now(), Value::Null);
     while start.elapsed() < LOST {
         let at = &nodes[random.random_range(0..nodes.len())];
@@ -101,7 +118,7 @@ pub(crate) fn commit(nodes: &[Node], signed: &Signed, random: &mut StdRng) -> Ac
             std::thread::sleep(LOOK);
         }
     }
-    panic!("commit {} did not become final; the last node said {said}", signed.hash);
+    panic!("transaction {} did not become final; the last node said {said}", signed.hash);
 }
 
 /// The receipt that a node has, if it has one and answers.
@@ -111,10 +128,15 @@ pub(crate) fn receipt(node: &Node, signed: &Signed) -> Option<Acknowledged> {
     if receipt.is_null() {
         return None;
     }
-    assert_eq!(receipt["status"], "0x1", "a commit failed: {receipt}");
+    if receipt["status"] != "0x1" {
+        let trace =
+            node.try_ask_within("debug_traceTransaction", &json!([signed.hash, { "tracer": "callTracer" }]), ANSWER);
+        panic!("a transaction failed: {receipt}: {trace:?}");
+    }
     Some(Acknowledged {
         hash: signed.hash.to_string(),
         block: receipt["blockHash"].as_str()?.to_owned(),
         height: blockhouse_tests::network::number(&receipt["blockNumber"]),
+        receipt: receipt.clone(),
     })
 }

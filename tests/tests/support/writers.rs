@@ -1,7 +1,9 @@
 //! Writers on a network's ledger: enrolled accounts that commit snapshots, with signed calls of the real contracts.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, TxKind, U256};
@@ -13,10 +15,14 @@ use blockhouse_ledger::{Genesis, Request};
 use blockhouse_tests::network::Node;
 use serde_json::{Value, json};
 
-/// Gas of a commit: twice what it uses.
-const GAS: u64 = 700_000;
+/// Gas of a call: twice what a commit uses. To open a session costs more the more of them are open: enough for some sixty.
+const GAS: u64 = 1_500_000;
 /// Longer than any test, and than the clocks of its nodes differ.
 const LEASE_SECONDS: u64 = 86_400;
+
+/// The numbers of all writers that there can be, by their accounts.
+static NUMBERS: LazyLock<HashMap<Address, u8>> =
+    LazyLock::new(|| (1..=u8::MAX).map(|number| (Address::new(secret(number).account().to_bytes()), number)).collect());
 
 /// A transaction that is ready to be sent, and its hash.
 #[derive(Debug, Clone)]
@@ -27,17 +33,16 @@ pub(crate) struct Signed {
     pub(crate) hash: B256,
 }
 
-/// One of them, with its open session.
+/// One of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
     number: u8,
-    session: B256,
     nonce: u64,
     count: u64,
     genesis: Genesis,
 }
 
-/// Makes the contracts, enrols so many writers and opens a session for each.
+/// Makes the contracts and enrols so many writers.
 pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
     let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
     let genesis = node.ask("blockhouse_genesis", &json!([]));
@@ -59,35 +64,31 @@ pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
         last = owner(TxKind::Call(genesis.access_address()), call.abi_encode(), GAS);
     }
     node.receipt(&last);
-    let open = |number| {
-        let (to, chain_id) = (TxKind::Call(genesis.vault_address()), genesis.chain_id);
-        let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode().into();
-        send(node, &sign(Request { chain_id, nonce: 0, to, input, gas: GAS }, &secret(number)))
-    };
-    let opened: Vec<(u8, Value)> = (1..=count).map(|number| (number, open(number))).collect();
-    let writers = opened.into_iter().map(|(number, hash)| {
-        let session = session_of(&node.receipt(&hash));
-        Writer { number, session, nonce: 1, count: 0, genesis: genesis.clone() }
-    });
-    writers.collect()
+    (1..=count).map(|number| Writer { number, nonce: 0, count: 0, genesis: genesis.clone() }).collect()
 }
 
-/// The session that was opened.
-fn session_of(receipt: &Value) -> B256 {
+/// The session that was opened, and the number of its writer.
+pub(crate) fn opened(receipt: &Value) -> Option<(u8, B256)> {
     let log = &receipt["logs"][0];
-    let topics = log["topics"].as_array().unwrap_or_else(|| panic!("no session was opened: {receipt}")).iter();
-    let topics = topics.map(|topic| topic.as_str().unwrap().parse().unwrap());
+    let topics = log["topics"].as_array()?.iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
     let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
-    Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).unwrap().session
+    let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).ok()?;
+    Some((*NUMBERS.get(&event.writer)?, event.session))
 }
 
 impl Writer {
+    /// Opens a session, which a commit ends.
+    pub(crate) fn open(&mut self) -> Signed {
+        let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode();
+        self.next(input)
+    }
+
     /// The next commit of a snapshot, which no other is like.
-    pub(crate) fn commit(&mut self) -> Signed {
+    pub(crate) fn commit(&mut self, session: B256) -> Signed {
         self.count += 1;
         let snapshot = B256::from(U256::from(self.count) | (U256::from(self.number) << 128));
         let c = Vault::Commit {
-            session: self.session,
+            session,
             source: B256::repeat_byte(self.number),
             snapshot,
             objectHash: snapshot,
@@ -102,9 +103,12 @@ impl Writer {
             headHeight: 0,
             headHash: B256::ZERO,
         };
-        let to = TxKind::Call(self.genesis.vault_address());
-        let (chain_id, input) = (self.genesis.chain_id, Vault::commitCall { c }.abi_encode().into());
-        let request = Request { chain_id, nonce: self.nonce, to, input, gas: GAS };
+        self.next(Vault::commitCall { c }.abi_encode())
+    }
+
+    fn next(&mut self, input: Vec<u8>) -> Signed {
+        let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(self.genesis.vault_address()));
+        let request = Request { chain_id, nonce: self.nonce, to, input: input.into(), gas: GAS };
         self.nonce += 1;
         sign(request, &secret(self.number))
     }

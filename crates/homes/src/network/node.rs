@@ -8,7 +8,7 @@
 //! - **Y2** A node whose store failed takes no part in agreeing any more, and goes on answering whatever is sound.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ pub struct Node {
     backend: NodeBackend,
     server: Server,
     tasks: JoinSet<()>,
+    damaged_pool: Option<PathBuf>,
 }
 
 impl Node {
@@ -112,12 +113,17 @@ impl Node {
             let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
             tasks.spawn(metrics::serve(listener, backend.clone()));
         }
-        Ok(Self { backend, server, tasks })
+        Ok(Self { backend, server, tasks, damaged_pool: recovered.damaged })
     }
 
     /// What clients ask.
     pub const fn backend(&self) -> &NodeBackend {
         &self.backend
+    }
+
+    /// Where the pool's journal is kept as it was found, if a fault of the disk damaged it: what is whole in it goes on.
+    pub fn damaged_pool(&self) -> Option<&Path> {
+        self.damaged_pool.as_deref()
     }
 
     /// Where JSON-RPC is served.

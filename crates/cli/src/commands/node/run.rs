@@ -21,6 +21,12 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(args: RunArgs, out: &Output) -> anyhow::Result<Exit> {
     let node = Node::start(&NodeFolder::new(args.dir.path)).await?;
+    if let Some(path) = node.damaged_pool() {
+        out.warn(format_args!(
+            "warning: the journal of what waits for a block was damaged: what is whole in it goes on, and it is kept at {}",
+            path.display()
+        ));
+    }
     let address = node.rpc_address();
     out.line(format_args!("the node answers at http://{address}"))?;
     out.record(&json!({ "type": "started", "rpc": format!("http://{address}") }))?;
