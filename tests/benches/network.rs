@@ -1,9 +1,11 @@
 //! Four nodes on this machine: how many commits of snapshots a second, how soon each is final, what a node takes.
 //!
 //! Real contract calls of enrolled writers, handed in over JSON-RPC at all nodes; a commit counts when the first node has it in a final
-//! block. All processes and this one share the cores.
+//! block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. All processes and
+//! this one share the cores.
 //!
-//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--seconds N] [--rate N] [--burst N]`
+//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
+//! [--dead SECONDS]`; with 0 seconds, or a burst of 0, that part is left out.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,36 +13,41 @@
     reason = "what goes wrong ends the measurement"
 )]
 
+#[path = "../tests/support/writers.rs"]
+mod writers;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, TxKind};
-use alloy_sol_types::{SolCall, SolEvent};
-use blockhouse_crypto::{AccountSecret, EnrolKey, Secret};
-use blockhouse_ledger::contracts::{Access, Vault};
-use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
-use blockhouse_ledger::{Genesis, Request};
+use alloy_primitives::B256;
 use blockhouse_tests::World;
-use blockhouse_tests::network::{Network, Node, number};
+use blockhouse_tests::network::{Network, Node};
 use serde_json::{Value, json};
+use writers::{Signed, Writer, enrol, opened};
 
 const WRITERS: usize = 20;
-/// Gas of a commit: twice what it uses.
-const GAS: u64 = 700_000;
-/// Transactions in one request of the burst.
-const BATCH: usize = 20;
+/// Sessions that each writer keeps open: a commit ends its session, and to open one costs more the more are open.
+const SESSIONS: usize = 3;
+/// The node that is killed.
+const DEAD: usize = 3;
+/// After so many seconds a network must have become used to a dead node.
+const SETTLING: usize = 10;
+/// Commits in one request of the burst.
+const BATCH: usize = 10;
 
 struct Options {
     signing: String,
     seconds: usize,
     rate: usize,
     burst: usize,
+    idle: u64,
+    dead: usize,
 }
 
 fn main() {
@@ -48,35 +55,51 @@ fn main() {
     let world = World::empty();
     let dir = world.path("ledger");
     let network = Network::start(&dir, 4, &format!("--signing {}", options.signing));
-    let mut ledger = Ledger::claim(&dir, network.node(0));
-    let seen = Arc::new(Seen::default());
-    let watcher = seen.watch(network.node(0).clone());
-
-    let steady = ledger.commits(options.seconds * options.rate);
-    let mut waits = at_rate(&network, &steady, options.rate, &seen);
-    waits.sort_unstable();
-    let at = |share: usize| waits[(waits.len() - 1) * share / 100].as_millis();
     println!("\n{} nodes, signing {}, {} writers", network.nodes().len(), options.signing, WRITERS);
-    println!("\n| at {} commits a second for {} s | |\n|---|---:|", options.rate, options.seconds);
-    println!("| final after, p50 | {} ms |\n| p99 | {} ms |", at(50), at(99));
-
-    let burst = ledger.commits(options.burst);
-    let before = network.node(0).height();
-    let (took, gas) = all_at_once(&network, &burst, &seen);
-    let blocks = network.node(0).height() - before;
-    println!("\n| {} commits as fast as they are taken | |\n|---|---:|", options.burst);
-    #[expect(clippy::cast_precision_loss, reason = "for display")]
-    let rate = options.burst as f64 / took.as_secs_f64();
-    println!("| commits a second | {rate:.0} |\n| blocks | {blocks} |\n| gas of one | {gas} |");
-    for (index, node) in network.nodes().iter().enumerate() {
-        println!("| memory of node {} at most | {} MiB |", index + 1, memory(node) / 1024);
+    if options.idle > 0 {
+        idle(&network, Duration::from_secs(options.idle));
+    }
+    let (seen, mut desks) = desks(&network, enrol(&dir, network.node(0), u8::try_from(WRITERS).unwrap()));
+    let watcher = seen.watch(network.node(0).clone());
+    network.nodes().iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node));
+    if options.seconds > 0 {
+        let sent = send_all(network.nodes(), &mut desks, options.seconds * options.rate, Some(options.rate), &seen);
+        tell_waits(&format!("{} commits a second for {} s", options.rate, options.seconds), &sent);
+    }
+    if options.burst > 0 {
+        burst(&network, &mut desks, options.burst, &seen);
+    }
+    tell_memory(network.nodes());
+    if options.dead > 0 {
+        // The writers of the dead node stop with it: their transactions at hand are final.
+        network.node(DEAD).kill();
+        let others = &network.nodes()[..DEAD];
+        send_all(others, &mut desks, SETTLING * options.rate, Some(options.rate), &seen);
+        let sent = send_all(others, &mut desks, options.dead * options.rate, Some(options.rate), &seen);
+        let what = format!(
+            "one of four dead for {SETTLING} s and more, {} commits a second for {} s",
+            options.rate, options.dead
+        );
+        tell_waits(&what, &sent);
     }
     seen.stop.store(true, Ordering::Relaxed);
     watcher.join().unwrap();
 }
 
+/// One for each node, with its share of the writers.
+fn desks(network: &Network, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
+    let count = network.nodes().len();
+    let (opened, sessions): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
+    let mut desks: Vec<_> = sessions.into_iter().map(|sessions| Desk { writers: HashMap::new(), sessions }).collect();
+    for (number, writer) in writers.into_iter().enumerate() {
+        desks[number % count].writers.insert(number, writer);
+    }
+    (Arc::new(Seen { at: Mutex::default(), opened, stop: AtomicBool::new(false) }), desks)
+}
+
 fn options() -> Options {
-    let mut options = Options { signing: "threshold".to_owned(), seconds: 20, rate: 100, burst: 8000 };
+    let mut options =
+        Options { signing: "threshold".to_owned(), seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap();
@@ -85,6 +108,8 @@ fn options() -> Options {
             "--seconds" => options.seconds = value().parse().unwrap(),
             "--rate" => options.rate = value().parse().unwrap(),
             "--burst" => options.burst = value().parse().unwrap(),
+            "--idle" => options.idle = value().parse().unwrap(),
+            "--dead" => options.dead = value().parse().unwrap(),
             // What cargo says to every benchmark.
             "--bench" => {}
             other => panic!("`{other}` is no option of this benchmark"),
@@ -93,127 +118,74 @@ fn options() -> Options {
     options
 }
 
-/// The peak of a node's memory in KiB.
-fn memory(node: &Node) -> u64 {
+fn tell_waits(what: &str, sent: &[(Instant, Instant)]) {
+    let mut waits: Vec<_> = sent.iter().map(|(due, done)| done.saturating_duration_since(*due)).collect();
+    waits.sort_unstable();
+    let at = |share: usize| waits[(waits.len() - 1) * share / 100].as_millis();
+    println!("\n| {what} | |\n|---|---:|");
+    println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", at(50), at(99), at(100));
+}
+
+fn burst(network: &Network, desks: &mut [Desk], count: usize, seen: &Seen) {
+    let before = network.node(0).height();
+    let sent = send_all(network.nodes(), desks, count, None, seen);
+    let blocks = network.node(0).height() - before;
+    let (start, end) = (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
+    println!("\n| {count} commits as fast as sessions are opened for them, {SESSIONS} a writer | |\n|---|---:|");
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    let rate = sent.len() as f64 / (end - start).as_secs_f64();
+    println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
+}
+
+/// What a network costs to which nobody gives anything to do. Nobody asks it anything meanwhile either.
+fn idle(network: &Network, time: Duration) {
+    let used = || network.nodes().iter().map(processor_time).collect::<Vec<_>>();
+    let (height, before) = (network.node(0).height(), used());
+    let start = Instant::now();
+    std::thread::sleep(time);
+    let (passed, after) = (start.elapsed(), used());
+    let blocks = network.node(0).height() - height;
+    println!("\n| idle for {} s | |\n|---|---:|\n| blocks | {blocks} |", time.as_secs());
+    for (index, (before, after)) in before.into_iter().zip(after).enumerate() {
+        let share = 100.0 * (after - before).as_secs_f64() / passed.as_secs_f64();
+        println!("| of a processor, node {} | {share:.2} % |", index + 1);
+    }
+}
+
+/// The time of a processor that a node used so far.
+fn processor_time(node: &Node) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", node.pid)).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    // Of the fields after the name, the user's and the system's ticks; Linux shows 100 a second everywhere.
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| Duration::from_millis(ticks.parse::<u64>().unwrap() * 10))
+        .sum()
+}
+
+fn tell_memory(nodes: &[Node]) {
+    println!("\n| memory | now | at most |\n|---|---:|---:|");
+    for (index, node) in nodes.iter().enumerate() {
+        let kib = |name| memory(node, name) / 1024;
+        println!("| node {} | {} MiB | {} MiB |", index + 1, kib("VmRSS"), kib("VmHWM"));
+    }
+}
+
+/// A node's memory in KiB, by the kernel's name of it.
+fn memory(node: &Node, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid)).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A transaction that is ready to be sent, and its hash.
-#[derive(Clone)]
-struct Signed {
-    raw: String,
-    hash: B256,
-}
-
-struct Writer {
-    secret: AccountSecret,
-    session: B256,
-    nonce: u64,
-}
-
-struct Ledger {
-    genesis: Genesis,
-    writers: Vec<Writer>,
-    count: u64,
-}
-
-impl Ledger {
-    /// Makes the contracts, enrols the writers and opens a session for each.
-    fn claim(dir: &std::path::Path, node: &Node) -> Self {
-        let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
-        let genesis = node.ask("blockhouse_genesis", &json!([]));
-        let genesis =
-            Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
-        let mut nonce = 0;
-        let mut owner = |to, input: Vec<u8>, gas| {
-            let request = Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas };
-            nonce += 1;
-            send(node, &sign(request, &key.owner))
-        };
-        for input in genesis.deployments(0) {
-            owner(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS);
-        }
-        let writers: Vec<AccountSecret> = (0..WRITERS)
-            .map(|at| AccountSecret::try_new(&Secret::new([u8::try_from(at + 1).unwrap(); 32])).unwrap())
-            .collect();
-        let mut last = Value::Null;
-        for writer in &writers {
-            let who = Address::new(writer.account().to_bytes());
-            let call =
-                Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
-            last = owner(TxKind::Call(genesis.access_address()), call.abi_encode(), GAS);
-        }
-        node.receipt(&last);
-        let open = Vault::openSessionCall { leaseSeconds: 86_400 }.abi_encode();
-        let opened: Vec<Value> = writers
-            .iter()
-            .map(|writer| {
-                let to = TxKind::Call(genesis.vault_address());
-                let request =
-                    Request { chain_id: genesis.chain_id, nonce: 0, to, input: open.clone().into(), gas: GAS };
-                send(node, &sign(request, writer))
-            })
-            .collect();
-        let writers = writers.into_iter().zip(opened).map(|(secret, hash)| {
-            let receipt = node.receipt(&hash);
-            let log = &receipt["logs"][0];
-            let topics = log["topics"].as_array().unwrap().iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
-            let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
-            let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).unwrap();
-            Writer { secret, session: event.session, nonce: 1 }
-        });
-        let writers = writers.collect();
-        Self { genesis, writers, count: 0 }
-    }
-
-    /// Commits of snapshots, by all writers in turn.
-    fn commits(&mut self, count: usize) -> Vec<Signed> {
-        (0..count)
-            .map(|at| {
-                self.count += 1;
-                let snapshot = B256::from(alloy_primitives::U256::from(self.count));
-                let writer = &mut self.writers[at % WRITERS];
-                let c = Vault::Commit {
-                    session: writer.session,
-                    source: B256::repeat_byte(u8::try_from(at % WRITERS + 1).unwrap()),
-                    snapshot,
-                    objectHash: snapshot,
-                    listRoot: snapshot,
-                    storedBytes: 1 << 20,
-                    recipients: B256::new(self.genesis.recipients.to_bytes()),
-                    tags: Vec::new(),
-                    parent: B256::ZERO,
-                    d: 6,
-                    w: 2,
-                    wd: 2,
-                    headHeight: 0,
-                    headHash: B256::ZERO,
-                };
-                let to = TxKind::Call(self.genesis.vault_address());
-                let (chain_id, input) = (self.genesis.chain_id, Vault::commitCall { c }.abi_encode().into());
-                let request = Request { chain_id, nonce: writer.nonce, to, input, gas: GAS };
-                writer.nonce += 1;
-                sign(request, &writer.secret)
-            })
-            .collect()
-    }
-}
-
-fn sign(request: Request, by: &AccountSecret) -> Signed {
-    let tx = request.sign(by);
-    Signed { raw: format!("0x{}", hex::encode(tx.encoded_2718())), hash: *tx.tx_hash() }
-}
-
-fn send(node: &Node, signed: &Signed) -> Value {
-    node.ask("eth_sendRawTransaction", &json!([signed.raw]))
-}
-
-/// When the first node had which transaction in a final block.
-#[derive(Default)]
+/// What happens on the ledger, as the first node tells it.
 struct Seen {
+    /// When it had which transaction in a final block.
     at: Mutex<HashMap<B256, Instant>>,
+    /// The sessions that were opened, for who sends by each node.
+    opened: Vec<Sender<(usize, B256)>>,
     stop: AtomicBool,
 }
 
@@ -226,15 +198,23 @@ impl Seen {
                 let height = node.height();
                 let now = Instant::now();
                 for height in next..=height {
-                    let block = node.ask("eth_getBlockByNumber", &json!([format!("{height:#x}"), false]));
-                    let hashes = block["transactions"].as_array().unwrap().iter();
-                    let hashes = hashes.map(|hash| hash.as_str().unwrap().parse::<B256>().unwrap());
-                    seen.at.lock().unwrap().extend(hashes.map(|hash| (hash, now)));
+                    let receipts = node.ask("eth_getBlockReceipts", &json!([format!("{height:#x}")]));
+                    receipts.as_array().unwrap().iter().for_each(|receipt| seen.take(receipt, now));
                 }
                 next = next.max(height + 1);
                 std::thread::sleep(Duration::from_millis(5));
             }
         })
+    }
+
+    fn take(&self, receipt: &Value, now: Instant) {
+        let hash = receipt["transactionHash"].as_str().unwrap().parse().unwrap();
+        self.at.lock().unwrap().insert(hash, now);
+        if let Some((writer, session)) = opened(receipt) {
+            let writer = usize::from(writer - 1);
+            // Nobody sends any more at the end.
+            let _ = self.opened[writer % self.opened.len()].send((writer, session));
+        }
     }
 
     fn wait_for(&self, hash: &B256) -> Instant {
@@ -249,40 +229,66 @@ impl Seen {
     }
 }
 
-/// Sends so many a second, each to the next node, and gives how long each took to be final.
-fn at_rate(network: &Network, commits: &[Signed], rate: usize, seen: &Seen) -> Vec<Duration> {
-    let start = Instant::now();
-    let pause = Duration::from_secs(1) / u32::try_from(rate).unwrap();
-    let mut sent = Vec::new();
-    for (index, commit) in commits.iter().enumerate() {
-        let due = start + pause * u32::try_from(index).unwrap();
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        // A writer's transactions go to one node, so that none overtakes another.
-        send(network.node(index % WRITERS % network.nodes().len()), commit);
-        sent.push((commit.hash, due));
-    }
-    sent.into_iter().map(|(hash, due)| seen.wait_for(&hash).saturating_duration_since(due)).collect()
+/// Who sends by one node: its writers, and their sessions as they are opened.
+struct Desk {
+    writers: HashMap<usize, Writer>,
+    sessions: Receiver<(usize, B256)>,
 }
 
-/// Sends all at once, by one thread a node, and gives how long it took until the last one was final.
-fn all_at_once(network: &Network, commits: &[Signed], seen: &Seen) -> (Duration, u64) {
-    let start = Instant::now();
-    let nodes = network.nodes();
-    std::thread::scope(|scope| {
-        for (number, node) in nodes.iter().enumerate() {
-            let own = commits.iter().enumerate().filter(|(index, _)| index % WRITERS % nodes.len() == number);
-            let own: Vec<&Signed> = own.map(|(_, commit)| commit).collect();
-            scope.spawn(move || own.chunks(BATCH).for_each(|batch| send_batch(node, batch)));
+impl Desk {
+    /// Opens the sessions that its writers keep open.
+    fn open(&mut self, node: &Node) {
+        for writer in self.writers.values_mut() {
+            send_batch(node, &(0..SESSIONS).map(|_| writer.open()).collect::<Vec<_>>());
         }
-    });
-    let last = commits.iter().map(|commit| seen.wait_for(&commit.hash)).max().unwrap();
-    let receipt = network.node(0).receipt(&json!(commits.last().unwrap().hash));
-    assert_eq!(receipt["status"], "0x1", "{receipt}");
-    (last - start, number(&receipt["gasUsed"]))
+    }
+
+    /// Sends so many commits, each when it is due or as soon as there is a session for it, and opens another session with each. Gives when
+    /// each was due.
+    fn send(&mut self, node: &Node, count: usize, pause: Option<Duration>) -> Vec<(B256, Instant)> {
+        let (start, mut sent) = (Instant::now(), Vec::new());
+        while sent.len() < count {
+            let due = pause.map(|pause| start + pause * u32::try_from(sent.len()).unwrap());
+            std::thread::sleep(due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now())));
+            let most = if pause.is_some() { 1 } else { BATCH.min(count - sent.len()) };
+            let first = self.sessions.recv().unwrap();
+            let due = due.unwrap_or_else(Instant::now);
+            let mut batch = Vec::new();
+            for (writer, session) in std::iter::once(first).chain(self.sessions.try_iter()).take(most) {
+                let writer = self.writers.get_mut(&writer).unwrap();
+                let commit = writer.commit(session);
+                sent.push((commit.hash, due));
+                batch.extend([commit, writer.open()]);
+            }
+            send_batch(node, &batch);
+        }
+        sent
+    }
 }
 
-fn send_batch(node: &Node, batch: &[&Signed]) {
-    let request = |(id, signed): (usize, &&Signed)| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [signed.raw] });
+/// Sends commits by all these nodes at once, and gives for each when it was due and when it was final.
+fn send_all(
+    nodes: &[Node],
+    desks: &mut [Desk],
+    count: usize,
+    rate: Option<usize>,
+    seen: &Seen,
+) -> Vec<(Instant, Instant)> {
+    let pause =
+        rate.map(|rate| Duration::from_secs(1) * u32::try_from(nodes.len()).unwrap() / u32::try_from(rate).unwrap());
+    let sent = std::thread::scope(|scope| {
+        let desk = |(node, desk): (_, &mut Desk)| desk.send(node, count / nodes.len(), pause);
+        let threads: Vec<_> = nodes.iter().zip(desks).map(|pair| scope.spawn(move || desk(pair))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let all: Vec<_> = sent.iter().map(|(hash, due)| (*due, seen.wait_for(hash))).collect();
+    let receipt = nodes[0].receipt(&json!(sent.last().unwrap().0));
+    assert_eq!(receipt["status"], "0x1", "{receipt}");
+    all
+}
+
+fn send_batch(node: &Node, batch: &[Signed]) {
+    let request = |(id, signed): (usize, &Signed)| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [signed.raw] });
     let body = Value::from(batch.iter().enumerate().map(request).collect::<Vec<_>>()).to_string();
     let mut stream = TcpStream::connect(("127.0.0.1", node.port())).unwrap();
     write!(

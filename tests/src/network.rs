@@ -1,5 +1,8 @@
 //! A network of real nodes on this machine, and JSON-RPC to them.
 
+pub mod apart;
+pub mod proxy;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +16,9 @@ use crate::world::binary;
 
 /// How long anything of a network may take before it counts as never: this machine may be very busy.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Ports that no connection of this machine takes by itself, as far as systems are set up as usual: a node that starts again finds its
+/// port free.
+const QUIET_PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -179,9 +185,14 @@ impl Node {
 
     /// The whole answer to a request.
     pub fn try_ask(&self, method: &str, params: &Value) -> std::io::Result<Value> {
+        self.try_ask_within(method, params, PATIENCE)
+    }
+
+    /// The whole answer to a request, if it comes in that time: a node that is paused answers nothing.
+    pub fn try_ask_within(&self, method: &str, params: &Value, time: Duration) -> std::io::Result<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(time))?;
         write!(
             stream,
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -250,11 +261,17 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool, what: &str) {
 /// The first of so many ports in a row that nobody uses now.
 fn free_ports(count: u16) -> u16 {
     for _ in 0..1000 {
-        let first = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let Some(last) = first.checked_add(count) else { continue };
-        if (first..last).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        let first = rand::random_range(QUIET_PORTS.start..QUIET_PORTS.end - count);
+        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return first;
         }
     }
     panic!("no {count} free ports in a row");
+}
+
+/// A listener at such a port.
+fn quiet_listener() -> TcpListener {
+    let mut ports = (0..1000).map(|_| rand::random_range(QUIET_PORTS));
+    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    listener.expect("no free port")
 }

@@ -18,6 +18,8 @@ const PRUNES: &str = "200";
 const CUTS: &str = "100";
 /// Seeds of each of the nine scenarios of a simulated network.
 const SIMULATIONS: &str = "560";
+/// How many times as many faults of nodes and of the network between them.
+const FAULTS: &str = "20";
 /// How many times as many random damages of the ledger's file.
 const EFFORT: &str = "25";
 /// The seed if none was given: the same run each time, so that two machines can be compared.
@@ -47,6 +49,12 @@ pub(crate) fn run(seed: Option<u64>) -> Result<()> {
                 seed,
             )
         });
+        for suite in ["network_faults", "network_bad_input"] {
+            steps.run(suite, || {
+                let words = format!("--package blockhouse-tests --test {suite} -- --nocapture");
+                tests(&words, &[("BLOCKHOUSE_FAULTS", FAULTS)], seed)
+            });
+        }
         steps.run("cuts", || tests("--package blockhouse-vault --test workflows", &[("BLOCKHOUSE_CUTS", CUTS)], seed));
         steps.run("fuzz in full", || {
             fuzz::run_built(&FuzzOptions { budget: Budget::default(), seed: Some(seed), ..FuzzOptions::default() })

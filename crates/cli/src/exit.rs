@@ -3,6 +3,8 @@
 //! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
 
 mod changes;
+#[cfg(feature = "node")]
+mod nodes;
 #[cfg(test)]
 mod tests;
 
@@ -241,7 +243,10 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
 
 fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
     #[cfg(feature = "node")]
-    return cause.downcast_ref().and_then(of_start).or_else(|| cause.downcast_ref().and_then(of_node_folder));
+    return None
+        .or_else(|| cause.downcast_ref().and_then(nodes::of_running))
+        .or_else(|| cause.downcast_ref().and_then(of_start))
+        .or_else(|| cause.downcast_ref().and_then(of_node_folder));
     #[cfg(not(feature = "node"))]
     {
         let _ = cause;

@@ -50,12 +50,14 @@ fn main() -> ExitCode {
     end(&out, done)
 }
 
-/// The ledger's store contains the panics of its database over a damaged file and turns them into an error that says what to do:
-/// the panic's own text would only frighten.
+/// The ledger's store contains the panics of its database over a damaged file, and a node those of its engine over a full disk or damaged
+/// journals. Both turn them into an error that says what to do: the panic's own text would only frighten.
 fn keep_contained_panics_quiet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let is_contained = panic.location().is_some_and(|place| place.file().contains("/redb-"));
+        let is_contained = panic
+            .location()
+            .is_some_and(|place| ["/redb-", "/commonware-"].iter().any(|contained| place.file().contains(contained)));
         if !is_contained {
             usual(panic);
         }

@@ -112,8 +112,8 @@ pub enum EngineError {
     Archive { what: &'static str, reason: String },
     #[error("the engine's part `{part}` ended")]
     Ended { part: &'static str },
-    #[error("the engine failed, most likely over its files: {reason}")]
-    Failed { reason: String },
+    #[error("the engine failed, most likely over its files in {}: {reason}", path.display())]
+    Failed { path: PathBuf, reason: String },
 }
 
 /// The engine of a node.
@@ -213,7 +213,7 @@ impl Handle {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(ended) => ended.clone().unwrap_or(Ok(())),
-            Err(_) => Err(EngineError::Failed { reason: "its thread is gone".to_owned() }),
+            Err(_) => Err(EngineError::Ended { part: "thread" }),
         }
     }
 
@@ -263,6 +263,7 @@ struct Node {
 
 impl Node {
     fn run(self) -> Result<(), EngineError> {
+        let path = self.folder.journal.clone();
         let settings = runtime::Config::new()
             .with_worker_threads(tuning::WORKERS)
             .with_max_blocking_threads(tuning::DISK_THREADS)
@@ -277,7 +278,8 @@ impl Node {
                 }
             })
         };
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(EngineError::Failed { reason: said(&*panic) }))
+        let failed = |panic: Box<dyn Any + Send>| EngineError::Failed { path, reason: said(&*panic) };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(failed(panic)))
     }
 
     async fn live<S: Scheme>(self, context: runtime::Context) -> Result<(), EngineError> {

@@ -22,7 +22,7 @@ pub mod pool;
 mod scrub;
 mod waiting;
 
-pub use blockhouse_consensus::{Keys, KeysError, StartError};
+pub use blockhouse_consensus::{EngineError, Keys, KeysError, StartError};
 
 pub use alarms::{Alarm, decode_alarms, encode_alarms};
 pub use backend::NodeBackend;

@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const HEALS_MAX: u32 = 3;
 pub enum Told<'a> {
     /// It answers at that address.
     Started(SocketAddr),
+    /// The journal of its pool was damaged, and is kept there; what is whole in it goes on.
+    PoolDamaged(&'a Path),
     /// Its store was altered there: it takes no part until that is healed.
     Damaged(&'a Damage),
     /// It is not healed yet.
@@ -54,6 +57,9 @@ pub async fn keep(
             () = &mut until => return Ok(()),
         };
         let mut node = Node::start(folder, &parts, store).await?;
+        if let Some(path) = node.damaged_pool() {
+            tell(Told::PoolDamaged(path));
+        }
         tell(Told::Started(node.rpc_address()));
         let ending = loop {
             // Nothing is lost by either.

@@ -8,7 +8,7 @@
 //! - **Y2** A node whose store failed takes no part in agreeing any more, and goes on answering whatever is sound.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,6 +106,7 @@ pub(super) struct Node {
     backend: NodeBackend,
     server: Server,
     tasks: JoinSet<()>,
+    damaged_pool: Option<PathBuf>,
     news: mpsc::Receiver<News>,
 }
 
@@ -163,7 +164,12 @@ impl Node {
             let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
             tasks.spawn(metrics::serve(listener, backend.clone()));
         }
-        Ok(Self { backend, server, tasks, news })
+        Ok(Self { backend, server, tasks, damaged_pool: recovered.damaged, news })
+    }
+
+    /// Where the pool's journal is kept as it was found, if a fault of the disk damaged it: what is whole in it goes on.
+    pub(super) fn damaged_pool(&self) -> Option<&Path> {
+        self.damaged_pool.as_deref()
     }
 
     /// Where JSON-RPC is served.

@@ -37,6 +37,10 @@ fn tell(told: &Told<'_>, out: &Output) {
             let _ = out.line(format_args!("the node answers at http://{address}"));
             let _ = out.record(&json!({ "type": "started", "rpc": format!("http://{address}") }));
         }
+        Told::PoolDamaged(path) => out.warn(format_args!(
+            "warning: the journal of what waits for a block was damaged: what is whole in it goes on, and it is kept at {}",
+            path.display()
+        )),
         Told::Damaged(damage) => {
             out.warn(format_args!("warning: {damage}; this node does not vote until it is healed"));
         }

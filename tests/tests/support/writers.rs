@@ -1,0 +1,129 @@
+//! Writers on a network's ledger: enrolled accounts that commit snapshots, with signed calls of the real contracts.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, TxKind, U256};
+use alloy_sol_types::{SolCall, SolEvent};
+use blockhouse_crypto::{AccountSecret, EnrolKey, Secret};
+use blockhouse_ledger::contracts::{Access, Vault};
+use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::{Genesis, Request};
+use blockhouse_tests::network::Node;
+use serde_json::{Value, json};
+
+/// Gas of a call: twice what a commit uses. To open a session costs more the more of them are open: enough for some sixty.
+const GAS: u64 = 1_500_000;
+/// Longer than any test, and than the clocks of its nodes differ.
+const LEASE_SECONDS: u64 = 86_400;
+
+/// The numbers of all writers that there can be, by their accounts.
+static NUMBERS: LazyLock<HashMap<Address, u8>> =
+    LazyLock::new(|| (1..=u8::MAX).map(|number| (Address::new(secret(number).account().to_bytes()), number)).collect());
+
+/// A transaction that is ready to be sent, and its hash.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    /// As `eth_sendRawTransaction` takes it.
+    pub(crate) raw: String,
+    /// Its hash.
+    pub(crate) hash: B256,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    number: u8,
+    nonce: u64,
+    count: u64,
+    genesis: Genesis,
+}
+
+/// Makes the contracts and enrols so many writers.
+pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
+    let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
+    let genesis = node.ask("blockhouse_genesis", &json!([]));
+    let genesis = Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
+    let mut nonce = 0;
+    let mut owner = |to, input: Vec<u8>, gas| {
+        let request = Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas };
+        nonce += 1;
+        send(node, &sign(request, &key.owner))
+    };
+    for input in genesis.deployments(0) {
+        owner(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS);
+    }
+    let mut last = Value::Null;
+    for number in 1..=count {
+        let who = Address::new(secret(number).account().to_bytes());
+        let call =
+            Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
+        last = owner(TxKind::Call(genesis.access_address()), call.abi_encode(), GAS);
+    }
+    node.receipt(&last);
+    (1..=count).map(|number| Writer { number, nonce: 0, count: 0, genesis: genesis.clone() }).collect()
+}
+
+/// The session that was opened, and the number of its writer.
+pub(crate) fn opened(receipt: &Value) -> Option<(u8, B256)> {
+    let log = &receipt["logs"][0];
+    let topics = log["topics"].as_array()?.iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
+    let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
+    let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).ok()?;
+    Some((*NUMBERS.get(&event.writer)?, event.session))
+}
+
+impl Writer {
+    /// Opens a session, which a commit ends.
+    pub(crate) fn open(&mut self) -> Signed {
+        let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode();
+        self.next(input)
+    }
+
+    /// The next commit of a snapshot, which no other is like.
+    pub(crate) fn commit(&mut self, session: B256) -> Signed {
+        self.count += 1;
+        let snapshot = B256::from(U256::from(self.count) | (U256::from(self.number) << 128));
+        let c = Vault::Commit {
+            session,
+            source: B256::repeat_byte(self.number),
+            snapshot,
+            objectHash: snapshot,
+            listRoot: snapshot,
+            storedBytes: 1 << 20,
+            recipients: B256::new(self.genesis.recipients.to_bytes()),
+            tags: Vec::new(),
+            parent: B256::ZERO,
+            d: 6,
+            w: 2,
+            wd: 2,
+            headHeight: 0,
+            headHash: B256::ZERO,
+        };
+        self.next(Vault::commitCall { c }.abi_encode())
+    }
+
+    fn next(&mut self, input: Vec<u8>) -> Signed {
+        let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(self.genesis.vault_address()));
+        let request = Request { chain_id, nonce: self.nonce, to, input: input.into(), gas: GAS };
+        self.nonce += 1;
+        sign(request, &secret(self.number))
+    }
+}
+
+fn secret(number: u8) -> AccountSecret {
+    AccountSecret::try_new(&Secret::new([number; 32])).unwrap()
+}
+
+fn sign(request: Request, by: &AccountSecret) -> Signed {
+    let tx = request.sign(by);
+    Signed { raw: format!("0x{}", hex::encode(tx.encoded_2718())), hash: *tx.tx_hash() }
+}
+
+/// Hands it in, and it must be taken.
+pub(crate) fn send(node: &Node, signed: &Signed) -> Value {
+    node.ask("eth_sendRawTransaction", &json!([signed.raw]))
+}
