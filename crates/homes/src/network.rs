@@ -6,26 +6,36 @@
 //! Format: `docs/design/node.md`.
 
 mod backend;
+mod ceremony;
 mod chain;
 mod clock;
 mod config;
+mod enrolment;
 mod folder;
 mod founding;
+mod joining;
 mod layers;
 mod metrics;
 mod node;
 mod orderer;
+mod place;
 pub mod pool;
+mod survival;
 mod waiting;
 
 pub use blockhouse_consensus::{Keys, KeysError, StartError};
 
 pub use backend::NodeBackend;
+pub use ceremony::{Ceremony, CeremonyError};
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, NodeConfig, RpcConfig};
-pub use folder::{FolderError, NetworkFile, NodeFolder, write_secret};
+pub use enrolment::{Address, AddressError, ENROLMENT_MAX, Enrolment, EnrolmentError};
+pub use folder::{FolderError, NetworkFile, NetworkFileError, NodeFolder, write_network, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
+pub use joining::{JoinError, Joining};
 pub use node::{Node, NodeError};
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
+pub use place::{Domain, Label, LabelError, Place, PlaceError};
+pub use survival::{Group, Survival, Survived};
 pub use waiting::{SubmitError, Waiting, decode_message};
