@@ -3,12 +3,14 @@
 //! - **Owns** which parts of a page are run, where their paths lead, and what of the output may differ from run to run.
 //!
 //! Every `console` block of a page is run, in order, by one shell; a line that begins with `$ ` is a command, those after it its
-//! output. With `BLOCKHOUSE_WRITE_PAGES=1` the pages are written anew with what the commands said.
+//! output. What the page leaves running in the background ends with it. With `BLOCKHOUSE_WRITE_PAGES=1` the pages are written anew with what the commands said.
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The beginning of the line that the shell writes before each command.
 const MARK: &str = "@@@ command ";
@@ -123,8 +125,8 @@ impl Walk {
         }
         let shell = shell.env("PATH", &self.path).env("HOME", self.path("home/ann")).env("LC_ALL", "C.UTF-8");
         let shell = shell.env("BLOCKHOUSE_PASSPHRASE", "correct horse battery staple");
-        let done = shell.arg("-c").arg(script).current_dir(self.path(within)).stdin(Stdio::null()).output().unwrap();
-        let text = String::from_utf8(done.stdout).unwrap().replace(&format!("{}/", self.folder.display()), "/");
+        let shell = shell.arg("-c").arg(script).current_dir(self.path(within)).stdin(Stdio::null());
+        let text = String::from_utf8(Group::spawn(shell).output()).unwrap().replace(&format!("{}/", self.folder.display()), "/");
         let mark = format!("\n{MARK}");
         let parts = text.split(&mark).skip(1);
         // The first line is the command's number.
@@ -141,6 +143,38 @@ impl Walk {
             }
         }
         words
+    }
+}
+
+/// A shell and all that it starts: none of it outlives the value.
+struct Group(Child);
+
+impl Group {
+    fn spawn(shell: &mut Command) -> Self {
+        Self(shell.process_group(0).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// All that is written until the shell ends.
+    fn output(mut self) -> Vec<u8> {
+        let mut stdout = self.0.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        self.0.wait().unwrap();
+        // What runs on holds the pipe open.
+        drop(self);
+        reader.join().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        // It is empty if everything has ended.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
     }
 }
 

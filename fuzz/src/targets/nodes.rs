@@ -16,7 +16,7 @@ use crate::{Target, Verdict};
 pub(super) const ENROLMENT: Target = Target {
     name: "enrolment",
     decoders: &["homes/network/enrolment.rs::decode"],
-    run: |bytes| Verdict::canonical_object(bytes, Enrolment::decode(bytes), Enrolment::encode),
+    run: |bytes| Verdict::canonical(bytes, Enrolment::decode(bytes), Enrolment::encode),
     seeds: || enrolments().iter().map(Enrolment::encode).collect(),
 };
 

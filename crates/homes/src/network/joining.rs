@@ -41,6 +41,7 @@ pub enum JoinError {
 #[derive(Debug)]
 pub struct Joining {
     folder: NodeFolder,
+    key: [u8; 32],
     file: NetworkFile,
     config: NodeConfig,
 }
@@ -72,7 +73,7 @@ impl Joining {
         }
         let address = |enrolment: &Enrolment| (enrolment.key_text(), enrolment.address().to_string());
         config.validators = file.enrolments.iter().map(address).collect();
-        Ok(Self { folder, file, config })
+        Ok(Self { folder, key, file, config })
     }
 
     /// The same, if the network is the one of that fingerprint.
@@ -84,6 +85,11 @@ impl Joining {
     /// What it joins.
     pub const fn network(&self) -> &NetworkFile {
         &self.file
+    }
+
+    /// The node's public key, as configurations write it.
+    pub fn key_text(&self) -> String {
+        hex::encode(self.key)
     }
 
     /// Completes the folder.
