@@ -126,7 +126,9 @@ impl Walk {
         let shell = shell.env("PATH", &self.path).env("HOME", self.path("home/ann")).env("LC_ALL", "C.UTF-8");
         let shell = shell.env("BLOCKHOUSE_PASSPHRASE", "correct horse battery staple");
         let shell = shell.arg("-c").arg(script).current_dir(self.path(within)).stdin(Stdio::null());
-        let text = String::from_utf8(Group::spawn(shell).output()).unwrap().replace(&format!("{}/", self.folder.display()), "/");
+        let text = String::from_utf8(Group::spawn(shell).output())
+            .unwrap()
+            .replace(&format!("{}/", self.folder.display()), "/");
         let mark = format!("\n{MARK}");
         let parts = text.split(&mark).skip(1);
         // The first line is the command's number.

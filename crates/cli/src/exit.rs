@@ -287,9 +287,10 @@ fn of_node_folder(error: &FolderError) -> Option<Verdict> {
             "hand that file to the founder; to say something else with the same key, remove it and run this again",
         )),
         FolderError::NotEmpty { .. } => Some(Verdict::hinted(Exit::Failed, "give a new folder with --dir DIR")),
-        FolderError::NoKey { .. } => {
-            Some(Verdict::hinted(Exit::Failed, "make the node first: blockhouse node init --dir DIR --name NAME --listen IP:PORT"))
-        }
+        FolderError::NoKey { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "make the node first: blockhouse node init --dir DIR --name NAME --listen IP:PORT",
+        )),
         FolderError::Enrolment { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "remove it and run `blockhouse node init` again in the same folder: the node keeps its key",
@@ -328,10 +329,12 @@ fn of_ceremony(error: &CeremonyError) -> Verdict {
 fn of_join(error: &JoinError) -> Option<Verdict> {
     match error {
         JoinError::Folder(error) => of_node_folder(error),
-        JoinError::Fingerprint { .. } | JoinError::Inconsistent | JoinError::OtherEnrolment { .. } => Some(Verdict::hinted(
-            Exit::CheckFailed,
-            "do not join; ask the founder, and compare the fingerprint with the other operators",
-        )),
+        JoinError::Fingerprint { .. } | JoinError::Inconsistent | JoinError::OtherEnrolment { .. } => {
+            Some(Verdict::hinted(
+                Exit::CheckFailed,
+                "do not join; ask the founder, and compare the fingerprint with the other operators",
+            ))
+        }
         JoinError::NotEnrolled { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "only a network that was founded with enrolments is joined: blockhouse node init --found FILE…",

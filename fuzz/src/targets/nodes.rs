@@ -1,9 +1,7 @@
 //! Targets for what a node and its founder read: enrolments, the network file, its configuration, what its peers send.
 
 use blockhouse_consensus::Keys;
-use blockhouse_homes::network::{
-    Address, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, decode_message,
-};
+use blockhouse_homes::network::{Address, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, decode_message};
 use blockhouse_types::{Account, Encoder};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -32,13 +30,16 @@ pub(super) const PLACE: Target = Target {
         }
         if label.is_ok() || place.is_ok() || address.is_ok() { Verdict::Accepted } else { Verdict::Refused }
     },
-    seeds: || ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(|text| text.into()).into(),
+    seeds: || {
+        ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(|text| text.into()).into()
+    },
 };
 
 fn enrolments() -> Vec<Enrolment> {
     let enrol = |number: u8, place: &str, operator| {
         let keys = Keys::generate(&mut StdRng::seed_from_u64(number.into()));
-        let (name, address) = (format!("n{number}").parse().unwrap(), format!("h{number}.example:9650").parse().unwrap());
+        let (name, address) =
+            (format!("n{number}").parse().unwrap(), format!("h{number}.example:9650").parse().unwrap());
         Enrolment::sign(&keys, name, address, place.parse().unwrap(), operator)
     };
     vec![enrol(1, "site=fra,provider=acme,region=eu", Some(Account::new([7; 20]))), enrol(2, "site=ams", None)]
@@ -47,7 +48,7 @@ fn enrolments() -> Vec<Enrolment> {
 /// What all nodes of a network are given.
 pub(super) const NETWORK_FILE: Target = Target {
     name: "network-file",
-    decoders: &["homes/network/folder.rs::decode"],
+    decoders: &["homes/network/network_file.rs::decode"],
     run: |bytes| Verdict::canonical_object(bytes, NetworkFile::decode(bytes), NetworkFile::encode),
     seeds: || {
         let genesis = super::ledger::objects()[0].genesis.clone().unwrap();

@@ -12,8 +12,8 @@ use blockhouse_types::Account;
 use rand::CryptoRng;
 
 use super::enrolment::{Address, Enrolment};
-use super::folder::NetworkFile;
 use super::founding::Beginning;
+use super::network_file::NetworkFile;
 use super::place::Label;
 
 /// What a network begins with whose validators enrolled, and sign one by one.
@@ -101,7 +101,11 @@ mod tests {
     }
 
     fn four() -> Vec<Enrolment> {
-        ["ann", "ben", "cat", "dan"].into_iter().zip(1_u16..).map(|(name, n)| enrol(n.into(), name, &format!("h{n}:1"))).collect()
+        ["ann", "ben", "cat", "dan"]
+            .into_iter()
+            .zip(1_u16..)
+            .map(|(name, n)| enrol(n.into(), name, &format!("h{n}:1")))
+            .collect()
     }
 
     #[test]

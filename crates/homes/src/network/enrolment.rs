@@ -228,7 +228,9 @@ mod tests {
         let read = |text: &str| text.parse::<Address>().map(|address| address.to_string());
         assert_eq!(read("A.Example:09650").unwrap(), "a.example:9650");
         assert_eq!(read("[::1]:9650").unwrap(), "[::1]:9650");
-        for text in ["", "a.example", "a.example:0", "a.example:70000", "0.0.0.0:9650", "[::]:1", "10.0.0.5:0", "a b:1", ":1"] {
+        for text in
+            ["", "a.example", "a.example:0", "a.example:70000", "0.0.0.0:9650", "[::]:1", "10.0.0.5:0", "a b:1", ":1"]
+        {
             assert!(read(text).is_err(), "{text}");
         }
     }

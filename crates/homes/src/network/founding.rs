@@ -9,7 +9,7 @@ use blockhouse_ledger::genesis::{CHAIN_ID_MAX, CHAIN_ID_MIN, Fork, Genesis};
 use blockhouse_types::{Account, BlockHash, RecipientSetHash, VaultId};
 use rand::{CryptoRng, RngExt as _};
 
-use super::folder::NetworkFile;
+use super::network_file::NetworkFile;
 
 /// Gas for a block of a network: four times that of an embedded ledger's, since commits of many hosts meet in one.
 pub const GAS_LIMIT: u64 = 120_000_000;

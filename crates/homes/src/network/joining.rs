@@ -13,7 +13,8 @@ use blockhouse_types::Fingerprint;
 
 use super::config::{ConfigError, NodeConfig};
 use super::enrolment::Enrolment;
-use super::folder::{FolderError, NetworkFile, NodeFolder};
+use super::folder::{FolderError, NodeFolder};
+use super::network_file::NetworkFile;
 
 /// Why a node cannot join.
 #[derive(Debug, thiserror::Error)]

@@ -58,8 +58,7 @@ impl Survival {
     pub fn of(validators: &[(&Label, &Place)]) -> Self {
         let (count, quorum) = (validators.len(), quorum(validators.len()));
         let spare = count.saturating_sub(quorum);
-        let nodes =
-            Survived { domain: Domain::Node, of: count, any: spare, fatal: Vec::new(), untold: Vec::new() };
+        let nodes = Survived { domain: Domain::Node, of: count, any: spare, fatal: Vec::new(), untold: Vec::new() };
         let wider = Domain::WIDER.into_iter().filter_map(|domain| survived(domain, validators, spare));
         Self { validators: count, quorum, by_domain: std::iter::once(nodes).chain(wider).collect() }
     }
@@ -72,7 +71,8 @@ impl Survival {
     /// What is survived, as lines to print.
     pub fn lines(&self) -> Vec<String> {
         let told = self.by_domain.iter().filter(|survived| survived.any > 0).map(|survived| self.line(survived));
-        let untold: Vec<&str> = Domain::WIDER.into_iter().filter(|domain| !self.tells(*domain)).map(Domain::name).collect();
+        let untold: Vec<&str> =
+            Domain::WIDER.into_iter().filter(|domain| !self.tells(*domain)).map(Domain::name).collect();
         let untold = (!untold.is_empty()).then(|| {
             format!("no validator tells its {}: what is lost together there is not known", untold.join(", its "))
         });
@@ -83,7 +83,9 @@ impl Survival {
     pub fn cautions(&self) -> Vec<String> {
         if self.spare() == 0 {
             let head = self.head();
-            return vec![format!("{head}: the loss of any one stops the ledger; of {GROUPS_NEEDED} nodes any 1 may be lost")];
+            return vec![format!(
+                "{head}: the loss of any one stops the ledger; of {GROUPS_NEEDED} nodes any 1 may be lost"
+            )];
         }
         self.by_domain.iter().filter(|survived| survived.any == 0).map(|survived| self.caution(survived)).collect()
     }
@@ -168,7 +170,8 @@ mod tests {
 
     fn survival(sites: &[&str]) -> Survival {
         let names: Vec<Label> = (1..=sites.len()).map(|number| format!("n{number}").parse().unwrap()).collect();
-        let place = |site: &&str| if site.is_empty() { Place::default() } else { format!("site={site}").parse().unwrap() };
+        let place =
+            |site: &&str| if site.is_empty() { Place::default() } else { format!("site={site}").parse().unwrap() };
         let places: Vec<Place> = sites.iter().map(place).collect();
         Survival::of(&names.iter().zip(&places).collect::<Vec<_>>())
     }
@@ -180,7 +183,9 @@ mod tests {
         assert_eq!(two.by_domain[1].fatal.len(), 2);
         assert_eq!(
             two.cautions(),
-            ["the loss of one site can stop the ledger: `ams` has 2 of 4 nodes, `fra` has 2 of 4 nodes, and only 1 may be lost. It takes 4 sites or more, evenly used"]
+            [
+                "the loss of one site can stop the ledger: `ams` has 2 of 4 nodes, `fra` has 2 of 4 nodes, and only 1 may be lost. It takes 4 sites or more, evenly used"
+            ]
         );
         assert_eq!(two.lines()[0], "4 nodes, 3 must agree: any 1 may be lost");
         let three = survival(&["fra", "ams", "fra", "fra"]);
@@ -193,9 +198,15 @@ mod tests {
         assert!(four.cautions().is_empty());
         assert_eq!(
             four.lines()[1..],
-            ["any 1 of 4 sites may be lost", "no validator tells its provider, its region: what is lost together there is not known"]
+            [
+                "any 1 of 4 sites may be lost",
+                "no validator tells its provider, its region: what is lost together there is not known"
+            ]
         );
-        assert_eq!(survival(&["a", "b", "c", ""]).lines()[1], "any 1 of 4 sites may be lost (`n4` tells none and counts as one of its own)");
+        assert_eq!(
+            survival(&["a", "b", "c", ""]).lines()[1],
+            "any 1 of 4 sites may be lost (`n4` tells none and counts as one of its own)"
+        );
         assert_eq!(survival(&["a", "a", "b", "b", "c", "c", "d"]).by_domain[1].any, 1);
     }
 

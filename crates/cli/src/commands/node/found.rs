@@ -8,7 +8,7 @@ use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::network::{Ceremony, ENROLMENT_MAX, Enrolment, NetworkFile, write_network};
 use serde_json::json;
 
-use super::{SigningArg, now, shown, write_enrol_key};
+use super::{ENROL_KEY, SigningArg, now, shown, write_enrol_key};
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::output::{Output, extend};
@@ -59,11 +59,15 @@ fn read(path: &Path) -> anyhow::Result<Enrolment> {
     Enrolment::decode(&bytes).with_context(|| format!("could not use the enrolment {}", path.display()))
 }
 
-/// A network is founded once, and never in the folder of a node: there its file would make it one that has no ledger.
+/// A network is founded once, and never in the folder of a node: there its file would make it one that has no ledger. An enrol key that
+/// is there may be of a ledger in use, and if a kill left it, a new folder costs nothing.
 fn expect_new(folder: &Path) -> anyhow::Result<()> {
-    for name in [NETWORK, "node.key"] {
+    for name in [NETWORK, ENROL_KEY, "node.key"] {
         if folder.join(name).symlink_metadata().is_ok() {
-            let what = format!("{} has a file `{name}` already: it is of a node, or of a network that was founded", folder.display());
+            let what = format!(
+                "{} has a file `{name}` already: it is of a node, or of a network that was founded or begun",
+                folder.display()
+            );
             return Err(Refusal::usage(what, "give a new folder with --dir DIR").into());
         }
     }

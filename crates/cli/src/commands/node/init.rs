@@ -81,7 +81,10 @@ fn address(given: Option<Address>, listen: SocketAddr) -> anyhow::Result<Address
         return Ok(address);
     }
     let hint = "say where with --address HOST:PORT, or give --listen an address of this machine and a port";
-    listen.to_string().parse().map_err(|_| Refusal::usage(format!("other nodes cannot reach this one at {listen}"), hint).into())
+    listen
+        .to_string()
+        .parse()
+        .map_err(|_| Refusal::usage(format!("other nodes cannot reach this one at {listen}"), hint).into())
 }
 
 fn make(folder: PathBuf, node: NewNode, out: &Output) -> anyhow::Result<Exit> {

@@ -3,7 +3,7 @@
 use blockhouse_homes::network::{Domain, Enrolment, NetworkFile, Survival};
 use serde_json::{Value, json};
 
-use crate::output::{Output, OutputError};
+use crate::output::{Output, OutputError, columns};
 
 /// Shows who keeps it, what that survives and its fingerprint; gives what a summary says of it.
 pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputError> {
@@ -20,7 +20,8 @@ pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputE
         let (name, address) = (enrolment.name().to_string(), enrolment.address().to_string());
         rows.push(vec![name, address, site, provider, region, enrolment.key_text()]);
     }
-    out.table(&["validator", "address", "site", "provider", "region", "key"], &rows)?;
+    let head = ["validator", "address", "site", "provider", "region", "key"];
+    out.line(format_args!("{}", columns(&head, &rows)))?;
     let (lines, survives) = survival(file.survival().as_ref(), out)?;
     let fingerprint = file.fingerprint();
     out.line(format_args!("fingerprint  {fingerprint}"))?;

@@ -95,7 +95,9 @@ fn local_url(folder: &NodeFolder) -> anyhow::Result<NodeUrl> {
 
 fn silent(url: &NodeUrl, error: &RemoteError) -> Refusal {
     let why = match error {
-        RemoteError::NoNode { problems } => problems.iter().map(|problem| one_line(&problem.error)).collect::<Vec<_>>().join("; "),
+        RemoteError::NoNode { problems } => {
+            problems.iter().map(|problem| one_line(&problem.error)).collect::<Vec<_>>().join("; ")
+        }
         other => one_line(other),
     };
     Refusal::Silent { url: url.to_string(), why }
@@ -147,10 +149,16 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
         warnings.push(format!("it sees {seen} of the {} nodes that must agree: what it knows may be old, and if no others see each other nothing is recorded", status.quorum));
     }
     if age(status, now) > STILL {
-        warnings.push(format!("no block for {} s, where an idle ledger has one a minute: too few validators run, or this node is cut off", age(status, now)));
+        warnings.push(format!(
+            "no block for {} s, where an idle ledger has one a minute: too few validators run, or this node is cut off",
+            age(status, now)
+        ));
     }
     if status.conflicts > 0 {
-        warnings.push(format!("{} of one validator contradicted each other: its key is used twice, or it lies", text::count(status.conflicts, "pair of votes")));
+        warnings.push(format!(
+            "{} of one validator contradicted each other: its key is used twice, or it lies",
+            text::count(status.conflicts, "pair of votes")
+        ));
     }
     warnings
 }
