@@ -97,7 +97,7 @@ pub enum PlaceError {
     #[error("`{}` is none of site=NAME, provider=NAME, region=NAME", text.escape_debug())]
     Kind { text: String },
     #[error("it names its {kind} twice")]
-    Twice { kind: &'static str },
+    Twice { kind: String },
     #[error(transparent)]
     Label(#[from] LabelError),
 }
@@ -130,8 +130,7 @@ impl FromStr for Place {
                 _ => return Err(unknown()),
             };
             if field.replace(name.parse()?).is_some() {
-                let kind = Domain::WIDER.map(Domain::name).into_iter().find(|name| *name == kind);
-                return Err(PlaceError::Twice { kind: kind.unwrap_or_default() });
+                return Err(PlaceError::Twice { kind: kind.to_owned() });
             }
         }
         Ok(place)

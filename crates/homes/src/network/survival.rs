@@ -229,7 +229,7 @@ mod tests {
             let present = sites.iter().fold(0_u32, |present, site| present | (1 << site));
             let sets = || (0_u32..64).filter(|lost| lost & !present == 0);
             let any = (0..=present.count_ones()).take_while(|size| sets().filter(|lost| lost.count_ones() == *size).all(survives)).last();
-            prop_assert_eq!(survival.by_domain[1].any as u32, any.unwrap());
+            prop_assert_eq!(survival.by_domain[1].any, usize::try_from(any.unwrap()).unwrap());
             let fatal = sets().filter(|lost| lost.count_ones() == 1 && !survives(*lost)).count();
             prop_assert_eq!(survival.by_domain[1].fatal.len(), fatal);
         }
