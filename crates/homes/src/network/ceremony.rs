@@ -49,8 +49,8 @@ impl Ceremony {
     /// Makes what all nodes are given.
     pub fn found(self, random: &mut impl CryptoRng) -> Result<NetworkFile, CeremonyError> {
         let mut enrolments = self.enrolments;
-        enrolments.sort_by(|a, b| a.key().cmp(b.key()));
         check_apart(&enrolments)?;
+        enrolments.sort_by(|a, b| a.key().cmp(b.key()));
         let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
         let file = Beginning::draw(self.owner, self.time, random).network(&keys, &Kind::Committee)?;
         Ok(NetworkFile { enrolments, ..file })
