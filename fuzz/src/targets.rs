@@ -69,6 +69,8 @@ pub const ALL: &[Target] = &[
     ledger::EVENT,
     consensus::NETWORK,
     consensus::NODE_KEYS,
+    nodes::ENROLMENT,
+    nodes::PLACE,
     nodes::NETWORK_FILE,
     nodes::NODE_CONFIG,
     nodes::GOSSIP,

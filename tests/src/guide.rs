@@ -3,12 +3,14 @@
 //! - **Owns** which parts of a page are run, where their paths lead, and what of the output may differ from run to run.
 //!
 //! Every `console` block of a page is run, in order, by one shell; a line that begins with `$ ` is a command, those after it its
-//! output. With `BLOCKHOUSE_WRITE_PAGES=1` the pages are written anew with what the commands said.
+//! output. What the page leaves running in the background ends with it. With `BLOCKHOUSE_WRITE_PAGES=1` the pages are written anew with what the commands said.
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The beginning of the line that the shell writes before each command.
 const MARK: &str = "@@@ command ";
@@ -123,8 +125,10 @@ impl Walk {
         }
         let shell = shell.env("PATH", &self.path).env("HOME", self.path("home/ann")).env("LC_ALL", "C.UTF-8");
         let shell = shell.env("BLOCKHOUSE_PASSPHRASE", "correct horse battery staple");
-        let done = shell.arg("-c").arg(script).current_dir(self.path(within)).stdin(Stdio::null()).output().unwrap();
-        let text = String::from_utf8(done.stdout).unwrap().replace(&format!("{}/", self.folder.display()), "/");
+        let shell = shell.arg("-c").arg(script).current_dir(self.path(within)).stdin(Stdio::null());
+        let text = String::from_utf8(Group::spawn(shell).output())
+            .unwrap()
+            .replace(&format!("{}/", self.folder.display()), "/");
         let mark = format!("\n{MARK}");
         let parts = text.split(&mark).skip(1);
         // The first line is the command's number.
@@ -141,6 +145,38 @@ impl Walk {
             }
         }
         words
+    }
+}
+
+/// A shell and all that it starts: none of it outlives the value.
+struct Group(Child);
+
+impl Group {
+    fn spawn(shell: &mut Command) -> Self {
+        Self(shell.process_group(0).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// All that is written until the shell ends.
+    fn output(mut self) -> Vec<u8> {
+        let mut stdout = self.0.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        self.0.wait().unwrap();
+        // What runs on holds the pipe open.
+        drop(self);
+        reader.join().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        // It is empty if everything has ended.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
     }
 }
 
@@ -162,7 +198,7 @@ fn rewritten(page: &str, steps: &[Step], said: &[Vec<String>]) -> String {
     text
 }
 
-/// A line without what differs from run to run: ids, keys, times, sizes, durations, owners, and the width of columns.
+/// A line without what differs from run to run: ids, keys, times, sizes, durations, owners, heights, and the width of columns.
 fn plain(line: &str) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "s", "bytes"];
     let bare = |word: &str| word.trim_matches(|mark: char| !mark.is_ascii_alphanumeric()).to_owned();
@@ -174,12 +210,14 @@ fn plain(line: &str) -> String {
         let digits = core.strip_prefix("0x").unwrap_or(&core);
         let is_id = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let has_unit = words.get(place + 1).is_some_and(|next| UNITS.contains(&bare(next).as_str()));
+        // How many transactions meet in one block of a network is a matter of moments.
+        let is_height = is_number && place > 0 && words[place - 1] == "block";
         let is_owner = is_listed && (place == 1 || place == 2);
         if core.starts_with("age1") && core.len() > 20 {
             word.replace(&core, "age1#")
         } else if core.len() == 20 && core.ends_with('Z') && core.contains('T') {
             word.replace(&core, "@")
-        } else if is_id || is_owner || (is_number && core != "0" && (has_unit || core.len() > 8)) {
+        } else if is_id || is_owner || is_height || (is_number && core != "0" && (has_unit || core.len() > 8)) {
             word.replace(&core, "#")
         } else if UNITS.contains(&core.as_str()) && place > 0 && words[place - 1].trim_matches('(') != "0" {
             word.replace(&core, "~")
@@ -217,6 +255,7 @@ mod tests {
         same("10 files, 2.05 MiB (4 B new) in 0.2 s", "10 files, 2.11 MiB (3 KiB new) in 10.2 s");
         differ("10 files, 2.05 MiB", "11 files, 2.05 MiB");
         differ("10 files (0 B new)", "10 files (1 B new)");
+        same("block 12; any 1 site", "block 7; any 1 site");
         differ("any 2 sites may vanish", "any 1 sites may vanish");
         same("-0644  1000  1000  5 2026-11-21T09:17:23Z a", "-0644 0 0 5 2025-01-21T09:17:23Z a");
         differ("-0644  1000  1000  5 2026-11-21T09:17:23Z a", "-0600 0 0 5 2025-01-21T09:17:23Z a");

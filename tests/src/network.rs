@@ -131,6 +131,11 @@ impl Drop for Network {
 }
 
 impl Node {
+    /// The node of a folder that answers clients at that port and is started by [`Node::run_again`] alone.
+    pub fn apart(dir: PathBuf, port: u16) -> Self {
+        Self { dir, pid: 0, port }
+    }
+
     /// Its URL for clients.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -259,7 +264,7 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool, what: &str) {
 }
 
 /// The first of so many ports in a row that nobody uses now.
-fn free_ports(count: u16) -> u16 {
+pub fn free_ports(count: u16) -> u16 {
     for _ in 0..1000 {
         let first = rand::random_range(QUIET_PORTS.start..QUIET_PORTS.end - count);
         if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {

@@ -53,6 +53,16 @@ fn the_guide_to_every_day() {
     walk.page("docs/guides/daily.md", "home/ann");
 }
 
+/// Four operators, each with a folder of his own; the ports of the page must be free.
+#[test]
+fn the_guide_to_networks() {
+    let world = World::empty();
+    let walk = Walk::in_folder(&world.path("system"), &binary());
+    papers(&walk, "home/ann/papers");
+    tree::settle();
+    walk.page("docs/guides/network.md", "home/ann");
+}
+
 /// The page on mounting goes on with the vault of the first guide.
 #[test]
 fn the_guide_to_mounting() {

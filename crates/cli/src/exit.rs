@@ -14,7 +14,7 @@ use blockhouse_crypto::enrol_key::EnrolKeyError;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
 #[cfg(feature = "node")]
-use blockhouse_homes::network::{FolderError, StartError};
+use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, JoinError, StartError};
 use blockhouse_homes::{HomeError, RemoteError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::host_request::RequestError;
@@ -237,6 +237,11 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         ),
         Refusal::Protected { is_owner: true, .. } => Verdict::plain(Exit::NotAllowed),
         Refusal::NoEntry { .. } => Verdict::hinted(Exit::Failed, LISTED),
+        #[cfg(feature = "node")]
+        Refusal::Silent { .. } => Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "start it: blockhouse node run --dir DIR; if it runs, its JSON-RPC is at `[rpc] listen` of its node.toml",
+        ),
         Refusal::Declined => Verdict::plain(Exit::Failed),
     }
 }
@@ -246,7 +251,10 @@ fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
     return None
         .or_else(|| cause.downcast_ref().and_then(nodes::of_running))
         .or_else(|| cause.downcast_ref().and_then(of_start))
-        .or_else(|| cause.downcast_ref().and_then(of_node_folder));
+        .or_else(|| cause.downcast_ref().and_then(of_node_folder))
+        .or_else(|| cause.downcast_ref().map(of_enrolment))
+        .or_else(|| cause.downcast_ref().map(of_ceremony))
+        .or_else(|| cause.downcast_ref().and_then(of_join));
     #[cfg(not(feature = "node"))]
     {
         let _ = cause;
@@ -272,12 +280,73 @@ fn of_node_folder(error: &FolderError) -> Option<Verdict> {
     match error {
         FolderError::NoNode { .. } => Some(Verdict::hinted(
             Exit::Failed,
-            "give the node's data folder with --dir DIR; `blockhouse node local` makes some",
+            "give the node's data folder with --dir DIR; `blockhouse node join` completes one that `node init` began",
+        )),
+        FolderError::Exists { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "each node needs a folder of its own: give another with --dir DIR"))
+        }
+        FolderError::Enrolled { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "hand that file to the founder; to say something else with the same key, remove it and run this again",
+        )),
+        FolderError::NotEmpty { .. } => Some(Verdict::hinted(Exit::Failed, "give a new folder with --dir DIR")),
+        FolderError::NoKey { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "make the node first: blockhouse node init --dir DIR --name NAME --listen IP:PORT",
+        )),
+        FolderError::Enrolment { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "remove it and run `blockhouse node init` again in the same folder: the node keeps its key",
+        )),
+        FolderError::Network { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "take the file again from the founder or from another node: it is the same at all of them",
         )),
         FolderError::Open { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "take the rights of others away: chmod 600; if others may have read it, make a new node",
         )),
+        _ => None,
+    }
+}
+
+/// A file that an operator sent.
+#[cfg(feature = "node")]
+fn of_enrolment(_: &EnrolmentError) -> Verdict {
+    Verdict::hinted(Exit::CheckFailed, "ask the node's operator for its enrolment again, by another way")
+}
+
+#[cfg(feature = "node")]
+fn of_ceremony(error: &CeremonyError) -> Verdict {
+    let hint = match error {
+        CeremonyError::Same { .. } | CeremonyError::SameKey { .. } => "give each node's enrolment once",
+        CeremonyError::SameName { .. } | CeremonyError::SameAddress { .. } => {
+            "one of their operators removes his `enrolment` and runs `blockhouse node init` again in the same folder, with what is right"
+        }
+        _ => "a network has 1 to 128 validators",
+    };
+    Verdict::hinted(Exit::Usage, hint)
+}
+
+#[cfg(feature = "node")]
+fn of_join(error: &JoinError) -> Option<Verdict> {
+    match error {
+        JoinError::Folder(error) => of_node_folder(error),
+        JoinError::Fingerprint { .. } | JoinError::Inconsistent | JoinError::OtherEnrolment { .. } => {
+            Some(Verdict::hinted(
+                Exit::CheckFailed,
+                "do not join; ask the founder, and compare the fingerprint with the other operators",
+            ))
+        }
+        JoinError::NotEnrolled { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "only a network that was founded with enrolments is joined: blockhouse node init --found FILE…",
+        )),
+        JoinError::NoValidator { .. } => Some(Verdict::hinted(
+            Exit::Usage,
+            "to follow it without a vote, say --follower; to have one, its enrolment must be among those that it is founded with",
+        )),
+        JoinError::Validator => Some(Verdict::hinted(Exit::Usage, "join without --follower")),
         _ => None,
     }
 }

@@ -24,6 +24,9 @@ pub(crate) enum Refusal {
     NoEntry { path: String },
     #[error("{what}")]
     Protected { what: String, is_owner: bool },
+    #[cfg(feature = "node")]
+    #[error("the node at {url} gives no status: {why}")]
+    Silent { url: String, why: String },
     #[error("not confirmed, nothing was done")]
     Declined,
 }

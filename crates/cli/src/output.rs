@@ -135,20 +135,7 @@ impl Output {
 
     /// What was asked for as columns, for people: not with `--json`.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<(), OutputError> {
-        let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        // Written at once: a table may have ten thousand rows.
-        let mut text = String::new();
-        add_row(&mut text, head.iter().copied(), &widths);
-        for row in rows {
-            text.push('\n');
-            add_row(&mut text, row.iter().map(String::as_str), &widths);
-        }
-        self.data(format_args!("{text}"))
+        self.data(format_args!("{}", columns(head, rows)))
     }
 
     /// Something said beside the data; with `--quiet` only if something is wrong.
@@ -173,6 +160,24 @@ impl Output {
         // Without a standard error there is nobody to tell.
         let _ = writeln!(io::stderr().lock(), "{words}");
     }
+}
+
+/// Lines of cells under a head, padded to columns.
+pub(crate) fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    // Written at once: a table may have ten thousand rows.
+    let mut text = String::new();
+    add_row(&mut text, head.iter().copied(), &widths);
+    for row in rows {
+        text.push('\n');
+        add_row(&mut text, row.iter().map(String::as_str), &widths);
+    }
+    text
 }
 
 /// Adds a line of padded cells, without spaces at its end.

@@ -9,9 +9,9 @@ use blockhouse_crypto::hash::derive;
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, DecodeExt, Encode};
-use commonware_cryptography::Signer;
 use commonware_cryptography::bls12381::primitives::group::{Private, Share};
-use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
+use commonware_cryptography::ed25519::{PrivateKey, PublicKey, Signature};
+use commonware_cryptography::{Signer, Verifier};
 use commonware_math::algebra::Random;
 use commonware_utils::Participant;
 use rand::CryptoRng;
@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 const MAGIC: Magic = *b"BHNK";
 const WHAT: &str = "a node's key file";
 const ACCOUNT_CONTEXT: &str = "blockhouse v1 node account";
+/// What tells the signature of an enrolment from every vote and greeting.
+const ENROLMENT: &[u8] = b"blockhouse v1 enrolment";
 
 /// The secrets of one node.
 #[derive(Clone)]
@@ -54,6 +56,13 @@ impl Keys {
     /// What its peers know it by.
     pub fn public(&self) -> [u8; 32] {
         public_bytes(&self.identity.public_key())
+    }
+
+    /// Signs what this node says of itself to who founds a network.
+    pub fn sign_enrolment(&self, statement: &[u8]) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.identity.sign(ENROLMENT, statement).as_ref());
+        bytes
     }
 
     /// True if it holds a share of a network's key.
@@ -107,6 +116,12 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys").field("public", &hex::encode(self.public())).finish_non_exhaustive()
     }
+}
+
+/// True if the node of that key signed the statement by [`Keys::sign_enrolment`].
+pub fn is_enrolment_of(key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {
+    let (key, signature) = (PublicKey::decode(Copying(key)), Signature::decode(Copying(signature)));
+    matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(ENROLMENT, statement, &signature))
 }
 
 /// The 32 bytes of a public key.

@@ -35,6 +35,7 @@ pub use block::{Digest, WireBlock};
 pub use deal::{Dealt, deal};
 pub use engine::{Config, Engine, EngineError, Handle, StartError};
 pub use gossip::{Gossip, Heard, Inbox};
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, is_enrolment_of};
 pub use network::{Base, Kind, Network, NetworkError};
+pub use peers::is_address;
 pub use status::{Role, Status};

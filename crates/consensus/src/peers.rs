@@ -103,6 +103,11 @@ fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {
     PublicKey::decode(Copying(&key)).map_err(|_| StartError::NoKey { key })
 }
 
+/// True if nodes can be told that another is reached there: `host:port` or `ip:port`.
+pub fn is_address(text: &str) -> bool {
+    address(text).is_ok()
+}
+
 /// Reads `host:port` or `ip:port`.
 fn address(text: &str) -> Result<Address, StartError> {
     if let Ok(socket) = text.parse() {

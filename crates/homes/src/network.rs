@@ -7,33 +7,45 @@
 
 mod alarms;
 mod backend;
+mod ceremony;
 mod chain;
 mod clock;
 mod config;
+mod enrolment;
 mod folder;
 mod founding;
 mod heal;
+mod joining;
 mod keep;
 mod layers;
 mod metrics;
+mod network_file;
 mod node;
 mod orderer;
+mod place;
 pub mod pool;
 mod scrub;
+mod survival;
 mod waiting;
 
 pub use blockhouse_consensus::{EngineError, Keys, KeysError, StartError};
 
 pub use alarms::{Alarm, decode_alarms, encode_alarms};
 pub use backend::NodeBackend;
+pub use ceremony::{Ceremony, CeremonyError};
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, NodeConfig, RpcConfig};
-pub use folder::{FolderError, NetworkFile, NodeFolder, write_secret};
+pub use enrolment::{Address, AddressError, ENROLMENT_MAX, Enrolment, EnrolmentError};
+pub use folder::{FolderError, NodeFolder, write_network, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
 pub use heal::{HealError, Healed, Healer, Remedy};
+pub use joining::{JoinError, Joining};
 pub use keep::{Told, keep};
+pub use network_file::{NetworkFile, NetworkFileError};
 pub use node::NodeError;
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
+pub use place::{Domain, Label, LabelError, Place, PlaceError};
 pub use scrub::Pass;
+pub use survival::{Group, Survival, Survived};
 pub use waiting::{SubmitError, Waiting, decode_message};

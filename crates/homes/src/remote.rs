@@ -111,6 +111,12 @@ impl Remote {
         self.shared.client.ask(node, "blockhouse_nodeStatus", ()).await
     }
 
+    /// What the first node that answers says of itself.
+    #[cfg(feature = "node")]
+    pub async fn node_status(&self) -> Result<crate::rpc::NodeStatus, RemoteError> {
+        self.any("blockhouse_nodeStatus", (), Ok).await
+    }
+
     /// Deadlines.
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.shared.deadlines

@@ -1,25 +1,67 @@
-//! Targets for what a node reads: the network file, its configuration, what its peers send.
+//! Targets for what a node and its founder read: enrolments, the network file, its configuration, what its peers send.
 
-use blockhouse_homes::network::{NetworkFile, NodeConfig, decode_alarms, decode_message, encode_alarms};
-use blockhouse_types::Encoder;
+use blockhouse_consensus::Keys;
+use blockhouse_homes::network::{
+    Address, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, decode_alarms, decode_message, encode_alarms,
+};
+use blockhouse_types::{Account, Encoder};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::vault::in_folder;
 use crate::seeds::golden;
 use crate::{Target, Verdict};
 
+/// What the operator of another node sends.
+pub(super) const ENROLMENT: Target = Target {
+    name: "enrolment",
+    decoders: &["homes/network/enrolment.rs::decode"],
+    run: |bytes| Verdict::canonical(bytes, Enrolment::decode(bytes), Enrolment::encode),
+    seeds: || enrolments().iter().map(Enrolment::encode).collect(),
+};
+
+/// Names, places and addresses of nodes, as they are typed and as enrolments hold them.
+pub(super) const PLACE: Target = Target {
+    name: "node-place",
+    decoders: &["homes/network/place.rs::from_str", "homes/network/enrolment.rs::from_str"],
+    run: |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
+        let (label, place, address) = (text.parse::<Label>(), text.parse::<Place>(), text.parse::<Address>());
+        if let Ok(address) = &address {
+            assert!(address.as_str().parse().as_ref() == Ok(address), "an address has two ways to be written");
+        }
+        if label.is_ok() || place.is_ok() || address.is_ok() { Verdict::Accepted } else { Verdict::Refused }
+    },
+    seeds: || {
+        ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(|text| text.into()).into()
+    },
+};
+
+fn enrolments() -> Vec<Enrolment> {
+    let enrol = |number: u8, place: &str, operator| {
+        let keys = Keys::generate(&mut StdRng::seed_from_u64(number.into()));
+        let (name, address) =
+            (format!("n{number}").parse().unwrap(), format!("h{number}.example:9650").parse().unwrap());
+        Enrolment::sign(&keys, name, address, place.parse().unwrap(), operator)
+    };
+    vec![enrol(1, "site=fra,provider=acme,region=eu", Some(Account::new([7; 20]))), enrol(2, "site=ams", None)]
+}
+
 /// What all nodes of a network are given.
 pub(super) const NETWORK_FILE: Target = Target {
     name: "network-file",
-    decoders: &["homes/network/folder.rs::decode"],
+    decoders: &["homes/network/network_file.rs::decode"],
     run: |bytes| Verdict::canonical_object(bytes, NetworkFile::decode(bytes), NetworkFile::encode),
     seeds: || {
         let genesis = super::ledger::objects()[0].genesis.clone().unwrap();
         let networks = ["network-committee.bin", "network-threshold.bin"].map(|name| golden("consensus", name));
         let file = |network: Vec<u8>| {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
-            NetworkFile { genesis: genesis.clone(), network }.encode()
+            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new() }.encode()
         };
-        networks.map(file).into()
+        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+        let founded = ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap();
+        networks.map(file).into_iter().chain([founded.encode()]).collect()
     },
 };
 

@@ -1,16 +1,29 @@
 //! `blockhouse node`
 
 mod enrol;
+mod found;
+mod init;
+mod join;
 mod local;
 mod run;
+mod shown;
+mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Subcommand};
+use blockhouse_crypto::AccountSecret;
+use blockhouse_crypto::enrol_key::EnrolKey;
+use blockhouse_homes::network::{FolderError, write_secret};
+use blockhouse_ledger::Genesis;
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::output::Output;
+
+/// What lets its holder take over a network's ledger.
+const ENROL_KEY: &str = "enrol.key";
 
 /// Run the ledger as a network of nodes that agree on every block
 #[derive(Debug, Args)]
@@ -22,6 +35,20 @@ pub(crate) struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
+    /// Make a node, or found a network of nodes that were made
+    ///
+    /// Each operator makes a node: its key, and an enrolment, which says where it is and holds no secret. One of them founds the network with
+    /// all enrolments (--found): he never has a key of another. Then each joins with the file that he made, after all have read its
+    /// fingerprint to each other.
+    #[command(after_help = help!(
+        "blockhouse node init --dir /var/lib/blockhouse-node --name ann --listen 10.0.0.5:9650 --place site=fra-1,provider=acme,region=eu"
+    ))]
+    Init(init::InitArgs),
+    /// Join a network with the file that its founder gave out, which makes the node ready to run
+    ///
+    /// Compare the fingerprint with the other operators, or give it with --expect: anybody could have made the file.
+    #[command(after_help = help!("blockhouse node join --dir /var/lib/blockhouse-node --network network --expect 6e0b…f1"))]
+    Join(join::JoinArgs),
     /// Run a whole network on this machine, to try it
     ///
     /// Each node is a process of its own, with a folder of its own; they end with this command. Started again on the same folder, the
@@ -37,6 +64,18 @@ enum NodeCommand {
     /// Run the node of a folder, until it is stopped
     #[command(after_help = help!("blockhouse node run --dir /var/lib/blockhouse-node"))]
     Run(run::RunArgs),
+    /// Show on one screen how a node is, and what its network survives
+    #[command(after_help = help!("blockhouse node status --dir /var/lib/blockhouse-node"))]
+    Status(status::StatusArgs),
+}
+
+/// How the validators of a new network sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SigningArg {
+    /// With shares of one key: short certificates, one key to know
+    Threshold,
+    /// One by one: faster, longer certificates
+    Committee,
 }
 
 /// The data folder of a node.
@@ -50,7 +89,23 @@ pub(crate) struct Dir {
 pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
         NodeCommand::Enrol(args) => enrol::run(args, global, out).await,
+        NodeCommand::Init(args) => init::run(args, out),
+        NodeCommand::Join(args) => join::run(&args, out),
+        NodeCommand::Status(args) => status::run(&args, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,
         NodeCommand::Run(args) => run::run(args, out).await,
     }
+}
+
+/// Now, as the time of a block 0.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Writes what takes the ledger of that genesis over, and gives its path.
+fn write_enrol_key(folder: &Path, genesis: &Genesis, owner: AccountSecret) -> Result<PathBuf, FolderError> {
+    let key = EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner };
+    let path = folder.join(ENROL_KEY);
+    write_secret(&path, key.to_text().as_bytes())?;
+    Ok(path)
 }

@@ -6,36 +6,23 @@
 //! # Invariants
 //! - **D1** A folder is a node's once its `network` file is there; that is written last, so a kill leaves no half of one.
 //! - **D2** `node.key` is readable by its owner alone.
+//! - **D3** A key that is in a folder is never overwritten but by [`NodeFolder::create`], which is for folders that are made whole.
 //!
 //! Format: `docs/design/node.md`.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use blockhouse_consensus::{Keys, KeysError, Network, NetworkError};
+use blockhouse_consensus::{Keys, KeysError};
 use blockhouse_ledger::certificate::Certificate;
-use blockhouse_ledger::genesis::{GENESIS_MAX, Genesis};
-use blockhouse_types::{Decoder, Encoder, Magic};
 use zeroize::Zeroizing;
 
 use super::config::{ConfigError, NodeConfig};
+use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
+use super::network_file::{NetworkFile, NetworkFileError};
 use crate::store::{Store, StoreError};
-
-const MAGIC: Magic = *b"BHNF";
-const WHAT: &str = "a network file";
-/// The longest network file: a genesis, and a polynomial with its validators.
-const NETWORK_MAX: usize = GENESIS_MAX + 64 * 1024;
-
-/// What all nodes of a network are given: the ledger's genesis, and who certifies it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkFile {
-    /// What the ledger began with.
-    pub genesis: Genesis,
-    /// Who certifies it.
-    pub network: Network,
-}
 
 /// Why a folder is no node's, or cannot be made one.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +39,23 @@ pub enum FolderError {
     NoNode { path: PathBuf },
     #[error("{} is a folder of a node already", path.display())]
     Exists { path: PathBuf },
+    #[error("a node was made in {} already: its enrolment is {}", path.display(), enrolment.display())]
+    Enrolled { path: PathBuf, enrolment: PathBuf },
+    #[error("{} is not empty, and `{found}` in it is not of a node that was begun", path.display())]
+    NotEmpty { path: PathBuf, found: String },
+    #[error("no node was made in {}: it has no key", path.display())]
+    NoKey { path: PathBuf },
     #[error("{} cannot be read", path.display())]
     Network {
         path: PathBuf,
         #[source]
-        source: NetworkError,
+        source: NetworkFileError,
+    },
+    #[error("{} cannot be read", path.display())]
+    Enrolment {
+        path: PathBuf,
+        #[source]
+        source: EnrolmentError,
     },
     #[error("{} is of ledger {found}, its genesis of {expected}", path.display())]
     OtherLedger { path: PathBuf, found: u64, expected: u64 },
@@ -74,29 +73,6 @@ pub enum FolderError {
     Store(#[from] StoreError),
 }
 
-impl NetworkFile {
-    /// The bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut encoder = Encoder::with_header(MAGIC);
-        encoder.bytes(&self.genesis.encode()).bytes(&self.network.encode());
-        encoder.finish()
-    }
-
-    /// Reads the bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, NetworkError> {
-        let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
-        let genesis = Genesis::decode(decoder.bytes("genesis", GENESIS_MAX)?)?;
-        let bytes = decoder.bytes("network", NETWORK_MAX)?;
-        let network = Network::decode(bytes)?;
-        // A header flag that a reader may ignore would make a second file of the same values.
-        if network.encode() != bytes {
-            return Err(decoder.not_canonical("its network holds what this version does not write").into());
-        }
-        decoder.finish()?;
-        Ok(Self { genesis, network })
-    }
-}
-
 /// The data folder of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFolder {
@@ -109,43 +85,102 @@ impl NodeFolder {
         Self { path: path.into() }
     }
 
-    /// Makes the folder of a new node whose ledger begins with its network. See D1.
+    /// Makes the whole folder of a new node whose ledger begins with its network. See D1.
     pub fn create(&self, file: &NetworkFile, keys: &Keys, config: &NodeConfig) -> Result<(), FolderError> {
-        let network = self.network();
-        if network.try_exists().map_err(|source| io_error("look for", &network, source))? {
-            return Err(FolderError::Exists { path: self.path.clone() });
-        }
-        std::fs::create_dir_all(&self.path).map_err(|source| io_error("make", &self.path, source))?;
+        self.expect_no_node()?;
+        make_folder(&self.path)?;
         write_new(&self.keys(), &keys.encode(), 0o600)?;
+        self.complete(file, config)
+    }
+
+    /// Begins the folder of a node that has no network yet: its key, what its operator decided so far, and last, the enrolment
+    /// that `enrol` makes. Killed before that, it is begun again with the key that is there. See D3.
+    pub fn prepare(
+        &self,
+        fresh: Keys,
+        config: &NodeConfig,
+        enrol: impl FnOnce(&Keys) -> Enrolment,
+    ) -> Result<Enrolment, FolderError> {
+        self.expect_no_node()?;
+        if is_there(&self.enrolment())? {
+            return Err(FolderError::Enrolled { path: self.path.clone(), enrolment: self.enrolment() });
+        }
+        make_folder(&self.path)?;
+        self.expect_nothing_strange()?;
+        let keys = if is_there(&self.keys())? {
+            self.read_keys()?
+        } else {
+            write_new(&self.keys(), &fresh.encode(), 0o600)?;
+            fresh
+        };
+        write_new(&self.config(), config.text().as_bytes(), 0o644)?;
+        sync(&self.path)?;
+        let enrolment = enrol(&keys);
+        write_new(&self.enrolment(), &enrolment.encode(), 0o644)?;
+        sync(&self.path)?;
+        Ok(enrolment)
+    }
+
+    /// Makes it a node's, beside its key: its ledger begins with that network. Killed before the end, it is done again. See D1.
+    pub fn complete(&self, file: &NetworkFile, config: &NodeConfig) -> Result<(), FolderError> {
+        self.expect_no_node()?;
         write_new(&self.config(), config.text().as_bytes(), 0o644)?;
         // What a kill left of an earlier try is of another genesis.
         remove(&self.store())?;
         Store::create(&self.store(), &file.genesis, &Certificate::Genesis { key: file.genesis.ledger_key })?;
-        write_new(&network, &file.encode(), 0o644)?;
-        let folder = std::fs::File::open(&self.path).and_then(|folder| folder.sync_all());
-        folder.map_err(|source| io_error("sync", &self.path, source))
+        sync(&self.path)?;
+        write_new(&self.network(), &file.encode(), 0o644)?;
+        sync(&self.path)
+    }
+
+    pub(super) fn expect_no_node(&self) -> Result<(), FolderError> {
+        if is_there(&self.network())? { Err(FolderError::Exists { path: self.path.clone() }) } else { Ok(()) }
+    }
+
+    /// Only what a killed [`NodeFolder::prepare`] leaves may be there.
+    fn expect_nothing_strange(&self) -> Result<(), FolderError> {
+        let failed = |source| io_error("look into", &self.path, source);
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if !["node.key", "node.toml", "node.new", "enrolment.new"].iter().any(|known| name == *known) {
+                let found = name.to_string_lossy().escape_debug().to_string();
+                return Err(FolderError::NotEmpty { path: self.path.clone(), found });
+            }
+        }
+        Ok(())
     }
 
     /// What all nodes were given.
     pub fn read_network(&self) -> Result<NetworkFile, FolderError> {
-        let path = self.network();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(FolderError::NoNode { path: self.path.clone() });
+        match NetworkFile::read(&self.network()) {
+            Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(FolderError::NoNode { path: self.path.clone() })
             }
-            Err(source) => return Err(io_error("read", &path, source)),
-        };
-        let file = NetworkFile::decode(&bytes).map_err(|source| FolderError::Network { path: path.clone(), source })?;
-        let (found, expected) = (file.network.chain_id(), file.genesis.chain_id);
-        if found == expected { Ok(file) } else { Err(FolderError::OtherLedger { path, found, expected }) }
+            other => other,
+        }
+    }
+
+    /// What the node said of itself, if its folder was begun by that.
+    pub fn read_enrolment(&self) -> Result<Option<Enrolment>, FolderError> {
+        let path = self.enrolment();
+        match read_file(&path, ENROLMENT_MAX) {
+            Ok(bytes) => match Enrolment::decode(&bytes) {
+                Ok(enrolment) => Ok(Some(enrolment)),
+                Err(source) => Err(FolderError::Enrolment { path, source }),
+            },
+            Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The node's keys.
     pub fn read_keys(&self) -> Result<Keys, FolderError> {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.keys();
-        let metadata = std::fs::metadata(&path).map_err(|source| io_error("read", &path, source))?;
+        let metadata = std::fs::metadata(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => FolderError::NoKey { path: self.path.clone() },
+            _ => io_error("read", &path, source),
+        })?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(FolderError::Open { path, mode });
@@ -162,6 +197,11 @@ impl NodeFolder {
     /// What its operator decides.
     pub fn config(&self) -> PathBuf {
         self.path.join("node.toml")
+    }
+
+    /// What it says of itself to who founds a network.
+    pub fn enrolment(&self) -> PathBuf {
+        self.path.join("enrolment")
     }
 
     /// The ledger.
@@ -198,11 +238,39 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     write_durably(path, bytes, 0o600)
 }
 
+/// Writes what all nodes are given, whole and durable or not at all.
+pub fn write_network(path: &Path, file: &NetworkFile) -> Result<(), FolderError> {
+    write_durably(path, &file.encode(), 0o644)
+}
+
 /// Writes a file whole and durable or not at all.
 pub(super) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FolderError> {
     write_new(path, bytes, mode)?;
-    let folder = crate::store::folder_of(path);
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| io_error("sync", folder, source))
+    sync(crate::store::folder_of(path))
+}
+
+fn sync(folder: &Path) -> Result<(), FolderError> {
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| io_error("sync", folder, source))
+}
+
+/// Makes a folder that is durable in the one above it.
+fn make_folder(path: &Path) -> Result<(), FolderError> {
+    std::fs::create_dir_all(path).map_err(|source| io_error("make", path, source))?;
+    sync(crate::store::folder_of(path))
+}
+
+fn is_there(path: &Path) -> Result<bool, FolderError> {
+    path.try_exists().map_err(|source| io_error("look for", path, source))
+}
+
+/// The bytes of a file, and no more than one above the most that it may have: then it is refused as too long.
+pub(super) fn read_file(path: &Path, most: usize) -> Result<Vec<u8>, FolderError> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|source| io_error("read", path, source))?;
+    Ok(bytes)
 }
 
 /// Writes a file beside its name and gives it that name, durable.

@@ -6,14 +6,16 @@
 use blockhouse_consensus::{Base, Keys, Kind, Network, NetworkError, deal};
 use blockhouse_crypto::hash::hash;
 use blockhouse_ledger::genesis::{CHAIN_ID_MAX, CHAIN_ID_MIN, Fork, Genesis};
-use blockhouse_types::{Account, RecipientSetHash, VaultId};
+use blockhouse_types::{Account, BlockHash, RecipientSetHash, VaultId};
 use rand::{CryptoRng, RngExt as _};
 
-use super::folder::NetworkFile;
+use super::network_file::NetworkFile;
 
 /// Gas for a block of a network: four times that of an embedded ledger's, since commits of many hosts meet in one.
 pub const GAS_LIMIT: u64 = 120_000_000;
 
+/// Where a network begins whose genesis is not made yet.
+const NOWHERE: Base = Base { height: 0, hash: BlockHash::new([0; 32]) };
 const UNCLAIMED: &str = "blockhouse v1 unclaimed ledger";
 
 /// How the validators of a network sign.
@@ -50,26 +52,45 @@ pub struct Founded {
 impl Founding {
     /// Makes it.
     pub fn found(self, random: &mut impl CryptoRng) -> Result<Founded, NetworkError> {
-        let chain_id = random.random_range(CHAIN_ID_MIN..=CHAIN_ID_MAX);
-        // The genesis names the key, and the network begins above the genesis.
-        let nowhere = Base { height: 0, hash: blockhouse_types::BlockHash::new([0; 32]) };
+        let beginning = Beginning::draw(self.owner, self.time, random);
         let validators: Vec<[u8; 32]> = self.validators.iter().map(Keys::public).collect();
         let (kind, keys) = match self.signing {
             Signing::Threshold => {
-                let dealt = deal(random, chain_id, 0, nowhere, self.validators)?;
+                let dealt = deal(random, beginning.chain_id, 0, NOWHERE, self.validators)?;
                 (dealt.network.kind().clone(), dealt.keys)
             }
             Signing::Committee => (Kind::Committee, self.validators),
         };
-        let network = |base| Network::try_new(chain_id, 0, base, &validators, kind.clone());
+        Ok(Founded { file: beginning.network(&validators, &kind)?, keys })
+    }
+}
+
+/// What a new ledger is before it is known who keeps it.
+pub(super) struct Beginning {
+    owner: Account,
+    time: u64,
+    chain_id: u64,
+    vault_id: [u8; 32],
+}
+
+impl Beginning {
+    /// One that no other ledger has.
+    pub(super) fn draw(owner: Account, time: u64, random: &mut impl CryptoRng) -> Self {
+        let chain_id = random.random_range(CHAIN_ID_MIN..=CHAIN_ID_MAX);
         let mut vault_id = [0; 32];
         random.fill_bytes(&mut vault_id);
+        Self { owner, time, chain_id, vault_id }
+    }
+
+    /// The ledger as these validators keep it. The genesis names their key, and the network begins above the genesis.
+    pub(super) fn network(self, validators: &[[u8; 32]], kind: &Kind) -> Result<NetworkFile, NetworkError> {
+        let network = |base| Network::try_new(self.chain_id, 0, base, validators, kind.clone());
         let genesis = Genesis {
-            vault_id: VaultId::new(vault_id),
-            chain_id,
+            vault_id: VaultId::new(self.vault_id),
+            chain_id: self.chain_id,
             owner: self.owner,
             recovery: Vec::new(),
-            ledger_key: network(nowhere)?.key(),
+            ledger_key: network(NOWHERE)?.key(),
             time: self.time,
             gas_limit: GAS_LIMIT,
             forks: vec![(0, Fork::Shanghai)],
@@ -77,6 +98,6 @@ impl Founding {
             recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
-        Ok(Founded { file: NetworkFile { genesis, network }, keys })
+        Ok(NetworkFile { genesis, network, enrolments: Vec::new() })
     }
 }

@@ -35,7 +35,9 @@ const CUT: Link = Link { latency: Duration::ZERO, jitter: Duration::ZERO, succes
 
 #[test]
 fn four_validators_agree_on_clean_links() {
-    each_seed("four_validators_agree_on_clean_links", SEEDS, |seed| World::new(seed).run(20, 4, |plan| plan.link(GOOD)));
+    each_seed("four_validators_agree_on_clean_links", SEEDS, |seed| {
+        World::new(seed).run(20, 4, |plan| plan.link(GOOD))
+    });
 }
 
 #[test]

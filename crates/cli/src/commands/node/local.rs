@@ -3,26 +3,24 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_crypto::enrol_key::EnrolKey;
 use blockhouse_homes::NodeUrl;
-use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, write_secret};
-use clap::{Args, ValueEnum};
+use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing};
+use clap::Args;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use super::{ENROL_KEY, SigningArg, now, write_enrol_key};
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::output::Output;
 use crate::stopping;
 
-/// What lets its holder take over the ledger; made last, so that a folder without it is begun anew.
-const ENROL_KEY: &str = "enrol.key";
 /// How long a node may take to end when it is asked to, before it is killed: it stands that.
 const END_TIME: Duration = Duration::from_secs(20);
 
@@ -43,14 +41,6 @@ pub(crate) struct LocalArgs {
     /// How the nodes of a new network sign
     #[arg(long, value_enum, default_value_t = SigningArg::Threshold)]
     signing: SigningArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SigningArg {
-    /// With shares of one key: short certificates, one key to know
-    Threshold,
-    /// One by one: faster, longer certificates
-    Committee,
 }
 
 pub(crate) async fn run(args: LocalArgs, out: &Output) -> anyhow::Result<Exit> {
@@ -105,8 +95,7 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
         SigningArg::Threshold => Signing::Threshold,
         SigningArg::Committee => Signing::Committee,
     };
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let founding = Founding { owner: owner.account(), time, signing, validators: keys };
+    let founding = Founding { owner: owner.account(), time: now(), signing, validators: keys };
     let founded = founding.found(&mut random)?;
     for (index, (folder, keys)) in folders.iter().zip(&founded.keys).enumerate() {
         let config = NodeConfig {
@@ -126,9 +115,9 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
         }
         NodeFolder::new(folder).create(&founded.file, keys, &config)?;
     }
-    let genesis = &founded.file.genesis;
-    let key = EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner };
-    Ok(write_secret(&args.dir.join(ENROL_KEY), key.to_text().as_bytes())?)
+    // A folder without it is begun anew.
+    write_enrol_key(&args.dir, &founded.file.genesis, owner)?;
+    Ok(())
 }
 
 /// Where a node listens that begins counting at that port.

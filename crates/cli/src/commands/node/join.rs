@@ -1,0 +1,52 @@
+//! `blockhouse node join`
+
+use std::path::PathBuf;
+
+use blockhouse_homes::network::{Joining, NodeFolder};
+use blockhouse_types::Fingerprint;
+use clap::Args;
+use serde_json::json;
+
+use super::{Dir, shown};
+use crate::exit::Exit;
+use crate::output::{Output, extend};
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// The network file, as the founder or any node of the network has it
+    #[arg(long, value_name = "FILE")]
+    network: PathBuf,
+    /// The fingerprint that the other operators read
+    #[arg(long, value_name = "FINGERPRINT")]
+    expect: Option<Fingerprint>,
+    /// Follow the network: a full copy of the ledger, and no vote
+    #[arg(long)]
+    follower: bool,
+}
+
+pub(crate) fn run(args: &JoinArgs, out: &Output) -> anyhow::Result<Exit> {
+    let mut joining = Joining::plan(NodeFolder::new(&args.dir.path), &args.network, args.follower)?;
+    if let Some(expected) = args.expect {
+        joining = joining.expect(expected)?;
+    }
+    let mut summary = shown::network(joining.network(), out)?;
+    joining.execute()?;
+    let (role, key) = (if args.follower { "follower" } else { "validator" }, joining.key_text());
+    out.line(format_args!("joined as {role} {key}"))?;
+    if args.expect.is_none() {
+        out.talk(format_args!(
+            "\nCompare the fingerprint with the other operators, all of it, before you start the node: another one is another network."
+        ));
+    }
+    if args.follower {
+        out.talk(format_args!(
+            "\nValidators serve only followers that they name. In node.toml of some of them, above the first line that begins with `[`:\n  followers = [\"{key}\"]\nThen each of those is started again."
+        ));
+    }
+    out.talk(format_args!("\nNext: blockhouse node run --dir {}", args.dir.path.display()));
+    extend(&mut summary, json!({ "role": role, "public": key }));
+    out.record(&summary)?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,58 @@
+//! A network as it is shown to who founds or joins it, and to who asks how it is.
+
+use blockhouse_homes::network::{Domain, Enrolment, NetworkFile, Survival};
+use serde_json::{Value, json};
+
+use crate::output::{Output, OutputError, columns};
+
+/// Shows who keeps it, what that survives and its fingerprint; gives what a summary says of it.
+pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputError> {
+    let mut rows = Vec::new();
+    for enrolment in &by_name(file) {
+        let told = |domain| enrolment.place().of(domain).map(|label| label.as_str());
+        let operator = enrolment.operator().map(|account| format!("0x{account}"));
+        out.record(&json!({
+            "type": "validator", "name": enrolment.name().as_str(), "address": enrolment.address().as_str(),
+            "public": enrolment.key_text(), "site": told(Domain::Site), "provider": told(Domain::Provider),
+            "region": told(Domain::Region), "operator": operator,
+        }))?;
+        let [site, provider, region] = Domain::WIDER.map(|domain| told(domain).unwrap_or("-").to_owned());
+        let (name, address) = (enrolment.name().to_string(), enrolment.address().to_string());
+        rows.push(vec![name, address, site, provider, region, enrolment.key_text()]);
+    }
+    let head = ["validator", "address", "site", "provider", "region", "key"];
+    out.line(format_args!("{}", columns(&head, &rows)))?;
+    let (lines, survives) = survival(file.survival().as_ref(), out)?;
+    let fingerprint = file.fingerprint();
+    out.line(format_args!("fingerprint  {fingerprint}"))?;
+    Ok(json!({
+        "type": "summary", "ok": true, "fingerprint": fingerprint, "chain_id": file.genesis.chain_id,
+        "validators": file.network.validators().len(), "quorum": file.network.quorum(),
+        "survey": lines, "survives": survives,
+    }))
+}
+
+/// Shows what the placement survives; gives its lines, and what they say.
+pub(super) fn survival(survival: Option<&Survival>, out: &Output) -> Result<(Vec<String>, Value), OutputError> {
+    let Some(survival) = survival else { return Ok((Vec::new(), json!([]))) };
+    let (mut lines, cautions) = (survival.lines(), survival.cautions());
+    for line in &lines {
+        out.line(format_args!("{line}"))?;
+    }
+    // What looks safer than it is, is said whatever else is not.
+    for caution in &cautions {
+        out.warn(format_args!("warning: {caution}"));
+    }
+    lines.extend(cautions);
+    let by_domain = survival.by_domain.iter().map(|survived| {
+        let fatal: Vec<&str> = survived.fatal.iter().map(|group| group.name.as_str()).collect();
+        json!({ "domain": survived.domain.name(), "of": survived.of, "any": survived.any, "fatal": fatal })
+    });
+    Ok((lines, by_domain.collect()))
+}
+
+fn by_name(file: &NetworkFile) -> Vec<&Enrolment> {
+    let mut enrolments: Vec<&Enrolment> = file.enrolments.iter().collect();
+    enrolments.sort_by_key(|enrolment| enrolment.name());
+    enrolments
+}

@@ -1,0 +1,164 @@
+//! `blockhouse node status`
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use blockhouse_homes::network::{NetworkFile, NodeConfig, NodeFolder};
+use blockhouse_homes::rpc::{NodeRole, NodeStatus};
+use blockhouse_homes::{NodeUrl, Remote, RemoteError};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::shown;
+use crate::exit::Exit;
+use crate::failure::{Refusal, one_line};
+use crate::output::{Output, extend};
+use crate::text;
+
+/// An idle ledger has a block a minute; one that has none for so long stands still, or this node does.
+const STILL: u64 = 3 * 60;
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The data folder of the node, on this machine
+    #[arg(long, value_name = "DIR", required_unless_present = "ledger", conflicts_with = "ledger")]
+    dir: Option<PathBuf>,
+    /// The URL of its JSON-RPC
+    #[arg(long, value_name = "URL")]
+    ledger: Option<NodeUrl>,
+}
+
+pub(crate) async fn run(args: &StatusArgs, out: &Output) -> anyhow::Result<Exit> {
+    let file = args.dir.as_ref().map(|dir| NodeFolder::new(dir).read_network()).transpose()?;
+    let url = match (&args.ledger, &args.dir) {
+        (Some(url), _) => url.clone(),
+        (None, dir) => local_url(&NodeFolder::new(dir.clone().unwrap_or_default()))?,
+    };
+    let status = Remote::new(vec![url.clone()])?.node_status().await.map_err(|error| silent(&url, &error))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let warnings = warnings(&status, file.as_ref(), now);
+    tell(&status, now, out)?;
+    let (survey, survives) = shown::survival(file.as_ref().and_then(NetworkFile::survival).as_ref(), out)?;
+    for warning in &warnings {
+        out.warn(format_args!("warning: {warning}"));
+    }
+    let failure = status.failure.as_ref();
+    if let Some(failure) = failure {
+        out.data(format_args!("NOT WELL: it takes no part any more: {failure}"))?;
+        out.warn(format_args!(
+            "hint: look at its disk and at what it logged, then stop it and start it again: it goes on from its last sound block. The network does without it meanwhile, if no other is missing"
+        ));
+    }
+    let mut record = as_json(&status, now);
+    extend(
+        &mut record,
+        json!({ "url": url.to_string(), "warnings": warnings, "survey": survey, "survives": survives }),
+    );
+    out.record(&record)?;
+    Ok(if failure.is_some() { Exit::CheckFailed } else { Exit::Success })
+}
+
+fn as_json(status: &NodeStatus, now: u64) -> Value {
+    json!({
+        "type": "node-status",
+        "ok": status.failure.is_none(),
+        "chain_id": status.chain_id,
+        "role": status.role,
+        "validators": status.validators,
+        "quorum": status.quorum,
+        "height": status.height,
+        "head": status.hash,
+        "time": status.time_millis / 1000,
+        "now": now,
+        "lag": status.lag,
+        "view": status.view,
+        "final_view": status.final_view,
+        "peers": status.peers,
+        "conflicts": status.conflicts,
+        "pending": status.pending,
+        "queued": status.queued,
+        "pool_bytes": status.pool_bytes,
+        "failure": status.failure,
+        "version": status.version,
+    })
+}
+
+/// Where the node of a folder answers clients of its own machine.
+fn local_url(folder: &NodeFolder) -> anyhow::Result<NodeUrl> {
+    let mut listen = NodeConfig::load(&folder.config())?.rpc.listen;
+    if listen.ip().is_unspecified() {
+        listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port());
+    }
+    Ok(format!("http://{listen}").parse()?)
+}
+
+fn silent(url: &NodeUrl, error: &RemoteError) -> Refusal {
+    let why = match error {
+        RemoteError::NoNode { problems } => {
+            problems.iter().map(|problem| one_line(&problem.error)).collect::<Vec<_>>().join("; ")
+        }
+        other => one_line(other),
+    };
+    Refusal::Silent { url: url.to_string(), why }
+}
+
+/// How old its last block is by the clock of this host, in seconds.
+const fn age(status: &NodeStatus, now: u64) -> u64 {
+    now.saturating_sub(status.time_millis / 1000)
+}
+
+fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
+    let role = match status.role {
+        NodeRole::Validator => "validator: it votes",
+        NodeRole::Follower => "follower: a full copy, no vote",
+        NodeRole::Silent => "silent validator: it must not vote",
+    };
+    let seconds = status.time_millis / 1000;
+    out.data(format_args!("node     {role}; version {}", status.version))?;
+    out.data(format_args!("ledger   {}", status.chain_id))?;
+    out.data(format_args!("block    {} of {}, {}", status.height, text::moment(seconds), ago(age(status, now))))?;
+    out.data(format_args!("         {}", status.hash))?;
+    if status.lag > 0 {
+        out.data(format_args!("behind   {}", text::count(status.lag, "final block")))?;
+    }
+    let (validators, peers) = (text::count(status.validators, "validator"), text::count(status.peers, "node"));
+    out.data(format_args!("network  {validators}, {} must agree; connected to {peers}", status.quorum))?;
+    out.data(format_args!("view     {}, the last final one {}", status.view, status.final_view))?;
+    let (pending, waits) = (text::count(status.pending, "transaction"), text::bytes(status.pool_bytes));
+    out.data(format_args!("waiting  {pending} for the next block, {} for others ({waits})", status.queued))?;
+    Ok(())
+}
+
+fn ago(seconds: u64) -> String {
+    if seconds < 3600 { format!("{seconds} s ago") } else { text::age(seconds) }
+}
+
+/// What an operator should look at, though the node goes on.
+fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if file.is_some_and(|file| file.genesis.chain_id != status.chain_id) {
+        warnings.push("what answers is a node of another ledger than the folder's".to_owned());
+    }
+    if status.role == NodeRole::Silent {
+        warnings.push("this validator must not vote, for its earlier votes or its share of the key are lost: the network is one vote short until its validators change".to_owned());
+    }
+    // A validator counts itself.
+    let seen = status.peers + u64::from(status.role == NodeRole::Validator);
+    if seen < status.quorum {
+        warnings.push(format!("it sees {seen} of the {} nodes that must agree: what it knows may be old, and if no others see each other nothing is recorded", status.quorum));
+    }
+    if age(status, now) > STILL {
+        warnings.push(format!(
+            "no block for {} s, where an idle ledger has one a minute: too few validators run, or this node is cut off",
+            age(status, now)
+        ));
+    }
+    if status.conflicts > 0 {
+        warnings.push(format!(
+            "{} of one validator contradicted each other: its key is used twice, or it lies",
+            text::count(status.conflicts, "pair of votes")
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,103 @@
+//! A node that was begun becomes one of a network.
+//!
+//! - **Owns** what must be true of a network file for the node of a folder to take it.
+//! - **Does not** know whether it is the right network: people compare its fingerprint.
+//!
+//! # Invariants
+//! - **J1** A node votes only in a network that names it with what it said of itself, and that begins as its ledger does.
+//! - **J2** A node that no vote was given to joins only if its operator meant it to follow.
+
+use std::path::{Path, PathBuf};
+
+use blockhouse_types::Fingerprint;
+
+use super::config::{ConfigError, NodeConfig};
+use super::enrolment::Enrolment;
+use super::folder::{FolderError, NodeFolder};
+use super::network_file::NetworkFile;
+
+/// Why a node cannot join.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the network file is of fingerprint {found}, and {expected} was expected")]
+    Fingerprint { found: Fingerprint, expected: Fingerprint },
+    #[error("the network file does not fit together: its network does not begin with its ledger")]
+    Inconsistent,
+    #[error("the network file does not say where validator {} is reached: it did not enrol", hex::encode(key))]
+    NotEnrolled { key: [u8; 32] },
+    #[error("this node, {}, is no validator of the network", hex::encode(key))]
+    NoValidator { key: [u8; 32] },
+    #[error("this node is a validator of the network, and has a vote")]
+    Validator,
+    #[error("the network file says of this node what it did not say itself in {}", enrolment.display())]
+    OtherEnrolment { enrolment: PathBuf },
+}
+
+/// A join that can be shown before it is done.
+#[derive(Debug)]
+pub struct Joining {
+    folder: NodeFolder,
+    key: [u8; 32],
+    file: NetworkFile,
+    config: NodeConfig,
+}
+
+impl Joining {
+    /// That of the node that was begun in the folder, to the network of a file; as follower, if it is to have no vote.
+    pub fn plan(folder: NodeFolder, network: &Path, follows: bool) -> Result<Self, JoinError> {
+        folder.expect_no_node()?;
+        let key = folder.read_keys()?.public();
+        let mut config = NodeConfig::load(&folder.config())?;
+        let file = NetworkFile::read(network)?;
+        if !file.is_consistent() {
+            return Err(JoinError::Inconsistent);
+        }
+        let validators = file.network.validators();
+        let enrolled = |key: &[u8; 32]| file.enrolments.iter().find(|enrolment| enrolment.key() == key);
+        if let Some(key) = validators.iter().find(|key| enrolled(key).is_none()) {
+            return Err(JoinError::NotEnrolled { key: *key });
+        }
+        match (validators.contains(&key), follows) {
+            (true, true) => return Err(JoinError::Validator),
+            (false, false) => return Err(JoinError::NoValidator { key }),
+            (true, false) if enrolled(&key) != folder.read_enrolment()?.as_ref() => {
+                return Err(JoinError::OtherEnrolment { enrolment: folder.enrolment() });
+            }
+            (true, false) => {}
+            // It is let in only by those that name it, itself among them.
+            (false, true) => config.followers = vec![hex::encode(key)],
+        }
+        let address = |enrolment: &Enrolment| (enrolment.key_text(), enrolment.address().to_string());
+        config.validators = file.enrolments.iter().map(address).collect();
+        Ok(Self { folder, key, file, config })
+    }
+
+    /// The same, if the network is the one of that fingerprint.
+    pub fn expect(self, expected: Fingerprint) -> Result<Self, JoinError> {
+        let found = self.file.fingerprint();
+        if found == expected { Ok(self) } else { Err(JoinError::Fingerprint { found, expected }) }
+    }
+
+    /// What it joins.
+    pub const fn network(&self) -> &NetworkFile {
+        &self.file
+    }
+
+    /// The node's public key, as configurations write it.
+    pub fn key_text(&self) -> String {
+        hex::encode(self.key)
+    }
+
+    /// Completes the folder.
+    pub fn execute(&self) -> Result<(), JoinError> {
+        Ok(self.folder.complete(&self.file, &self.config)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The network file: what all nodes of a network are given.
+//!
+//! - **Owns** its bytes, and what must fit together in them.
+//! - **Does not** say which of several networks is the right one: people compare the fingerprint.
+//!
+//! # Invariants
+//! - **F1** Each enrolment in it is one of its validators, and was signed by it.
+//!
+//! Format: `docs/design/node.md`, section *Data folder*.
+
+use std::path::Path;
+
+use blockhouse_consensus::{Network, NetworkError};
+use blockhouse_ledger::TrustRoot;
+use blockhouse_ledger::certificate::COMMITTEE_MAX;
+use blockhouse_ledger::genesis::{GENESIS_MAX, Genesis};
+use blockhouse_types::{DecodeError, Decoder, Encoder, Fingerprint, Magic};
+
+use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
+use super::folder::{FolderError, read_file};
+use super::survival::Survival;
+
+const MAGIC: Magic = *b"BHNF";
+const WHAT: &str = "a network file";
+/// The longest network file: a genesis, and a polynomial with its validators.
+const NETWORK_MAX: usize = GENESIS_MAX + 64 * 1024;
+/// The same with the enrolments.
+const FILE_MAX: usize = GENESIS_MAX + NETWORK_MAX + COMMITTEE_MAX * ENROLMENT_MAX;
+
+/// What all nodes of a network are given: the ledger's genesis, and who certifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkFile {
+    /// What the ledger began with.
+    pub genesis: Genesis,
+    /// Who certifies it.
+    pub network: Network,
+    /// What its validators said of themselves, ascending by key; of none whose key was made for it.
+    pub enrolments: Vec<Enrolment>,
+}
+
+/// Why bytes are no network file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkFileError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+}
+
+impl From<DecodeError> for NetworkFileError {
+    fn from(error: DecodeError) -> Self {
+        Self::Network(error.into())
+    }
+}
+
+impl NetworkFile {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::with_header(MAGIC);
+        encoder.bytes(&self.genesis.encode()).bytes(&self.network.encode());
+        encoder.list(self.enrolments.iter(), |encoder, enrolment| {
+            encoder.bytes(&enrolment.encode());
+        });
+        encoder.finish()
+    }
+
+    /// Reads the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, NetworkFileError> {
+        let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
+        let genesis = Genesis::decode(decoder.bytes("genesis", GENESIS_MAX)?)?;
+        let bytes = decoder.bytes("network", NETWORK_MAX)?;
+        let network = Network::decode(bytes)?;
+        // A header flag that a reader may ignore would make a second file of the same values.
+        if network.encode() != bytes {
+            return Err(decoder.not_canonical("its network holds what this version does not write").into());
+        }
+        let enrolments =
+            decoder.list("enrolments", COMMITTEE_MAX, |decoder| decoder.bytes("enrolment", ENROLMENT_MAX))?;
+        let enrolments: Vec<Enrolment> = enrolments.into_iter().map(Enrolment::decode).collect::<Result<_, _>>()?;
+        let validators = network.validators();
+        let ascend = enrolments.array_windows().all(|[a, b]| a.key() < b.key());
+        if !ascend || !enrolments.iter().all(|enrolment| validators.binary_search(enrolment.key()).is_ok()) {
+            return Err(decoder.not_canonical("its enrolments are not of its validators, ascending").into());
+        }
+        decoder.finish()?;
+        Ok(Self { genesis, network, enrolments })
+    }
+
+    /// Reads a file, which must be of one ledger.
+    pub fn read(path: &Path) -> Result<Self, FolderError> {
+        let bytes = read_file(path, FILE_MAX)?;
+        let file = Self::decode(&bytes).map_err(|source| FolderError::Network { path: path.to_owned(), source })?;
+        let (found, expected) = (file.network.chain_id(), file.genesis.chain_id);
+        if found == expected {
+            Ok(file)
+        } else {
+            Err(FolderError::OtherLedger { path: path.to_owned(), found, expected })
+        }
+    }
+
+    /// By what people tell this ledger, under these validators, from every other: that of the vault that takes it over too.
+    pub fn fingerprint(&self) -> Fingerprint {
+        TrustRoot::new(&self.genesis, self.network.key()).fingerprint()
+    }
+
+    /// True if the network begins with the ledger's own block 0 and key, where it begins there.
+    pub fn is_consistent(&self) -> bool {
+        let base = self.network.base();
+        base.height > 0 || (base.hash == self.genesis.hash() && self.network.key() == self.genesis.ledger_key)
+    }
+
+    /// What the placement of its validators survives, if all of them enrolled.
+    pub fn survival(&self) -> Option<Survival> {
+        let places: Vec<_> = self.enrolments.iter().map(|enrolment| (enrolment.name(), enrolment.place())).collect();
+        (places.len() == self.network.validators().len()).then(|| Survival::of(&places))
+    }
+}
