@@ -8,8 +8,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-use blockhouse_tests::network::apart::{Apart, Ended, found};
+use blockhouse_tests::network::apart::{Apart, Ended, Founded, found};
 use blockhouse_tests::network::wait_until;
 use blockhouse_tests::tree;
 use blockhouse_tests::world::exit;
@@ -49,6 +50,12 @@ fn expect_refusal(ended: &Ended, code: i32, words: &[&str]) {
     for word in words.iter().chain(&["hint: "]) {
         assert!(ended.talk.contains(word), "it should name `{word}`: {}", ended.talk);
     }
+}
+
+/// A network that has nothing to do with the one of the tests.
+fn another_network() -> &'static Founded {
+    static OTHER: OnceLock<Founded> = OnceLock::new();
+    OTHER.get_or_init(|| found(|_, _| {}))
 }
 
 /// A folder as it is now, to be put back.
@@ -123,7 +130,7 @@ fn folders_that_are_used_twice_or_of_others_are_refused() {
     assert!(turn.apart.runs(0));
 
     // Files of another node, and of another network.
-    let other = found(|_, _| {});
+    let other = another_network();
     let strange = turn.world.path("strange");
     other.write_node(ODD, &strange);
     let kept = Kept::of(&turn.apart.node(ODD).dir);
@@ -351,8 +358,8 @@ fn strangers_are_not_let_in() {
     };
     let kept = Kept::of(&turn.apart.node(ODD).dir);
     wait_until(|| (0..3).all(|at| peers(&turn.apart, at) == 2), "the others see that it is gone");
-    let other = found(|_, _| {});
-    turn.apart.replace(ODD, &other);
+    let other = another_network();
+    turn.apart.replace(ODD, other);
     turn.apart.start(ODD);
     expect_alone(&turn.apart);
     turn.apart.kill(ODD);

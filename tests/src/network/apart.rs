@@ -85,6 +85,8 @@ struct Host {
     child: Option<Child>,
     /// Where its stderr goes, of all its runs.
     talk: PathBuf,
+    /// Where its last run began in it.
+    since: u64,
 }
 
 /// How a node ended.
@@ -110,6 +112,7 @@ impl Apart {
                 node: Node { dir, pid: 0, port: port(count + at) },
                 child: None,
                 talk: to.join(format!("{}.talk", folder_name(at))),
+                since: 0,
             }
         };
         let hosts = (0..count).map(host).collect();
@@ -186,7 +189,7 @@ impl Apart {
         let host = &mut self.hosts[at];
         assert!(host.child.is_none(), "node {at} runs already");
         let talk = File::options().create(true).append(true).open(&host.talk).unwrap();
-        let since = talk.metadata().unwrap().len();
+        host.since = talk.metadata().unwrap().len();
         let program = binary();
         let mut line: Vec<&std::ffi::OsStr> = words.iter().map(AsRef::as_ref).collect();
         line.push(program.as_os_str());
@@ -202,7 +205,7 @@ impl Apart {
             return Ok(());
         }
         let status = child.wait().unwrap();
-        Err(Ended { status, talk: read_from(&host.talk, since) })
+        Err(Ended { status, talk: read_from(&host.talk, host.since) })
     }
 
     /// Ends a node as kill -9 does.
@@ -234,7 +237,7 @@ impl Apart {
             },
             what,
         );
-        Ended { status: status.unwrap(), talk: read_from(&host.talk, 0) }
+        Ended { status: status.unwrap(), talk: read_from(&host.talk, host.since) }
     }
 
     /// True while its process runs.
