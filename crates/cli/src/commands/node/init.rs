@@ -93,6 +93,7 @@ fn make(folder: PathBuf, node: NewNode, out: &Output) -> anyhow::Result<Exit> {
         listen: node.listen,
         validators: std::collections::BTreeMap::new(),
         followers: Vec::new(),
+        rpc_peers: Vec::new(),
         rpc: RpcConfig { listen: node.rpc_listen.unwrap_or(default.listen), ..default },
         metrics: None,
     };
