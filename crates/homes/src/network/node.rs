@@ -80,7 +80,9 @@ impl Node {
         let file = folder.read_network()?;
         let config = NodeConfig::load(&folder.config())?;
         let keys = folder.read_keys()?;
-        let store = Store::open(&folder.store(), Access::Write, STORE_WAIT, None)?;
+        let mut store = Store::open(&folder.store(), Access::Write, STORE_WAIT, None)?;
+        // At once only after an earlier version wrote to it.
+        store.index_events()?;
         if *store.genesis() != file.genesis {
             return Err(NodeError::OtherGenesis { path: folder.path().to_owned() });
         }
