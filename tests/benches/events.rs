@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, TxEnvelope};
+use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, TxEnvelope};
 use alloy_primitives::{Address, B256, Bloom, TxKind, keccak256};
 use alloy_sol_types::{SolCall, SolEvent};
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
@@ -102,7 +102,7 @@ impl Filler {
         let log = alloy_primitives::Log { address: self.genesis.vault_address(), data: event.encode_log_data() };
         let receipt =
             Receipt { status: Eip658Value::Eip658(true), cumulative_gas_used: 350_000 * number, logs: vec![log] };
-        ReceiptEnvelope::Eip1559(ReceiptWithBloom::from(receipt))
+        ReceiptEnvelope::Eip1559(receipt.with_bloom())
     }
 }
 
@@ -155,21 +155,25 @@ fn main() {
 fn ask_all(store: &Store) {
     let topic = Vault::SnapshotCommitted::SIGNATURE_HASH;
     println!("\n| page of 50 | p50 | p99 |\n|---|---:|---:|");
-    for (name, question) in [
-        ("account", (|n| json!({ "account": address(n % WRITERS) })) as fn(u64) -> Value),
+    let questions: [(&str, fn(u64) -> Value); 5] = [
+        ("account", |n| json!({ "account": address(n % WRITERS) })),
         ("object: a source", |n| json!({ "object": word(3, n % SOURCES) })),
         ("object: a snapshot", |n| json!({ "object": word(4, EVENTS + n * 97) })),
         ("account and source", |n| json!({ "account": address(n % WRITERS), "object": word(3, n % SOURCES) })),
-        ("account and a source it never wrote to", |n| {
-            json!({ "account": address(n % WRITERS), "object": word(3, (n + 1) % SOURCES) })
-        }),
-    ] {
+        (
+            "account and a source it never wrote to",
+            |n| json!({ "account": address(n % WRITERS), "object": word(3, (n + 1) % SOURCES) }),
+        ),
+    ];
+    for (name, question) in questions {
         measure(store, name, question);
     }
     measure(store, "topic", |_| json!({ "topic": Vault::SnapshotCommitted::SIGNATURE_HASH }));
-    measure(store, "topic, oldest first", |_| {
-        json!({ "topic": Vault::SnapshotCommitted::SIGNATURE_HASH, "order": "oldest" })
-    });
+    measure(
+        store,
+        "topic, oldest first",
+        |_| json!({ "topic": Vault::SnapshotCommitted::SIGNATURE_HASH, "order": "oldest" }),
+    );
     measure(store, "all", |_| json!({}));
     let filter = json!({ "fromBlock": "0x1", "address": store.genesis().vault_address(), "topics": [topic, null, word(4, 777)] });
     let mut took: Vec<_> = (0..20).map(|_| timed(store, "eth_getLogs", &filter).1).collect();

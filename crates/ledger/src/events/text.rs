@@ -48,13 +48,9 @@ pub fn tell(event: &Event) -> Told {
         Event::Automation(event) => tell_automation(event),
         Event::Validators(event) => tell_validators(event),
         Event::Anchors(event) => tell_anchors(event),
-        Event::AnchorPoint(AnchorPointEvents::Anchored(e)) => told!(
-            "Anchored",
-            "ledger" = e.ledger,
-            "sender" = e.sender,
-            "height" = e.height,
-            "block_hash" = e.blockHash
-        ),
+        Event::AnchorPoint(AnchorPointEvents::Anchored(e)) => {
+            told!("Anchored", "ledger" = e.ledger, "sender" = e.sender, "height" = e.height, "block_hash" = e.blockHash)
+        }
     }
 }
 
@@ -171,13 +167,9 @@ fn tell_automation(event: &AutomationEvents) -> Told {
 fn tell_validators(event: &ValidatorsEvents) -> Told {
     use ValidatorsEvents as E;
     match event {
-        E::Proposed(e) => told!(
-            "Proposed",
-            "proposal" = e.proposal,
-            "by" = e.by,
-            "version" = e.version,
-            "changes" = e.changes.len()
-        ),
+        E::Proposed(e) => {
+            told!("Proposed", "proposal" = e.proposal, "by" = e.by, "version" = e.version, "changes" = e.changes.len())
+        }
         E::Approved(e) => told!("Approved", "proposal" = e.proposal, "governor" = e.governor),
         E::ApprovalWithdrawn(e) => told!("ApprovalWithdrawn", "proposal" = e.proposal, "governor" = e.governor),
         E::Enacted(e) => told!("Enacted", "proposal" = e.proposal, "version" = e.version, "epoch" = e.epoch),
@@ -204,13 +196,9 @@ fn tell_anchors(event: &AnchorsEvents) -> Told {
             "tx" = e.txHash,
             "by" = e.by
         ),
-        E::Cosigned(e) => told!(
-            "Cosigned",
-            "height" = e.height,
-            "block_hash" = e.blockHash,
-            "by" = e.by,
-            "signature" = e.signature
-        ),
+        E::Cosigned(e) => {
+            told!("Cosigned", "height" = e.height, "block_hash" = e.blockHash, "by" = e.by, "signature" = e.signature)
+        }
     }
 }
 

@@ -166,7 +166,8 @@ impl Ledger {
         source: SourceId,
         places: &[u32],
     ) -> Result<(), LedgerError> {
-        let timeline = self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: Contract::Timeline.name() })?;
+        let timeline =
+            self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: Contract::Timeline.name() })?;
         let (most, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
         let fitting = usize::try_from(most.saturating_sub(CALL_GAS) / DROP_GAS).unwrap_or(BATCH_MAX);
         for places in places.chunks(fitting.clamp(1, BATCH_MAX)) {

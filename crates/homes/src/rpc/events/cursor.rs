@@ -41,7 +41,7 @@ impl Cursor {
         [&[VERSION][..], &self.place.number().to_be_bytes(), &self.check].concat()
     }
 
-    /// Reads its bytes. What it says is for [`Cursors::place_in`] to judge.
+    /// Reads its bytes. What it says is for the question to judge.
     pub fn decode(bytes: &[u8]) -> Result<Self, CursorError> {
         let wrong = || CursorError::Length { length: bytes.len() };
         let bytes: &[u8; LENGTH] = bytes.try_into().map_err(|_| wrong())?;

@@ -53,7 +53,9 @@ impl<'a> Search<'a> {
                 let last = EventPlace::last_of(store.height());
                 Some(start.map_or(last, |start| start.min(last)))
             }
-            Order::Oldest => Some(start.unwrap_or(EventPlace::first_of(0))).filter(|place| place.height() <= store.height()),
+            Order::Oldest => {
+                Some(start.unwrap_or(EventPlace::first_of(0))).filter(|place| place.height() <= store.height())
+            }
         };
         Self { store, terms, keys, wanted, order, place, work: WORK, last: None }
     }

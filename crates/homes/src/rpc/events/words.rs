@@ -67,7 +67,8 @@ fn modules(store: &Store) -> Result<Vec<(Contract, Address)>, Fault> {
     for contract in Contract::MODULES {
         let input = Vault::moduleCall { name: contract.name_word() }.abi_encode();
         let read = Call::read(Address::ZERO, store.genesis().vault_address(), input);
-        let result = call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
+        let result =
+            call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
         // A ledger whose contracts are not there yet has no modules.
         if let CallOutcome::Returned(output) = result.outcome
             && let Ok(place) = Vault::moduleCall::abi_decode_returns(&output)
