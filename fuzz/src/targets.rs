@@ -84,6 +84,7 @@ pub const ALL: &[Target] = &[
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
     rpc::RPC,
+    rpc::CURSOR,
     pool::JOURNAL,
     pool::TRANSACTION,
     vault::INDEX,

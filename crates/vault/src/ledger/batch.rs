@@ -14,11 +14,10 @@ use alloy_rpc_client::BatchRequest;
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::{Timeline, Vault};
+use blockhouse_ledger::{Contract, Request};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
-use super::modules::name;
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
@@ -167,7 +166,8 @@ impl Ledger {
         source: SourceId,
         places: &[u32],
     ) -> Result<(), LedgerError> {
-        let timeline = self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: name::TIMELINE })?;
+        let timeline =
+            self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: Contract::Timeline.name() })?;
         let (most, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
         let fitting = usize::try_from(most.saturating_sub(CALL_GAS) / DROP_GAS).unwrap_or(BATCH_MAX);
         for places in places.chunks(fitting.clamp(1, BATCH_MAX)) {
