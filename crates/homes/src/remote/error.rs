@@ -45,7 +45,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    pub(super) fn form(method: &'static str, error: impl fmt::Display) -> Self {
+    pub(crate) fn form(method: &'static str, error: impl fmt::Display) -> Self {
         Self::Form { method, why: error.to_string() }
     }
 
@@ -124,7 +124,7 @@ impl RemoteError {
     }
 }
 
-fn told(problems: &[NodeProblem]) -> String {
+pub(crate) fn told(problems: &[NodeProblem]) -> String {
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     told.join("; ")
 }

@@ -12,6 +12,7 @@ use super::{CheckError, FileError, Receipt, ReceiptParts};
 use crate::certificate::{BlockPlace, Certificate};
 use crate::contracts::Vault;
 use crate::execute::Executed;
+use crate::fingerprint::TrustRoot;
 use crate::proof::prove_receipt;
 use crate::tests::world::{STEP, World, address, ledger_key};
 use crate::transaction::Request;
@@ -27,8 +28,7 @@ fn certify(world: &World, header: &Header) -> Certificate {
 fn receipt(world: &World, made: &Executed, snapshot: B256, file: Option<FileProof>) -> Receipt {
     let header = &made.block.header;
     let parts = ReceiptParts {
-        genesis: world.genesis(),
-        ledger_key: world.ledger_key.public(),
+        root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
         header,
         receipts: &made.receipts,
         descendants: &[],
@@ -268,8 +268,7 @@ fn a_receipt_can_be_issued_again_under_a_later_key() {
 
     let descendants = [handed.block.header.clone(), later.block.header.clone()];
     let parts = ReceiptParts {
-        genesis: world.genesis(),
-        ledger_key: world.ledger_key.public(),
+        root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
         header: &made.block.header,
         receipts: &made.receipts,
         descendants: &descendants,
