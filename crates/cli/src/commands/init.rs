@@ -202,3 +202,19 @@ fn tell(report: &InitReport, out: &Output) -> anyhow::Result<()> {
     }))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_in_gwei_may_have_parts() {
+        let wei = |text: &str| text.parse::<Gwei>().map(|price| price.wei);
+        assert_eq!(wei("30"), Ok(30_000_000_000));
+        assert_eq!(wei("0.5"), Ok(500_000_000));
+        assert_eq!(wei("1.000000001"), Ok(1_000_000_001));
+        for wrong in ["", ".5", "-1", "1.0000000001", "1e9", "30 gwei", "99999999999999"] {
+            assert!(wei(wrong).is_err(), "{wrong}");
+        }
+    }
+}
