@@ -95,7 +95,14 @@ impl Forger {
     async fn seal(&self, to: TxKind, input: Vec<u8>) -> (Evidence, Address) {
         let writer = &self.vault.secrets().unwrap().writer;
         let who = blockhouse_vault::ledger::address(writer.account());
-        let record = self.vault.home().own_copy().unwrap().read(move |store| store.state().account(&who).unwrap().unwrap()).await.unwrap();
+        let record = self
+            .vault
+            .home()
+            .own_copy()
+            .unwrap()
+            .read(move |store| store.state().account(&who).unwrap().unwrap())
+            .await
+            .unwrap();
         let (chain_id, nonce) = (self.genesis.chain_id, record.nonce);
         let signed = Request { chain_id, nonce, to, input: input.into(), gas: 8_000_000 }.sign(writer);
         let sealed = self.vault.home().own_copy().unwrap().seal(vec![signed.encoded_2718().into()]).await.unwrap();

@@ -231,7 +231,9 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
             Exit::Usage,
             "ask a node that you trust with --rpc URL, or give the hash as you got it from one with --block HASH",
         ),
-        Refusal::OtherBlock { .. } | Refusal::NoSuchBlock { .. } | Refusal::OtherChain { .. } => Verdict::plain(Exit::CheckFailed),
+        Refusal::OtherBlock { .. } | Refusal::NoSuchBlock { .. } | Refusal::OtherChain { .. } => {
+            Verdict::plain(Exit::CheckFailed)
+        }
         Refusal::TargetNotEmpty { .. } => {
             Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
         }
@@ -771,9 +773,10 @@ const FUND: &str = "send these accounts what they need on that chain, then run t
 
 fn of_external(error: &ExternalError) -> Option<Verdict> {
     match error {
-        ExternalError::NoNode { .. } => {
-            Some(Verdict::hinted(Exit::LedgerUnreachable, "bring a node of the chain back, or name others in config.toml: [ledger] urls"))
-        }
+        ExternalError::NoNode { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring a node of the chain back, or name others in config.toml: [ledger] urls",
+        )),
         ExternalError::NotFinal { .. } => Some(Verdict::hinted(
             Exit::LedgerUnreachable,
             "run the command again: what was sent is in the file `outbox` of the vault folder, and is finished first",

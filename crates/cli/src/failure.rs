@@ -22,7 +22,9 @@ pub(crate) enum Refusal {
         "the receipt holds if block {height} of chain {chain} has the hash {hash}: nobody was asked, and anyone can make such a file around a block that never was"
     )]
     NotVouched { chain: u64, height: u64, hash: BlockHash },
-    #[error("block {height} has the hash {hash} in the receipt and {found} on the chain: it was never on it, or was dropped from it")]
+    #[error(
+        "block {height} has the hash {hash} in the receipt and {found} on the chain: it was never on it, or was dropped from it"
+    )]
     OtherBlock { height: u64, hash: BlockHash, found: BlockHash },
     #[error("the chain has no block {height} yet")]
     NoSuchBlock { height: u64 },

@@ -110,7 +110,13 @@ pub struct Ledger {
 impl Ledger {
     /// The vault's ledger behind `provider`.
     pub fn new(provider: DynProvider, entry: &LedgerEntry) -> Self {
-        Self { provider, vault: address(entry.vault), access: address(entry.access), kept: None, home_signs: entry.home == HomeKind::External }
+        Self {
+            provider,
+            vault: address(entry.vault),
+            access: address(entry.access),
+            kept: None,
+            home_signs: entry.home == HomeKind::External,
+        }
     }
 
     /// The same, which reads nothing again that the host has kept of this very head.

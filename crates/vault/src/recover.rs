@@ -35,8 +35,8 @@ use crate::vault::{Settings, Vault};
 
 use bags::Found;
 pub use chains::{ChainReport, ChainState, LeftOut};
-pub use external::ChainPlace;
 use chains::{Chosen, LeftOuts, Trust};
+pub use external::ChainPlace;
 use take_over::Terms;
 
 /// How often a chain that grows while it is read is read: more often than an honest host seals in a row.

@@ -22,8 +22,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms, planned_durability};
 use crate::summary::Keeper;
 
-pub(crate) use open::{enrolled, external_of};
 pub use open::{OpenError, OpenWarning, Settings, local_fingerprint};
+pub(crate) use open::{enrolled, external_of};
 
 /// A vault that is open on this host.
 #[derive(Debug)]

@@ -42,7 +42,10 @@ pub(super) const OUTBOX: Target = Target {
         let account = "0x0101010101010101010101010101010101010101";
         let waiting =
             format!(r#"{{"account":"{account}","nonce":4,"value":"0x0","input":"0x","gas":21000,"forms":[{form}]}}"#);
-        vec![format!(r#"{{"version":1,"waiting":[{waiting}]}}"#).into_bytes(), br#"{"version":1,"waiting":[]}"#.to_vec()]
+        vec![
+            format!(r#"{{"version":1,"waiting":[{waiting}]}}"#).into_bytes(),
+            br#"{"version":1,"waiting":[]}"#.to_vec(),
+        ]
     },
 };
 

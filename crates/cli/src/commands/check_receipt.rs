@@ -33,7 +33,7 @@ pub(crate) struct CheckReceiptArgs {
     #[arg(long, value_name = "URL", conflicts_with = "block")]
     rpc: Option<NodeUrl>,
     /// Of a vault on an outside chain: the hash of that block, as a node that you trust, or an explorer, shows it
-    #[arg(long, value_name = "HASH", value_parser = block_hash)]
+    #[arg(long, value_name = "HASH")]
     block: Option<BlockHash>,
     /// Compare this file with the one that the receipt proves
     #[arg(long, value_name = "FILE")]
@@ -73,11 +73,19 @@ async fn vouch(
     if checked.vouched == Vouched::ByKey {
         let hint = "leave out --rpc and --block: the receipt is certified by the ledger's own key";
         let is_asked = rpc.is_some() || block.is_some();
-        return if is_asked { Err(Refusal::usage("the receipt is of no outside chain", hint).into()) } else { Ok(None) };
+        return if is_asked {
+            Err(Refusal::usage("the receipt is of no outside chain", hint).into())
+        } else {
+            Ok(None)
+        };
     }
     if let Some(given) = block {
         let trusted = format!("whoever said that block {height} of chain {chain} is {given}");
-        return if given == hash { Ok(Some(trusted)) } else { Err(Refusal::OtherBlock { height, hash, found: given }.into()) };
+        return if given == hash {
+            Ok(Some(trusted))
+        } else {
+            Err(Refusal::OtherBlock { height, hash, found: given }.into())
+        };
     }
     let Some(url) = rpc else { return Err(Refusal::NotVouched { chain, height, hash }.into()) };
     let trusted = format!("the node at {url}, which says that block {height} of chain {chain} is {hash}");
@@ -95,12 +103,6 @@ async fn vouch(
         Some(false) => format!("{trusted}. It is NOT FINAL yet: the chain may still drop it"),
         None => format!("{trusted}. It does not say which blocks are final"),
     }))
-}
-
-/// A block's hash, with `0x` or without.
-fn block_hash(text: &str) -> Result<BlockHash, String> {
-    let bare = text.strip_prefix("0x").unwrap_or(text);
-    bare.parse().map_err(|_| "a block's hash has 64 hexadecimal digits".to_owned())
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -74,16 +74,8 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, .. } = args;
     let chain = (!nodes.is_empty()).then_some(ChainPlace { nodes, since, depth });
     let is_anchored = fingerprint.is_some();
-    let request = RecoverRequest {
-        folder,
-        sites,
-        fingerprint,
-        expect,
-        prefer_expected: false,
-        chain,
-        read_only,
-        host_stolen,
-    };
+    let request =
+        RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, chain, read_only, host_stolen };
     match recover_confirmed(request, &unlocked, global, out).await {
         Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {

@@ -46,7 +46,9 @@ impl WholeBlock {
         let (header, named) = (self.header.inner, self.header.hash);
         match header.hash_slow() {
             found if found == named => Ok((header, self.transactions)),
-            found => Err(format!("its header has the hash {found} by Ethereum's rules, and {named} by the chain's own")),
+            found => {
+                Err(format!("its header has the hash {found} by Ethereum's rules, and {named} by the chain's own"))
+            }
         }
     }
 }

@@ -20,8 +20,7 @@ impl External {
         let place = place.filter(|place| place.block_number <= last.number).ok_or_else(none)?;
         let height = place.block_number.to();
         let form = |why| ExternalError::Form { height, why };
-        let block: Option<WholeBlock> =
-            self.asker().ask("eth_getBlockByHash", (place.block_hash, false)).await?;
+        let block: Option<WholeBlock> = self.asker().ask("eth_getBlockByHash", (place.block_hash, false)).await?;
         let (header, transactions) = block.ok_or_else(none)?.checked().map_err(form)?;
         if header.number != height {
             return Err(form(format!("its header is that of block {}", header.number)).into());

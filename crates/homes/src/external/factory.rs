@@ -3,7 +3,7 @@
 //! - **Owns** the factory: the one that most chains have, else one of the owner's own of the same code.
 //! - **Does not** know what it creates.
 
-use alloy_primitives::{Address, B256, Bytes, U256, address, hex, keccak256};
+use alloy_primitives::{Address, B256, Bytes, address, hex, keccak256};
 use blockhouse_crypto::AccountSecret;
 
 use super::External;
@@ -60,12 +60,6 @@ impl External {
             }
         }
         self.send(owner, wishes).await.map_err(of_fault)?;
-        Ok(())
-    }
-
-    /// Sends wei to an account.
-    pub async fn pay(&self, owner: &AccountSecret, to: Address, value: U256) -> Result<(), HomeError> {
-        self.send(owner, vec![Wish { to: Some(to), value, ..Wish::default() }]).await.map_err(of_fault)?;
         Ok(())
     }
 }

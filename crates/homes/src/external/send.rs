@@ -224,7 +224,12 @@ impl External {
         Ok(U256::from(gas) * U256::from(self.fees().await?.most()))
     }
 
-    async fn refuse_if_poor(&self, account: Address, value: U256, (gas, fees): (u64, Fees)) -> Result<(), ExternalError> {
+    async fn refuse_if_poor(
+        &self,
+        account: Address,
+        value: U256,
+        (gas, fees): (u64, Fees),
+    ) -> Result<(), ExternalError> {
         let needed = U256::from(gas) * U256::from(fees.most()) + value;
         if needed.is_zero() {
             return Ok(());
@@ -328,5 +333,7 @@ where
 /// As nodes say that they have a transaction already.
 fn is_known(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    ["already known", "known transaction", "already imported", "already exists"].iter().any(|words| message.contains(words))
+    ["already known", "known transaction", "already imported", "already exists"]
+        .iter()
+        .any(|words| message.contains(words))
 }

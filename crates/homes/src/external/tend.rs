@@ -46,7 +46,12 @@ impl Tended {
 
     fn of(&mut self, nonce: u64, newest: B256) -> &mut Known {
         let now = Instant::now();
-        let known = self.known.entry(nonce).or_insert_with(|| Known { told: now, since: now, was_mined: false, forms: vec![newest] });
+        let known = self.known.entry(nonce).or_insert_with(|| Known {
+            told: now,
+            since: now,
+            was_mined: false,
+            forms: vec![newest],
+        });
         if !known.forms.contains(&newest) {
             known.forms.push(newest);
             known.since = now;

@@ -12,8 +12,7 @@ use blockhouse_ledger::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS};
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
     Block, BlockObject, BlockPlace, Certificate, Executed, Fork, Genesis, Receipt, ReceiptParts, Replay, Request,
-    TrustRoot,
-    block_hash, build,
+    TrustRoot, block_hash, build,
 };
 use blockhouse_types::{RecipientSetHash, SnapshotId, VaultId};
 

@@ -30,7 +30,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Files;
-use super::{InitError, InitReport, Keys, MadeSites, OnChain, OwnersFile, distinct, finish, genesis, make_sites, undeclared};
+use super::{
+    InitError, InitReport, Keys, MadeSites, OnChain, OwnersFile, distinct, finish, genesis, make_sites, undeclared,
+};
 use crate::folder::{Config, HomeKind, LedgerEntry, Unfinished, VaultFolder, write_durably};
 use crate::ledger::{account, address};
 use crate::publish::Publication;
@@ -144,8 +146,7 @@ fn begin(folder: &VaultFolder, chain: &Founding) -> Result<Begun, InitError> {
         }
         Err(source) => return Err(InitError::Folder { folder: folder.root().to_owned(), source }),
     };
-    let left: Begun =
-        toml::from_str(&text).map_err(|_| InitError::NotTakenUp { path: path.clone(), source: None })?;
+    let left: Begun = toml::from_str(&text).map_err(|_| InitError::NotTakenUp { path: path.clone(), source: None })?;
     if (left.chain_id, left.genesis) != (new.chain_id, new.genesis) {
         return Err(InitError::OtherLedger { expected: left.genesis, found: new.genesis });
     }
@@ -302,12 +303,8 @@ async fn enrol(vault: &Vault, keys: &Keys) -> Result<(), InitError> {
     }
     if !writers.iter().any(|known| known.account == writer) {
         let who = address(writer);
-        let call = Access::enrolWriterCall {
-            who,
-            predecessor: Address::ZERO,
-            predecessorLastBlock: 0,
-            hostStolen: false,
-        };
+        let call =
+            Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
         calls.push((at_access, call.abi_encode().into()));
     }
     let call = VaultContract::recordBagCall { version, hash: B256::new(hash.to_bytes()) };

@@ -96,7 +96,8 @@ async fn find(
             config.ledger.home = HomeKind::External;
             config.ledger.urls.clone_from(&place.nodes);
             config.ledger.chain = Some(ChainTerms::usual(place.since, place.depth));
-            let mut vault = Vault::assemble(request.folder.clone(), config.clone(), Arc::clone(&sites), Settings::default());
+            let mut vault =
+                Vault::assemble(request.folder.clone(), config.clone(), Arc::clone(&sites), Settings::default());
             vault.set_home(external_of(&request.folder, &config)?.ok_or(RecoverError::BagNotNamed)?);
             let named = vault.ledger().bag().await?;
             if named.1 == hash {
@@ -113,7 +114,8 @@ async fn find(
 /// The receipt's snapshot must be on the chain, in the block that the receipt names.
 async fn expect(vault: &Vault, bytes: &[u8]) -> Result<(), RecoverError> {
     let fingerprint = vault.standing().await?.fingerprint;
-    let checked = Receipt::parse(bytes)?.check(Some(fingerprint)).map_err(|error| RecoverError::ExpectCheck(Box::new(error)))?;
+    let checked =
+        Receipt::parse(bytes)?.check(Some(fingerprint)).map_err(|error| RecoverError::ExpectCheck(Box::new(error)))?;
     let records = vault.ledger().snapshots().await?;
     if records.iter().any(|record| record.id == checked.snapshot && record.block == checked.height) {
         return Ok(());

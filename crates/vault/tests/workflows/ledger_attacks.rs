@@ -116,7 +116,8 @@ async fn blocks_of_strangers_hide_nothing() {
     let standing = vault.standing().await.unwrap();
     assert!(standing.height > behind.height + 1);
     let thief = Thief::of(&world).await;
-    let foreign = World::with_backup().await.open().await.home().own_copy().unwrap().block_objects(0, 1).await.unwrap().remove(0);
+    let foreign =
+        World::with_backup().await.open().await.home().own_copy().unwrap().block_objects(0, 1).await.unwrap().remove(0);
     for object in vault.home().own_copy().unwrap().block_objects(0, usize::MAX).await.unwrap() {
         let height = object.block.header.number;
         world.plant(&ObjectKey::Block { height, hash: foreign.hash() }, &foreign.encode());
@@ -230,7 +231,10 @@ async fn handovers_made_with_a_stolen_sealing_key_never_win() {
         assert_eq!(report.snapshots, snapshots);
         assert!(report.chains.iter().any(|chain| matches!(chain.state, ChainState::Fork { .. })), "it is told");
         let vault = world.open_at(host).await;
-        assert_eq!(vault.home().own_copy().unwrap().block_objects(at, 1).await.unwrap(), std::slice::from_ref(&genuine));
+        assert_eq!(
+            vault.home().own_copy().unwrap().block_objects(at, 1).await.unwrap(),
+            std::slice::from_ref(&genuine)
+        );
         assert!(vault.standing().await.unwrap().keys.handovers().len() >= 2);
     }
     let mut anchored = world.request("anchored", &world.specs());
