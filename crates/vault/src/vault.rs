@@ -135,6 +135,14 @@ impl Vault {
         }
     }
 
+    /// The height up to which the sites hold the ledger's blocks; 0 where an outside chain keeps them.
+    pub(crate) async fn kept_height(&self) -> Result<u64, HomeError> {
+        match self.home {
+            Home::Own(_) => Ok(self.standing().await?.height),
+            Home::External(_) => Ok(0),
+        }
+    }
+
     /// Keeps what the ledger says now, so that commands that only read it need not read all of it. It is a cache: what fails here
     /// costs the next command time.
     pub async fn keep_summary(&self) {
