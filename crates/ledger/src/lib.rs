@@ -35,7 +35,7 @@ pub use evm::ViewError;
 pub use execute::{BuildError, Executed, Gathered, ImportError, Room, build, gather, import};
 pub use fingerprint::TrustRoot;
 pub use genesis::{Fork, Genesis};
-pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
+pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts, Vouched};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
 pub use state::{

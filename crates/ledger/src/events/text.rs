@@ -62,18 +62,12 @@ fn tell_alarms(event: &AlarmsEvents) -> Told {
         AlarmsEvents::TamperReported(e) => told!(
             "TamperReported",
             "node" = e.node,
-            "what" = word(&e.what.0),
+            "what" = padded_text(&e.what),
             "height" = e.height,
             "block" = e.blockHash,
             "by" = e.by
         ),
     }
-}
-
-/// A short text that a contract keeps padded with zeros. Whoever wrote it may have written anything.
-fn word(bytes: &[u8; 32]) -> String {
-    let text = bytes.iter().take_while(|byte| **byte != 0);
-    text.map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()
 }
 
 fn tell_freeze(event: &FreezeEvents) -> Told {
