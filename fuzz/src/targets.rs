@@ -2,6 +2,7 @@
 
 mod consensus;
 mod crypto;
+mod external;
 mod homes;
 mod hosts;
 mod ledger;
@@ -83,7 +84,11 @@ pub const ALL: &[Target] = &[
     sources::ROOT_NAME,
     sources::ACCOUNTS,
     homes::LEDGER_STORE,
+    external::CHAIN_ANSWERS,
+    external::OUTBOX,
+    external::FOUNDING,
     rpc::RPC,
+    rpc::CURSOR,
     pool::JOURNAL,
     pool::TRANSACTION,
     vault::INDEX,

@@ -34,6 +34,10 @@ const BYTES: [&str; 7] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str", "Path", "
 /// Functions that look like decoders and need no target.
 const NOT_DECODERS: [(&str, &str); 24] = [
     ("cli/arguments.rs::parse_ref", "calls SiteSpec::parse, which is fed"),
+    (
+        "cli/commands/init.rs::from_str",
+        "typed by the user of this host, in a program that nothing links; tested beside it",
+    ),
     ("cli/commands/mount/point.rs::check", "looks at a folder of this host by its name"),
     ("cli/text.rs::parse_count", "typed by the user of this host, in a program that nothing links; tested beside it"),
     (

@@ -82,7 +82,7 @@ impl Forger {
         world.call("receipt latest -o").arg(world.path("honest.json")).run().expect(exit::DONE);
         let honest = fs::read(world.path("honest.json")).unwrap();
         let vault = Vault::open(VaultFolder::new(world.vault()), Settings::default()).await.unwrap();
-        let genesis = vault.home().read(|store| store.genesis().clone()).await.unwrap();
+        let genesis = vault.home().own_copy().unwrap().read(|store| store.genesis().clone()).await.unwrap();
         Self { world, vault, genesis, honest }
     }
 
@@ -95,10 +95,17 @@ impl Forger {
     async fn seal(&self, to: TxKind, input: Vec<u8>) -> (Evidence, Address) {
         let writer = &self.vault.secrets().unwrap().writer;
         let who = blockhouse_vault::ledger::address(writer.account());
-        let record = self.vault.home().read(move |store| store.state().account(&who).unwrap().unwrap()).await.unwrap();
+        let record = self
+            .vault
+            .home()
+            .own_copy()
+            .unwrap()
+            .read(move |store| store.state().account(&who).unwrap().unwrap())
+            .await
+            .unwrap();
         let (chain_id, nonce) = (self.genesis.chain_id, record.nonce);
         let signed = Request { chain_id, nonce, to, input: input.into(), gas: 8_000_000 }.sign(writer);
-        let sealed = self.vault.home().seal(vec![signed.encoded_2718().into()]).await.unwrap();
+        let sealed = self.vault.home().own_copy().unwrap().seal(vec![signed.encoded_2718().into()]).await.unwrap();
         (self.vault.home().evidence(sealed.transactions[0]).await.unwrap(), who.create(nonce))
     }
 
@@ -110,7 +117,7 @@ impl Forger {
             chain_id: self.genesis.chain_id,
             genesis: B256::new(self.genesis.hash().to_bytes()),
             vault: self.genesis.vault_address(),
-            ledger_key: evidence.ledger_key,
+            ledger_key: evidence.root.ledger_key,
             header: alloy_rlp::encode(&evidence.header),
             certificate: evidence.certificate.encode(),
             index: evidence.transaction_index,

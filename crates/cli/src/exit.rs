@@ -15,7 +15,7 @@ use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
 #[cfg(feature = "node")]
 use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, JoinError, StartError};
-use blockhouse_homes::{HomeError, RemoteError, StoreError};
+use blockhouse_homes::{ExternalError, HomeError, RemoteError, StoreError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::host_request::RequestError;
 use blockhouse_pipeline::placement::PlacementError;
@@ -177,6 +177,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_rotate))
         .or_else(|| cause.downcast_ref().and_then(of_ledger))
         .or_else(|| cause.downcast_ref().and_then(of_home))
+        .or_else(|| cause.downcast_ref().and_then(of_external))
         .or_else(|| cause.downcast_ref().and_then(of_store))
         .or_else(|| of_node(cause))
         .or_else(|| cause.downcast_ref().map(of_guard))
@@ -228,6 +229,13 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
             Exit::Usage,
             "anyone can make such a file: get the fingerprint from the vault's owner and give it with --fingerprint",
         ),
+        Refusal::NotVouched { .. } => Verdict::hinted(
+            Exit::Usage,
+            "ask a node that you trust with --rpc URL, or give the hash as you got it from one with --block HASH",
+        ),
+        Refusal::OtherBlock { .. } | Refusal::NoSuchBlock { .. } | Refusal::OtherChain { .. } => {
+            Verdict::plain(Exit::CheckFailed)
+        }
         Refusal::TargetNotEmpty { .. } => {
             Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
         }
@@ -387,6 +395,9 @@ fn of_init(error: &InitError) -> Option<Verdict> {
         InitError::FileExists { .. } => Some(Verdict::hinted(Exit::Failed, "give another path, or move the file away")),
         InitError::Site { source, .. } => of_create(source),
         InitError::Nodes(error) => of_remote(error),
+        InitError::Chain(error) => of_external(error),
+        InitError::Funds { .. } => Some(Verdict::hinted(Exit::NotAllowed, FUND)),
+        InitError::IsNetwork => Some(Verdict::hinted(Exit::Usage, "give its enrol key with --enrol-key FILE")),
         InitError::OtherLedger { .. } => Some(Verdict::hinted(
             Exit::CheckFailed,
             "give the URL of a node of that ledger, or the enrol key of this one",
@@ -826,6 +837,50 @@ fn of_home(error: &HomeError) -> Option<Verdict> {
         HomeError::NoKey => Some(Verdict::hinted(Exit::NotAllowed, "only the vault's host can write to its ledger")),
         HomeError::Clock(_) => Some(Verdict::hinted(Exit::Failed, CLOCK)),
         HomeError::Remote(error) => of_remote(error),
+        HomeError::External(error) => of_external(error),
+        HomeError::NoBlocks => Some(Verdict::plain(Exit::Usage)),
+        _ => None,
+    }
+}
+
+const FUND: &str = "send these accounts what they need on that chain, then run the same command again: it goes on";
+
+fn of_external(error: &ExternalError) -> Option<Verdict> {
+    match error {
+        ExternalError::NoNode { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "bring a node of the chain back, or name others in config.toml: [ledger] urls",
+        )),
+        ExternalError::NotFinal { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "run the command again: what was sent is in the file `outbox` of the vault folder, and is finished first",
+        )),
+        ExternalError::Funds { .. } => Some(Verdict::hinted(Exit::NotAllowed, FUND)),
+        ExternalError::Fee { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "wait until gas is cheaper, or allow more: `max_fee_wei` in [ledger.chain] of config.toml, --max-fee of init",
+        )),
+        ExternalError::NoFinality => {
+            Some(Verdict::hinted(Exit::Usage, "say how many blocks above it make a block final: --depth BLOCKS"))
+        }
+        ExternalError::OtherChain { .. } | ExternalError::OtherGenesis { .. } => {
+            Some(Verdict::hinted(Exit::CheckFailed, "give the URL of a node of the vault's chain"))
+        }
+        ExternalError::Dropped { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "snapshots may be gone from the ledger: ask several nodes. If the chain is right as it is, remove the file `outbox` of the vault folder, wait for more blocks with a greater `depth`, and back up anew",
+        )),
+        ExternalError::InPart { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "look with `blockhouse history` at what was recorded, then run the command again",
+        )),
+        ExternalError::NonceTaken { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "somebody else sends with this account: if that is not you, its key is known to a stranger",
+        )),
+        ExternalError::OutboxForm { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "remove it: what it held is on the chain, or will not be"))
+        }
         _ => None,
     }
 }

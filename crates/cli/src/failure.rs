@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use blockhouse_types::Fingerprint;
+use blockhouse_types::{BlockHash, Fingerprint};
 
 use crate::exit::{Exit, verdict};
 use crate::output::{Output, OutputError};
@@ -18,6 +18,18 @@ pub(crate) enum Refusal {
     OwnerOnly { what: &'static str },
     #[error("the receipt is of the vault with fingerprint {found}; whether that is your vault was not said")]
     NoFingerprint { found: Fingerprint },
+    #[error(
+        "the receipt holds if block {height} of chain {chain} has the hash {hash}: nobody was asked, and anyone can make such a file around a block that never was"
+    )]
+    NotVouched { chain: u64, height: u64, hash: BlockHash },
+    #[error(
+        "block {height} has the hash {hash} in the receipt and {found} on the chain: it was never on it, or was dropped from it"
+    )]
+    OtherBlock { height: u64, hash: BlockHash, found: BlockHash },
+    #[error("the chain has no block {height} yet")]
+    NoSuchBlock { height: u64 },
+    #[error("the receipt is of chain {chain}, the node is of another one, with the id {found}")]
+    OtherChain { chain: u64, found: u64 },
     #[error("the target `{}` is not empty", path.display())]
     TargetNotEmpty { path: PathBuf },
     #[error("the snapshot has no entry `{path}`")]

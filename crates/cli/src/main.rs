@@ -10,7 +10,6 @@
 
 mod arguments;
 mod commands;
-mod event_text;
 mod exit;
 mod failure;
 mod opening;

@@ -11,8 +11,10 @@ use alloy_provider::utils::{Eip1559Estimation, Eip1559Estimator};
 use alloy_provider::{DynProvider, Provider as _, ProviderBuilder};
 use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
+use blockhouse_crypto::AccountSecret;
 
 use crate::embedded::Embedded;
+use crate::external::{External, ExternalTransport};
 use crate::transport::EmbeddedTransport;
 
 /// How often a waiting receipt is asked for. A sent transaction is in a block when the sending ends, so the first answer is the last.
@@ -45,4 +47,14 @@ pub fn sender(home: Embedded, signer: PrivateKeySigner) -> DynProvider {
 
 fn client(transport: EmbeddedTransport) -> RpcClient {
     RpcClient::new(transport, true).with_poll_interval(POLL)
+}
+
+/// How often a receipt on an outside chain is asked for; the first answer is the last, as above.
+const POLL_CHAIN: Duration = Duration::from_secs(1);
+
+/// A provider over an outside chain. What it sends is signed by the home, which alone knows nonces and fees: it asks for
+/// `eth_sendTransaction`, so no filler stands in between.
+pub(crate) fn external(chain: External, sender: Option<AccountSecret>) -> DynProvider {
+    let client = RpcClient::new(ExternalTransport::new(chain, sender), false).with_poll_interval(POLL_CHAIN);
+    ProviderBuilder::new().disable_recommended_fillers().connect_client(client).erased()
 }

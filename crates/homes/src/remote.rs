@@ -11,7 +11,7 @@
 //!
 //! Methods: `docs/reference/json-rpc.md`.
 
-mod client;
+pub(crate) mod client;
 mod error;
 mod url;
 
@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use client::Client;
 
 pub use client::ANSWER_MAX;
+pub(crate) use error::told;
 pub use error::{NodeError, NodeProblem, RemoteError};
 pub use url::{NodeUrl, NodeUrlError};
 

@@ -14,6 +14,7 @@
 pub mod backend;
 mod blocks;
 mod calls;
+mod events;
 mod facts;
 mod fault;
 mod fees;
@@ -41,6 +42,7 @@ use crate::store::Store;
 
 #[cfg(feature = "node")]
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
+pub use events::{Cursor, CursorError};
 pub use fault::LIMIT_EXCEEDED;
 pub(crate) use fault::{Fault, of_sealing};
 #[cfg(feature = "node")]
@@ -86,6 +88,7 @@ pub(crate) const METHODS: &[(&str, Method)] = &[
     ("blockhouse_certificate", ledger::certificate),
     ("blockhouse_genesis", ledger::genesis),
     ("blockhouse_getBlockObjects", ledger::block_objects),
+    ("blockhouse_getEvents", events::answer),
     ("blockhouse_getReceiptProof", ledger::receipt_proof),
     ("blockhouse_standing", ledger::standing),
     ("eth_accounts", facts::accounts),

@@ -11,12 +11,14 @@
 //! Format: `docs/design/ledger.md`, section *Store*.
 
 mod error;
+mod event_index;
 #[cfg(feature = "node")]
 mod examine;
 mod file;
 mod head;
 #[cfg(feature = "node")]
 mod mend;
+mod receipt_rows;
 mod rehearsal;
 #[cfg(feature = "node")]
 mod salvage;
@@ -28,7 +30,6 @@ use std::time::Duration;
 
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::{Header, ReceiptEnvelope};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::block::{Block, decode_block, encode_block};
@@ -36,16 +37,17 @@ use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::genesis::Genesis;
 use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, StateNodes, StateTrie};
-use blockhouse_types::{Decoder, Encoder, limits};
 
 use error::Fault;
 use file::{Durability, StoreFile};
 use head::{BLOCK_HASHES, read_header};
-use tables::{BlockRows, Rows};
+use receipt_rows::{decode_receipts, encode_receipts};
+use tables::{BlockRows, Rows, Step};
 
 use crate::chain::chain;
 
 pub use error::StoreError;
+pub use event_index::{EventKey, EventPlace, Order, Sought, Wanted};
 #[cfg(feature = "node")]
 pub use examine::{Damage, Part};
 pub use file::Access;
@@ -57,8 +59,8 @@ pub(crate) use salvage::Salvage;
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
 
-/// The most receipts that one block can hold: each transaction takes this many bytes at least.
-const RECEIPTS_MAX: usize = limits::BLOCK_MAX / 64;
+/// How much of the index of events one transaction of redb makes: a few megabytes.
+const INDEX_STEP: Step = Step { blocks: 16_384, rows: 100_000 };
 
 /// A block that the head commits to.
 #[derive(Debug, Clone)]
@@ -119,6 +121,7 @@ impl Store {
             block: &block,
             certificate: &certificate,
             receipts: &receipts,
+            outcomes: &[],
             transactions: &[],
             changes: &changes,
         };
@@ -280,6 +283,39 @@ impl Store {
         Ok(None)
     }
 
+    /// The height of the first block that is not in the index of events: the head's next one, unless an earlier version wrote to the store.
+    pub fn indexed_events(&self) -> u64 {
+        self.rows.indexed()
+    }
+
+    /// The next place from `from` on, itself included and in the order given, below [`Self::indexed_events`], whose log may have
+    /// what is wanted: a hint, to be checked with the log. That there is none is believed. Each look-up takes one of `work`.
+    pub fn seek_event(
+        &self,
+        wanted: &Wanted,
+        (from, order): (EventPlace, Order),
+        work: &mut u64,
+    ) -> Result<Sought, StoreError> {
+        self.read(|rows| rows.seek_event(wanted, (from, order), work))
+    }
+
+    /// True if what an index does not have is taken as not there.
+    pub(crate) fn believes_misses(&self) -> bool {
+        self.misses == Misses::Believed
+    }
+
+    /// Brings the index of events up to the head, step by step: a kill leaves the steps that are done.
+    pub fn index_events(&mut self) -> Result<(), StoreError> {
+        let end = self.height() + 1;
+        while self.indexed_events() < end {
+            self.file.write(Durability::Immediate, |transaction| {
+                tables::index_events(transaction, end, INDEX_STEP).map(drop)
+            })?;
+            self.rows = Arc::new(self.file.read(Rows::open)?);
+        }
+        Ok(())
+    }
+
     /// Appends an executed block that follows the head. When this returns, a power loss does not undo it.
     pub fn append(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
         self.append_with(executed, certificate, Durability::Immediate)
@@ -315,6 +351,7 @@ impl Store {
             block: &block,
             certificate: &certificate,
             receipts: &receipts,
+            outcomes: &executed.receipts,
             transactions: &transactions,
             changes: &executed.changes,
         };
@@ -391,24 +428,6 @@ fn checked_receipts(height: u64, root: B256, bytes: &[u8]) -> Result<Vec<Receipt
         return Err(Fault::damaged(format!("the receipts of block {height} do not give its receipts root")));
     }
     Ok(receipts)
-}
-
-/// Count, then each receipt as length and EIP-2718 bytes.
-fn encode_receipts(receipts: &[ReceiptEnvelope]) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    encoder.list(receipts.iter(), |encoder, receipt| {
-        encoder.bytes(&receipt.encoded_2718());
-    });
-    encoder.finish()
-}
-
-fn decode_receipts(bytes: &[u8]) -> Result<Vec<ReceiptEnvelope>, String> {
-    let mut decoder = Decoder::new("the list of receipts", bytes);
-    let raw = decoder
-        .list("receipts", RECEIPTS_MAX, |decoder| decoder.bytes("receipt", usize::MAX))
-        .map_err(|error| error.to_string())?;
-    decoder.finish().map_err(|error| error.to_string())?;
-    raw.into_iter().map(|bytes| ReceiptEnvelope::decode_2718_exact(bytes).map_err(|error| error.to_string())).collect()
 }
 
 /// A name beside the store for one that is being made; the file goes away with the value, unless it was renamed.

@@ -334,6 +334,45 @@ async fn block_objects_rebuild_the_ledger_and_proofs_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_are_found_by_account_object_and_topic_and_told_in_words() {
+    let served = Served::new().await;
+    for nonce in 0..3 {
+        send(&served, nonce).await;
+        served.world.tick(5);
+    }
+    let writer = address(&account(3));
+    let first = served.call("blockhouse_getEvents", json!([{ "account": writer, "limit": "0x2" }])).await;
+    let events = first["events"].as_array().unwrap();
+    assert_eq!(events.len(), 2);
+    let newest = &events[0];
+    assert_eq!((&newest["blockNumber"], &newest["logIndex"]), (&json!("0x5"), &json!("0x0")));
+    let log = &served.call("eth_getLogs", json!([{ "fromBlock": "0x5" }])).await[0];
+    for (field, value) in log.as_object().unwrap() {
+        assert_eq!(&newest[field], value, "{field}");
+    }
+    assert!(newest["blockTimestamp"].as_str().unwrap().starts_with("0x"));
+    let words = &newest["event"];
+    assert_eq!((&words["contract"], &words["name"]), (&json!("vault"), &json!("SessionOpened")));
+    assert_eq!(words["fields"]["writer"], hex::encode(writer));
+    let rest = json!([{ "account": writer, "cursor": first["next"] }]);
+    let rest = served.call("blockhouse_getEvents", rest).await;
+    let names: Vec<_> = rest["events"].as_array().unwrap().iter().map(|event| &event["event"]["name"]).collect();
+    assert_eq!(names, [&json!("SessionOpened"), &json!("WriterEnrolled")]);
+    assert!(rest["next"].is_null() && rest.get("resume").is_none());
+
+    let session = &newest["topics"][1];
+    let about = served.call("blockhouse_getEvents", json!([{ "object": session, "order": "oldest" }])).await;
+    assert_eq!(about["events"].as_array().unwrap().len(), 1);
+    assert!(about["resume"].is_string());
+    let question = json!([{ "topic": newest["topics"][0], "emitter": genesis().access_address() }]);
+    assert_eq!(served.call("blockhouse_getEvents", question).await["events"], json!([]));
+    let all = served.call("blockhouse_getEvents", json!([])).await;
+    let logs = served.call("eth_getLogs", json!([{ "fromBlock": "0x0" }])).await;
+    assert_eq!(all["events"].as_array().unwrap().len(), logs.as_array().unwrap().len());
+    assert_eq!(served.code("blockhouse_getEvents", json!([{ "accounts": writer }])).await, -32_602);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn costly_methods_are_offered_only_when_asked_for() {
     let served = Served::with(|options| options.debug = false).await;
     for method in ["debug_traceTransaction", "txpool_content"] {

@@ -24,7 +24,9 @@ const SOLO: u8 = 1;
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
 const GENESIS: u8 = 4;
+const EXTERNAL: u8 = 5;
 const SOLO_CONTEXT: &str = "blockhouse v1 solo";
+const EXTERNAL_CONTEXT: &str = "blockhouse v1 external chain";
 const WHAT: &str = "a certificate";
 
 /// Which block a certificate is about.
@@ -67,6 +69,13 @@ pub enum Certificate {
         /// The ledger key that the genesis names.
         key: [u8; 32],
     },
+    /// An outside chain: its own nodes say which blocks are of it. It stands in receipts alone and vouches for nothing by itself.
+    External,
+}
+
+/// What stands in the place of the ledger key where the ledger is on an outside chain: nobody's key.
+pub fn external_key() -> [u8; 32] {
+    hash(EXTERNAL_CONTEXT, b"")
 }
 
 /// Why a certificate does not vouch for a block.
@@ -81,6 +90,8 @@ pub enum CertificateError {
     Descendant { height: u64, index: usize },
     #[error("block {height} has the certificate of a block 0")]
     NotGenesis { height: u64 },
+    #[error("block {height} is of an outside chain: nothing here vouches for it")]
+    External { height: u64 },
     #[error("block {height} has {found} valid signers, it needs {needed}")]
     Quorum { height: u64, found: usize, needed: usize },
 }
@@ -97,13 +108,14 @@ impl Certificate {
             Self::Solo { key, .. } | Self::Genesis { key } => *key,
             Self::Threshold(threshold) => threshold.key(),
             Self::Committee(committee) => committee.key(),
+            Self::External => external_key(),
         }
     }
 
     /// How a network came to this block; nothing in home 1.
     pub fn finality(&self) -> Option<&Finality> {
         match self {
-            Self::Solo { .. } | Self::Genesis { .. } => None,
+            Self::Solo { .. } | Self::Genesis { .. } | Self::External => None,
             Self::Threshold(threshold) => Some(&threshold.finality),
             Self::Committee(committee) => Some(&committee.finality),
         }
@@ -121,6 +133,9 @@ impl Certificate {
             Self::Genesis { key } => {
                 encoder.u8(GENESIS).raw(key);
             }
+            Self::External => {
+                encoder.u8(EXTERNAL);
+            }
         }
         encoder.finish()
     }
@@ -134,6 +149,7 @@ impl Certificate {
             THRESHOLD => Self::Threshold(Threshold::read(&mut decoder)?),
             COMMITTEE => Self::Committee(Committee::read(&mut decoder)?),
             GENESIS => Self::Genesis { key: decoder.array()? },
+            EXTERNAL => Self::External,
             tag => return Err(decoder.unknown("kind", tag.into())),
         };
         decoder.finish()?;
@@ -155,6 +171,8 @@ impl Certificate {
             Self::Committee(committee) => committee.verify(place),
             Self::Genesis { .. } if place.height == 0 => Ok(()),
             Self::Genesis { .. } => Err(CertificateError::NotGenesis { height: place.height }),
+            // Whoever could make it count would have a ledger that anyone may rewrite.
+            Self::External => Err(CertificateError::External { height: place.height }),
         }
     }
 }

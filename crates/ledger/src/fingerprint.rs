@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use blockhouse_crypto::hash::hash;
 use blockhouse_types::{BlockHash, Encoder, Fingerprint};
 
+use crate::certificate::external_key;
 use crate::genesis::Genesis;
 
 const CONTEXT: &str = "blockhouse v1 fingerprint";
@@ -20,7 +21,7 @@ pub struct TrustRoot {
     pub genesis: BlockHash,
     /// Where `Vault` stands: anyone enrolled may deploy contracts that emit the same events.
     pub vault: Address,
-    /// The ledger key in force.
+    /// The ledger key in force; of an outside chain [`external_key`].
     pub ledger_key: [u8; 32],
 }
 
@@ -28,6 +29,11 @@ impl TrustRoot {
     /// The trust root of a ledger under the key in force.
     pub fn new(genesis: &Genesis, ledger_key: [u8; 32]) -> Self {
         Self { chain_id: genesis.chain_id, genesis: genesis.hash(), vault: genesis.vault_address(), ledger_key }
+    }
+
+    /// The trust root of a vault whose contracts stand on an outside chain.
+    pub fn external(chain_id: u64, genesis: BlockHash, vault: Address) -> Self {
+        Self { chain_id, genesis, vault, ledger_key: external_key() }
     }
 
     /// The fingerprint.

@@ -30,12 +30,12 @@ pub use block::{Block, BlockError, BlockObject, block_hash, decode_block, decode
 pub use call::{Accessed, Call, CallError, CallOutcome, CallResult, Estimate, access_list, call, estimate_gas};
 pub use certificate::{BlockPlace, Certificate, CertificateError};
 pub use chain::{Authority, AuthorityError, compare};
-pub use events::Event;
+pub use events::{Contract, Event, Told, tell};
 pub use evm::ViewError;
 pub use execute::{BuildError, Executed, Gathered, ImportError, Room, build, gather, import};
 pub use fingerprint::TrustRoot;
 pub use genesis::{Fork, Genesis};
-pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts};
+pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts, Vouched};
 pub use replay::{Replay, ReplayError};
 pub use rules::{TransactionFault, is_enrolled};
 pub use state::{

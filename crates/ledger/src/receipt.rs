@@ -22,14 +22,13 @@ use blockhouse_crypto::FileProof;
 use blockhouse_types::{BlockHash, Fingerprint, SnapshotId};
 use serde::{Deserialize, Serialize};
 
-pub use check::{CheckError, Checked};
+pub use check::{CheckError, Checked, Vouched};
 use file::WrittenProof;
 pub use file::{FileError, FileFacts};
 
 use crate::certificate::Certificate;
 use crate::contracts::Vault;
 use crate::fingerprint::TrustRoot;
-use crate::genesis::Genesis;
 use crate::proof::prove_receipt;
 
 /// The greatest length of a receipt: room for thousands of descendants, little enough to be read whole.
@@ -66,10 +65,8 @@ pub struct Receipt {
 /// What a receipt is made from.
 #[derive(Debug, Clone)]
 pub struct ReceiptParts<'a> {
-    /// The ledger.
-    pub genesis: &'a Genesis,
-    /// The ledger key in force now; it certifies the last header.
-    pub ledger_key: [u8; 32],
+    /// The ledger, and the key in force now: it certifies the last header.
+    pub root: TrustRoot,
     /// The header of the block that holds the commit.
     pub header: &'a Header,
     /// The transaction receipts of that block.
@@ -110,10 +107,10 @@ impl Receipt {
     /// Makes the receipt of a snapshot, or of one file in it, from the block that holds its commit.
     pub fn from_parts(parts: &ReceiptParts<'_>) -> Result<Self, NoCommit> {
         let missing = NoCommit { height: parts.header.number, snapshot: parts.snapshot };
-        let vault = parts.genesis.vault_address();
+        let root = parts.root;
+        let vault = root.vault;
         let (transaction, log) = find_commit(parts.receipts, vault, parts.snapshot).ok_or(missing.clone())?;
         let receipt = parts.receipts.get(transaction).ok_or(missing)?;
-        let root = TrustRoot::new(parts.genesis, parts.ledger_key);
         Ok(Self {
             kind: TYPE.to_owned(),
             version: VERSION,
@@ -170,6 +167,11 @@ impl Receipt {
     /// The snapshot that it says it is of.
     pub const fn snapshot(&self) -> SnapshotId {
         SnapshotId::new(self.snapshot.0)
+    }
+
+    /// The block 0 that it says its ledger begins with.
+    pub const fn genesis(&self) -> BlockHash {
+        BlockHash::new(self.genesis.0)
     }
 
     /// The chain id that it says it is of.

@@ -314,7 +314,7 @@ async fn sweep(vault: &Vault) {
 
 /// A host whose ledger was handed over is told so, before the contract refuses its revoked writer for a lesser reason.
 async fn refuse_if_handed_over(vault: &Vault, secrets: &HostSecrets) -> Result<(), BackupError> {
-    if vault.nodes().is_some() {
+    if !vault.config().is_sealed_here() {
         return Ok(());
     }
     let own = LedgerKey::from_seed(&secrets.ledger_seed).public();

@@ -211,6 +211,7 @@ mod tests {
                 genesis: bag.genesis,
                 vault: bag.vault_contract,
                 access: bag.access_contract,
+                chain: None,
             },
             recipients: recipients::to_entries(&bag.recipients),
             sites,

@@ -145,8 +145,9 @@ pub async fn copy_everywhere(sites: &Sites, home: &Embedded, height: u64) -> Vec
 /// Copies all blocks to every site that takes writes. A site that fails lacks them until the next time; nothing that was
 /// acknowledged waits for it.
 pub async fn copy_all(vault: &Vault) -> Result<(), HomeError> {
+    let Ok(home) = vault.home().own_copy() else { return Ok(()) };
     let height = vault.standing().await?.height;
-    copy_everywhere(vault.sites(), vault.home(), height).await;
+    copy_everywhere(vault.sites(), home, height).await;
     Ok(())
 }
 

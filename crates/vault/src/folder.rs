@@ -76,6 +76,16 @@ impl VaultFolder {
         self.root.join("ledger.summary")
     }
 
+    /// What was sent to an outside chain and is not final yet.
+    pub fn outbox(&self) -> PathBuf {
+        self.root.join("outbox")
+    }
+
+    /// What an unfinished `init` on an outside chain must remember.
+    pub fn founding(&self) -> PathBuf {
+        self.root.join("founding")
+    }
+
     /// The chunk index.
     pub fn index(&self) -> PathBuf {
         self.root.join("index")

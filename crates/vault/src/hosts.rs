@@ -270,7 +270,7 @@ pub async fn join(
     let mut vault = Vault::assemble(folder, config, Arc::new(sites), settings);
     vault.set_nodes(nodes);
     vault.set_home(vault.embedded(None, Purpose::Block));
-    vault.home().rebuild_from_network(answer.genesis).await?;
+    vault.home().own_copy()?.rebuild_from_network(answer.genesis).await?;
     check_ledger(&vault, &answer, expected).await?;
     let account = pending.writer.account();
     if !vault.ledger().writers().await?.iter().any(|writer| writer.active && writer.account == account) {
@@ -290,7 +290,7 @@ pub async fn join(
 /// J3. A handover since the answer has changed the fingerprint: what the ledger had then counts.
 async fn check_ledger(vault: &Vault, answer: &HostAnswer, expected: Option<Fingerprint>) -> Result<(), HostsError> {
     let standing = vault.standing().await?;
-    let genesis = vault.home().read(|store| store.genesis().clone()).await?;
+    let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
     if genesis.vault_id != answer.vault {
         return Err(HostsError::OtherVault { answer: answer.vault, ledger: genesis.vault_id });
     }
@@ -338,6 +338,7 @@ fn config_of(answer: &HostAnswer) -> Result<Config, HostsError> {
             genesis: answer.genesis,
             vault: answer.vault_contract,
             access: answer.access_contract,
+            chain: None,
         },
         recipients: recipients::to_entries(&answer.recipients),
         sites: answer.sites.iter().map(entry).collect::<Result<_, _>>()?,

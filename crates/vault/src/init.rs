@@ -10,6 +10,7 @@
 //!   files, so from there on nothing is taken back, and the same command goes on (`claim`).
 
 mod claim;
+mod external;
 mod genesis;
 
 use std::fs;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use blockhouse_crypto::identity::SealIdentityError;
 use blockhouse_crypto::recipient::RecipientError;
 use blockhouse_crypto::{AccountSecret, EnrolKey, Identity, LedgerKey, PaperKey, RecipientSet, Role, Secret};
-use blockhouse_homes::{HomeError, NodeUrl, RemoteError};
+use blockhouse_homes::{ExternalError, HomeError, NodeUrl, RemoteError};
 use blockhouse_pipeline::domain::VaultSecret;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_pipeline::key_bag::{SealBagError, SealedBag};
@@ -37,6 +38,8 @@ use crate::publish::{Publication, TooFewCopies};
 use crate::sheet;
 use crate::unlock::UnlockError;
 use crate::vault::{Settings, Vault};
+
+pub use external::{Poor, is_begun};
 
 /// What a new vault is to be.
 #[derive(Debug)]
@@ -55,8 +58,28 @@ pub struct InitRequest {
     pub code: Option<Code>,
     /// How long a snapshot is protected from removal after its commit, even by the owner.
     pub floor_seconds: u64,
-    /// The network's ledger that it takes over; none for one of its own, that this host seals.
-    pub claim: Option<Claim>,
+    /// The network's ledger that it takes over, or the chain that it is put on; none for a ledger of its own, that this host seals.
+    pub ledger: Option<Elsewhere>,
+}
+
+/// Who keeps the ledger, if this host does not.
+#[derive(Debug)]
+pub enum Elsewhere {
+    /// A network, whose ledger is taken over.
+    Network(Claim),
+    /// An outside chain.
+    Chain(OnChain),
+}
+
+/// An outside chain that a vault is put on.
+#[derive(Debug, Clone)]
+pub struct OnChain {
+    /// Its nodes.
+    pub nodes: Vec<NodeUrl>,
+    /// How many blocks must be above a final one; none: what the nodes call final.
+    pub depth: Option<u64>,
+    /// The most that is offered for a unit of gas, in wei; none: the usual.
+    pub max_fee_wei: Option<u64>,
 }
 
 /// A network's ledger that nobody owns yet.
@@ -163,8 +186,17 @@ pub enum InitError {
     /// The network's nodes.
     #[error("could not ask the nodes of the ledger")]
     Nodes(#[from] RemoteError),
-    /// The enrol key belongs to another ledger.
-    #[error("the enrol key is of the ledger {expected}, these nodes keep the ledger {found}")]
+    /// The outside chain.
+    #[error("could not put the vault on the chain")]
+    Chain(#[from] ExternalError),
+    /// The nodes are of a network, which has no place for contracts of strangers.
+    #[error("the nodes are those of a Blockhouse network, whose ledger is taken over with its enrol key")]
+    IsNetwork,
+    /// Accounts cannot pay.
+    #[error("the chain wants fees: {}", poor.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Funds { poor: Vec<Poor> },
+    /// What was begun belongs to another ledger.
+    #[error("what was begun is of the ledger {expected}, these nodes keep the ledger {found}")]
     OtherLedger { expected: BlockHash, found: BlockHash },
     /// The enrol key is not that of the ledger's first owner.
     #[error("the enrol key is that of the account 0x{account}, and the ledger was begun for 0x{owner}")]
@@ -222,10 +254,14 @@ impl Keys {
 
 /// Makes a vault.
 pub async fn init(request: InitRequest, settings: Settings) -> Result<InitReport, InitError> {
-    let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds, claim } = request;
-    if let Some(claim) = claim {
+    let InitRequest { folder, identity_out, paper_out, passphrase, sites, code, floor_seconds, ledger } = request;
+    if let Some(elsewhere) = ledger {
         let files = claim::Files { identity_out, paper_out, passphrase };
-        return claim::claim((folder, settings), files, (sites, code, floor_seconds), claim).await;
+        let (place, shape) = ((folder, settings), (sites, code, floor_seconds));
+        return match elsewhere {
+            Elsewhere::Network(claim) => claim::claim(place, files, shape, claim).await,
+            Elsewhere::Chain(chain) => external::found(place, files, shape, chain).await,
+        };
     }
     refuse_if_taken(&folder)?;
     let code = code.unwrap_or_else(|| Code::default_for(sites.len()));

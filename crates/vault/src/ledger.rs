@@ -33,7 +33,7 @@ pub(crate) use records::{EarlyTags, Snapshots};
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
 pub(crate) use scan::OF_SNAPSHOTS;
 
-use crate::folder::LedgerEntry;
+use crate::folder::{HomeKind, LedgerEntry};
 use crate::summary::Keeper;
 
 /// What a commit says.
@@ -103,12 +103,20 @@ pub struct Ledger {
     access: Address,
     /// What was read before, where the host keeps it.
     kept: Option<Keeper>,
+    /// The home signs what it sends: it alone knows what the chain's fees are.
+    home_signs: bool,
 }
 
 impl Ledger {
     /// The vault's ledger behind `provider`.
     pub fn new(provider: DynProvider, entry: &LedgerEntry) -> Self {
-        Self { provider, vault: address(entry.vault), access: address(entry.access), kept: None }
+        Self {
+            provider,
+            vault: address(entry.vault),
+            access: address(entry.access),
+            kept: None,
+            home_signs: entry.home == HomeKind::External,
+        }
     }
 
     /// The same, which reads nothing again that the host has kept of this very head.

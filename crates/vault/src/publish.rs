@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use blockhouse_homes::Embedded;
+use blockhouse_homes::Home;
 use blockhouse_pipeline::placement::{SiteDomain, durability_of};
 use blockhouse_sites::{NotDurable, ObjectKey, SiteName, Sites};
 use blockhouse_types::{Code, Durability};
@@ -78,8 +78,10 @@ impl Publication {
         }
     }
 
-    /// Copies the ledger's blocks up to `height` everywhere. A site that fails is out.
-    pub async fn copy_blocks(&mut self, sites: &Sites, home: &Embedded, height: u64) {
+    /// Copies the ledger's blocks up to `height` everywhere. A site that fails is out. Of an outside chain there are none to copy: it
+    /// keeps itself.
+    pub async fn copy_blocks(&mut self, sites: &Sites, home: &Home, height: u64) {
+        let Ok(home) = home.own_copy() else { return };
         for copied in blocks::copy_everywhere(sites, home, height).await {
             if let Err(why) = copied.result {
                 let object = format!("the ledger's blocks up to {height}");

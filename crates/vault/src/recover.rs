@@ -15,11 +15,12 @@
 
 mod bags;
 mod chains;
+mod external;
 mod take_over;
 
 use std::path::PathBuf;
 
-use blockhouse_homes::HomeError;
+use blockhouse_homes::{ExternalError, HomeError};
 use blockhouse_ledger::receipt::{CheckError, ParseError};
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{Expected, Patience, Site, SiteDown, SiteName, SiteSpec, Sites};
@@ -35,6 +36,7 @@ use crate::vault::{Settings, Vault};
 use bags::Found;
 pub use chains::{ChainReport, ChainState, LeftOut};
 use chains::{Chosen, LeftOuts, Trust};
+pub use external::ChainPlace;
 use take_over::Terms;
 
 /// How often a chain that grows while it is read is read: more often than an honest host seals in a row.
@@ -53,6 +55,8 @@ pub struct RecoverRequest {
     pub expect: Option<Vec<u8>>,
     /// The chain that holds the receipt is taken though another one has more handovers: the owner said so.
     pub prefer_expected: bool,
+    /// The outside chain that the ledger is on; none where the sites hold its blocks.
+    pub chain: Option<ChainPlace>,
     /// Only rehearse: a folder that can read, no handover.
     pub read_only: bool,
     /// What the old host wrote is not reused before it is verified.
@@ -169,6 +173,9 @@ pub enum RecoverError {
     /// The embedded ledger.
     #[error("the embedded ledger failed")]
     Home(#[from] HomeError),
+    /// The outside chain.
+    #[error("the chain that the vault is on could not be used")]
+    Chain(#[from] ExternalError),
     /// Blocks.
     #[error("the ledger's blocks could not be copied")]
     Blocks(#[from] BlocksError),
@@ -202,6 +209,9 @@ pub async fn recover(
 ) -> Result<RecoverReport, RecoverError> {
     if request.folder.exists() {
         return Err(RecoverError::Exists { folder: request.folder.root().to_owned() });
+    }
+    if let Some(place) = request.chain.clone() {
+        return external::recover(request, place, unlocked, settings).await;
     }
     let trust = Trust::of(&request)?;
     let given = open_given(&request.sites).await?;
@@ -255,7 +265,7 @@ impl Taken {
             _ => {}
         }
         let vault = Vault::assemble(folder, config, sites, settings);
-        vault.home().rebuild_from(chain.into_objects()).await?;
+        vault.home().own_copy()?.rebuild_from(chain.into_objects()).await?;
         Ok(Self { vault, bag, chains: reports, left_out, most_handovers })
     }
 

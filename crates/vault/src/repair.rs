@@ -150,7 +150,7 @@ pub async fn repair(
     let mut report = RepairReport { plan: Some(stripes.plan_durability()), ..RepairReport::default() };
     let presence = stripes.presence().await;
     let needed = lists::read_union(vault.sites(), &snapshots).await;
-    let height = vault.standing().await?.height;
+    let height = vault.kept_height().await?;
     progress.expect_steps(needed.stripes.len() as u64 + plain::expected_steps(&snapshots, &needed.nodes, height));
     for stripe in &needed.stripes {
         if progress.is_interrupted() {

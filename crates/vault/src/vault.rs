@@ -11,9 +11,8 @@ mod open;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_signer_local::PrivateKeySigner;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_homes::{Embedded, HomeError, Remote, Standing};
+use blockhouse_homes::{Home, HomeError, Remote, Standing};
 use blockhouse_pipeline::placement::SiteDomain;
 use blockhouse_sites::{SiteName, Sites};
 use blockhouse_types::{Durability, SourceId, VaultId};
@@ -23,8 +22,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::stripes::{StripeStore, StripeTerms, planned_durability};
 use crate::summary::Keeper;
 
-pub(crate) use open::enrolled;
-pub use open::{OpenError, OpenWarning, Settings, local_standing};
+pub use open::{OpenError, OpenWarning, Settings, local_fingerprint};
+pub(crate) use open::{enrolled, external_of};
 
 /// A vault that is open on this host.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub struct Vault {
     folder: VaultFolder,
     config: Config,
     sites: Arc<Sites>,
-    home: Embedded,
+    home: Home,
     secrets: Option<HostSecrets>,
     settings: Settings,
     warnings: Vec<OpenWarning>,
@@ -72,7 +71,7 @@ impl Vault {
     }
 
     /// Where its ledger is.
-    pub const fn home(&self) -> &Embedded {
+    pub const fn home(&self) -> &Home {
         &self.home
     }
 
@@ -82,8 +81,8 @@ impl Vault {
     }
 
     /// Seals with another home from now on.
-    pub(crate) fn set_home(&mut self, home: Embedded) {
-        self.home = home;
+    pub(crate) fn set_home(&mut self, home: impl Into<Home>) {
+        self.home = home.into();
     }
 
     /// This host is the vault's writer from now on.
@@ -115,15 +114,12 @@ impl Vault {
 
     /// The ledger, to be read.
     pub fn ledger(&self) -> Ledger {
-        let reader = blockhouse_homes::provider::reader(self.home.clone());
-        Ledger::new(reader, &self.config.ledger).with_kept(self.kept.clone())
+        Ledger::new(self.home.reader(), &self.config.ledger).with_kept(self.kept.clone())
     }
 
     /// The ledger, written to with an account.
     pub fn ledger_as(&self, account: &AccountSecret) -> Ledger {
-        let signer = PrivateKeySigner::from_slice(account.secret().expose())
-            .expect("an account's secret was checked when it was made");
-        Ledger::new(blockhouse_homes::provider::sender(self.home.clone(), signer), &self.config.ledger)
+        Ledger::new(self.home.sender(account), &self.config.ledger)
     }
 
     /// The host's secrets, if this host is a backup host.
@@ -139,11 +135,20 @@ impl Vault {
         }
     }
 
+    /// The height up to which the sites hold the ledger's blocks; 0 where an outside chain keeps them.
+    pub(crate) async fn kept_height(&self) -> Result<u64, HomeError> {
+        match self.home {
+            Home::Own(_) => Ok(self.standing().await?.height),
+            Home::External(_) => Ok(0),
+        }
+    }
+
     /// Keeps what the ledger says now, so that commands that only read it need not read all of it. It is a cache: what fails here
     /// costs the next command time.
     pub async fn keep_summary(&self) {
-        let ledger = Ledger::new(blockhouse_homes::provider::reader(self.home.clone()), &self.config.ledger);
-        self.kept.renew(&self.home, &ledger).await;
+        // An outside chain is asked each time: there is no file here by which to tell whether it said more since.
+        let Ok(home) = self.home.own_copy() else { return };
+        self.kept.renew(home, &Ledger::new(self.home.reader(), &self.config.ledger)).await;
     }
 
     /// The stripes at the sites.

@@ -81,7 +81,7 @@ pub async fn verify(
     let stripes = vault.stripes().await?;
     let records: Vec<SnapshotRecord> = snapshots.iter().map(|known| known.record.clone()).collect();
     let needed = lists::read_union(vault.sites(), &records).await;
-    let height = vault.standing().await?.height;
+    let height = vault.kept_height().await?;
     progress.expect_steps(needed.stripes.len() as u64 + plain::expected_steps(&records, &needed.nodes, height));
     let mut report = VerifyReport {
         snapshots: records.len() as u64,

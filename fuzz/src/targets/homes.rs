@@ -18,7 +18,7 @@ use crate::{Target, Verdict};
 /// a list of damages: `place: u32 │ length: u8 │ bytes`, the place counted over the bytes that hold something.
 pub(super) const LEDGER_STORE: Target = Target {
     name: "ledger-store",
-    decoders: &["homes/store.rs::open", "homes/store/file.rs::open"],
+    decoders: &["homes/store.rs::open", "homes/store/file.rs::open", "homes/store/receipt_rows.rs::decode_receipts"],
     run: |input| {
         quiet_about_redb();
         let mut bytes = TRUTH.bytes.clone();

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use blockhouse_homes::Store;
-use blockhouse_homes::rpc::{answer_text, method_names};
+use blockhouse_homes::rpc::{Cursor, answer_text, method_names};
 use blockhouse_homes::store::Access;
 use tempfile::TempDir;
 
@@ -53,11 +53,20 @@ pub(super) const RPC: Target = Target {
                 "eth_getLogs",
                 &format!(r#"[{{"fromBlock":"0x0","topics":[null,["{hash}"]],"address":"{account}"}}]"#),
             ),
+            seed("blockhouse_getEvents", &format!(r#"[{{"account":"{account}","order":"oldest","limit":"0x2"}}]"#)),
             seed("eth_feeHistory", r#"["0x2","latest",[10,50.5]]"#),
             seed("blockhouse_getBlockObjects", r#"["0x0","0x3"]"#),
             seed("web3_sha3", r#"["0x00"]"#),
         ]
     },
+};
+
+/// Where a page of events begins.
+pub(super) const CURSOR: Target = Target {
+    name: "event-cursor",
+    decoders: &["homes/rpc/events/cursor.rs::decode"],
+    run: |bytes| Verdict::canonical(bytes, Cursor::decode(bytes), Cursor::encode),
+    seeds: || vec![[&[1][..], &[0, 0, 0, 0, 7, 0, 0, 3], &[9; 8]].concat()],
 };
 
 static LEDGER: LazyLock<(TempDir, Store)> = LazyLock::new(|| {

@@ -297,6 +297,7 @@ fn config() -> Config {
             genesis,
             vault,
             access,
+            chain: Some(blockhouse_homes::ChainTerms::usual(7, Some(12))),
         },
         recipients: recipients::to_entries(&owner),
         sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],

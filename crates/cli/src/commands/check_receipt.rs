@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use blockhouse_crypto::hash::ContentHasher;
-use blockhouse_ledger::receipt::{Checked, FileFacts, RECEIPT_MAX, Receipt};
-use blockhouse_types::Fingerprint;
-use blockhouse_vault::vault::local_standing;
+use blockhouse_homes::NodeUrl;
+use blockhouse_homes::external::ChainWord;
+use blockhouse_ledger::receipt::{Checked, FileFacts, RECEIPT_MAX, Receipt, Vouched};
+use blockhouse_types::{BlockHash, Fingerprint};
+use blockhouse_vault::vault::local_fingerprint;
 use clap::Args;
 use serde_json::json;
 
@@ -27,6 +29,12 @@ pub(crate) struct CheckReceiptArgs {
     /// The fingerprint of the vault, from its owner [default: that of the vault here]
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<Fingerprint>,
+    /// Of a vault on an outside chain: ask this node, which you trust, whether the block of the receipt is on it, and final
+    #[arg(long, value_name = "URL", conflicts_with = "block")]
+    rpc: Option<NodeUrl>,
+    /// Of a vault on an outside chain: the hash of that block, as a node that you trust, or an explorer, shows it
+    #[arg(long, value_name = "HASH")]
+    block: Option<BlockHash>,
     /// Compare this file with the one that the receipt proves
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -47,8 +55,54 @@ pub(crate) async fn run(args: CheckReceiptArgs, global: &Global, out: &Output) -
         };
         compare(path, facts)?;
     }
+    let trust = vouch(&receipt, &checked, (args.rpc, args.block)).await?;
     tell(&checked, args.file.as_deref(), out)?;
+    if let Some(trusted) = trust {
+        out.talk(format_args!("trusted: {trusted}"));
+    }
     Ok(Exit::Success)
+}
+
+/// Of an outside chain everything hangs on the hash of one block. Who says that it is on the chain is named; nobody is assumed.
+async fn vouch(
+    receipt: &Receipt,
+    checked: &Checked,
+    (rpc, block): (Option<NodeUrl>, Option<BlockHash>),
+) -> anyhow::Result<Option<String>> {
+    let (height, hash, chain) = (checked.height, checked.block, checked.chain_id);
+    if checked.vouched == Vouched::ByKey {
+        let hint = "leave out --rpc and --block: the receipt is certified by the ledger's own key";
+        let is_asked = rpc.is_some() || block.is_some();
+        return if is_asked {
+            Err(Refusal::usage("the receipt is of no outside chain", hint).into())
+        } else {
+            Ok(None)
+        };
+    }
+    if let Some(given) = block {
+        let trusted = format!("whoever said that block {height} of chain {chain} is {given}");
+        return if given == hash {
+            Ok(Some(trusted))
+        } else {
+            Err(Refusal::OtherBlock { height, hash, found: given }.into())
+        };
+    }
+    let Some(url) = rpc else { return Err(Refusal::NotVouched { chain, height, hash }.into()) };
+    let trusted = format!("the node at {url}, which says that block {height} of chain {chain} is {hash}");
+    let word = ChainWord::ask(url, height).await?;
+    if (word.chain_id, word.genesis) != (chain, receipt.genesis()) {
+        return Err(Refusal::OtherChain { chain, found: word.chain_id }.into());
+    }
+    match word.block {
+        Some(found) if found == hash => {}
+        Some(found) => return Err(Refusal::OtherBlock { height, hash, found }.into()),
+        None => return Err(Refusal::NoSuchBlock { height }.into()),
+    }
+    Ok(Some(match word.is_final {
+        Some(true) => format!("{trusted} and final"),
+        Some(false) => format!("{trusted}. It is NOT FINAL yet: the chain may still drop it"),
+        None => format!("{trusted}. It does not say which blocks are final"),
+    }))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -65,7 +119,7 @@ async fn of_vault_here(global: &Global) -> anyhow::Result<Option<Fingerprint>> {
     if !folder.exists() {
         return Ok(None);
     }
-    Ok(Some(local_standing(&folder).await?.fingerprint))
+    Ok(Some(local_fingerprint(&folder).await?))
 }
 
 fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {
@@ -109,6 +163,7 @@ fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<
         "chain_id": checked.chain_id,
         "block": checked.height,
         "block_hash": checked.block,
+        "vouched": if checked.vouched == Vouched::ByKey { "key" } else { "chain" },
         "time": checked.time,
         "d": checked.commit.d,
         "w": checked.commit.w,

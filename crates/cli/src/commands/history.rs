@@ -1,10 +1,10 @@
 //! `blockhouse history`
 
+use blockhouse_ledger::{Told, tell};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Global;
-use crate::event_text::{Told, tell};
 use crate::exit::{Exit, help};
 use crate::output::Output;
 use crate::{opening, text};

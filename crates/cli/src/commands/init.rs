@@ -7,7 +7,7 @@ use blockhouse_crypto::EnrolKey;
 use blockhouse_homes::NodeUrl;
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::Code;
-use blockhouse_vault::init::{Claim, InitError, InitReport, InitRequest, init};
+use blockhouse_vault::init::{Claim, Elsewhere, InitError, InitReport, InitRequest, OnChain, init};
 use clap::Args;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -32,10 +32,16 @@ pub(crate) struct InitArgs {
     /// ,name=N,region=R,provider=P; and how fast it may be used: ,upload=RATE,download=RATE
     #[arg(long = "site", value_name = "URL[,…]", required = true, value_parser = SiteParser)]
     sites: Vec<SiteSpec>,
-    /// Take over the network's ledger whose nodes are at this URL, instead of one that this host seals; repeat for more nodes
-    /// of it
-    #[arg(long = "ledger", value_name = "URL", requires = "enrol_key")]
+    /// Where the ledger is kept, instead of one that this host seals: with --enrol-key the nodes of a network, whose ledger is
+    /// taken over; without it the nodes of any EVM chain, on which the contracts are made. Repeat for more nodes of it
+    #[arg(long = "ledger", value_name = "URL")]
     nodes: Vec<NodeUrl>,
+    /// On an outside chain a block is final when so many others are above it [default: what the chain itself calls finalized]
+    #[arg(long, value_name = "BLOCKS", requires = "nodes", conflicts_with = "enrol_key")]
+    depth: Option<u64>,
+    /// On an outside chain offer at most so much for a unit of gas, in gwei [default: 500]
+    #[arg(long, value_name = "GWEI", requires = "nodes", conflicts_with = "enrol_key")]
+    max_fee: Option<Gwei>,
     /// The enrol key file of that ledger, which its founder gave out. Run again after an interruption, with the same files, it
     /// goes on
     #[arg(long, value_name = "FILE", requires = "nodes")]
@@ -54,9 +60,9 @@ pub(crate) struct InitArgs {
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let folder = global.folder()?;
     let (identity_out, paper_out) = where_keys_go(args.identity_out, args.paper_key_out)?;
-    let claim = args.enrol_key.as_deref().map(|path| claim(args.nodes, path)).transpose()?;
-    // What an earlier try left is taken up where a ledger is taken over.
-    if claim.is_none() && paper_out != Path::new("-") && paper_out.symlink_metadata().is_ok() {
+    let ledger = elsewhere(args.nodes, args.enrol_key.as_deref(), (args.depth, args.max_fee))?;
+    // What an earlier try left is taken up where the ledger is elsewhere.
+    if ledger.is_none() && paper_out != Path::new("-") && paper_out.symlink_metadata().is_ok() {
         return Err(InitError::FileExists { path: paper_out }.into());
     }
     let code = args.code.unwrap_or_else(|| Code::default_for(args.sites.len()));
@@ -75,7 +81,7 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
         sites,
         code: args.code,
         floor_seconds: FLOOR_SECONDS,
-        claim,
+        ledger,
     };
     let report = init(request, global.settings()).await?;
     if paper_out == Path::new("-") {
@@ -91,6 +97,41 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
         folder.recovery_sheet().display(),
     ));
     Ok(Exit::Success)
+}
+
+/// A price of gas, in gwei and parts of it.
+#[derive(Debug, Clone, Copy)]
+struct Gwei {
+    wei: u64,
+}
+
+impl std::str::FromStr for Gwei {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "a price in gwei looks like 30 or 0.5";
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || part.len() > 9 || !are_digits(whole) || !are_digits(part) {
+            return Err(WRONG);
+        }
+        format!("{whole}{part:0<9}").parse().map(|wei| Self { wei }).map_err(|_| WRONG)
+    }
+}
+
+/// Who keeps the ledger, if this host does not.
+fn elsewhere(
+    nodes: Vec<NodeUrl>,
+    enrol_key: Option<&Path>,
+    (depth, max_fee): (Option<u64>, Option<Gwei>),
+) -> anyhow::Result<Option<Elsewhere>> {
+    Ok(match (enrol_key, nodes.is_empty()) {
+        (Some(path), _) => Some(Elsewhere::Network(claim(nodes, path)?)),
+        (None, false) => {
+            Some(Elsewhere::Chain(OnChain { nodes, depth, max_fee_wei: max_fee.map(|max_fee| max_fee.wei) }))
+        }
+        (None, true) => None,
+    })
 }
 
 /// The ledger that is to be taken over.
@@ -160,4 +201,20 @@ fn tell(report: &InitReport, out: &Output) -> anyhow::Result<()> {
         "sites": probes,
     }))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_in_gwei_may_have_parts() {
+        let wei = |text: &str| text.parse::<Gwei>().map(|price| price.wei);
+        assert_eq!(wei("30"), Ok(30_000_000_000));
+        assert_eq!(wei("0.5"), Ok(500_000_000));
+        assert_eq!(wei("1.000000001"), Ok(1_000_000_001));
+        for wrong in ["", ".5", "-1", "1.0000000001", "1e9", "30 gwei", "99999999999999"] {
+            assert!(wei(wrong).is_err(), "{wrong}");
+        }
+    }
 }

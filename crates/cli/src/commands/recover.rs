@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use blockhouse_homes::NodeUrl;
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::Fingerprint;
 use blockhouse_vault::recover::{
-    ChainReport, ChainState, LeftOut, RecoverError, RecoverReport, RecoverRequest, recover,
+    ChainPlace, ChainReport, ChainState, LeftOut, RecoverError, RecoverReport, RecoverRequest, recover,
 };
 use blockhouse_vault::unlock::Unlocked;
 use clap::Args;
@@ -35,6 +36,15 @@ pub(crate) struct RecoverArgs {
     /// not contain it, --yes takes the one that does
     #[arg(long, value_name = "RECEIPT")]
     expect: Option<PathBuf>,
+    /// A node of the outside chain that the ledger is on, where the recovery sheet names one; repeat for more nodes of it
+    #[arg(long = "ledger", value_name = "URL")]
+    nodes: Vec<NodeUrl>,
+    /// On an outside chain: the block from which on the contracts are searched, from the recovery sheet
+    #[arg(long, value_name = "BLOCK", requires = "nodes", default_value_t = 0)]
+    since: u64,
+    /// On an outside chain a block is final when so many others are above it [default: what the chain itself calls finalized]
+    #[arg(long, value_name = "BLOCKS", requires = "nodes")]
+    depth: Option<u64>,
     /// Rehearse: make a folder that can read, and change nothing at the sites
     #[arg(long)]
     read_only: bool,
@@ -61,9 +71,11 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     }
     let folder = global.folder()?;
     let read_only = args.read_only;
-    let RecoverArgs { sites, fingerprint, host_stolen, .. } = args;
+    let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, .. } = args;
+    let chain = (!nodes.is_empty()).then_some(ChainPlace { nodes, since, depth });
     let is_anchored = fingerprint.is_some();
-    let request = RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, read_only, host_stolen };
+    let request =
+        RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, chain, read_only, host_stolen };
     match recover_confirmed(request, &unlocked, global, out).await {
         Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {

@@ -6,6 +6,7 @@ use blockhouse_ledger::chain::AuthorityError;
 use blockhouse_ledger::execute::{BuildError, ImportError};
 use blockhouse_ledger::time::ClockError;
 
+use crate::external::ExternalError;
 use crate::remote::RemoteError;
 use crate::store::{Store, StoreError};
 
@@ -29,6 +30,12 @@ pub enum HomeError {
     /// The nodes of the network that keeps the ledger.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// The outside chain that the ledger is on.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+    /// What was asked for needs the ledger's blocks.
+    #[error("the ledger of this vault is on an outside chain: there are no blocks of it here")]
+    NoBlocks,
     /// The check that the caller wants before each sealing said no.
     #[error("no block may be sealed on top of block {height} now")]
     Guard {

@@ -4,7 +4,7 @@ use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::B256;
 use blockhouse_crypto::{FileProof, LedgerKey};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
-use blockhouse_ledger::genesis::Genesis;
+use blockhouse_ledger::fingerprint::TrustRoot;
 use blockhouse_ledger::receipt::ReceiptParts;
 use blockhouse_types::{BlockHash, SnapshotId};
 
@@ -16,10 +16,8 @@ use crate::store::{Place, Store};
 /// Proof that a transaction is on the ledger, under the ledger key in force.
 #[derive(Debug, Clone)]
 pub struct Evidence {
-    /// What the ledger began with.
-    pub genesis: Genesis,
-    /// The ledger key in force: the certificate is by it.
-    pub ledger_key: [u8; 32],
+    /// The ledger, and the key in force: the certificate is by it.
+    pub root: TrustRoot,
     /// The header of the block that holds the transaction.
     pub header: Header,
     /// The headers from the next block to the certified one; empty if the block itself is certified.
@@ -47,8 +45,7 @@ impl Evidence {
             None => certified_descendants(store, keys, place.height)?,
         };
         Ok(Self {
-            genesis: store.genesis().clone(),
-            ledger_key: keys.in_force(),
+            root: TrustRoot::new(store.genesis(), keys.in_force()),
             header,
             descendants,
             certificate,
@@ -60,8 +57,7 @@ impl Evidence {
     /// The parts of the receipt of that snapshot, or of one file in it.
     pub fn receipt_parts(&self, snapshot: SnapshotId, file: Option<FileProof>) -> ReceiptParts<'_> {
         ReceiptParts {
-            genesis: &self.genesis,
-            ledger_key: self.ledger_key,
+            root: self.root,
             header: &self.header,
             receipts: &self.receipts,
             descendants: &self.descendants,

@@ -125,10 +125,12 @@ pub(super) enum News {
 
 impl Node {
     /// Starts the node of that folder, over a store that is sound.
-    pub(super) async fn start(folder: &NodeFolder, parts: &Parts, store: Store) -> Result<Self, NodeError> {
+    pub(super) async fn start(folder: &NodeFolder, parts: &Parts, mut store: Store) -> Result<Self, NodeError> {
         let (file, config) = (&parts.file, &parts.config);
         let keys = folder.read_keys()?;
         let (key, account) = (keys.public(), keys.account());
+        // At once only after an earlier version wrote to it.
+        store.index_events()?;
         let chain = Arc::new(Chain::open(store, file.network.key())?);
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));

@@ -13,12 +13,12 @@ pub const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// What asks nodes. It keeps connections, and follows no redirect: what is meant for one host is not told to another.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
 }
 
 impl Client {
-    pub(super) fn new(deadlines: &Deadlines) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(deadlines: &Deadlines) -> Result<Self, reqwest::Error> {
         let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(deadlines.connect)
@@ -33,21 +33,33 @@ impl Client {
         P: RpcSend,
         T: DeserializeOwned,
     {
+        match self.exchange(node, method, params).await? {
+            ResponsePayload::Failure(error) => {
+                Err(NodeError::Answered { code: error.code, message: one_line(&error.message) })
+            }
+            ResponsePayload::Success(value) => {
+                serde_json::from_str(value.get()).map_err(|error| NodeError::form(method, error))
+            }
+        }
+    }
+
+    /// Asks a node; its answer as it stands, or the error of the protocol that it answers with.
+    pub(crate) async fn exchange<P: RpcSend>(
+        &self,
+        node: &NodeUrl,
+        method: &'static str,
+        params: P,
+    ) -> Result<ResponsePayload, NodeError> {
         let id = Id::Number(1);
         let request = Request::new(method, id.clone(), params);
         let body = serde_json::to_vec(&request).map_err(|error| NodeError::form(method, error))?;
         let bytes = self.post(node, body).await?;
         let answer: Response = serde_json::from_slice(&bytes).map_err(|error| NodeError::form(method, error))?;
         match answer.payload {
-            ResponsePayload::Failure(error) => {
-                Err(NodeError::Answered { code: error.code, message: one_line(&error.message) })
-            }
             ResponsePayload::Success(_) if answer.id != id => {
                 Err(NodeError::form(method, "it is the answer to another request"))
             }
-            ResponsePayload::Success(value) => {
-                serde_json::from_str(value.get()).map_err(|error| NodeError::form(method, error))
-            }
+            payload => Ok(payload),
         }
     }
 
@@ -71,7 +83,7 @@ impl Client {
 }
 
 /// The words of a node, for people: a bound on what it may make this host print, and no line breaks or control characters.
-fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     const SHOWN_MAX: usize = 400;
     message.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).take(SHOWN_MAX).collect()
 }

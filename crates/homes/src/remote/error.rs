@@ -124,7 +124,7 @@ impl RemoteError {
     }
 }
 
-fn told(problems: &[NodeProblem]) -> String {
+pub(crate) fn told(problems: &[NodeProblem]) -> String {
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     told.join("; ")
 }

@@ -120,10 +120,10 @@ pub(super) fn receipt_proof(store: &Store, _: &Terms, mut params: Params) -> Ans
     let receipt = usize::try_from(index).ok().and_then(|index| evidence.receipts.get(index));
     let receipt = receipt.ok_or_else(|| Fault::internal("the block has fewer receipts than transactions"))?;
     json(&ProofView {
-        chain_id: U64::from(evidence.genesis.chain_id),
-        genesis: B256::new(evidence.genesis.hash().to_bytes()),
-        vault: evidence.genesis.vault_address(),
-        ledger_key: B256::new(evidence.ledger_key),
+        chain_id: U64::from(evidence.root.chain_id),
+        genesis: B256::new(evidence.root.genesis.to_bytes()),
+        vault: evidence.root.vault,
+        ledger_key: B256::new(evidence.root.ledger_key),
         header: alloy_rlp::encode(&evidence.header).into(),
         descendants: evidence.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
         certificate: evidence.certificate.encode().into(),

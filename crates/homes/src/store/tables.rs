@@ -2,6 +2,7 @@
 //!
 //! Format: `docs/design/ledger.md`, section *Store*.
 
+use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
@@ -10,11 +11,13 @@ use redb::ReadableTableMetadata as _;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
+use super::event_index::{self, EventPlace, EventTable, Order, Sought, Wanted};
+use super::receipt_rows::decode_receipts;
 
 /// The version of this layout; another one is refused.
 const FORMAT: &[u8] = &[2];
 
-/// `format`, `genesis`, `head`.
+/// `format`, `genesis`, `head`, `events`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Height to block in RLP.
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
@@ -34,6 +37,9 @@ const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes
 
 const HEAD_LEN: usize = 8 + 32;
 
+/// How many blocks of an earlier version a block takes along into the index of events.
+const CATCH_UP: u64 = 256;
+
 /// One block and all that came with it, as rows.
 #[derive(Debug)]
 pub(super) struct BlockRows<'a> {
@@ -42,6 +48,8 @@ pub(super) struct BlockRows<'a> {
     pub(super) block: &'a [u8],
     pub(super) certificate: &'a [u8],
     pub(super) receipts: &'a [u8],
+    /// The same, not as bytes.
+    pub(super) outcomes: &'a [ReceiptEnvelope],
     pub(super) transactions: &'a [B256],
     pub(super) changes: &'a StateChanges,
 }
@@ -73,8 +81,67 @@ pub(super) fn write_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) 
         }
     }
     write_changes(transaction, rows.changes)?;
+    write_events(transaction, rows)?;
     transaction.open_table(META)?.insert("head", head_row(rows.height, rows.hash).as_slice())?;
     Ok(())
+}
+
+/// Brings the index of events up to the block, or nearer to it: blocks that an earlier version wrote come first.
+fn write_events(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
+    let next = index_events(transaction, rows.height, Step { blocks: CATCH_UP, rows: usize::MAX })?;
+    if next == rows.height {
+        event_index::write_rows(transaction, next, rows.outcomes)?;
+        write_mark(transaction, next + 1)?;
+    }
+    Ok(())
+}
+
+/// How much of the index of events is made at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) blocks: u64,
+    /// After a block with which there are so many rows, it ends.
+    pub(super) rows: usize,
+}
+
+/// Makes a step of the index of events, not beyond `end`, and gives the height that is next. A kill leaves what was before.
+pub(super) fn index_events(transaction: &WriteTransaction, end: u64, step: Step) -> Result<u64, Fault> {
+    let first = {
+        let meta = transaction.open_table(META)?;
+        let row = meta.get(MARK)?;
+        mark_of(row.as_ref().map(redb::AccessGuard::value))?
+    };
+    if first >= end {
+        return Ok(first);
+    }
+    let (mut next, mut rows) = (first, 0);
+    let receipts = transaction.open_table(RECEIPTS)?;
+    while next < end && next - first < step.blocks && rows < step.rows {
+        let row = receipts.get(next)?.ok_or_else(|| Fault::damaged(format!("receipts {next} is missing")))?;
+        let outcomes = decode_receipts(row.value())
+            .map_err(|error| Fault::damaged(format!("the receipts of block {next}: {error}")))?;
+        rows += event_index::write_rows(transaction, next, &outcomes)?;
+        next += 1;
+    }
+    if next > first {
+        write_mark(transaction, next)?;
+    }
+    Ok(next)
+}
+
+/// The mark of the index of events: the height of the first block that is not in it.
+const MARK: &str = "events";
+
+fn write_mark(transaction: &WriteTransaction, next: u64) -> Result<(), Fault> {
+    transaction.open_table(META)?.insert(MARK, next.to_le_bytes().as_slice())?;
+    Ok(())
+}
+
+/// Nothing is in the index of a store that has no mark.
+fn mark_of(row: Option<&[u8]>) -> Result<u64, Fault> {
+    let Some(row) = row else { return Ok(0) };
+    let row = row.try_into().map_err(|_| Fault::damaged("the mark of its events has a wrong length"))?;
+    Ok(u64::from_le_bytes(row))
 }
 
 fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Result<(), Fault> {
@@ -116,6 +183,9 @@ pub(super) struct Rows {
     heights: ReadOnlyTable<&'static [u8; 32], u64>,
     nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
     codes: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
+    events: Option<EventTable>,
+    /// The mark of the index of events.
+    indexed: u64,
 }
 
 impl Rows {
@@ -123,7 +193,12 @@ impl Rows {
     pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, Fault> {
         let meta = transaction.open_table(META)?;
         check_format(&read_meta(&meta, "format")?)?;
+        let events = event_index::open_rows(transaction)?;
+        let indexed = mark_of(meta.get(MARK)?.as_ref().map(redb::AccessGuard::value))?;
         Ok(Self {
+            // A mark without rows is none.
+            indexed: if events.is_some() { indexed } else { 0 },
+            events,
             meta,
             blocks: transaction.open_table(BLOCKS)?,
             certificates: transaction.open_table(CERTIFICATES)?,
@@ -196,6 +271,24 @@ impl Rows {
             self.heights.len()?,
             self.transactions.len()?,
         ])
+    }
+
+    /// The height of the first block that is not in the index of events.
+    pub(super) const fn indexed(&self) -> u64 {
+        self.indexed
+    }
+
+    /// The next place that may have what is wanted.
+    pub(super) fn seek_event(
+        &self,
+        wanted: &Wanted,
+        (from, order): (EventPlace, Order),
+        work: &mut u64,
+    ) -> Result<Sought, Fault> {
+        match &self.events {
+            Some(events) => event_index::seek(events, wanted, from, order, work),
+            None => Ok(Sought::Nowhere),
+        }
     }
 
     /// All nodes and code, as they are.

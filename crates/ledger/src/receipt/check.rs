@@ -11,7 +11,7 @@ use blockhouse_types::{BlockHash, DecodeError, Fingerprint, SnapshotId, SourceId
 use super::Receipt;
 use super::file::{FileError, FileFacts};
 use crate::block::{BlockError, decode_header};
-use crate::certificate::{BlockPlace, Certificate, CertificateError};
+use crate::certificate::{BlockPlace, Certificate, CertificateError, external_key};
 use crate::contracts::Vault;
 use crate::proof::check_receipt;
 use crate::trie::InclusionError;
@@ -38,8 +38,19 @@ pub struct Checked {
     pub block: BlockHash,
     /// The time of that block, in seconds.
     pub time: u64,
+    /// Who says that this block is of the ledger.
+    pub vouched: Vouched,
     /// The file, if the receipt is of one.
     pub file: Option<FileFacts>,
+}
+
+/// Who says that the block of a receipt is of its ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vouched {
+    /// The key in the fingerprint: checked.
+    ByKey,
+    /// The nodes of an outside chain, which nobody has asked yet: everything hangs on the block's hash.
+    ByChain,
 }
 
 /// Why a receipt proves nothing; [`CheckError::step`] is the step of the page.
@@ -106,7 +117,7 @@ impl Receipt {
         }
         let header = read_header(0, &self.header)?;
         let last = self.check_descendants(&header)?;
-        self.check_certificate(&last)?;
+        let vouched = self.check_certificate(&last)?;
         let event = self.check_log(&self.check_transaction(&header)?)?;
         let source = SourceId::new(event.source.0);
         let file = match &self.file {
@@ -123,6 +134,7 @@ impl Receipt {
             height: header.number,
             block: hash_of(&self.header),
             time: header.timestamp,
+            vouched,
             file,
         })
     }
@@ -141,10 +153,15 @@ impl Receipt {
         Ok(last)
     }
 
-    /// Step 3.
-    fn check_certificate(&self, last: &BlockPlace) -> Result<(), CheckError> {
+    /// Step 3. Of an outside chain the block itself is what its nodes are asked for: nothing follows it.
+    fn check_certificate(&self, last: &BlockPlace) -> Result<Vouched, CheckError> {
         let certificate = Certificate::decode(&self.certificate).map_err(CheckError::CertificateForm)?;
-        certificate.verify(&self.ledger_key.0, last).map_err(CheckError::Certificate)
+        if certificate == Certificate::External && self.ledger_key.0 == external_key() {
+            let is_alone = self.descendants.is_empty();
+            return is_alone.then_some(Vouched::ByChain).ok_or(CheckError::Descendant { index: 1 });
+        }
+        certificate.verify(&self.ledger_key.0, last).map_err(CheckError::Certificate)?;
+        Ok(Vouched::ByKey)
     }
 
     /// Step 5.

@@ -8,10 +8,11 @@ use blockhouse_crypto::merkle::Tree;
 use blockhouse_crypto::{Commitment, FileProof, PlainRoot};
 use blockhouse_types::{Encoder, EntriesRoot, EntryKind, SnapshotId, SourceId, VaultId};
 
-use super::{CheckError, FileError, Receipt, ReceiptParts};
-use crate::certificate::{BlockPlace, Certificate};
+use super::{CheckError, FileError, Receipt, ReceiptParts, Vouched};
+use crate::certificate::{BlockPlace, Certificate, external_key};
 use crate::contracts::Vault;
 use crate::execute::Executed;
+use crate::fingerprint::TrustRoot;
 use crate::proof::prove_receipt;
 use crate::tests::world::{STEP, World, address, ledger_key};
 use crate::transaction::Request;
@@ -27,8 +28,7 @@ fn certify(world: &World, header: &Header) -> Certificate {
 fn receipt(world: &World, made: &Executed, snapshot: B256, file: Option<FileProof>) -> Receipt {
     let header = &made.block.header;
     let parts = ReceiptParts {
-        genesis: world.genesis(),
-        ledger_key: world.ledger_key.public(),
+        root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
         header,
         receipts: &made.receipts,
         descendants: &[],
@@ -268,8 +268,7 @@ fn a_receipt_can_be_issued_again_under_a_later_key() {
 
     let descendants = [handed.block.header.clone(), later.block.header.clone()];
     let parts = ReceiptParts {
-        genesis: world.genesis(),
-        ledger_key: world.ledger_key.public(),
+        root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
         header: &made.block.header,
         receipts: &made.receipts,
         descendants: &descendants,
@@ -335,6 +334,34 @@ fn file_proof(leaf: usize) -> (B256, FileProof) {
         },
     };
     (B256::new(snapshot), proof)
+}
+
+/// Who could make this certificate count in a kept ledger would have one that anyone may rewrite.
+#[test]
+fn an_outside_chain_is_named_as_the_one_to_trust_and_vouches_for_no_kept_ledger() {
+    let (world, made, _) = world_with_receipt();
+    let (genesis, header) = (world.genesis(), &made.block.header);
+    let root = TrustRoot::external(genesis.chain_id, genesis.hash(), genesis.vault_address());
+    let parts = ReceiptParts {
+        root,
+        header,
+        receipts: &made.receipts,
+        descendants: &[],
+        certificate: &Certificate::External,
+        snapshot: SnapshotId::new([5; 32]),
+        file: None,
+    };
+    let bytes = Receipt::from_parts(&parts).unwrap().to_bytes();
+    let checked = Receipt::parse(&bytes).unwrap().check(Some(root.fingerprint())).unwrap();
+    assert_eq!((checked.vouched, checked.block), (Vouched::ByChain, made.hash));
+    let under_a_key = ReceiptParts { root: TrustRoot::new(genesis, world.ledger_key.public()), ..parts.clone() };
+    let refused = Receipt::from_parts(&under_a_key).unwrap().check(None);
+    assert!(matches!(refused, Err(CheckError::Certificate(_))), "{refused:?}");
+    let followed = ReceiptParts { descendants: std::slice::from_ref(header), ..parts };
+    assert!(Receipt::from_parts(&followed).unwrap().check(None).is_err());
+    let place = BlockPlace { chain_id: genesis.chain_id, height: header.number, hash: made.hash };
+    assert!(Certificate::External.verify(&external_key(), &place).is_err());
+    assert_eq!(Certificate::decode(&Certificate::External.encode()).unwrap(), Certificate::External);
 }
 
 #[test]

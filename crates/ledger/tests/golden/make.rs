@@ -12,7 +12,7 @@ use blockhouse_ledger::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS};
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
     Block, BlockObject, BlockPlace, Certificate, Executed, Fork, Genesis, Receipt, ReceiptParts, Replay, Request,
-    block_hash, build,
+    TrustRoot, block_hash, build,
 };
 use blockhouse_types::{RecipientSetHash, SnapshotId, VaultId};
 
@@ -111,8 +111,7 @@ pub(crate) fn write(folder: &Path) {
 
     let last = chain.objects.last().unwrap();
     let parts = ReceiptParts {
-        genesis: &genesis,
-        ledger_key: ledger_key().public(),
+        root: TrustRoot::new(&genesis, ledger_key().public()),
         header: &made.block.header,
         receipts: &made.receipts,
         descendants: &[],

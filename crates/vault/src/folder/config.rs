@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use blockhouse_homes::NodeUrl;
+use blockhouse_homes::{ChainTerms, NodeUrl};
 use blockhouse_sites::SiteSpec;
 use blockhouse_types::{Account, BlockHash, Code, SiteId, SnapshotId, SourceId, VaultId};
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,8 @@ pub enum HomeKind {
     Embedded,
     /// The nodes of a network seal them.
     Network,
+    /// The contracts stand on an outside chain.
+    External,
 }
 
 /// Where the ledger is and what its trust root is made of.
@@ -109,7 +111,7 @@ pub enum HomeKind {
 pub struct LedgerEntry {
     /// Which home.
     pub home: HomeKind,
-    /// Where the nodes of a network are asked, the first one first; none where this host seals.
+    /// Where the nodes of a network or an outside chain are asked, the first one first; none where this host seals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<NodeUrl>,
     /// The chain id.
@@ -120,6 +122,9 @@ pub struct LedgerEntry {
     pub vault: Account,
     /// The `Access` contract.
     pub access: Account,
+    /// How an outside chain is dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainTerms>,
 }
 
 /// One recipient of manifest keys.
@@ -259,6 +264,11 @@ impl Config {
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
         toml::from_str(&text).map_err(|source| ConfigError::Form { path, source: Box::new(source) })
+    }
+
+    /// True if this host seals the ledger's blocks.
+    pub fn is_sealed_here(&self) -> bool {
+        self.ledger.home == HomeKind::Embedded
     }
 
     /// True if a network keeps the ledger.

@@ -75,7 +75,7 @@ pub(super) async fn claim(
     let mut vault = Vault::assemble(folder, config, Arc::new(sites), settings);
     vault.set_nodes(nodes);
     vault.set_home(vault.embedded(None, Purpose::Block));
-    vault.home().rebuild_from_network(genesis.hash()).await?;
+    vault.home().own_copy()?.rebuild_from_network(genesis.hash()).await?;
     let taker = Taker { vault: &vault, genesis: &genesis, throw_away: &claim.key.owner, keys: &keys };
     taker.begin(floor_seconds).await?;
     taker.refuse_others().await?;
@@ -100,7 +100,7 @@ async fn unclaimed(nodes: &Remote, claim: &Claim) -> Result<Genesis, InitError> 
 
 impl Files {
     /// The owner's keys: those that an earlier try left, else new ones; and the files that were written for them.
-    fn keys(self, vault: VaultId) -> Result<(Keys, Vec<OwnersFile>), InitError> {
+    pub(super) fn keys(self, vault: VaultId) -> Result<(Keys, Vec<OwnersFile>), InitError> {
         let (mut random, mut written) = (rand::rng(), Vec::new());
         let identity = if is_there(&self.identity_out) {
             self.left_identity(vault)?

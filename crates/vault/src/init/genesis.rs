@@ -60,6 +60,7 @@ pub(super) fn config(
             genesis: genesis.hash(),
             vault: account(genesis.vault_address()),
             access: account(genesis.access_address()),
+            chain: None,
         },
         recipients: recipients::to_entries(&keys.recipients),
         sites,
@@ -116,7 +117,7 @@ pub(super) async fn deploy(
     };
     let missing = (0..).zip(genesis.deployments(floor_seconds)).filter(|(nonce, _)| *nonce >= first);
     let transactions = missing.map(sign).collect();
-    let sealed = vault.home().seal(transactions).await?;
+    let sealed = vault.home().own_copy()?.seal(transactions).await?;
     match sealed.receipts.iter().position(|receipt| !receipt.status()) {
         Some(failed) => {
             let transaction = sealed.transactions.get(failed).copied().unwrap_or_default();

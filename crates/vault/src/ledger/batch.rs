@@ -14,11 +14,10 @@ use alloy_rpc_client::BatchRequest;
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_ledger::Request;
 use blockhouse_ledger::contracts::{Timeline, Vault};
+use blockhouse_ledger::{Contract, Request};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
-use super::modules::name;
 use super::{Ledger, LedgerError, NONCE_TRIES, address};
 
 /// How many transactions go into one block at most, whatever gas is left: a bound on the work that a kill can undo.
@@ -167,7 +166,8 @@ impl Ledger {
         source: SourceId,
         places: &[u32],
     ) -> Result<(), LedgerError> {
-        let timeline = self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: name::TIMELINE })?;
+        let timeline =
+            self.modules().await?.timeline.ok_or(LedgerError::NoModule { name: Contract::Timeline.name() })?;
         let (most, chain_id) = (self.block_gas().await?, self.provider.get_chain_id().await?);
         let fitting = usize::try_from(most.saturating_sub(CALL_GAS) / DROP_GAS).unwrap_or(BATCH_MAX);
         for places in places.chunks(fitting.clamp(1, BATCH_MAX)) {
@@ -277,9 +277,13 @@ impl Ledger {
         let mut batch = BatchRequest::new(self.provider.client());
         let mut waiting = Vec::with_capacity(requests.len());
         for (nonce, request) in (first..).zip(requests) {
-            let signed = Request { nonce, ..request }.sign(sender);
-            let raw = (Bytes::from(signed.encoded_2718()),);
-            waiting.push(batch.add_call::<_, B256>("eth_sendRawTransaction", &raw)?);
+            let request = Request { nonce, ..request };
+            waiting.push(if self.home_signs {
+                batch.add_call::<_, B256>("eth_sendTransaction", &(wish(sender, request),))?
+            } else {
+                let raw = (Bytes::from(request.sign(sender).encoded_2718()),);
+                batch.add_call::<_, B256>("eth_sendRawTransaction", &raw)?
+            });
         }
         batch.send().await?;
         let mut sent = Vec::with_capacity(waiting.len());
@@ -301,7 +305,9 @@ impl Ledger {
             let pending = alloy_provider::PendingTransactionBuilder::new(self.provider.root().clone(), transaction);
             let receipt = pending.get_receipt().await.map_err(LedgerError::pending)?;
             let block = receipt.block_number.map_or(BlockNumberOrTag::Latest, BlockNumberOrTag::Number);
-            let others = self.provider.get_block_receipts(block.into()).await?.unwrap_or_default();
+            // Blocks of an outside chain hold what others sent, of kinds that are not known here.
+            let others = if self.home_signs { None } else { self.provider.get_block_receipts(block.into()).await? };
+            let others = others.unwrap_or_default();
             for receipt in others.iter().chain([&receipt]) {
                 if open.remove(&receipt.transaction_hash) {
                     statuses.insert(receipt.transaction_hash, receipt.status());
@@ -323,6 +329,16 @@ fn all_done(outcomes: &[Outcome], call: &'static str) -> Result<(), LedgerError>
     match outcomes.iter().find(|outcome| !outcome.is_done) {
         Some(failed) => Err(LedgerError::Failed { call, transaction: failed.transaction }),
         None => Ok(()),
+    }
+}
+
+/// What a home that signs is asked to send. How much gas it needs is the home's to find out: there it costs something.
+fn wish(sender: &AccountSecret, request: Request) -> TransactionRequest {
+    let Request { nonce, to, input, .. } = request;
+    let wish = TransactionRequest::default().with_from(address(sender.account())).with_nonce(nonce).with_input(input);
+    match to {
+        TxKind::Call(to) => wish.with_to(to),
+        TxKind::Create => wish.with_kind(TxKind::Create),
     }
 }
 

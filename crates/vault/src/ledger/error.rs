@@ -12,6 +12,7 @@ use blockhouse_ledger::contracts::Retention::RetentionErrors;
 use blockhouse_ledger::contracts::Tags::TagsErrors;
 use blockhouse_ledger::contracts::Timeline::TimelineErrors;
 use blockhouse_ledger::contracts::Vault::VaultErrors;
+use blockhouse_ledger::events::UnknownEvent;
 
 /// Why a call or transaction did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum LedgerError {
     Log {
         block: u64,
         #[source]
-        source: Box<alloy_sol_types::Error>,
+        source: Box<UnknownEvent>,
     },
     /// A transaction succeeded without its event.
     #[error("the transaction succeeded without its event {event}")]

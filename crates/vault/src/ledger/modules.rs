@@ -1,7 +1,10 @@
 //! The contracts beside `Vault` that the owner registered there by name.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
+use alloy_provider::Provider as _;
+use blockhouse_ledger::Contract;
 use blockhouse_ledger::contracts::Vault;
+use blockhouse_ledger::system::automation_address;
 
 use super::{Ledger, LedgerError};
 
@@ -14,8 +17,30 @@ pub struct Modules {
     pub freeze: Option<Address>,
     /// The snapshots that rules of retention walk.
     pub timeline: Option<Address>,
+    /// What the ledger does by itself: the registered one, or else the one that a network has made.
+    pub automation: Option<Address>,
+    /// The nodes of a network.
+    pub validators: Option<Address>,
+    /// What is recorded elsewhere.
+    pub anchors: Option<Address>,
     /// What nodes tell of themselves.
     pub alarms: Option<Address>,
+}
+
+impl Modules {
+    /// Each that is there, with its address.
+    pub fn all(&self) -> impl Iterator<Item = (Contract, Address)> + use<> {
+        let places = [
+            (Contract::Tags, self.tags),
+            (Contract::Freeze, self.freeze),
+            (Contract::Timeline, self.timeline),
+            (Contract::Automation, self.automation),
+            (Contract::Validators, self.validators),
+            (Contract::Anchors, self.anchors),
+            (Contract::Alarms, self.alarms),
+        ];
+        places.into_iter().filter_map(|(contract, place)| Some((contract, place?)))
+    }
 }
 
 /// The contracts whose events are the vault's.
@@ -28,38 +53,41 @@ pub(crate) struct Contracts {
 
 impl Contracts {
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let Modules { tags, freeze, timeline, alarms } = self.modules;
-        [self.vault, self.access].into_iter().chain([tags, freeze, timeline, alarms].into_iter().flatten()).collect()
-    }
-}
-
-/// The names of modules, as the contract knows them.
-pub(super) mod name {
-    use alloy_primitives::B256;
-
-    pub(in crate::ledger) fn of(text: &str) -> B256 {
-        B256::right_padding_from(text.as_bytes())
+        [self.vault, self.access].into_iter().chain(self.modules.all().map(|(_, place)| place)).collect()
     }
 
-    pub(in crate::ledger) const TAGS: &str = "tags";
-    pub(in crate::ledger) const FREEZE: &str = "freeze";
-    pub(in crate::ledger) const TIMELINE: &str = "timeline";
-    pub(in crate::ledger) const ALARMS: &str = "alarms";
+    /// Which of them stands there.
+    pub(super) fn at(&self, address: Address) -> Option<Contract> {
+        let own = [(Contract::Vault, self.vault), (Contract::Access, self.access)];
+        let mut all = own.into_iter().chain(self.modules.all());
+        all.find(|(_, place)| *place == address).map(|(contract, _)| contract)
+    }
 }
 
 impl Ledger {
     /// The modules as they are now.
     pub async fn modules(&self) -> Result<Modules, LedgerError> {
         Ok(Modules {
-            tags: self.module(name::of(name::TAGS)).await?,
-            freeze: self.module(name::of(name::FREEZE)).await?,
-            timeline: self.module(name::of(name::TIMELINE)).await?,
-            alarms: self.module(name::of(name::ALARMS)).await?,
+            tags: self.module(Contract::Tags).await?,
+            freeze: self.module(Contract::Freeze).await?,
+            timeline: self.module(Contract::Timeline).await?,
+            automation: self.automation().await?,
+            validators: self.module(Contract::Validators).await?,
+            anchors: self.module(Contract::Anchors).await?,
+            alarms: self.module(Contract::Alarms).await?,
         })
     }
 
-    async fn module(&self, name: B256) -> Result<Option<Address>, LedgerError> {
-        let found = self.call(self.vault, &Vault::moduleCall { name }).await?;
+    async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {
+        let found = self.call(self.vault, &Vault::moduleCall { name: contract.name_word() }).await?;
         Ok((!found.is_zero()).then_some(found))
+    }
+
+    async fn automation(&self) -> Result<Option<Address>, LedgerError> {
+        if let Some(registered) = self.module(Contract::Automation).await? {
+            return Ok(Some(registered));
+        }
+        let code = self.provider.get_code_at(automation_address()).await?;
+        Ok((!code.is_empty()).then(automation_address))
     }
 }

@@ -15,10 +15,9 @@ use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Timeline::TimelineEvents;
 use blockhouse_ledger::contracts::{Alarms, Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
-use blockhouse_ledger::{Event, Request};
+use blockhouse_ledger::{Contract, Event, Request};
 use blockhouse_types::{Account, SnapshotId, SourceId};
 
-use super::modules::name;
 use super::{Ledger, LedgerError, Modules, NONCE_TRIES, SnapshotRecord, account, address};
 use crate::retention::Rule;
 
@@ -192,37 +191,37 @@ impl Ledger {
 
     /// Freezes a source, or the whole vault. A writer or the owner.
     pub async fn freeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
-        let to = module_or(name::FREEZE, self.modules().await?.freeze)?;
+        let to = module_or(Contract::Freeze.name(), self.modules().await?.freeze)?;
         self.send(to, &Freeze::freezeCall { source: scope(source) }).await.map(drop)
     }
 
     /// Lifts the freeze of a source, or every freeze. Owner.
     pub async fn unfreeze(&self, source: Option<SourceId>) -> Result<(), LedgerError> {
-        let to = module_or(name::FREEZE, self.modules().await?.freeze)?;
+        let to = module_or(Contract::Freeze.name(), self.modules().await?.freeze)?;
         self.send(to, &Freeze::unfreezeCall { source: scope(source) }).await.map(drop)
     }
 
     /// Adds tags to a snapshot, which need not be there yet. A writer or the owner.
     pub async fn add_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
-        let to = module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(Contract::Tags.name(), self.modules().await?.tags)?;
         self.send(to, &Tags::addCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
     }
 
     /// Takes tags away from a snapshot. Owner.
     pub async fn remove_tags(&self, snapshot: SnapshotId, tags: Vec<B256>) -> Result<(), LedgerError> {
-        let to = module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(Contract::Tags.name(), self.modules().await?.tags)?;
         self.send(to, &Tags::removeCall { snapshot: B256::new(snapshot.to_bytes()), tags }).await.map(drop)
     }
 
     /// True if contracts can read that the snapshot has the tag.
     pub async fn has_tag(&self, snapshot: SnapshotId, tag: B256) -> Result<bool, LedgerError> {
-        let to = module_or(name::TAGS, self.modules().await?.tags)?;
+        let to = module_or(Contract::Tags.name(), self.modules().await?.tags)?;
         self.call(to, &Tags::hasCall { snapshot: B256::new(snapshot.to_bytes()), tag }).await
     }
 
     /// How many snapshots of a source its timeline has looked at.
     pub async fn imported(&self, source: SourceId) -> Result<u32, LedgerError> {
-        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let to = module_or(Contract::Timeline.name(), self.modules().await?.timeline)?;
         self.call(to, &Timeline::importedCall { source: word(source) }).await
     }
 
@@ -233,7 +232,7 @@ impl Ledger {
         source: SourceId,
         mut count: u32,
     ) -> Result<(), LedgerError> {
-        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let to = module_or(Contract::Timeline.name(), self.modules().await?.timeline)?;
         let (chain_id, most) = (self.provider.get_chain_id().await?, self.block_gas().await?);
         while count > 0 {
             let (mut requests, mut left) = (Vec::new(), most);
@@ -260,7 +259,7 @@ impl Ledger {
 
     /// True if a timeline holds the snapshot at this place: its index among those of its source, plus one.
     pub async fn is_in_timeline(&self, source: SourceId, place: u32) -> Result<bool, LedgerError> {
-        let to = module_or(name::TIMELINE, self.modules().await?.timeline)?;
+        let to = module_or(Contract::Timeline.name(), self.modules().await?.timeline)?;
         Ok(self.call(to, &Timeline::entryCall { source: word(source), place }).await?.committedAt != 0)
     }
 
@@ -303,7 +302,7 @@ impl Ledger {
         self.as_one_block(owner, |batch, modules| {
             let alarms = modules.alarms.unwrap_or_else(|| {
                 let made = batch.create(&Alarms::BYTECODE, &Alarms::constructorCall { access_: access }.abi_encode());
-                batch.call(vault, &Vault::setModuleCall { name: name::of(name::ALARMS), target: made });
+                batch.call(vault, &Vault::setModuleCall { name: Contract::Alarms.name_word(), target: made });
                 made
             });
             batch.call(alarms, &Alarms::setNodeCall { account: address(who), node });
@@ -398,17 +397,17 @@ fn module_or(name: &'static str, found: Option<Address>) -> Result<Address, Ledg
 fn add_modules(batch: &mut Batch, vault: Address, access: Address, mut modules: Modules) -> Modules {
     if modules.timeline.is_none() {
         let made = batch.create(&Timeline::BYTECODE, &Timeline::constructorCall { vault_: vault }.abi_encode());
-        batch.call(vault, &Vault::setModuleCall { name: name::of(name::TIMELINE), target: made });
+        batch.call(vault, &Vault::setModuleCall { name: Contract::Timeline.name_word(), target: made });
         modules.timeline = Some(made);
     }
     if modules.freeze.is_none() {
         let made = batch.create(&Freeze::BYTECODE, &Freeze::constructorCall { access_: access }.abi_encode());
-        batch.call(vault, &Vault::setModuleCall { name: name::of(name::FREEZE), target: made });
+        batch.call(vault, &Vault::setModuleCall { name: Contract::Freeze.name_word(), target: made });
         modules.freeze = Some(made);
     }
     if modules.tags.is_none() {
         let made = batch.create(&Tags::BYTECODE, &Tags::constructorCall { access_: access }.abi_encode());
-        batch.call(vault, &Vault::setModuleCall { name: name::of(name::TAGS), target: made });
+        batch.call(vault, &Vault::setModuleCall { name: Contract::Tags.name_word(), target: made });
         modules.tags = Some(made);
     }
     modules

@@ -4,14 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::B256;
 use alloy_rpc_types_eth::Log;
-use alloy_sol_types::SolEventInterface;
-use blockhouse_ledger::Event;
-use blockhouse_ledger::contracts::Access::AccessEvents;
-use blockhouse_ledger::contracts::Alarms::AlarmsEvents;
-use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Tags::TagsEvents;
-use blockhouse_ledger::contracts::Timeline::TimelineEvents;
 use blockhouse_ledger::contracts::Vault::{Commit, VaultEvents};
+use blockhouse_ledger::{Contract, Event};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
 use super::{Contracts, LedgerError, account};
@@ -43,27 +38,12 @@ impl History {
         let mut entries = Vec::with_capacity(logs.len());
         for log in logs {
             let block = log.block_number.unwrap_or_default();
-            let failed = |source| LedgerError::Log { block, source: Box::new(source) };
-            let (inner, from) = (&log.inner, Some(log.address()));
-            let event = if from == Some(contracts.vault) {
-                Event::Vault(VaultEvents::decode_log(inner).map_err(failed)?.data)
-            } else if from == Some(contracts.access) {
-                Event::Access(AccessEvents::decode_log(inner).map_err(failed)?.data)
-            } else if from == contracts.modules.tags {
+            let Some(contract) = contracts.at(log.address()) else { continue };
+            let event = match Event::of(contract, &log.inner) {
+                Ok(event) => event,
                 // What the owner registered under the name may be a later kind of it, with events of its own.
-                let Ok(event) = TagsEvents::decode_log(inner) else { continue };
-                Event::Tags(event.data)
-            } else if from == contracts.modules.freeze {
-                let Ok(event) = FreezeEvents::decode_log(inner) else { continue };
-                Event::Freeze(event.data)
-            } else if from == contracts.modules.timeline {
-                let Ok(event) = TimelineEvents::decode_log(inner) else { continue };
-                Event::Timeline(event.data)
-            } else if from == contracts.modules.alarms {
-                let Ok(event) = AlarmsEvents::decode_log(inner) else { continue };
-                Event::Alarms(event.data)
-            } else {
-                continue;
+                Err(_) if Contract::MODULES.contains(&contract) => continue,
+                Err(source) => return Err(LedgerError::Log { block, source: Box::new(source) }),
             };
             entries.push(HistoryEntry {
                 block,

@@ -146,12 +146,12 @@ pub(super) async fn block_keys(vault: &Vault, heights: Range<u64>) -> Result<Vec
         let hashes = heights.map(|height| Ok(store.hash_at(height)?.map(|hash| key((height, hash)))));
         hashes.filter_map(Result::transpose).collect::<Result<_, StoreError>>()
     };
-    Ok(vault.home().read(keys).await?.map_err(HomeError::from)?)
+    Ok(vault.home().own_copy()?.read(keys).await?.map_err(HomeError::from)?)
 }
 
 /// Some blocks of the host's ledger, from a height on.
 pub(super) async fn blocks(vault: &Vault, from: u64, at_most: usize) -> Result<Vec<Needed>, PlainError> {
-    let objects = vault.home().block_objects(from, at_most).await?;
+    let objects = vault.home().own_copy()?.block_objects(from, at_most).await?;
     let needed = objects.iter().map(|object| {
         let key = ObjectKey::Block { height: object.block.header.number, hash: object.hash() };
         of_bytes(key, object.encode())
@@ -163,7 +163,7 @@ pub(super) async fn blocks(vault: &Vault, from: u64, at_most: usize) -> Result<V
 pub(super) async fn handovers(vault: &Vault, standing: &Standing) -> Result<Vec<Needed>, PlainError> {
     let mut needed = Vec::new();
     for (number, handover) in (1..).zip(standing.keys.handovers()) {
-        for object in vault.home().block_objects(handover.height, 1).await? {
+        for object in vault.home().own_copy()?.block_objects(handover.height, 1).await? {
             let key = ObjectKey::Handover { number, hash: BlockHash::new(object.hash().to_bytes()) };
             needed.push(of_bytes(key, object.encode()));
         }

@@ -69,7 +69,7 @@ pub(super) async fn remove(vault: &Vault, ledger: &Ledger, report: &mut PruneRep
 async fn writes_elsewhere(vault: &Vault, ledger: &Ledger) -> Result<bool, PruneError> {
     let own = vault.secrets().map(|secrets| secrets.writer.account());
     let is_other = |writer: &WriterRecord| writer.active && Some(writer.account) != own;
-    Ok(vault.nodes().is_some() && ledger.writers().await?.iter().any(is_other))
+    Ok(!vault.config().is_sealed_here() && ledger.writers().await?.iter().any(is_other))
 }
 
 /// Removes the nodes that only these roots have, children before parents: a kill leaves a way to what is left.

@@ -23,7 +23,7 @@ use crate::unlock::{BagError, Unlocked, open_bag};
 use crate::vault::enrolled;
 
 /// How often a ledger may name a newer bag than the one that led to it: each leads to sites that may know a newer one.
-const STEPS: usize = 4;
+pub(super) const STEPS: usize = 4;
 
 /// What is recovered from.
 pub(super) struct Found {
@@ -75,7 +75,7 @@ async fn follow(
 }
 
 /// The sites that the bag names, open, and the configuration that it describes.
-async fn open_sites(bag: &KeyBag, given: &Sites) -> Result<(Arc<Sites>, Config), RecoverError> {
+pub(super) async fn open_sites(bag: &KeyBag, given: &Sites) -> Result<(Arc<Sites>, Config), RecoverError> {
     let vault = super::vault_of(given)?;
     let mut config = config_of(bag, vault, given)?;
     let sites = Arc::new(Sites::open_all(&enrolled(&config), Patience::default()).await);
@@ -86,14 +86,14 @@ async fn open_sites(bag: &KeyBag, given: &Sites) -> Result<(Arc<Sites>, Config),
 }
 
 /// A key bag, and the name it has at the sites.
-struct Opened {
-    hash: BagHash,
-    bag: KeyBag,
+pub(super) struct Opened {
+    pub(super) hash: BagHash,
+    pub(super) bag: KeyBag,
 }
 
 /// The key bags that open, the newest first. With the owner's identity only those that hold the owner's account count: nobody
 /// else can make one.
-async fn open_all(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<Vec<Opened>, RecoverError> {
+pub(super) async fn open_all(sites: &Sites, vault: VaultId, unlocked: &Unlocked) -> Result<Vec<Opened>, RecoverError> {
     let mut named = BTreeSet::new();
     for (_, site) in sites.up() {
         for listed in site.list_all(Prefix::Bags).await.unwrap_or_default() {
@@ -143,6 +143,7 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
             genesis: bag.genesis,
             vault: bag.vault_contract,
             access: bag.access_contract,
+            chain: None,
         },
         recipients: recipients::to_entries(&bag.recipients),
         sites,

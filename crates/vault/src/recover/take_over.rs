@@ -63,7 +63,7 @@ pub(super) fn begin_folder(folder: &VaultFolder) -> Result<(Unfinished, Vec<Path
 
 /// True if a site holds valid blocks above the chain that was read: somebody seals on it.
 pub(super) async fn is_outgrown(vault: &Vault) -> Result<bool, RecoverError> {
-    let replay = vault.home().replay().await?;
+    let replay = vault.home().own_copy()?.replay().await?;
     for (_, site) in vault.sites().up() {
         let grown = continuations(site, Chain::above(replay.clone())).await;
         if grown.is_ok_and(|chains| chains.iter().any(|chain| !chain.blocks().is_empty())) {
@@ -88,7 +88,7 @@ pub(super) async fn take_over(
     }
     let seed = Secret::random(&mut rand::rng());
     let key = Arc::new(LedgerKey::from_seed(&seed));
-    let parent = vault.home().replay().await?;
+    let parent = vault.home().own_copy()?.replay().await?;
     hand_over(vault, &key, unlocked, terms).await?;
     vault.set_home(vault.embedded(Some(key), Purpose::Block));
     let mut published = Publication::begin(vault.sites());
@@ -137,7 +137,7 @@ async fn hand_over(
 async fn publish_handovers(vault: &Vault, parent: &Replay, published: &mut Publication) -> Result<(), RecoverError> {
     let standing = vault.standing().await?;
     published.copy_blocks(vault.sites(), vault.home(), standing.height).await;
-    let made = vault.home().block_objects(parent.authority().height() + 1, usize::MAX).await?;
+    let made = vault.home().own_copy()?.block_objects(parent.authority().height() + 1, usize::MAX).await?;
     for (number, object) in (parent.authority().handovers() + 1..).zip(made) {
         let key = ObjectKey::Handover { number, hash: BlockHash::new(object.hash().to_bytes()) };
         published.put(vault.sites(), &key, Bytes::from(object.encode())).await;
@@ -147,7 +147,7 @@ async fn publish_handovers(vault: &Vault, parent: &Replay, published: &mut Publi
 
 /// The snapshots in valid blocks that follow `parent` beside the handover (T1).
 async fn cut_off(vault: &Vault, parent: &Replay, needed: usize) -> Result<LeftOuts, RecoverError> {
-    let own = vault.home().block_objects(parent.authority().height() + 1, 1).await?;
+    let own = vault.home().own_copy()?.block_objects(parent.authority().height() + 1, 1).await?;
     let is_own = |chain: &Chain| chain.blocks().iter().zip(&own).all(|(one, own)| one.hash() == own.hash());
     let (mut read, mut notes) = (0, LeftOuts::new());
     for (_, site) in vault.sites().up() {
@@ -161,7 +161,7 @@ async fn cut_off(vault: &Vault, parent: &Replay, needed: usize) -> Result<LeftOu
 }
 
 /// Enrols the new writer after the last one and revokes all others; the first account of the line names its dedup domain.
-async fn enrol(
+pub(super) async fn enrol(
     vault: &Vault,
     bag: &KeyBag,
     writer: &AccountSecret,
@@ -183,13 +183,19 @@ async fn enrol(
     for old in writers.iter().filter(|writer| writer.active) {
         owner.revoke_writer(old.account).await?;
     }
+    Ok(first_of(&writers))
+}
+
+/// The first account of the line of writers that the last one continues.
+pub(super) fn first_of(writers: &[WriterRecord]) -> Option<Account> {
+    let predecessor = writers.iter().rev().find(|writer| writer.active).or(writers.last());
     let by_account: BTreeMap<Account, &WriterRecord> = writers.iter().map(|it| (it.account, it)).collect();
     let mut first = predecessor;
     for _ in 0..writers.len() {
         let before = first.and_then(|it| it.predecessor).and_then(|account| by_account.get(&account).copied());
         first = before.or(first);
     }
-    Ok(first.map(|it| it.account))
+    first.map(|it| it.account)
 }
 
 /// Writes what this host knows: sources by what their snapshots say, configuration, recovery sheet.

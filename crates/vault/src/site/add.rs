@@ -148,7 +148,7 @@ async fn copy_to(vault: &Vault, entry: &SiteEntry, progress: &Progress) -> Resul
     let snapshots: Vec<SnapshotRecord> =
         vault.ledger().snapshots().await?.into_iter().filter(|record| !record.forgotten).collect();
     let needed = lists::read_union(vault.sites(), &snapshots).await;
-    let height = vault.standing().await?.height;
+    let height = vault.kept_height().await?;
     progress.expect_steps(plain::expected_steps(&snapshots, &needed.nodes, height));
     let mending = plain::Request { data_basis_points: None, act: Act::Mend };
     let report = plain::survey(vault, &snapshots, &needed.nodes, mending, progress).await?;

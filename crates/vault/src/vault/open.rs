@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use blockhouse_crypto::LedgerKey;
 use blockhouse_homes::remote::NodeProblem;
-use blockhouse_homes::{Embedded, HomeError, HostClock, Options, Remote, RemoteError, Sealer, Standing};
+use blockhouse_homes::{
+    Embedded, External, ExternalError, ExternalOptions, HomeError, HostClock, Options, Remote, RemoteError, Sealer,
+    Standing,
+};
 use blockhouse_ledger::Clock;
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites, Spare};
-use blockhouse_types::{Code, DecodeError};
+use blockhouse_types::{Code, DecodeError, Fingerprint};
 use futures::future::{join, join_all};
 
 use super::Vault;
 use crate::blocks::{self, BlocksError, Chain, Guard, GuardError, Purpose};
-use crate::folder::{Config, ConfigError, SiteEntry, SiteUse, VaultFolder};
+use crate::folder::{Config, ConfigError, HomeKind, SiteEntry, SiteUse, VaultFolder};
 use crate::ledger::{Ledger, address};
 use crate::summary::Keeper;
 
@@ -90,6 +93,9 @@ pub enum OpenError {
     /// The nodes of the ledger cannot be asked at all.
     #[error("the ledger's nodes in config.toml cannot be used")]
     Nodes(#[from] RemoteError),
+    /// The outside chain cannot be asked at all.
+    #[error("what config.toml says about the ledger's chain cannot be used")]
+    Chain(#[from] ExternalError),
     /// The ledger is damaged here and no site gave blocks to make it anew from.
     #[error("the ledger on this host is missing or damaged, and none of the sites gave blocks to make it anew from")]
     NotHealed(#[source] HomeError),
@@ -173,7 +179,12 @@ impl Vault {
         vault.apart = apart;
         vault.secrets = secrets;
         vault.nodes = nodes;
-        vault.home = vault.embedded(key, Purpose::Block);
+        if let Some(chain) = external_of(&vault.folder, &vault.config)? {
+            // The chain is asked when there is something to ask: no copy of it is here that could lag behind.
+            vault.home = chain.into();
+            return Ok(vault);
+        }
+        vault.home = vault.embedded(key, Purpose::Block).into();
         // What was kept of this very file was made after all of it was checked. A bit that rotted since shows only by reading it.
         if !vault.settings.reads_only || vault.kept.current().await.is_none() {
             vault.heal(own).await?;
@@ -197,7 +208,7 @@ impl Vault {
             folder,
             config,
             sites,
-            home,
+            home: home.into(),
             secrets: None,
             settings,
             warnings: Vec::new(),
@@ -222,10 +233,10 @@ impl Vault {
         Guard { sites, needed, home, ledger, access, purpose }
     }
 
-    /// Asks the sites, now that they hold what was just sealed, whether another host has taken the ledger over. Of a network's ledger
-    /// consensus decides: whoever took it over could not have been overlooked by its nodes.
+    /// Asks the sites, now that they hold what was just sealed, whether another host has taken the ledger over. Of a ledger that
+    /// others seal they decide: whoever took it over could not have been overlooked by them.
     pub(crate) async fn confirm_alone(&self) -> Result<(), GuardError> {
-        if self.nodes.is_some() {
+        if !self.config.is_sealed_here() {
             return Ok(());
         }
         let height = self.standing().await.map_err(GuardError::Own)?.height;
@@ -249,13 +260,14 @@ impl Vault {
 
     /// Makes a missing or damaged ledger anew from the best chain that the sites serve.
     async fn heal(&mut self, own: Option<[u8; 32]>) -> Result<(), OpenError> {
-        let damage = match self.home.check().await {
+        let home = self.home.own_copy()?.clone();
+        let damage = match home.check().await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_healed_by_replay() => error,
             Err(error) => return Err(error.into()),
         };
         if self.nodes.is_some() {
-            match self.home.rebuild_from_network(self.config.ledger.genesis).await {
+            match home.rebuild_from_network(self.config.ledger.genesis).await {
                 Ok((rebuilt, followed)) => {
                     self.warnings.extend(followed.problems.into_iter().map(OpenWarning::Node));
                     self.warnings.push(OpenWarning::Refetched { why: damage.to_string(), kept: rebuilt.kept });
@@ -276,7 +288,7 @@ impl Vault {
             }
         }
         let Some((site, chain)) = best(&served, own)? else { return Err(OpenError::NotHealed(damage)) };
-        let rebuilt = self.home.rebuild_from(chain.into_objects()).await?;
+        let rebuilt = home.rebuild_from(chain.into_objects()).await?;
         self.warnings.push(OpenWarning::Rebuilt { site, why: damage.to_string(), kept: rebuilt.kept });
         Ok(())
     }
@@ -284,7 +296,11 @@ impl Vault {
     /// Takes what the network's nodes hold above the host's head. Where none can be used the error is for the end of the opening: the
     /// sites may know more.
     async fn follow_nodes(&mut self) -> Option<HomeError> {
-        match self.home.follow().await {
+        let followed = match self.home.own_copy() {
+            Ok(home) => home.follow().await,
+            Err(error) => Err(error),
+        };
+        match followed {
             Ok(followed) => {
                 self.warnings.extend(followed.problems.into_iter().map(OpenWarning::Node));
                 None
@@ -310,7 +326,10 @@ impl Vault {
             let name = site.name().clone();
             let followed = match answer {
                 Ok(false) => continue,
-                Ok(true) => follow_site(&self.home, site).await,
+                Ok(true) => match self.home.own_copy() {
+                    Ok(home) => follow_site(home, site).await,
+                    Err(error) => Err(error.into()),
+                },
                 Err(error) => Err(error.into()),
             };
             match followed {
@@ -355,6 +374,21 @@ fn fork_height(served: &[(SiteName, Chain)]) -> u64 {
     }
 }
 
+/// The outside chain that the ledger is on, if it is on one.
+pub(crate) fn external_of(folder: &VaultFolder, config: &Config) -> Result<Option<External>, ExternalError> {
+    let ledger = &config.ledger;
+    let Some(terms) = ledger.chain.filter(|_| ledger.home == HomeKind::External) else { return Ok(None) };
+    let options = ExternalOptions {
+        nodes: ledger.urls.clone(),
+        chain_id: ledger.chain_id,
+        genesis: ledger.genesis,
+        vault: address(ledger.vault),
+        terms,
+        outbox: folder.outbox(),
+    };
+    External::new(options).map(Some)
+}
+
 /// The nodes of the network that keeps the ledger, if one does.
 fn nodes_of(config: &Config) -> Result<Option<Remote>, RemoteError> {
     config.is_of_network().then(|| Remote::new(config.ledger.urls.clone())).transpose()
@@ -379,10 +413,13 @@ pub(crate) fn enrolled(config: &Config) -> Vec<Enrolled> {
     config.sites.iter().map(|entry| Enrolled { spec: entry.spec.clone(), expected: expected(entry.id) }).collect()
 }
 
-/// Where the ledger of the vault in `folder` stands by its own store alone: no site is opened.
-pub async fn local_standing(folder: &VaultFolder) -> Result<Standing, OpenError> {
-    Config::load(folder)?;
-    Ok(Embedded::new(Options::reader(folder.ledger(), Arc::new(now))).standing().await?)
+/// The fingerprint of the vault in `folder` by what is on this host alone: no site is opened, and no node asked.
+pub async fn local_fingerprint(folder: &VaultFolder) -> Result<Fingerprint, OpenError> {
+    let config = Config::load(folder)?;
+    if let Some(chain) = external_of(folder, &config)? {
+        return Ok(chain.root().fingerprint());
+    }
+    Ok(Embedded::new(Options::reader(folder.ledger(), Arc::new(now))).standing().await?.fingerprint)
 }
 
 fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> {

@@ -84,8 +84,8 @@ async fn files_that_look_like_handovers_stop_nothing() {
     let vault = world.open_at("new").await;
     let standing = vault.standing().await.unwrap();
     let at = standing.keys.handovers()[0].height;
-    let genuine = vault.home().block_objects(at, 1).await.unwrap().remove(0);
-    let above = vault.home().block_objects(standing.height, 1).await.unwrap().remove(0);
+    let genuine = vault.home().own_copy().unwrap().block_objects(at, 1).await.unwrap().remove(0);
+    let above = vault.home().own_copy().unwrap().block_objects(standing.height, 1).await.unwrap().remove(0);
 
     let mut copies = vec![genuine.clone()];
     for key in [&thief.key, &key_number(77)] {
@@ -116,8 +116,9 @@ async fn blocks_of_strangers_hide_nothing() {
     let standing = vault.standing().await.unwrap();
     assert!(standing.height > behind.height + 1);
     let thief = Thief::of(&world).await;
-    let foreign = World::with_backup().await.open().await.home().block_objects(0, 1).await.unwrap().remove(0);
-    for object in vault.home().block_objects(0, usize::MAX).await.unwrap() {
+    let foreign =
+        World::with_backup().await.open().await.home().own_copy().unwrap().block_objects(0, 1).await.unwrap().remove(0);
+    for object in vault.home().own_copy().unwrap().block_objects(0, usize::MAX).await.unwrap() {
         let height = object.block.header.number;
         world.plant(&ObjectKey::Block { height, hash: foreign.hash() }, &foreign.encode());
         for number in 0..6_u8 {
@@ -126,7 +127,7 @@ async fn blocks_of_strangers_hide_nothing() {
                 let stranger = key_number(60 + number);
                 let forged = thief.sibling(&object, u64::from(number) + 1, &stranger);
                 world.plant(&ObjectKey::Block { height, hash: forged.hash() }, &forged.encode());
-                let parent = vault.home().block_objects(height - 1, 1).await.unwrap().remove(0);
+                let parent = vault.home().own_copy().unwrap().block_objects(height - 1, 1).await.unwrap().remove(0);
                 let forged = thief.handover(&parent.block.header, &stranger);
                 world.plant(&ObjectKey::Block { height, hash: forged.hash() }, &forged.encode());
             }
@@ -203,7 +204,7 @@ async fn handovers_made_with_a_stolen_sealing_key_never_win() {
     let vault = world.open_at("new").await;
     let standing = vault.standing().await.unwrap();
     let at = standing.keys.handovers()[0].height;
-    let genuine = vault.home().block_objects(at, 1).await.unwrap().remove(0);
+    let genuine = vault.home().own_copy().unwrap().block_objects(at, 1).await.unwrap().remove(0);
 
     let mut forged = thief.chain(20).await;
     assert!(forged.last().unwrap().block.header.number > standing.height + 10, "it is the higher one by far");
@@ -230,7 +231,10 @@ async fn handovers_made_with_a_stolen_sealing_key_never_win() {
         assert_eq!(report.snapshots, snapshots);
         assert!(report.chains.iter().any(|chain| matches!(chain.state, ChainState::Fork { .. })), "it is told");
         let vault = world.open_at(host).await;
-        assert_eq!(vault.home().block_objects(at, 1).await.unwrap(), std::slice::from_ref(&genuine));
+        assert_eq!(
+            vault.home().own_copy().unwrap().block_objects(at, 1).await.unwrap(),
+            std::slice::from_ref(&genuine)
+        );
         assert!(vault.standing().await.unwrap().keys.handovers().len() >= 2);
     }
     let mut anchored = world.request("anchored", &world.specs());

@@ -190,6 +190,7 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
         fingerprint: None,
         expect: None,
         prefer_expected: false,
+        chain: None,
         read_only: false,
         host_stolen: false,
     };

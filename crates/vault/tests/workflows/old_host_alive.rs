@@ -101,7 +101,16 @@ async fn a_handover_without_its_marker_stops_the_old_host() {
     let before = vault.standing().await.unwrap();
     world.recover(world.request("new", &world.specs())).await.unwrap();
     // As between the copying of the handover's block and the writing of the marker.
-    let handover = world.open_at("new").await.home().block_objects(before.height + 1, 1).await.unwrap().remove(0);
+    let handover = world
+        .open_at("new")
+        .await
+        .home()
+        .own_copy()
+        .unwrap()
+        .block_objects(before.height + 1, 1)
+        .await
+        .unwrap()
+        .remove(0);
     let marker = ObjectKey::Handover { number: 1, hash: handover.hash() };
     for spec in world.specs() {
         fs::remove_file(spec.url.folder().unwrap().join(marker.path())).unwrap();

@@ -277,6 +277,7 @@ async fn a_vault_is_recovered_with_the_new_keys_alone() {
         fingerprint: None,
         expect: None,
         prefer_expected: false,
+        chain: None,
         read_only: false,
         host_stolen: false,
     };

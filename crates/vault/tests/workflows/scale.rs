@@ -25,7 +25,7 @@ fn hasty() -> Settings {
 }
 
 fn paged(vault: &Vault, logs_max: usize) -> Ledger {
-    let transport = EmbeddedTransport::new(vault.home().clone()).with_logs_max(logs_max);
+    let transport = EmbeddedTransport::new(vault.home().own_copy().unwrap().clone()).with_logs_max(logs_max);
     Ledger::new(reader_over(transport), &vault.config().ledger)
 }
 

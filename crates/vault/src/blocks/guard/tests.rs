@@ -21,7 +21,7 @@ async fn vault(base: &Path) -> Vault {
         sites: vec![SiteSpec::parse(base.join("site").to_str().unwrap(), Path::new("/")).unwrap()],
         code: None,
         floor_seconds: 0,
-        claim: None,
+        ledger: None,
     };
     init(request, Settings::default()).await.unwrap();
     Vault::open(folder, Settings::default()).await.unwrap()
@@ -48,7 +48,7 @@ async fn a_site_with_a_block_that_cannot_be_read_counts_as_unread() {
 async fn a_strangers_handover_is_dropped_before_the_state_is_copied() {
     let base = tempfile::tempdir().unwrap();
     let vault = vault(base.path()).await;
-    let replay = vault.home().replay().await.unwrap();
+    let replay = vault.home().own_copy().unwrap().replay().await.unwrap();
     let key = LedgerKey::from_seed(&Secret::new([7; 32]));
     let made_by = |account: &AccountSecret, key: &LedgerKey| {
         let parent = replay.head();

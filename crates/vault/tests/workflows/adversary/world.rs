@@ -136,6 +136,7 @@ impl World {
             fingerprint: None,
             expect: None,
             prefer_expected: false,
+            chain: None,
             read_only,
             host_stolen,
         };

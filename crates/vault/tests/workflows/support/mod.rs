@@ -99,6 +99,7 @@ impl World {
             fingerprint: None,
             expect: None,
             prefer_expected: false,
+            chain: None,
             read_only: false,
             host_stolen: false,
         }

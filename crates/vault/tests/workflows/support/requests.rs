@@ -19,7 +19,7 @@ pub(crate) fn to_init(base: &Path, sites: impl IntoIterator<Item = PathBuf>) -> 
         sites: sites.into_iter().map(|path| site_at(&path)).collect(),
         code: None,
         floor_seconds: 0,
-        claim: None,
+        ledger: None,
     }
 }
 

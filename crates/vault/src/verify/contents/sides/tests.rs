@@ -44,7 +44,7 @@ impl World {
             sites: (1..=3).map(site).collect(),
             code: None,
             floor_seconds: 0,
-            claim: None,
+            ledger: None,
         };
         init(request, Settings::default()).await.unwrap();
         for files in [1_u8, 1, 2, 3] {

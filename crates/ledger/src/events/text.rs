@@ -1,20 +1,26 @@
 //! The ledger's events by name and fields.
 
-use blockhouse_ledger::Event;
-use blockhouse_ledger::contracts::Access::AccessEvents;
-use blockhouse_ledger::contracts::Alarms::AlarmsEvents;
-use blockhouse_ledger::contracts::Freeze::FreezeEvents;
-use blockhouse_ledger::contracts::Tags::TagsEvents;
-use blockhouse_ledger::contracts::Timeline::TimelineEvents;
-use blockhouse_ledger::contracts::Vault::VaultEvents;
+use alloy_primitives::B256;
+
+use super::Event;
+use crate::contracts::Access::AccessEvents;
+use crate::contracts::Alarms::AlarmsEvents;
+use crate::contracts::AnchorPoint::AnchorPointEvents;
+use crate::contracts::Anchors::AnchorsEvents;
+use crate::contracts::Automation::AutomationEvents;
+use crate::contracts::Freeze::FreezeEvents;
+use crate::contracts::Tags::TagsEvents;
+use crate::contracts::Timeline::TimelineEvents;
+use crate::contracts::Validators::ValidatorsEvents;
+use crate::contracts::Vault::VaultEvents;
 
 /// An event, as `history` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
+pub struct Told {
     /// Its name in the contract.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its fields, as text.
-    pub(crate) fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(&'static str, String)>,
 }
 
 macro_rules! told {
@@ -33,7 +39,7 @@ fn plain(value: &impl ToString) -> String {
 }
 
 /// An event in words.
-pub(crate) fn tell(event: &Event) -> Told {
+pub fn tell(event: &Event) -> Told {
     match event {
         Event::Vault(event) => tell_vault(event),
         Event::Access(event) => tell_access(event),
@@ -41,6 +47,12 @@ pub(crate) fn tell(event: &Event) -> Told {
         Event::Tags(event) => tell_tags(event),
         Event::Timeline(event) => tell_timeline(event),
         Event::Alarms(event) => tell_alarms(event),
+        Event::Automation(event) => tell_automation(event),
+        Event::Validators(event) => tell_validators(event),
+        Event::Anchors(event) => tell_anchors(event),
+        Event::AnchorPoint(AnchorPointEvents::Anchored(e)) => {
+            told!("Anchored", "ledger" = e.ledger, "sender" = e.sender, "height" = e.height, "block_hash" = e.blockHash)
+        }
     }
 }
 
@@ -50,18 +62,12 @@ fn tell_alarms(event: &AlarmsEvents) -> Told {
         AlarmsEvents::TamperReported(e) => told!(
             "TamperReported",
             "node" = e.node,
-            "what" = word(&e.what.0),
+            "what" = padded_text(&e.what),
             "height" = e.height,
             "block" = e.blockHash,
             "by" = e.by
         ),
     }
-}
-
-/// A short text that a contract keeps padded with zeros. Whoever wrote it may have written anything.
-fn word(bytes: &[u8; 32]) -> String {
-    let text = bytes.iter().take_while(|byte| **byte != 0);
-    text.map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()
 }
 
 fn tell_freeze(event: &FreezeEvents) -> Told {
@@ -154,5 +160,70 @@ fn tell_access(event: &AccessEvents) -> Told {
         E::OwnershipTransferred(e) => {
             told!("OwnershipTransferred", "previous_owner" = e.previousOwner, "new_owner" = e.newOwner)
         }
+    }
+}
+
+fn tell_automation(event: &AutomationEvents) -> Told {
+    use AutomationEvents as E;
+    match event {
+        E::BackupIntervalSet(e) => told!("BackupIntervalSet", "source" = e.source, "interval" = e.interval),
+        E::BackupOverdue(e) => {
+            told!("BackupOverdue", "source" = e.source, "since" = e.since, "interval" = e.interval)
+        }
+        E::BackupResumed(e) => {
+            told!("BackupResumed", "source" = e.source, "since" = e.since, "interval" = e.interval)
+        }
+        E::TaskAdded(e) => told!("TaskAdded", "task" = e.task),
+        E::TaskRemoved(e) => told!("TaskRemoved", "task" = e.task),
+        E::TaskFailing(e) => told!("TaskFailing", "task" = e.task),
+        E::TaskRunning(e) => told!("TaskRunning", "task" = e.task),
+    }
+}
+
+fn tell_validators(event: &ValidatorsEvents) -> Told {
+    use ValidatorsEvents as E;
+    match event {
+        E::Proposed(e) => {
+            told!("Proposed", "proposal" = e.proposal, "by" = e.by, "version" = e.version, "changes" = e.changes.len())
+        }
+        E::Approved(e) => told!("Approved", "proposal" = e.proposal, "governor" = e.governor),
+        E::ApprovalWithdrawn(e) => told!("ApprovalWithdrawn", "proposal" = e.proposal, "governor" = e.governor),
+        E::Enacted(e) => told!("Enacted", "proposal" = e.proposal, "version" = e.version, "epoch" = e.epoch),
+        E::SetChanged(e) => told!("SetChanged", "epoch" = e.epoch, "hash" = e.hash, "members" = e.set.len()),
+        E::KeyVoted(e) => told!("KeyVoted", "epoch" = e.epoch, "key_hash" = e.keyHash, "operator" = e.operator),
+        E::KeyRecorded(e) => told!("KeyRecorded", "epoch" = e.epoch, "key_hash" = e.keyHash),
+        E::ForkReported(e) => {
+            let signers: Vec<String> = e.signers.iter().map(plain).collect();
+            told!("ForkReported", "by" = e.by, "signers" = signers.join(","))
+        }
+    }
+}
+
+fn tell_anchors(event: &AnchorsEvents) -> Told {
+    use AnchorsEvents as E;
+    match event {
+        E::Anchored(e) => told!(
+            "Anchored",
+            "kind" = padded_text(&e.kind),
+            "height" = e.height,
+            "block_hash" = e.blockHash,
+            "chain_id" = e.chainId,
+            "target" = e.target,
+            "tx" = e.txHash,
+            "by" = e.by
+        ),
+        E::Cosigned(e) => {
+            told!("Cosigned", "height" = e.height, "block_hash" = e.blockHash, "by" = e.by, "signature" = e.signature)
+        }
+    }
+}
+
+/// A short text padded with zeros, if it is one that can be shown; else its bytes.
+fn padded_text(word: &B256) -> String {
+    let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
+    let is_padded = !text.is_empty() && word.iter().skip(text.len()).all(|byte| *byte == 0);
+    match std::str::from_utf8(text) {
+        Ok(text) if is_padded && text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
+        _ => word.to_string(),
     }
 }

@@ -1,0 +1,339 @@
+//! Sending: a wish becomes a signed transaction, durable in the outbox, and is waited for until it is final.
+//!
+//! # Invariants
+//! - **S1** An error that is not about time or nodes means that the first of the wishes is not, and will not be, on the chain.
+//! - **S2** What an earlier process left unfinished goes first: its nonces are lower.
+
+use std::time::{Duration, Instant};
+
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope, TxLegacy};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_json_rpc::ErrorPayload;
+use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U64, U256};
+use blockhouse_crypto::AccountSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::External;
+use super::ask::AskError;
+use super::error::ExternalError;
+use super::fees::Fees;
+use super::outbox::{Alone, Form, Outbox, Waiting};
+use super::tend::Tended;
+use crate::embedded::HomeError;
+use crate::rpc::Fault;
+
+/// How often the chain is looked at while a transaction is waited for, at first and at last.
+const POLL_MIN: Duration = Duration::from_millis(50);
+pub(super) const POLL_MAX: Duration = Duration::from_secs(2);
+/// Gas beyond the estimate: a session costs more for each other one that is opened before it.
+const GAS_ROOM: u64 = 50_000;
+/// How often a nonce that is used must be seen without its transaction until it counts as another's: nodes behind one URL may not
+/// know the same.
+const TAKEN_LOOKS: u32 = 4;
+
+/// What an account wants to send.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Wish {
+    /// Whom it is meant to be from.
+    #[serde(default)]
+    pub(crate) from: Option<Address>,
+    /// The contract; none: the creation of one.
+    #[serde(default)]
+    pub(crate) to: Option<Address>,
+    #[serde(default)]
+    pub(crate) value: U256,
+    #[serde(default, alias = "data")]
+    pub(crate) input: Bytes,
+    /// The nonce that the caller counted with.
+    #[serde(default)]
+    pub(crate) nonce: Option<U64>,
+}
+
+/// The account's address.
+pub(super) fn address_of(sender: &AccountSecret) -> Address {
+    Address::new(sender.account().to_bytes())
+}
+
+/// A refusal in the form of the protocol.
+pub(super) fn refused(message: String) -> Fault {
+    Fault::rejected(message)
+}
+
+impl External {
+    /// Sends these, one after another, and waits until all are final (X2); their hashes.
+    pub(crate) async fn send(&self, sender: &AccountSecret, wishes: Vec<Wish>) -> Result<Vec<B256>, Fault> {
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ready().await.map_err(HomeError::from)?;
+        let (nonces, tended) = self.submit(sender, wishes).await?;
+        Ok(self.finish(sender, &nonces, tended).await.map_err(HomeError::from)?)
+    }
+
+    /// The nonce that an account sends with next.
+    pub(super) async fn next_nonce(&self, outbox: &Outbox, account: Address) -> Result<u64, ExternalError> {
+        let pending: Result<U64, AskError> =
+            self.asker().try_ask("eth_getTransactionCount", (account, "pending")).await;
+        let there = match pending {
+            Ok(nonce) => nonce.to(),
+            Err(AskError::Answered(_)) => self.mined_nonce(account).await?,
+            Err(AskError::Failed(error)) => return Err(error),
+        };
+        Ok(outbox.next(account).max(there))
+    }
+
+    /// The same for others.
+    pub(super) async fn nonce_of(&self, account: Address) -> Result<u64, ExternalError> {
+        self.ready().await?;
+        self.next_nonce(&self.shared.outbox.read()?, account).await
+    }
+
+    /// Signs these and gives them to the nodes; their nonces, and what is known of them.
+    async fn submit(&self, sender: &AccountSecret, wishes: Vec<Wish>) -> Result<(Vec<u64>, Tended), Fault> {
+        let (account, of) = (address_of(sender), wishes.len());
+        let alone = self.shared.outbox.lock().await.map_err(HomeError::from)?;
+        let mut outbox = self.shared.outbox.read().map_err(HomeError::from)?;
+        self.settle(&mut outbox, account, &alone).await.map_err(HomeError::from)?;
+        // S2. What a killed process left may never have reached a node: a hole before the next nonce.
+        let mut tended = Tended::default();
+        self.tend(sender, (&mut outbox, &alone), &mut tended, u64::MAX).await.map_err(HomeError::from)?;
+        let first = self.next_nonce(&outbox, account).await.map_err(HomeError::from)?;
+        let mut nonces = Vec::with_capacity(of);
+        for (nonce, wish) in (first..).zip(wishes) {
+            match self.submit_one(sender, wish, nonce, (&mut outbox, &alone, &mut tended)).await {
+                Ok(()) => nonces.push(nonce),
+                Err(fault) if nonces.is_empty() => return Err(fault),
+                Err(fault) => {
+                    let why = match fault {
+                        Fault::Protocol(error) => error.message.into_owned(),
+                        Fault::Home(error) => crate::chain::chain(&error),
+                    };
+                    return Err(HomeError::from(ExternalError::InPart { sent: nonces.len(), of, why }).into());
+                }
+            }
+        }
+        Ok((nonces, tended))
+    }
+
+    async fn submit_one(
+        &self,
+        sender: &AccountSecret,
+        wish: Wish,
+        nonce: u64,
+        (outbox, alone, tended): (&mut Outbox, &Alone, &mut Tended),
+    ) -> Result<(), Fault> {
+        let account = address_of(sender);
+        if let Some(wanted) = wish.nonce.map(|wanted| wanted.to::<u64>())
+            && wanted != nonce
+        {
+            return Err(refused(format!("the nonce {wanted} is taken, the next one is {nonce}")));
+        }
+        let gas = self.gas_for(sender, &wish, nonce, (&mut *outbox, alone, tended)).await?;
+        let fees = self.fees().await.map_err(HomeError::from)?;
+        self.refuse_if_poor(account, wish.value, (gas, fees)).await.map_err(HomeError::from)?;
+        let Wish { to, value, input, .. } = wish;
+        let mut waiting = Waiting { account, nonce, to, value, input, gas, forms: Vec::new() };
+        let form = self.sign(sender, &waiting, fees);
+        waiting.forms.push(form.clone());
+        outbox.waiting.push(waiting);
+        self.shared.outbox.write(outbox, alone).map_err(HomeError::from)?;
+        match self.broadcast(&form).await {
+            Ok(None) => {
+                tended.told(nonce, form.hash);
+                Ok(())
+            }
+            Ok(Some(why)) => {
+                // S1. A node has looked at it and wants none of it, and no other has seen it.
+                outbox.waiting.retain(|waiting| (waiting.account, waiting.nonce) != (account, nonce));
+                self.shared.outbox.write(outbox, alone).map_err(HomeError::from)?;
+                Err(Fault::Protocol(why))
+            }
+            Err(error) => Err(HomeError::from(error).into()),
+        }
+    }
+
+    /// Gives a form to the nodes; the words of one that wants none of it.
+    pub(super) async fn broadcast(&self, form: &Form) -> Result<Option<ErrorPayload>, ExternalError> {
+        match self.asker().try_ask::<_, B256>("eth_sendRawTransaction", (form.raw.clone(),)).await {
+            Ok(_) => Ok(None),
+            Err(AskError::Answered(error)) if is_known(&error.message) => Ok(None),
+            Err(AskError::Answered(error)) => Ok(Some(error)),
+            Err(AskError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Gas for a transaction that comes after others: where the node cannot look ahead, those are waited for.
+    async fn gas_for(
+        &self,
+        sender: &AccountSecret,
+        wish: &Wish,
+        nonce: u64,
+        (outbox, alone, tended): (&mut Outbox, &Alone, &mut Tended),
+    ) -> Result<u64, Fault> {
+        let account = address_of(sender);
+        let mut call = json!({ "from": account, "value": wish.value, "data": wish.input });
+        if let (Some(to), Some(fields)) = (wish.to, call.as_object_mut()) {
+            fields.insert("to".to_owned(), json!(to));
+        }
+        if let Ok(gas) = self.estimate(&call, "pending").await {
+            return Ok(gas);
+        }
+        let started = Instant::now();
+        while self.mined_nonce(account).await.map_err(HomeError::from)? < nonce {
+            if started.elapsed() > Duration::from_secs(self.options().terms.finality_secs) {
+                break;
+            }
+            self.tend(sender, (&mut *outbox, alone), tended, nonce).await.map_err(HomeError::from)?;
+            tokio::time::sleep(POLL_MIN * 4).await;
+        }
+        match self.estimate(&call, "latest").await {
+            Ok(gas) => Ok(gas),
+            Err(AskError::Answered(error)) => Err(Fault::Protocol(error)),
+            Err(AskError::Failed(error)) => Err(HomeError::from(error).into()),
+        }
+    }
+
+    /// What a call may need, and some more.
+    pub(super) async fn estimate(&self, call: &Value, at: &'static str) -> Result<u64, AskError> {
+        let gas: U64 = self.asker().try_ask("eth_estimateGas", (call.clone(), at)).await?;
+        let gas = gas.to::<u64>();
+        Ok(gas.saturating_add(gas / 4).saturating_add(GAS_ROOM))
+    }
+
+    /// What is usual on the chain now.
+    pub(super) async fn fees(&self) -> Result<Fees, ExternalError> {
+        let cap = self.options().terms.max_fee_wei;
+        let latest = self.asker().block("latest").await?.ok_or(ExternalError::NoFinality)?;
+        let Some(base) = latest.base_fee_per_gas else {
+            let price: U256 = self.asker().ask("eth_gasPrice", ()).await?;
+            return Fees::legacy(price.saturating_to(), cap);
+        };
+        let tip: U256 = match self.asker().try_ask("eth_maxPriorityFeePerGas", ()).await {
+            Ok(tip) => tip,
+            Err(AskError::Answered(_)) => self.asker().ask::<_, U256>("eth_gasPrice", ()).await?.saturating_sub(base),
+            Err(AskError::Failed(error)) => return Err(error),
+        };
+        Fees::dynamic(base.saturating_to(), tip.saturating_to(), cap)
+    }
+
+    /// What the account must have for so much gas, in wei.
+    pub async fn price_of(&self, gas: u64) -> Result<U256, ExternalError> {
+        self.ready().await?;
+        Ok(U256::from(gas) * U256::from(self.fees().await?.most()))
+    }
+
+    async fn refuse_if_poor(
+        &self,
+        account: Address,
+        value: U256,
+        (gas, fees): (u64, Fees),
+    ) -> Result<(), ExternalError> {
+        let needed = U256::from(gas) * U256::from(fees.most()) + value;
+        if needed.is_zero() {
+            return Ok(());
+        }
+        let has = self.balance(account).await?;
+        if has < needed { Err(ExternalError::Funds { account, has, needed }) } else { Ok(()) }
+    }
+
+    /// Signs a transaction with these fees.
+    pub(super) fn sign(&self, sender: &AccountSecret, waiting: &Waiting, fees: Fees) -> Form {
+        let Waiting { nonce, to, value, input, gas, .. } = waiting;
+        let (chain_id, to) = (self.options().chain_id, to.map_or(TxKind::Create, TxKind::Call));
+        let envelope: TxEnvelope = match fees {
+            Fees::Legacy { price } => signed(
+                sender,
+                TxLegacy {
+                    chain_id: Some(chain_id),
+                    nonce: *nonce,
+                    gas_price: price.into(),
+                    gas_limit: *gas,
+                    to,
+                    value: *value,
+                    input: input.clone(),
+                },
+            ),
+            Fees::Dynamic { most, tip } => signed(
+                sender,
+                TxEip1559 {
+                    chain_id,
+                    nonce: *nonce,
+                    gas_limit: *gas,
+                    max_fee_per_gas: most.into(),
+                    max_priority_fee_per_gas: tip.into(),
+                    to,
+                    value: *value,
+                    access_list: alloy_eips::eip2930::AccessList::default(),
+                    input: input.clone(),
+                },
+            ),
+        };
+        Form { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into(), fees }
+    }
+
+    /// Waits until these are final; their hashes, each that of the form which the chain took.
+    async fn finish(
+        &self,
+        sender: &AccountSecret,
+        nonces: &[u64],
+        mut tended: Tended,
+    ) -> Result<Vec<B256>, ExternalError> {
+        let (started, mut pace, mut taken) = (Instant::now(), POLL_MIN, 0);
+        let deadline = Duration::from_secs(self.options().terms.finality_secs);
+        let (account, last) = (address_of(sender), nonces.last().copied().unwrap_or_default());
+        loop {
+            let alone = self.shared.outbox.lock().await?;
+            let mut outbox = self.shared.outbox.read()?;
+            let block = self.newest_final().await?;
+            let found = self.final_forms(&outbox, account, nonces, &block, &mut tended).await?;
+            let used = self.final_nonce(account, &block).await?;
+            if let Some(hashes) = found {
+                self.settle(&mut outbox, account, &alone).await?;
+                return Ok(hashes);
+            }
+            if used > last {
+                taken += 1;
+                if taken >= TAKEN_LOOKS {
+                    self.settle(&mut outbox, account, &alone).await?;
+                    return Err(ExternalError::NonceTaken { account, nonce: last });
+                }
+            } else {
+                self.tend(sender, (&mut outbox, &alone), &mut tended, last).await?;
+            }
+            drop(alone);
+            if started.elapsed() > deadline {
+                let sent = tended.newest(nonces).unwrap_or_default();
+                return Err(ExternalError::NotFinal { sent, waited: started.elapsed() });
+            }
+            tokio::time::sleep(pace).await;
+            pace = (pace * 2).min(POLL_MAX);
+        }
+    }
+
+    /// Takes out of the outbox what is final.
+    async fn settle(&self, outbox: &mut Outbox, account: Address, alone: &Alone) -> Result<(), ExternalError> {
+        let block = self.final_block().await?;
+        let before = outbox.clone();
+        outbox.settle(account, self.final_nonce(account, &block).await?, (block.number.to(), block.hash));
+        if *outbox == before { Ok(()) } else { self.shared.outbox.write(outbox, alone) }
+    }
+}
+
+fn signed<T>(sender: &AccountSecret, transaction: T) -> TxEnvelope
+where
+    T: SignableTransaction<Signature>,
+    TxEnvelope: From<alloy_consensus::Signed<T>>,
+{
+    let [rs @ .., v] = sender.sign(&transaction.signature_hash().0);
+    transaction.into_signed(Signature::from_bytes_and_parity(&rs, v == 1)).into()
+}
+
+/// As nodes say that they have a transaction already.
+fn is_known(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["already known", "known transaction", "already imported", "already exists"]
+        .iter()
+        .any(|words| message.contains(words))
+}

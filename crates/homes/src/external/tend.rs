@@ -1,0 +1,171 @@
+//! Looking after what is on its way: found in blocks, sent again when nodes have lost it, replaced when it is stuck.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{Address, B256};
+use blockhouse_crypto::AccountSecret;
+
+use super::External;
+use super::answers::{ChainBlock, TransactionPlace};
+use super::error::ExternalError;
+use super::outbox::{Alone, Outbox};
+use super::send::address_of;
+
+/// How often a transaction that is in no block is given to the nodes again: one that was restarted has forgotten it.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What one process remembers of what it waits for, by nonce.
+#[derive(Debug, Default)]
+pub(super) struct Tended {
+    known: BTreeMap<u64, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// When a node was given it last.
+    told: Instant,
+    /// Since when its newest form is the newest.
+    since: Instant,
+    /// It was in a block.
+    was_mined: bool,
+    /// All its forms that were ever seen here, the newest last.
+    forms: Vec<B256>,
+}
+
+impl Tended {
+    /// A node was given this form just now.
+    pub(super) fn told(&mut self, nonce: u64, form: B256) {
+        self.of(nonce, form).told = Instant::now();
+    }
+
+    /// The newest form of the last of these.
+    pub(super) fn newest(&self, nonces: &[u64]) -> Option<B256> {
+        nonces.iter().rev().find_map(|nonce| self.known.get(nonce)).and_then(|known| known.forms.last().copied())
+    }
+
+    fn of(&mut self, nonce: u64, newest: B256) -> &mut Known {
+        let now = Instant::now();
+        let known = self.known.entry(nonce).or_insert_with(|| Known {
+            told: now,
+            since: now,
+            was_mined: false,
+            forms: vec![newest],
+        });
+        if !known.forms.contains(&newest) {
+            known.forms.push(newest);
+            known.since = now;
+        }
+        known
+    }
+}
+
+impl External {
+    /// The forms of these that are in final blocks, if all are. What is in a block that is not final, or was in one, is noted.
+    pub(super) async fn final_forms(
+        &self,
+        outbox: &Outbox,
+        account: Address,
+        nonces: &[u64],
+        last: &ChainBlock,
+        tended: &mut Tended,
+    ) -> Result<Option<Vec<B256>>, ExternalError> {
+        let mut found = Vec::with_capacity(nonces.len());
+        for nonce in nonces {
+            let waiting = outbox.of(account).find(|waiting| waiting.nonce == *nonce);
+            // Where another process of this host found it final and took it out, what was seen before must do.
+            for form in waiting.iter().flat_map(|waiting| &waiting.forms) {
+                tended.of(*nonce, form.hash);
+            }
+            let Some(known) = tended.known.get_mut(nonce) else { return Ok(None) };
+            let place = self.place_of(&known.forms).await?;
+            known.note(place.is_some());
+            match place {
+                Some(place) if place.block_number <= last.number => found.push(place.transaction_hash),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Where one of these forms is, in whatever block.
+    async fn place_of(&self, hashes: &[B256]) -> Result<Option<TransactionPlace>, ExternalError> {
+        for hash in hashes.iter().rev() {
+            let found: Option<TransactionPlace> = self.asker().ask("eth_getTransactionReceipt", (*hash,)).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the nodes again what they may have lost, up to that nonce, and replaces the first one if it has waited too long. Who may
+    /// use the outbox says so.
+    pub(super) async fn tend(
+        &self,
+        sender: &AccountSecret,
+        (outbox, alone): (&mut Outbox, &Alone),
+        tended: &mut Tended,
+        until: u64,
+    ) -> Result<(), ExternalError> {
+        let account = address_of(sender);
+        let is_ours = outbox.of(account).any(|waiting| waiting.nonce <= until);
+        if !is_ours {
+            return Ok(());
+        }
+        let mined = self.mined_nonce(account).await?;
+        let mut is_first = true;
+        for number in 0..outbox.waiting.len() {
+            let Some(waiting) = outbox.waiting.get(number) else { continue };
+            if waiting.account != account || waiting.nonce > until || waiting.nonce < mined {
+                continue;
+            }
+            let Some(form) = waiting.forms.last().cloned() else { continue };
+            let is_new = !tended.known.contains_key(&waiting.nonce);
+            let known = tended.of(waiting.nonce, form.hash);
+            // In no block: lost by a reorg, by a restarted node, or never given to one.
+            let is_due = is_new || known.told.elapsed() >= AGAIN || std::mem::take(&mut known.was_mined);
+            if is_due {
+                known.told = Instant::now();
+                self.broadcast(&form).await?;
+            }
+            let is_stuck = known.since.elapsed() >= Duration::from_secs(self.options().terms.replace_secs);
+            if std::mem::take(&mut is_first) && is_stuck {
+                self.replace(sender, (&mut *outbox, alone), number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one that offers more in its place. Where that would be more than the cap it waits on: the price may fall.
+    async fn replace(
+        &self,
+        sender: &AccountSecret,
+        (outbox, alone): (&mut Outbox, &Alone),
+        number: usize,
+    ) -> Result<(), ExternalError> {
+        let now = match self.fees().await {
+            Ok(now) => now,
+            Err(ExternalError::Fee { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(waiting) = outbox.waiting.get_mut(number) else { return Ok(()) };
+        let fees = waiting.forms.last().and_then(|form| form.fees.replaced(now, self.options().terms.max_fee_wei));
+        let Some(fees) = fees else { return Ok(()) };
+        let form = self.sign(sender, waiting, fees);
+        waiting.forms.push(form.clone());
+        // X3: durable before a node has it.
+        self.shared.outbox.write(outbox, alone)?;
+        self.broadcast(&form).await.map(drop)
+    }
+}
+
+impl Known {
+    fn note(&mut self, is_mined: bool) {
+        // Once it was in a block and is not any more, it is sent again at the next look.
+        self.was_mined |= is_mined;
+        if is_mined {
+            self.since = Instant::now();
+        }
+    }
+}
