@@ -14,6 +14,7 @@
 )]
 
 #[path = "../tests/support/writers.rs"]
+#[allow(dead_code, reason = "tests use the rest of it")]
 mod writers;
 
 use std::collections::HashMap;
@@ -277,8 +278,9 @@ fn send_all(
     let pause =
         rate.map(|rate| Duration::from_secs(1) * u32::try_from(nodes.len()).unwrap() / u32::try_from(rate).unwrap());
     let sent = std::thread::scope(|scope| {
-        let desk = |(node, desk): (_, &mut Desk)| desk.send(node, count / nodes.len(), pause);
-        let threads: Vec<_> = nodes.iter().zip(desks).map(|pair| scope.spawn(move || desk(pair))).collect();
+        let share = count / nodes.len();
+        let pairs = nodes.iter().zip(desks.iter_mut());
+        let threads: Vec<_> = pairs.map(|(node, desk)| scope.spawn(move || desk.send(node, share, pause))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     let all: Vec<_> = sent.iter().map(|(hash, due)| (*due, seen.wait_for(hash))).collect();

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::writers::{Signed, Writer, opened};
 
-/// How long a node may take to answer; one that is paused never does.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long a node may take to answer before another is asked; one that is paused never does.
+const ANSWER: Duration = Duration::from_millis(500);
 /// After how long a transaction that is not final is handed in at another node too.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Between two looks for a receipt.

@@ -20,9 +20,13 @@ const GAS: u64 = 1_500_000;
 /// Longer than any test, and than the clocks of its nodes differ.
 const LEASE_SECONDS: u64 = 86_400;
 
+/// More than any test has.
+const WRITERS_MAX: u8 = 100;
+
 /// The numbers of all writers that there can be, by their accounts.
-static NUMBERS: LazyLock<HashMap<Address, u8>> =
-    LazyLock::new(|| (1..=u8::MAX).map(|number| (Address::new(secret(number).account().to_bytes()), number)).collect());
+static NUMBERS: LazyLock<HashMap<Address, u8>> = LazyLock::new(|| {
+    (1..=WRITERS_MAX).map(|number| (Address::new(secret(number).account().to_bytes()), number)).collect()
+});
 
 /// A transaction that is ready to be sent, and its hash.
 #[derive(Debug, Clone)]
