@@ -27,6 +27,7 @@ impl Store {
                     block: &encode_block(&object.block),
                     certificate: &object.certificate.encode(),
                     receipts: &[],
+                    outcomes: &[],
                     transactions: &transactions,
                     changes: &StateChanges::default(),
                 };
