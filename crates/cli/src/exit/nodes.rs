@@ -2,7 +2,7 @@
 
 use blockhouse_homes::StoreError;
 use blockhouse_homes::network::pool::journal::JournalError;
-use blockhouse_homes::network::{EngineError, FolderError, NodeError, StartError};
+use blockhouse_homes::network::{EngineError, FolderError, HealError, NodeError, StartError};
 
 use super::{Exit, Verdict};
 
@@ -26,8 +26,14 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. }) => {
             Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
         }
-        NodeError::Store(_) => Some(failed(DISK)),
-        NodeError::Chain(_) => Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER)),
+        NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } => Some(failed(DISK)),
+        NodeError::Peers(_) => Some(failed(CONFIG)),
+        NodeError::NothingLeft => Some(failed(
+            "start the other nodes first; if there are none, this validator's key must not be used again: another takes its place",
+        )),
+        NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. }) | NodeError::Chain(_) => {
+            Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
+        }
         NodeError::Journal(JournalError::Newer { .. }) => Some(failed(
             "run the version that wrote it; without the file the node starts, and what was handed in and is not final is lost",
         )),
