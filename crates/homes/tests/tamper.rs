@@ -449,6 +449,7 @@ impl Alone {
             let tell = |told: Told<'_>| {
                 let words = match told {
                     Told::Started(_) => "started".to_owned(),
+                    Told::PoolDamaged(path) => path.display().to_string(),
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),
                     Told::Healed(healed) => format!("healed: {healed}"),
