@@ -32,7 +32,7 @@ const NAMES: [&str; 11] = [
 const BYTES: [&str; 7] = ["[u8]", "[u8;", "Bytes", "Decoder<", "&str", "Path", "VaultFolder"];
 
 /// Functions that look like decoders and need no target.
-const NOT_DECODERS: [(&str, &str); 24] = [
+const NOT_DECODERS: [(&str, &str); 25] = [
     ("cli/arguments.rs::parse_ref", "calls SiteSpec::parse, which is fed"),
     (
         "cli/commands/init.rs::from_str",

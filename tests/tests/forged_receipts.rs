@@ -217,7 +217,7 @@ async fn a_commit_of_another_chain_is_refused() {
     let foreign = String::from_utf8(other.honest.clone()).unwrap();
     forger.check(&foreign).refuses(exit::CHECK, "fingerprint");
     let (own, theirs) = (forger.honest_evidence().await, other.honest_evidence().await);
-    let dressed = Fields { ledger_key: own.ledger_key, ..forger.fields(&theirs, other.commit().snapshot) };
+    let dressed = Fields { ledger_key: own.root.ledger_key, ..forger.fields(&theirs, other.commit().snapshot) };
     forger.check(&dressed.text()).refuses(exit::CHECK, "not certified");
 }
 

@@ -340,12 +340,13 @@ fn of_ceremony(error: &CeremonyError) -> Verdict {
 fn of_join(error: &JoinError) -> Option<Verdict> {
     match error {
         JoinError::Folder(error) => of_node_folder(error),
-        JoinError::Fingerprint { .. } | JoinError::Inconsistent | JoinError::OtherEnrolment { .. } => {
-            Some(Verdict::hinted(
-                Exit::CheckFailed,
-                "do not join; ask the founder, and compare the fingerprint with the other operators",
-            ))
-        }
+        JoinError::Fingerprint { .. }
+        | JoinError::Inconsistent
+        | JoinError::OneKey
+        | JoinError::OtherEnrolment { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "do not join; ask the founder, and compare the fingerprint with the other operators",
+        )),
         JoinError::NotEnrolled { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "only a network that was founded with enrolments is joined: blockhouse node init --found FILE…",

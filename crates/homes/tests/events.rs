@@ -61,7 +61,10 @@ impl Ledger {
 
     fn transaction(&mut self) -> TxEnvelope {
         let raw = match self.choices.below(4) {
-            0 => self.of_owner(support::enrol(&account(u8::try_from(10 + self.choices.below(4)).unwrap()))),
+            0 => {
+                let number = u8::try_from(10 + self.choices.below(4)).unwrap();
+                self.of_owner(support::enrol(&account(number)))
+            }
             1 => self.of_recovery(),
             _ => {
                 self.writer += 1;

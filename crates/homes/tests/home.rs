@@ -233,7 +233,7 @@ async fn after_a_handover_the_old_host_seals_no_more() {
     assert!(fresh.descendants.is_empty());
     let old = world.home.evidence(sealed.transactions[0]).await.unwrap();
     assert_eq!(old.descendants.len(), 1);
-    assert_eq!(old.ledger_key, ledger_key(50).public());
+    assert_eq!(old.root.ledger_key, ledger_key(50).public());
     let no_commit = Receipt::from_parts(&old.receipt_parts(SnapshotId::new([22; 32]), None));
     assert!(no_commit.is_err(), "the block holds a session, no snapshot");
 

@@ -27,6 +27,7 @@ use support::{Choices, World, account, genesis, seed};
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("certificates");
 const RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("receipts");
+const EVENTS: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("events");
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("transactions");
 const HEIGHTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("heights");
 const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -215,6 +216,25 @@ fn other_alterations() -> Vec<Alteration> {
             }),
             Part::Index,
             Some(5),
+        ),
+        rows(
+            "an event that is not found",
+            in_table(|tx| {
+                let mut events = tx.open_table(EVENTS).unwrap();
+                let row =
+                    events.iter().unwrap().map(|row| *row.unwrap().0.value()).find(|row| row[8..13] == [0, 0, 0, 0, 5]);
+                events.remove(&row.unwrap()).unwrap();
+            }),
+            Part::Index,
+            Some(5),
+        ),
+        rows(
+            "an index of events that claims more than there is",
+            in_table(|tx| {
+                tx.open_table(META).unwrap().insert("events", 1_000_u64.to_le_bytes().as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
         ),
         rows(
             "a way to a transaction that never was",
@@ -449,6 +469,7 @@ impl Alone {
             let tell = |told: Told<'_>| {
                 let words = match told {
                     Told::Started(_) => "started".to_owned(),
+                    Told::PoolDamaged(path) => path.display().to_string(),
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),
                     Told::Healed(healed) => format!("healed: {healed}"),
