@@ -79,7 +79,7 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "pending": status.pending,
         "queued": status.queued,
         "pool_bytes": status.pool_bytes,
-        "key": format!("{:x}", status.key),
+        "public": format!("{:x}", status.key),
         "account": format!("{:#x}", status.account),
         "examined": status.scrub.examined,
         "examining": status.scrub.blocks,
