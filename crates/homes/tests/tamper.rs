@@ -264,6 +264,17 @@ fn other_alterations() -> Vec<Alteration> {
             None,
         ),
         rows(
+            "the height in the row of the head",
+            in_table(|tx| {
+                let mut meta = tx.open_table(META).unwrap();
+                let mut head = meta.get("head").unwrap().unwrap().value().to_vec();
+                head[0] += 90;
+                meta.insert("head", head.as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
             "the genesis",
             in_table(|tx| {
                 let mut meta = tx.open_table(META).unwrap();
@@ -287,6 +298,8 @@ async fn every_alteration_of_a_row_is_found_named_and_healed() {
             remedy(&copy.path, &truth.healer(&copy)).await.unwrap().unwrap_or_else(|| panic!("{name}: not found"));
         let is_named = |damage: &Damage| damage.part == part && damage.height == height;
         assert!(remedy.damage().iter().any(is_named), "{name}: {:?}", remedy.damage());
+        let is_there = |damage: &Damage| damage.height.is_none_or(|height| height <= truth.top());
+        assert!(remedy.damage().iter().all(is_there), "{name}: {:?}", remedy.damage());
         let healed = remedy.apply(&copy.path).unwrap();
         // What is replaced is kept, and nothing else is left.
         let kept: Vec<_> = healed.kept.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -389,7 +402,7 @@ async fn peers_are_believed_nothing() {
     let other = World::other(9).await;
     let foreign = Node::start(other.home.clone());
     let liar = Node::start(truth.world.another());
-    let faults = [Fault::Mute, Fault::Status, Fault::Garbage, Fault::Forges, Fault::Skips];
+    let faults = [Fault::Mute, Fault::Status, Fault::Garbage, Fault::Forges, Fault::Skips, Fault::Stale];
     for is_rebuilt in [true, false] {
         for fault in faults {
             let hint = format!("{fault:?}, rebuilt: {is_rebuilt}");
@@ -469,7 +482,7 @@ impl Alone {
             let tell = |told: Told<'_>| {
                 let words = match told {
                     Told::Started(_) => "started".to_owned(),
-                    Told::PoolDamaged(path) => path.display().to_string(),
+                    Told::PoolDamaged(_) => return,
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),
                     Told::Healed(healed) => format!("healed: {healed}"),

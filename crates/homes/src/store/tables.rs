@@ -238,6 +238,12 @@ impl Rows {
         read_at(&self.blocks, "block", height, read)
     }
 
+    /// The lowest height at or above that one of which there is a block.
+    pub(super) fn block_from(&self, height: u64) -> Result<Option<u64>, Fault> {
+        let row = self.blocks.range(height..)?.next().transpose()?;
+        Ok(row.map(|(height, _)| height.value()))
+    }
+
     /// What `read` makes of the certificate of that height.
     pub(super) fn certificate<T>(&self, height: u64, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
         read_at(&self.certificates, "certificate", height, read)
