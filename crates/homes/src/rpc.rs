@@ -43,7 +43,7 @@ use crate::store::Store;
 #[cfg(feature = "node")]
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
 pub use events::{Cursor, CursorError};
-pub use fault::LIMIT_EXCEEDED;
+pub use fault::{LIMIT_EXCEEDED, NONCE_TAKEN};
 pub(crate) use fault::{Fault, of_sealing};
 #[cfg(feature = "node")]
 pub use node_status::{NodeRole, NodeStatus, ScrubStatus};
