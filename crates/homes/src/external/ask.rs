@@ -323,9 +323,8 @@ fn read<T: DeserializeOwned>(raw: &RawValue, method: &'static str) -> Result<T, 
 
 /// The error if no node is of the chain: asking again would not help.
 fn of_another_chain(problems: &[NodeProblem]) -> Option<ExternalError> {
-    let is_foreign = |problem: &NodeProblem| {
-        matches!(problem.error, NodeError::OtherChain { .. } | NodeError::OtherGenesis { .. })
-    };
+    let is_foreign =
+        |problem: &NodeProblem| matches!(problem.error, NodeError::OtherChain { .. } | NodeError::OtherGenesis { .. });
     if !problems.iter().all(is_foreign) {
         return None;
     }

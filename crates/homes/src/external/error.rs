@@ -51,7 +51,9 @@ pub enum ExternalError {
     #[error("the nonce {nonce} of the account {account} was taken by another transaction")]
     NonceTaken { account: Address, nonce: u64 },
     /// Somebody else is using the account.
-    #[error("nodes hold transactions of the account {account} that were not sent from here: the next nonce here is {next}, theirs is {pending}")]
+    #[error(
+        "nodes hold transactions of the account {account} that were not sent from here: the next nonce here is {next}, theirs is {pending}"
+    )]
     Foreign { account: Address, next: u64, pending: u64 },
     /// No account can send so often.
     #[error("the account {account} has no nonces left")]

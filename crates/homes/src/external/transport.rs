@@ -111,6 +111,7 @@ impl ExternalTransport {
             "eth_blockNumber" => quantity(self.chain.final_block().await?.number.to()),
             "eth_getTransactionCount" => quantity(self.chain.nonce_of(params.next::<Address>()?).await?),
             "eth_call" => self.call(params.next()?).await,
+            "eth_getCode" => self.code(params.next()?).await,
             "eth_estimateGas" => {
                 let gas = self.chain.estimate(&params.next()?, "latest").await?;
                 quantity(gas)
@@ -123,6 +124,12 @@ impl ExternalTransport {
             "eth_getTransactionReceipt" => self.receipt(params.next()?).await,
             other => Err(Fault::unknown_method(other)),
         }
+    }
+
+    /// X1.
+    async fn code(&self, address: Address) -> Answer {
+        let last = self.chain.final_block().await?;
+        Ok(self.chain.asker().raw_at(&last, "eth_getCode", (address, last.number)).await?)
     }
 
     /// X1: a block by its number, and for every tag the last final one.

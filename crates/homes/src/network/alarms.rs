@@ -289,7 +289,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = NodeFolder::new(folder.path());
         note(&node, &[damage(Part::Block, Some(5))]).unwrap();
-        let mut alarms = Alarms::open(&node, &AccountSecret::try_new(&blockhouse_crypto::Secret::new([1; 32])).unwrap()).unwrap();
+        let mut alarms =
+            Alarms::open(&node, &AccountSecret::try_new(&blockhouse_crypto::Secret::new([1; 32])).unwrap()).unwrap();
         note(&node, &[damage(Part::State, Some(9))]).unwrap();
         alarms.told();
         let left: Vec<_> = read(&node.alarms()).unwrap().iter().map(|alarm| alarm.part).collect();

@@ -48,7 +48,9 @@ pub enum LedgerError {
         source: Box<UnknownEvent>,
     },
     /// The logs of an outside chain do not hold what its contract counts.
-    #[error("the contract counts {counted} snapshots, and the chain's node shows the commits of {seen}: it leaves some out")]
+    #[error(
+        "the contract counts {counted} snapshots, and the chain's node shows the commits of {seen}: it leaves some out"
+    )]
     LeftOut { counted: u64, seen: u64 },
     /// A transaction succeeded without its event.
     #[error("the transaction succeeded without its event {event}")]
