@@ -134,8 +134,8 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
     assert_ne!(alone, named, "`node local` names the others");
     fs::write(&config, alone).unwrap();
     let refused = world.outside("node run --dir").arg(&nodes[2].dir).run();
-    refused.refuses(exit::FAILED, &format!("block {height} of the store was altered"));
-    world.outside("node run --dir").arg(&nodes[2].dir).run().refuses(exit::FAILED, "rpc_peers");
+    refused.refuses(exit::UNREACHABLE, &format!("block {height} of the store was altered"));
+    world.outside("node run --dir").arg(&nodes[2].dir).run().refuses(exit::UNREACHABLE, "rpc_peers");
     assert!(fs::read(&store).unwrap() == altered, "it is not touched");
     fs::write(&config, &named).unwrap();
 
@@ -186,9 +186,9 @@ fn what_was_altered_is_told_on_every_node() {
     }
     init.run().expect(exit::DONE);
     let enrolled = world.unlocked("node enrol --json --yes").run().expect(exit::DONE);
-    assert_eq!(enrolled.lines().iter().filter(|line| line["new"] == json!(true)).count(), nodes.len());
+    assert_eq!(enrolled.lines().iter().filter(|line| line["enrolled_now"] == json!(true)).count(), nodes.len());
     let again = world.unlocked("node enrol --json --yes").arg(nodes[1].url()).run().expect(exit::DONE);
-    assert_eq!(again.lines()[0]["new"], json!(false), "{}", again.lines()[0]);
+    assert_eq!(again.lines()[0]["enrolled_now"], json!(false), "{}", again.lines()[0]);
 
     // The first transaction of the last block with some: what signs it is found in the file.
     let last = nodes[2].height();

@@ -236,6 +236,9 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::OtherBlock { .. } | Refusal::NoSuchBlock { .. } | Refusal::OtherChain { .. } => {
             Verdict::plain(Exit::CheckFailed)
         }
+        Refusal::NotFinal { .. } => {
+            Verdict::hinted(Exit::CheckFailed, "check again later, when more blocks are above it")
+        }
         Refusal::TargetNotEmpty { .. } => {
             Verdict::hinted(Exit::Usage, "say what is to become of it: --overwrite never|if-changed|always")
         }
@@ -340,12 +343,13 @@ fn of_ceremony(error: &CeremonyError) -> Verdict {
 fn of_join(error: &JoinError) -> Option<Verdict> {
     match error {
         JoinError::Folder(error) => of_node_folder(error),
-        JoinError::Fingerprint { .. } | JoinError::Inconsistent | JoinError::OtherEnrolment { .. } => {
-            Some(Verdict::hinted(
-                Exit::CheckFailed,
-                "do not join; ask the founder, and compare the fingerprint with the other operators",
-            ))
-        }
+        JoinError::Fingerprint { .. }
+        | JoinError::Inconsistent
+        | JoinError::OneKey
+        | JoinError::OtherEnrolment { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "do not join; ask the founder, and compare the fingerprint with the other operators",
+        )),
         JoinError::NotEnrolled { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "only a network that was founded with enrolments is joined: blockhouse node init --found FILE…",
@@ -851,6 +855,10 @@ fn of_external(error: &ExternalError) -> Option<Verdict> {
             Exit::LedgerUnreachable,
             "bring a node of the chain back, or name others in config.toml: [ledger] urls",
         )),
+        ExternalError::Behind { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "wait until they have caught up, or name others in config.toml: [ledger] urls",
+        )),
         ExternalError::NotFinal { .. } => Some(Verdict::hinted(
             Exit::LedgerUnreachable,
             "run the command again: what was sent is in the file `outbox` of the vault folder, and is finished first",
@@ -878,6 +886,11 @@ fn of_external(error: &ExternalError) -> Option<Verdict> {
             Exit::NotAllowed,
             "somebody else sends with this account: if that is not you, its key is known to a stranger",
         )),
+        ExternalError::Foreign { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "wait until they are in blocks, or cancel them where they were sent, then run the command again",
+        )),
+        ExternalError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, "wait until it has ended")),
         ExternalError::OutboxForm { .. } => {
             Some(Verdict::hinted(Exit::Failed, "remove it: what it held is on the chain, or will not be"))
         }

@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     OtherBlock { height: u64, hash: BlockHash, found: BlockHash },
     #[error("the chain has no block {height} yet")]
     NoSuchBlock { height: u64 },
+    #[error("block {height} is on the chain and not final yet: the chain may still drop it")]
+    NotFinal { height: u64 },
     #[error("the receipt is of chain {chain}, the node is of another one, with the id {found}")]
     OtherChain { chain: u64, found: u64 },
     #[error("the target `{}` is not empty", path.display())]

@@ -125,6 +125,7 @@ fn node(scheme: &str, load: &str, seconds: u64, folder: &Path, index: usize) {
     let network = dealt.network.clone();
     let config = Config { network, addresses, followers: Vec::new(), listen, never_voted: false, keep_blocks: None };
     let folder = folder.join(index.to_string());
+    Engine::prepare(&folder, dealt.keys[index].public()).unwrap();
     let (handle, _inbox) = Engine::start(config, dealt.keys[index].clone(), Arc::clone(&application), &folder).unwrap();
     let begun = Instant::now();
     std::thread::sleep(Duration::from_secs(seconds));

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::application::{Application, Erased, Stop};
 use crate::bind::{Group, Individuals, Scheme};
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::gossip::{self, Ends, Gossip, Inbox};
 use crate::keys::Keys;
 use crate::network::{Kind, Network};
@@ -41,8 +41,8 @@ pub struct Config {
     pub followers: Vec<[u8; 32]>,
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The operator's word that the keys of this validator never voted in this epoch, although its ledger stands above
-    /// the base and its folder is new. A wrong word lets it vote twice in one view.
+    /// The operator's word that the keys of this validator never voted in this epoch, although its folder does not say so:
+    /// see [`Engine::prepare`]. A wrong word lets it vote twice in one view.
     pub never_voted: bool,
     /// How many blocks below the application's standing are kept for peers; all, if not told.
     pub keep_blocks: Option<u64>,
@@ -121,6 +121,17 @@ pub enum EngineError {
 pub struct Engine;
 
 impl Engine {
+    /// Makes the engine's folder of an identity that was drawn just now, durably, with the word that it never voted. It is made before the
+    /// key is written anywhere, and never for a key that was there before: a folder that is made again without it follows, and is silent.
+    pub fn prepare(folder: &Path, identity: [u8; 32]) -> std::io::Result<()> {
+        folder::prepare(folder, &identity)
+    }
+
+    /// Whether an engine's folder says of that identity whether it voted: one that was lost does not.
+    pub fn remembers(folder: &Path, identity: [u8; 32]) -> std::io::Result<bool> {
+        folder::remembers(folder, &identity)
+    }
+
     /// Starts a node on threads of its own. It runs until the handle is stopped or dropped, or it fails.
     pub fn start(
         config: Config,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lock               held while a process uses the folder
+//! unvoted            the word that the identity whose hash it holds never voted: until the first epoch begins
 //! epoch-<n>/node     whose folder it is, whether it votes, what it began with
 //! epoch-<n>/journal/ the engine's files: votes, blocks, certificates, how far the application was given them
 //! ```
@@ -9,11 +10,13 @@
 //! # Invariants
 //! - **F1** A folder is used by one process at a time.
 //! - **F2** The file `node` is there before the first vote, and says no to voting for good once a journal was lost.
+//! - **F3** A folder without `node` lets nobody vote but by `unvoted`, which is written before the key that it is of and gone before the
+//!   first vote: a folder that was lost, with whatever ledger beside it, is no new one.
 //!
 //! Format: `docs/design/consensus.md`, section *Folder*.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use blockhouse_crypto::hash::hash;
@@ -30,6 +33,7 @@ const MAGIC: Magic = *b"BHNJ";
 const WHAT: &str = "the file `node` of an engine's folder";
 /// The greatest length of the file: a certificate and some numbers.
 const NODE_MAX: u64 = CERTIFICATE_MAX as u64 + 256;
+const UNVOTED_MAGIC: Magic = *b"BHNU";
 
 /// A block that counts as final without what is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Folder {
         application: &dyn Erased,
     ) -> Result<Self, StartError> {
         let epoch = path.join(format!("epoch-{}", network.epoch()));
-        let (journal, file) = (epoch.join("journal"), epoch.join("node"));
+        let (journal, file, unvoted) = (epoch.join("journal"), epoch.join("node"), path.join("unvoted"));
         let failed = |source| StartError::Folder { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = lock(path)?;
@@ -82,16 +86,73 @@ impl Folder {
                 return Err(StartError::OtherNode { path: epoch });
             }
             if journal.is_dir() {
+                // A kill may have left it.
+                remove(&unvoted).map_err(failed)?;
                 let node = Node { may_vote: node.may_vote, floor: node.floor.clone(), ..*node };
                 return Ok(Self { journal, may_vote: node.may_vote, floor: node.floor, _lock: lock });
             }
         }
         let ahead = application.standing().height > network.base().height;
-        let may_vote = known.is_none() && (!ahead || never_voted);
+        let may_vote = known.is_none() && (never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?);
         let floor = if ahead { floor(application, network) } else { None };
         let node = Node { network: id, identity, may_vote, floor };
-        fs::create_dir_all(&journal).and_then(|()| write(&file, &node.encode())).map_err(failed)?;
+        let begin = || {
+            fs::create_dir_all(&journal)?;
+            write(&file, &node.encode())?;
+            remove(&unvoted)
+        };
+        begin().map_err(failed)?;
         Ok(Self { journal, may_vote, floor: node.floor, _lock: lock })
+    }
+}
+
+/// Makes the folder of an identity that was drawn just now (F3).
+pub(crate) fn prepare(path: &Path, identity: &[u8; 32]) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    write(&path.join("unvoted"), &unvoted(identity))?;
+    sync(folder_of(path))
+}
+
+/// Whether the folder says of an identity whether it voted.
+pub(crate) fn remembers(path: &Path, identity: &[u8; 32]) -> io::Result<bool> {
+    if is_unvoted(&path.join("unvoted"), identity)? {
+        return Ok(true);
+    }
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        if entry?.path().join("node").try_exists().unwrap_or(false) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The word that this identity never voted.
+fn unvoted(identity: &[u8; 32]) -> Vec<u8> {
+    let mut encoder = Encoder::with_header(UNVOTED_MAGIC);
+    encoder.raw(&hash("blockhouse v1 unvoted", identity));
+    encoder.finish()
+}
+
+/// What is of another identity, or damaged, says nothing.
+fn is_unvoted(file: &Path, identity: &[u8; 32]) -> io::Result<bool> {
+    let word = unvoted(identity);
+    let mut found = Vec::new();
+    match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?.take(word.len() as u64 + 1).read_to_end(&mut found)?,
+    };
+    Ok(found == word)
+}
+
+/// Gone for good when this returns, and all that was made in its folder before is durable.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync(folder_of(file)),
     }
 }
 
@@ -137,8 +198,15 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(&fresh, file)?;
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    sync(folder_of(file))
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 impl Node {

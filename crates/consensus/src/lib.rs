@@ -9,7 +9,8 @@
 //!   others do, and whenever any of them is killed.
 //! - **N2** Blocks reach the application in height order, without a gap, each with a certificate that
 //!   [`blockhouse_ledger::Certificate::verify`] accepts; a block that it acknowledged is durable there.
-//! - **N3** A validator votes only with the journal of its earlier votes, or if its keys never voted in this epoch.
+//! - **N3** A validator votes only with the journal of its earlier votes, or if its keys never voted in this epoch, of
+//!   which it needs evidence.
 //!
 //! Protocol: `docs/design/consensus.md`.
 

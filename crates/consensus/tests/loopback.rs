@@ -40,7 +40,11 @@ impl Town {
         let ledger = |mark| Ledger::new(&dealt.network, mark, &judge).with_work(&work);
         let ledgers = (0..5).map(ledger).collect();
         let (ports, folder) = (ports(5), tempfile::tempdir().unwrap());
-        Self { dealt, ports, folder, ledgers, work, followers: identities(77, 1) }
+        let town = Self { dealt, ports, folder, ledgers, work, followers: identities(77, 1) };
+        for index in 0..town.dealt.keys.len() {
+            Engine::prepare(&town.folder(index), town.keys(index).public()).unwrap();
+        }
+        town
     }
 
     fn config(&self, index: usize) -> Config {
@@ -194,6 +198,36 @@ fn a_validator_that_lost_its_votes_is_silent_and_follows() {
     assert_eq!(wiped.status().role, Role::Silent);
     town.want(30);
     town.wait(&[0, 1, 2, 3], 30);
+}
+
+/// A ledger at the base is no evidence: it may have been put back, or begun again, without the votes.
+#[test]
+fn only_a_folder_that_was_made_with_its_key_is_one_of_a_new_validator() {
+    let town = Town::new(committee(18, 4));
+    let role = |index| town.start(index).status().role;
+    assert!(Engine::remembers(&town.folder(0), town.keys(0).public()).unwrap());
+    assert_eq!(role(0), Role::Validator);
+    assert!(!town.folder(0).join("unvoted").exists(), "the word is given once");
+    // What a kill between the two leaves.
+    Engine::prepare(&town.folder(0), town.keys(0).public()).unwrap();
+    assert_eq!(role(0), Role::Validator);
+    assert!(!town.folder(0).join("unvoted").exists());
+    assert!(Engine::remembers(&town.folder(0), town.keys(0).public()).unwrap());
+    // Lost with the ledger at its base.
+    std::fs::remove_dir_all(town.folder(0)).unwrap();
+    assert!(!Engine::remembers(&town.folder(0), town.keys(0).public()).unwrap());
+    assert_eq!(role(0), Role::Silent);
+    // The word of another identity, and one that is damaged.
+    Engine::prepare(&town.folder(1), town.keys(2).public()).unwrap();
+    assert_eq!(role(1), Role::Silent);
+    std::fs::write(town.folder(2).join("unvoted"), b"BHNU").unwrap();
+    assert_eq!(role(2), Role::Silent);
+    // The operator's word.
+    std::fs::remove_file(town.folder(3).join("unvoted")).unwrap();
+    let config = Config { never_voted: true, ..town.config(3) };
+    let ledger = Arc::new(town.ledgers[3].clone());
+    let (node, _inbox) = Engine::start(config, town.keys(3), ledger, &town.folder(3)).unwrap();
+    assert_eq!(node.status().role, Role::Validator);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! - **X3** A transaction is durable in the outbox before a node gets it, with its nonce. What replaces it has the same nonce, so
 //!   whatever nodes, reorgs and kills do, at most one of its forms is ever on the chain.
 //! - **X4** No more is offered for gas than the vault's cap.
-//! - **X5** The chain is the vault's, by its id and its block 0, before anything is believed or sent.
+//! - **X5** A node is of the vault's chain, by its id and its block 0, before it is believed or gets anything.
 //!
 //! Page: `docs/design/ledger.md`, section *Outside chains*.
 
@@ -27,6 +27,7 @@ mod tend;
 mod transport;
 mod word;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,16 +141,19 @@ struct Shared {
 /// What this process knows of the chain.
 #[derive(Debug, Default)]
 struct Known {
-    /// X5 was checked.
+    /// What an earlier process has seen final was looked for.
     is_ready: bool,
     /// The highest final block, and when it was asked for.
     last: Option<(ChainBlock, Instant)>,
+    /// The accounts for which nothing of an earlier process is waiting any more.
+    finished: BTreeSet<Address>,
 }
 
 impl External {
     /// A handle; nobody is asked yet.
     pub fn new(options: ExternalOptions) -> Result<Self, ExternalError> {
-        let asker = Asker::new(options.nodes.clone(), Duration::from_secs(options.terms.patience_secs))?;
+        let asker = Asker::new(options.nodes.clone(), Duration::from_secs(options.terms.patience_secs))?
+            .expecting(options.chain_id, B256::new(options.genesis.to_bytes()));
         let outbox = OutboxFile::at(options.outbox.clone());
         Ok(Self { shared: Arc::new(Shared { options, asker, outbox, known: Mutex::default() }) })
     }
@@ -177,10 +181,19 @@ impl External {
         })
     }
 
+    /// The hash of the final block of that height; none if it is not final.
+    pub async fn final_hash(&self, height: u64) -> Result<Option<BlockHash>, HomeError> {
+        let last = self.final_block().await?;
+        if height > last.number.to::<u64>() {
+            return Ok(None);
+        }
+        Ok(self.asker().hash_at(height).await?.map(|hash| BlockHash::new(hash.0)))
+    }
+
     /// The code of an account at the last final block.
     pub async fn code(&self, account: Address) -> Result<Bytes, ExternalError> {
-        let at = self.final_block().await?.number;
-        self.asker().ask("eth_getCode", (account, at)).await
+        let last = self.final_block().await?;
+        self.asker().ask_at(&last, "eth_getCode", (account, last.number)).await
     }
 
     /// What an account owns now, in wei.
@@ -197,7 +210,7 @@ impl External {
 
     /// How many of them are final.
     async fn final_nonce(&self, account: Address, last: &ChainBlock) -> Result<u64, ExternalError> {
-        let nonce: U64 = self.asker().ask("eth_getTransactionCount", (account, last.number)).await?;
+        let nonce: U64 = self.asker().ask_at(last, "eth_getTransactionCount", (account, last.number)).await?;
         Ok(nonce.to())
     }
 
@@ -205,23 +218,15 @@ impl External {
         &self.shared.asker
     }
 
-    /// X5, once for each process; and X1 for what an earlier one has seen.
+    /// X1 for what an earlier process has seen, once for each process.
     pub(crate) async fn ready(&self) -> Result<(), ExternalError> {
         if self.known(|known| known.is_ready) {
             return Ok(());
         }
-        let options = self.options();
-        let found = self.asker().chain_id().await?;
-        if found != options.chain_id {
-            return Err(ExternalError::OtherChain { expected: options.chain_id, found });
-        }
-        let first = self.asker().block("0x0").await?.ok_or(ExternalError::NoBlock { height: 0 })?;
-        let expected = B256::new(options.genesis.to_bytes());
-        if first.hash != expected {
-            return Err(ExternalError::OtherGenesis { expected, found: first.hash });
-        }
         if let Some((height, was)) = self.shared.outbox.read()?.settled() {
-            self.still_there(height, was).await?;
+            // What is final never goes back, from one command to the next either.
+            let block = self.still_there(height, was).await?;
+            self.known(|known| known.last = known.last.or(Some((block, Instant::now()))));
         }
         self.known(|known| known.is_ready = true);
         Ok(())

@@ -43,8 +43,8 @@ use crate::store::Store;
 #[cfg(feature = "node")]
 pub use backend::{Backend, EmbeddedBackend, PoolStatus, Pooled, Refused, Syncing};
 pub use events::{Cursor, CursorError};
-pub use fault::LIMIT_EXCEEDED;
 pub(crate) use fault::{Fault, of_sealing};
+pub use fault::{LIMIT_EXCEEDED, NONCE_TAKEN};
 #[cfg(feature = "node")]
 pub use node_status::{NodeRole, NodeStatus, ScrubStatus};
 pub(crate) use params::Params;

@@ -27,6 +27,7 @@ use support::{Choices, World, account, genesis, seed};
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("certificates");
 const RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("receipts");
+const EVENTS: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("events");
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("transactions");
 const HEIGHTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("heights");
 const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -217,6 +218,25 @@ fn other_alterations() -> Vec<Alteration> {
             Some(5),
         ),
         rows(
+            "an event that is not found",
+            in_table(|tx| {
+                let mut events = tx.open_table(EVENTS).unwrap();
+                let row =
+                    events.iter().unwrap().map(|row| *row.unwrap().0.value()).find(|row| row[8..13] == [0, 0, 0, 0, 5]);
+                events.remove(&row.unwrap()).unwrap();
+            }),
+            Part::Index,
+            Some(5),
+        ),
+        rows(
+            "an index of events that claims more than there is",
+            in_table(|tx| {
+                tx.open_table(META).unwrap().insert("events", 1_000_u64.to_le_bytes().as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
             "a way to a transaction that never was",
             in_table(|tx| {
                 tx.open_table(TRANSACTIONS).unwrap().insert(&[7; 32], 2).unwrap();
@@ -238,6 +258,17 @@ fn other_alterations() -> Vec<Alteration> {
                 let mut meta = tx.open_table(META).unwrap();
                 let mut head = meta.get("head").unwrap().unwrap().value().to_vec();
                 head[20] ^= 1;
+                meta.insert("head", head.as_slice()).unwrap();
+            }),
+            Part::File,
+            None,
+        ),
+        rows(
+            "the height in the row of the head",
+            in_table(|tx| {
+                let mut meta = tx.open_table(META).unwrap();
+                let mut head = meta.get("head").unwrap().unwrap().value().to_vec();
+                head[0] += 90;
                 meta.insert("head", head.as_slice()).unwrap();
             }),
             Part::File,
@@ -267,6 +298,8 @@ async fn every_alteration_of_a_row_is_found_named_and_healed() {
             remedy(&copy.path, &truth.healer(&copy)).await.unwrap().unwrap_or_else(|| panic!("{name}: not found"));
         let is_named = |damage: &Damage| damage.part == part && damage.height == height;
         assert!(remedy.damage().iter().any(is_named), "{name}: {:?}", remedy.damage());
+        let is_there = |damage: &Damage| damage.height.is_none_or(|height| height <= truth.top());
+        assert!(remedy.damage().iter().all(is_there), "{name}: {:?}", remedy.damage());
         let healed = remedy.apply(&copy.path).unwrap();
         // What is replaced is kept, and nothing else is left.
         let kept: Vec<_> = healed.kept.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -369,7 +402,7 @@ async fn peers_are_believed_nothing() {
     let other = World::other(9).await;
     let foreign = Node::start(other.home.clone());
     let liar = Node::start(truth.world.another());
-    let faults = [Fault::Mute, Fault::Status, Fault::Garbage, Fault::Forges, Fault::Skips];
+    let faults = [Fault::Mute, Fault::Status, Fault::Garbage, Fault::Forges, Fault::Skips, Fault::Stale];
     for is_rebuilt in [true, false] {
         for fault in faults {
             let hint = format!("{fault:?}, rebuilt: {is_rebuilt}");
@@ -449,7 +482,7 @@ impl Alone {
             let tell = |told: Told<'_>| {
                 let words = match told {
                     Told::Started(_) => "started".to_owned(),
-                    Told::PoolDamaged(path) => path.display().to_string(),
+                    Told::PoolDamaged(_) => return,
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),
                     Told::Healed(healed) => format!("healed: {healed}"),

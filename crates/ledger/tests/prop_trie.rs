@@ -195,7 +195,7 @@ proptest! {
                 assert!(next != Some(at), "it goes on");
                 place = next;
             }
-            Ok::<_, StateError<std::convert::Infallible>>(())
+            Ok::<_, StateError<Infallible>>(())
         };
         prop_assert!(read(&state).is_ok());
         let places: Vec<_> = places_of(&accounts);

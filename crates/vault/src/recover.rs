@@ -218,7 +218,7 @@ pub async fn recover(
     let id = vault_of(&given)?;
     let mut found = bags::find(&given, id, unlocked, &trust).await?;
     trust.expect_in(&found.chosen.chain)?;
-    let (unfinished, set_aside) = take_over::begin_folder(&request.folder)?;
+    let (unfinished, set_aside) = take_over::begin_folder(&request.folder, false)?;
     let mut readings = 1;
     let mut taken = loop {
         let taken = Taken::begin(found, request.folder.clone(), settings.clone()).await?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use blockhouse_homes::ChainTerms;
 use blockhouse_types::Fingerprint;
 
 use crate::folder::{Config, LedgerEntry, VaultFolder, WriteError, write_durably};
@@ -72,5 +73,13 @@ fn chain_text(config: &Config) -> String {
 fn chain_words(config: &Config) -> String {
     let Some(terms) = &config.ledger.chain else { return String::new() };
     let depth = terms.depth.map(|depth| format!(" --depth {depth}")).unwrap_or_default();
-    format!(" --ledger URL_OF_A_NODE --since {}{depth}", terms.since)
+    let (max_fee, usual) = (terms.max_fee_wei, ChainTerms::usual(terms.since, terms.depth).max_fee_wei);
+    let max_fee = if max_fee == usual { String::new() } else { format!(" --max-fee {}", in_gwei(max_fee)) };
+    format!(" --ledger URL_OF_A_NODE --since {}{depth}{max_fee}", terms.since)
+}
+
+fn in_gwei(wei: u64) -> String {
+    const GWEI: u64 = 1_000_000_000;
+    let text = format!("{}.{:09}", wei / GWEI, wei % GWEI);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

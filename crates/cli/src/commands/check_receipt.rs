@@ -56,11 +56,19 @@ pub(crate) async fn run(args: CheckReceiptArgs, global: &Global, out: &Output) -
         compare(path, facts)?;
     }
     let trust = vouch(&receipt, &checked, (args.rpc, args.block)).await?;
-    tell(&checked, args.file.as_deref(), out)?;
-    if let Some(trusted) = trust {
-        out.talk(format_args!("trusted: {trusted}"));
+    tell(&checked, (args.file.as_deref(), trust.as_ref()), out)?;
+    if let Some(Trust { trusted, is_final }) = trust {
+        let word = if is_final == Some(true) { " and final" } else { ". Nobody said whether it is final" };
+        out.talk(format_args!("trusted: {trusted}{word}"));
     }
     Ok(Exit::Success)
+}
+
+/// Who vouches for the block of an outside chain.
+struct Trust {
+    trusted: String,
+    /// Whether they say that it is final; none if they do not say.
+    is_final: Option<bool>,
 }
 
 /// Of an outside chain everything hangs on the hash of one block. Who says that it is on the chain is named; nobody is assumed.
@@ -68,7 +76,7 @@ async fn vouch(
     receipt: &Receipt,
     checked: &Checked,
     (rpc, block): (Option<NodeUrl>, Option<BlockHash>),
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<Trust>> {
     let (height, hash, chain) = (checked.height, checked.block, checked.chain_id);
     if checked.vouched == Vouched::ByKey {
         let hint = "leave out --rpc and --block: the receipt is certified by the ledger's own key";
@@ -82,7 +90,7 @@ async fn vouch(
     if let Some(given) = block {
         let trusted = format!("whoever said that block {height} of chain {chain} is {given}");
         return if given == hash {
-            Ok(Some(trusted))
+            Ok(Some(Trust { trusted, is_final: None }))
         } else {
             Err(Refusal::OtherBlock { height, hash, found: given }.into())
         };
@@ -98,11 +106,11 @@ async fn vouch(
         Some(found) => return Err(Refusal::OtherBlock { height, hash, found }.into()),
         None => return Err(Refusal::NoSuchBlock { height }.into()),
     }
-    Ok(Some(match word.is_final {
-        Some(true) => format!("{trusted} and final"),
-        Some(false) => format!("{trusted}. It is NOT FINAL yet: the chain may still drop it"),
-        None => format!("{trusted}. It does not say which blocks are final"),
-    }))
+    // What the chain may still drop proves nothing yet.
+    if word.is_final == Some(false) {
+        return Err(Refusal::NotFinal { height }.into());
+    }
+    Ok(Some(Trust { trusted, is_final: word.is_final }))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -139,7 +147,7 @@ fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {
         .with_context(|| format!("{} is not the file that the receipt proves", path.display()))
 }
 
-fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<()> {
+fn tell(checked: &Checked, (file, trust): (Option<&Path>, Option<&Trust>), out: &Output) -> anyhow::Result<()> {
     let time = text::moment(checked.time);
     out.line(format_args!("good: snapshot {} was recorded at {time}", checked.snapshot))?;
     out.line(format_args!(
@@ -164,6 +172,8 @@ fn tell(checked: &Checked, file: Option<&Path>, out: &Output) -> anyhow::Result<
         "block": checked.height,
         "block_hash": checked.block,
         "vouched": if checked.vouched == Vouched::ByKey { "key" } else { "chain" },
+        "trusted": trust.map(|trust| &trust.trusted),
+        "final": trust.map_or(Some(true), |trust| trust.is_final),
         "time": checked.time,
         "d": checked.commit.d,
         "w": checked.commit.w,

@@ -101,8 +101,8 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
 
 /// A price of gas, in gwei and parts of it.
 #[derive(Debug, Clone, Copy)]
-struct Gwei {
-    wei: u64,
+pub(crate) struct Gwei {
+    pub(crate) wei: u64,
 }
 
 impl std::str::FromStr for Gwei {

@@ -13,6 +13,7 @@ use blockhouse_vault::unlock::Unlocked;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::init::Gwei;
 use crate::arguments::{Global, SiteParser};
 use crate::exit::{Exit, help};
 use crate::failure::one_line;
@@ -45,6 +46,9 @@ pub(crate) struct RecoverArgs {
     /// On an outside chain a block is final when so many others are above it [default: what the chain itself calls finalized]
     #[arg(long, value_name = "BLOCKS", requires = "nodes")]
     depth: Option<u64>,
+    /// On an outside chain offer at most so much for a unit of gas, in gwei [default: 500]
+    #[arg(long, value_name = "GWEI", requires = "nodes")]
+    max_fee: Option<Gwei>,
     /// Rehearse: make a folder that can read, and change nothing at the sites
     #[arg(long)]
     read_only: bool,
@@ -71,8 +75,9 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     }
     let folder = global.folder()?;
     let read_only = args.read_only;
-    let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, .. } = args;
-    let chain = (!nodes.is_empty()).then_some(ChainPlace { nodes, since, depth });
+    let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, max_fee, .. } = args;
+    let max_fee_wei = max_fee.map(|max_fee| max_fee.wei);
+    let chain = (!nodes.is_empty()).then_some(ChainPlace { nodes, since, depth, max_fee_wei });
     let is_anchored = fingerprint.is_some();
     let request =
         RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, chain, read_only, host_stolen };

@@ -26,7 +26,6 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. }) => {
             Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
         }
-        NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } => Some(failed(DISK)),
         NodeError::Peers(_) => Some(failed(CONFIG)),
         NodeError::NothingLeft => Some(failed(
             "start the other nodes first; if there are none, this validator's key must not be used again: another takes its place",
@@ -34,6 +33,7 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. }) | NodeError::Chain(_) => {
             Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
         }
+        NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } => Some(failed(DISK)),
         NodeError::Journal(JournalError::Newer { .. }) => Some(failed(
             "run the version that wrote it; without the file the node starts, and what was handed in and is not final is lost",
         )),

@@ -80,6 +80,30 @@ pub(super) fn height_of(log: &Map<String, Value>) -> Option<u64> {
     Some(number.to())
 }
 
+/// True if a log is in these blocks, was not dropped from them, and is one that the filter asks for.
+pub(super) fn is_asked_for(log: &Map<String, Value>, filter: &Map<String, Value>, (first, last): (u64, u64)) -> bool {
+    let is_there = height_of(log).is_some_and(|height| (first..=last).contains(&height));
+    let is_dropped = log.get("removed").is_some_and(|removed| *removed != Value::Bool(false));
+    let none = Vec::new();
+    let list = |of: &Map<String, Value>| of.get("topics").and_then(Value::as_array).unwrap_or(&none).clone();
+    let (topics, wanted) = (list(log), list(filter));
+    let has_topics = wanted.iter().enumerate().all(|(place, wanted)| is_one_of(topics.get(place), Some(wanted)));
+    is_there && !is_dropped && has_topics && is_one_of(log.get("address"), filter.get("address"))
+}
+
+/// True if nothing, or this, or one of these is wanted.
+fn is_one_of(found: Option<&Value>, wanted: Option<&Value>) -> bool {
+    let is_same = |wanted: &Value| match (found.and_then(Value::as_str), wanted.as_str()) {
+        (Some(found), Some(wanted)) => found.eq_ignore_ascii_case(wanted),
+        _ => false,
+    };
+    match wanted {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(several)) => several.is_empty() || several.iter().any(is_same),
+        Some(one) => is_same(one),
+    }
+}
+
 /// True if these bytes are an answer to `eth_getBlockByNumber` that is read here.
 pub fn read_block(bytes: &[u8]) -> Option<ChainBlock> {
     serde_json::from_slice(bytes).ok()
@@ -97,4 +121,32 @@ pub fn read_evidence(block: &[u8], receipts: &[u8]) -> Option<(Header, Vec<Recei
 pub fn read_logs(bytes: &[u8]) -> Option<Vec<u64>> {
     let logs: Vec<Map<String, Value>> = serde_json::from_slice(bytes).ok()?;
     Some(untimed(&logs))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn logs_that_were_not_asked_for_are_told() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let log = json!({ "blockNumber": "0x5", "address": "0xAa", "topics": ["0x01", "0x02"], "removed": false });
+        let filter = json!({ "address": ["0xaa", "0xbb"], "topics": [["0x01", "0x03"], null] });
+        let is_one = |log: &Value, filter: &Value, range| is_asked_for(&map(log.clone()), &map(filter.clone()), range);
+        assert!(is_one(&log, &filter, (5, 5)) && is_one(&log, &json!({}), (0, 9)));
+        assert!(!is_one(&log, &filter, (6, 9)) && !is_one(&log, &filter, (0, 4)));
+        for (field, value) in [
+            ("removed", json!(true)),
+            ("address", json!("0xcc")),
+            ("topics", json!(["0x02", "0x01"])),
+            ("topics", json!([])),
+            ("blockNumber", Value::Null),
+        ] {
+            let mut other = log.clone();
+            other[field] = value;
+            assert!(!is_one(&other, &filter, (5, 5)), "{other}");
+        }
+    }
 }

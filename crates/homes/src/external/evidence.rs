@@ -17,13 +17,18 @@ impl External {
         let none = || ExternalError::NoTransaction { hash: transaction };
         let last = self.final_block().await?;
         let place: Option<TransactionPlace> = self.asker().ask("eth_getTransactionReceipt", (transaction,)).await?;
-        let place = place.filter(|place| place.block_number <= last.number).ok_or_else(none)?;
+        let place = place.ok_or_else(none)?;
+        if !self.is_final(&place, &last).await? {
+            return Err(none().into());
+        }
         let height = place.block_number.to();
         let form = |why| ExternalError::Form { height, why };
         let block: Option<WholeBlock> = self.asker().ask("eth_getBlockByHash", (place.block_hash, false)).await?;
-        let (header, transactions) = block.ok_or_else(none)?.checked().map_err(form)?;
-        if header.number != height {
-            return Err(form(format!("its header is that of block {}", header.number)).into());
+        let block = block.ok_or_else(none)?;
+        let named = block.header.hash;
+        let (header, transactions) = block.checked().map_err(form)?;
+        if (header.number, named) != (height, place.block_hash) {
+            return Err(form(format!("its header is that of block {} ({named})", header.number)).into());
         }
         let receipts = self.receipts(&header, place.block_hash, &transactions).await?;
         Ok(Evidence {

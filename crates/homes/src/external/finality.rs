@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 
 use super::External;
-use super::answers::ChainBlock;
+use super::answers::{ChainBlock, TransactionPlace};
 use super::ask::AskError;
 use super::error::ExternalError;
 
@@ -39,6 +39,18 @@ impl External {
         Ok(found)
     }
 
+    /// True if a transaction is in a final block: its block must be the one that the chain has at that height, for a node may still
+    /// tell of one that the chain has dropped.
+    pub(super) async fn is_final(&self, place: &TransactionPlace, last: &ChainBlock) -> Result<bool, ExternalError> {
+        if place.block_number > last.number {
+            return Ok(false);
+        }
+        if place.block_number == last.number {
+            return Ok(place.block_hash == last.hash);
+        }
+        Ok(self.asker().hash_at(place.block_number.to()).await? == Some(place.block_hash))
+    }
+
     async fn named_final(&self) -> Result<ChainBlock, ExternalError> {
         const METHOD: &str = "eth_getBlockByNumber";
         let Some(depth) = self.options().terms.depth else {
@@ -53,13 +65,16 @@ impl External {
         self.asker().block(&format!("0x{height:x}")).await?.ok_or(ExternalError::NoBlock { height })
     }
 
-    /// Fails if a block that counted as final is not in the chain any more.
-    pub(super) async fn still_there(&self, height: u64, was: B256) -> Result<(), ExternalError> {
-        match self.asker().hash_at(height).await? {
-            Some(found) if found == was => Ok(()),
-            found => {
-                let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
-                Err(ExternalError::Dropped { height, was, found })
+    /// Fails if a block that counted as final is not in the chain any more. Nodes that do not have it yet are behind: they are asked
+    /// again, and then it is told.
+    pub(super) async fn still_there(&self, height: u64, was: B256) -> Result<ChainBlock, ExternalError> {
+        let started = Instant::now();
+        loop {
+            match self.asker().block_of_any(height).await? {
+                Some(found) if found.hash == was => return Ok(found),
+                Some(found) => return Err(ExternalError::Dropped { height, was, found: found.hash }),
+                None if started.elapsed() >= self.asker().patience() => return Err(ExternalError::Behind { height }),
+                None => tokio::time::sleep(FRESH).await,
             }
         }
     }

@@ -9,10 +9,11 @@
 //!
 //! Format: `docs/design/host-files.md`, section *Outbox*.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ use super::fees::Fees;
 const VERSION: u32 = 1;
 /// The greatest length of the file: many times what the longest batch needs.
 const OUTBOX_MAX: usize = 64 * 1024 * 1024;
+
+/// How often the lock is tried.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What was sent and is not final yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +103,7 @@ impl Outbox {
 
     /// The nonce behind everything that is waiting here of an account.
     pub(super) fn next(&self, account: Address) -> u64 {
-        self.of(account).map(|waiting| waiting.nonce + 1).max().unwrap_or(0)
+        self.of(account).map(|waiting| waiting.nonce.saturating_add(1)).max().unwrap_or(0)
     }
 
     /// What is waiting of an account.
@@ -130,17 +134,22 @@ impl OutboxFile {
         Self { path }
     }
 
-    /// Waits until no other process changes the file.
-    pub(super) async fn lock(&self) -> Result<Alone, ExternalError> {
+    /// Waits until no other process changes the file, but not longer than that.
+    pub(super) async fn lock(&self, patience: Duration) -> Result<Alone, ExternalError> {
         let path = self.path.with_extension("lock");
-        let locked = tokio::task::spawn_blocking(move || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-            let failed = |source| ExternalError::Outbox { action: "lock", path: path.clone(), source };
-            let file = file.map_err(failed)?;
-            file.lock().map_err(failed)?;
-            Ok(Alone { _lock: file })
-        });
-        locked.await.map_err(ExternalError::Stopped)?
+        let failed = |source| ExternalError::Outbox { action: "lock", path: path.clone(), source };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let (file, started) = (file.map_err(failed)?, Instant::now());
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Alone { _lock: file }),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(TryLockError::WouldBlock) if started.elapsed() >= patience => {
+                    return Err(ExternalError::Busy { path });
+                }
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            }
+        }
     }
 
     /// What is in it; nothing if there is none.
@@ -203,7 +212,9 @@ mod tests {
         let mut outbox = file.read().unwrap();
         assert_eq!((outbox.next(one), outbox.settled()), (0, None));
         outbox.waiting = vec![waiting(1, 4), waiting(2, 9), waiting(1, 5)];
-        let alone = file.lock().await.unwrap();
+        let alone = file.lock(Duration::ZERO).await.unwrap();
+        let busy = OutboxFile::at(folder.path().join("outbox")).lock(Duration::from_millis(30)).await;
+        assert!(matches!(busy, Err(ExternalError::Busy { .. })), "{busy:?}");
         file.write(&outbox, &alone).unwrap();
         let mut read = file.read().unwrap();
         assert_eq!(read, outbox);

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
-use alloy_json_rpc::ErrorPayload;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U64, U256};
 use blockhouse_crypto::AccountSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::External;
-use super::ask::AskError;
+use super::ask::{AskError, Given};
 use super::error::ExternalError;
 use super::fees::Fees;
 use super::outbox::{Alone, Form, Outbox, Waiting};
@@ -28,10 +27,6 @@ const POLL_MIN: Duration = Duration::from_millis(50);
 pub(super) const POLL_MAX: Duration = Duration::from_secs(2);
 /// Gas beyond the estimate: a session costs more for each other one that is opened before it.
 const GAS_ROOM: u64 = 50_000;
-/// How often a nonce that is used must be seen without its transaction until it counts as another's: nodes behind one URL may not
-/// know the same.
-const TAKEN_LOOKS: u32 = 4;
-
 /// What an account wants to send.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,21 +62,42 @@ impl External {
         if wishes.is_empty() {
             return Ok(Vec::new());
         }
-        self.ready().await.map_err(HomeError::from)?;
+        self.finish_waiting(sender).await.map_err(HomeError::from)?;
         let (nonces, tended) = self.submit(sender, wishes).await?;
         Ok(self.finish(sender, &nonces, tended).await.map_err(HomeError::from)?)
     }
 
-    /// The nonce that an account sends with next.
+    /// S2: waits until what an earlier process sent as this account is final, or can never be. Once in a process, before anything is
+    /// looked at that is sent upon.
+    pub async fn finish_waiting(&self, sender: &AccountSecret) -> Result<(), ExternalError> {
+        let account = address_of(sender);
+        if self.known(|known| known.finished.contains(&account)) {
+            return Ok(());
+        }
+        self.ready().await?;
+        let (outbox, mut tended) = (self.shared.outbox.read()?, Tended::default());
+        let mut nonces: Vec<u64> = outbox.of(account).map(|waiting| tended.take_up(waiting)).collect();
+        nonces.sort_unstable();
+        if !nonces.is_empty() {
+            self.finish(sender, &nonces, tended).await?;
+        }
+        self.known(|known| known.finished.insert(account));
+        Ok(())
+    }
+
+    /// The nonce that an account sends with next: behind what is in blocks, and what waits here. What waits and is not known here is
+    /// somebody else's, and may never get into a block: nothing is sent behind it.
     pub(super) async fn next_nonce(&self, outbox: &Outbox, account: Address) -> Result<u64, ExternalError> {
-        let pending: Result<U64, AskError> =
-            self.asker().try_ask("eth_getTransactionCount", (account, "pending")).await;
-        let there = match pending {
-            Ok(nonce) => nonce.to(),
-            Err(AskError::Answered(_)) => self.mined_nonce(account).await?,
+        // Asked first: what was waiting then and is in a block by now counts there.
+        let pending: u64 = match self.asker().try_ask("eth_getTransactionCount", (account, "pending")).await {
+            Ok(nonce) => U64::to(&nonce),
+            Err(AskError::Answered(_)) => 0,
             Err(AskError::Failed(error)) => return Err(error),
         };
-        Ok(outbox.next(account).max(there))
+        // A node that is behind may not know of what was final before.
+        let used = self.final_nonce(account, &self.final_block().await?).await?;
+        let next = outbox.next(account).max(self.mined_nonce(account).await?).max(used);
+        if pending > next { Err(ExternalError::Foreign { account, next, pending }) } else { Ok(next) }
     }
 
     /// The same for others.
@@ -93,15 +109,16 @@ impl External {
     /// Signs these and gives them to the nodes; their nonces, and what is known of them.
     async fn submit(&self, sender: &AccountSecret, wishes: Vec<Wish>) -> Result<(Vec<u64>, Tended), Fault> {
         let (account, of) = (address_of(sender), wishes.len());
-        let alone = self.shared.outbox.lock().await.map_err(HomeError::from)?;
+        let alone = self.alone().await.map_err(HomeError::from)?;
         let mut outbox = self.shared.outbox.read().map_err(HomeError::from)?;
         self.settle(&mut outbox, account, &alone).await.map_err(HomeError::from)?;
         // S2. What a killed process left may never have reached a node: a hole before the next nonce.
         let mut tended = Tended::default();
         self.tend(sender, (&mut outbox, &alone), &mut tended, u64::MAX).await.map_err(HomeError::from)?;
         let first = self.next_nonce(&outbox, account).await.map_err(HomeError::from)?;
+        let end = first.checked_add(of as u64).ok_or(ExternalError::NoNonce { account }).map_err(HomeError::from)?;
         let mut nonces = Vec::with_capacity(of);
-        for (nonce, wish) in (first..).zip(wishes) {
+        for (nonce, wish) in (first..end).zip(wishes) {
             match self.submit_one(sender, wish, nonce, (&mut outbox, &alone, &mut tended)).await {
                 Ok(()) => nonces.push(nonce),
                 Err(fault) if nonces.is_empty() => return Err(fault),
@@ -128,7 +145,7 @@ impl External {
         if let Some(wanted) = wish.nonce.map(|wanted| wanted.to::<u64>())
             && wanted != nonce
         {
-            return Err(refused(format!("the nonce {wanted} is taken, the next one is {nonce}")));
+            return Err(Fault::nonce_taken(format!("the nonce {wanted} is taken, the next one is {nonce}")));
         }
         let gas = self.gas_for(sender, &wish, nonce, (&mut *outbox, alone, tended)).await?;
         let fees = self.fees().await.map_err(HomeError::from)?;
@@ -139,28 +156,18 @@ impl External {
         waiting.forms.push(form.clone());
         outbox.waiting.push(waiting);
         self.shared.outbox.write(outbox, alone).map_err(HomeError::from)?;
-        match self.broadcast(&form).await {
-            Ok(None) => {
+        match self.asker().send(form.raw.clone()).await.map_err(HomeError::from)? {
+            // What is unclear stays in the outbox: `finish` finds it in a block, or another one in its place.
+            Given::Taken | Given::Unclear(_) => {
                 tended.told(nonce, form.hash);
                 Ok(())
             }
-            Ok(Some(why)) => {
-                // S1. A node has looked at it and wants none of it, and no other has seen it.
+            Given::Refused(why) => {
+                // S1. It is an error of the home: no caller may take the words of a node for its own.
                 outbox.waiting.retain(|waiting| (waiting.account, waiting.nonce) != (account, nonce));
                 self.shared.outbox.write(outbox, alone).map_err(HomeError::from)?;
-                Err(Fault::Protocol(why))
+                Err(AskError::Answered(why).of("eth_sendRawTransaction").into())
             }
-            Err(error) => Err(HomeError::from(error).into()),
-        }
-    }
-
-    /// Gives a form to the nodes; the words of one that wants none of it.
-    pub(super) async fn broadcast(&self, form: &Form) -> Result<Option<ErrorPayload>, ExternalError> {
-        match self.asker().try_ask::<_, B256>("eth_sendRawTransaction", (form.raw.clone(),)).await {
-            Ok(_) => Ok(None),
-            Err(AskError::Answered(error)) if is_known(&error.message) => Ok(None),
-            Err(AskError::Answered(error)) => Ok(Some(error)),
-            Err(AskError::Failed(error)) => Err(error),
         }
     }
 
@@ -280,36 +287,46 @@ impl External {
         nonces: &[u64],
         mut tended: Tended,
     ) -> Result<Vec<B256>, ExternalError> {
-        let (started, mut pace, mut taken) = (Instant::now(), POLL_MIN, 0);
+        let (started, mut pace, mut passed) = (Instant::now(), POLL_MIN, None);
         let deadline = Duration::from_secs(self.options().terms.finality_secs);
-        let (account, last) = (address_of(sender), nonces.last().copied().unwrap_or_default());
+        let (account, highest) = (address_of(sender), nonces.last().copied().unwrap_or_default());
         loop {
-            let alone = self.shared.outbox.lock().await?;
+            let alone = self.alone().await?;
             let mut outbox = self.shared.outbox.read()?;
             let block = self.newest_final().await?;
             let found = self.final_forms(&outbox, account, nonces, &block, &mut tended).await?;
-            let used = self.final_nonce(account, &block).await?;
             if let Some(hashes) = found {
                 self.settle(&mut outbox, account, &alone).await?;
                 return Ok(hashes);
             }
-            if used > last {
-                taken += 1;
-                if taken >= TAKEN_LOOKS {
+            if self.final_nonce(account, &block).await? > highest {
+                // Nodes behind one URL may not know the same: all are asked, and for a while.
+                let since = *passed.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.asker().patience()
+                    && let Some(nonce) = self.missing(nonces, &block, &tended).await?
+                {
                     self.settle(&mut outbox, account, &alone).await?;
-                    return Err(ExternalError::NonceTaken { account, nonce: last });
+                    return Err(ExternalError::NonceTaken { account, nonce });
                 }
             } else {
-                self.tend(sender, (&mut outbox, &alone), &mut tended, last).await?;
+                passed = None;
+                self.tend(sender, (&mut outbox, &alone), &mut tended, highest).await?;
             }
             drop(alone);
             if started.elapsed() > deadline {
                 let sent = tended.newest(nonces).unwrap_or_default();
-                return Err(ExternalError::NotFinal { sent, waited: started.elapsed() });
+                let last = tended.refused(nonces);
+                return Err(ExternalError::NotFinal { sent, waited: started.elapsed(), last });
             }
             tokio::time::sleep(pace).await;
             pace = (pace * 2).min(POLL_MAX);
         }
+    }
+
+    /// No other process of this host chooses a nonce meanwhile. One that does holds the lock until the transaction before is in a block,
+    /// which is waited for as long as for finality at most.
+    async fn alone(&self) -> Result<Alone, ExternalError> {
+        self.shared.outbox.lock(Duration::from_secs(self.options().terms.finality_secs)).await
     }
 
     /// Takes out of the outbox what is final.
@@ -328,12 +345,4 @@ where
 {
     let [rs @ .., v] = sender.sign(&transaction.signature_hash().0);
     transaction.into_signed(Signature::from_bytes_and_parity(&rs, v == 1)).into()
-}
-
-/// As nodes say that they have a transaction already.
-fn is_known(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    ["already known", "known transaction", "already imported", "already exists"]
-        .iter()
-        .any(|words| message.contains(words))
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json as json_of};
 
 use super::External;
-use super::answers::{height_of, untimed};
+use super::answers::{TransactionPlace, height_of, is_asked_for, untimed};
 use super::ask::{AskError, is_too_much};
 use super::error::ExternalError;
 use super::send::{Wish, address_of, refused};
@@ -96,6 +96,10 @@ impl ExternalTransport {
     }
 
     async fn answer(&self, request: &SerializedRequest) -> Answer {
+        // Who may send looks at a chain that holds all that was sent before.
+        if let Some(sender) = &self.sender {
+            self.chain.finish_waiting(sender).await?;
+        }
         let mut params = Params::read(request.params().map(RawValue::get))?;
         let method = request.method();
         match method {
@@ -107,6 +111,7 @@ impl ExternalTransport {
             "eth_blockNumber" => quantity(self.chain.final_block().await?.number.to()),
             "eth_getTransactionCount" => quantity(self.chain.nonce_of(params.next::<Address>()?).await?),
             "eth_call" => self.call(params.next()?).await,
+            "eth_getCode" => self.code(params.next()?).await,
             "eth_estimateGas" => {
                 let gas = self.chain.estimate(&params.next()?, "latest").await?;
                 quantity(gas)
@@ -116,11 +121,15 @@ impl ExternalTransport {
                 let at = self.at(params.next()?).await?;
                 Ok(self.chain.asker().raw("eth_getBlockByNumber", (at, false)).await?)
             }
-            "eth_getTransactionReceipt" => {
-                Ok(self.chain.asker().raw("eth_getTransactionReceipt", (params.next::<B256>()?,)).await?)
-            }
+            "eth_getTransactionReceipt" => self.receipt(params.next()?).await,
             other => Err(Fault::unknown_method(other)),
         }
+    }
+
+    /// X1.
+    async fn code(&self, address: Address) -> Answer {
+        let last = self.chain.final_block().await?;
+        Ok(self.chain.asker().raw_at(&last, "eth_getCode", (address, last.number)).await?)
     }
 
     /// X1: a block by its number, and for every tag the last final one.
@@ -130,32 +139,51 @@ impl ExternalTransport {
         Ok(json_of!(asked.unwrap_or(last).min(last)))
     }
 
+    /// X1: the receipt of a transaction in a final block; of others there is none yet.
+    async fn receipt(&self, hash: B256) -> Answer {
+        let last = self.chain.final_block().await?;
+        let receipt = self.chain.asker().raw("eth_getTransactionReceipt", (hash,)).await?;
+        let place: Option<TransactionPlace> = serde_json::from_str(receipt.get())
+            .map_err(|error| Fault::internal(format!("a receipt of the chain cannot be read: {error}")))?;
+        match place {
+            Some(place) if self.chain.is_final(&place, &last).await? => Ok(receipt),
+            _ => json(&()),
+        }
+    }
+
     async fn call(&self, call: Value) -> Answer {
-        let at = self.chain.final_block().await?.number;
-        Ok(self.chain.asker().raw("eth_call", (call, at)).await?)
+        let last = self.chain.final_block().await?;
+        Ok(self.chain.asker().raw_at(&last, "eth_call", (call, last.number)).await?)
     }
 
     /// Logs of final blocks, none of them below the vault's first; each with the time of its block, which not every node tells.
     async fn logs(&self, mut filter: Map<String, Value>) -> Answer {
-        let last = self.chain.final_block().await?.number.to::<u64>();
+        let newest = self.chain.final_block().await?;
         let bound = |name: &str| -> Option<u64> {
             let number: U64 = serde_json::from_value(filter.get(name)?.clone()).ok()?;
             Some(number.to())
         };
         let first = bound("fromBlock").unwrap_or(0).max(self.chain.options().terms.since);
-        let last = bound("toBlock").unwrap_or(last).min(last);
+        let last = bound("toBlock").unwrap_or(u64::MAX).min(newest.number.to());
         if first > last {
             return json::<[u8]>(&[]);
         }
         filter.insert("fromBlock".to_owned(), json_of!(U64::from(first)));
         filter.insert("toBlock".to_owned(), json_of!(U64::from(last)));
-        let asked = self.chain.asker().try_ask("eth_getLogs", (Value::Object(filter),)).await;
-        let mut logs: Vec<Map<String, Value>> = match asked {
+        // A node that has not come so far would leave out what it does not know, and say nothing of it.
+        let asked = self.chain.asker().raw_at(&newest, "eth_getLogs", (&filter,)).await;
+        let logs = match asked {
             Err(AskError::Answered(error)) if is_too_much(error.code, &error.message) => {
                 return Err(Fault::limited(error.message));
             }
             asked => asked?,
         };
+        let refuse = |why: String| ExternalError::Refused { method: "eth_getLogs", code: 0, message: why };
+        let mut logs: Vec<Map<String, Value>> =
+            serde_json::from_str(logs.get()).map_err(|error| refuse(format!("its answer cannot be read: {error}")))?;
+        if !logs.iter().all(|log| is_asked_for(log, &filter, (first, last))) {
+            return Err(refuse("its answer holds a log that was not asked for".to_owned()).into());
+        }
         let mut times = BTreeMap::new();
         for height in untimed(&logs) {
             let block = self.chain.asker().block(&format!("0x{height:x}")).await?;

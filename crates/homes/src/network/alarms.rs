@@ -9,9 +9,10 @@
 //!
 //! Format: `docs/design/node.md`, section *Alarms*.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy_eips::eip2718::Encodable2718;
@@ -25,23 +26,27 @@ use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use tokio::sync::watch;
 
 use super::chain::Chain;
-use super::clock::{Clock as _, SystemClock};
-use super::folder::{FolderError, NodeFolder, io_error, write_durably};
+use super::folder::{FolderError, NodeFolder, read_file, write_durably};
 use super::waiting::Waiting;
 use crate::store::{Damage, Part, Store, StoreError};
 
 const MAGIC: Magic = *b"BHNA";
 const WHAT: &str = "a file of alarms";
-/// The most alarms that are kept: who alters more than this is told of by these.
+/// The most alarms that are kept: who alters more than this is told of by the last ones.
 const ALARMS_MAX: usize = 16;
+/// More than so many need.
+const FILE_MAX: usize = 1024;
 /// The name of the module, padded with zeros.
 const MODULE: &str = "alarms";
+/// Who reads the file to write it, alone meanwhile: what is found is noted while what was found before is told.
+static WRITER: Mutex<()> = Mutex::new(());
 /// Twice what a report costs.
 const GAS: u64 = 150_000;
 /// The longest pause between two looks: the owner may enrol this node at any time.
 const LOOK: Duration = Duration::from_secs(15);
-/// How much later than the contract asks for a report is made: the leader's clock may be behind.
-const SLACK_SECONDS: u64 = 2;
+/// How long nothing is sent, by the time of the ledger, after a report that the contract refused: the one that silences this node for so long
+/// may have come between.
+const REFUSED_SECONDS: u64 = 600;
 
 /// One thing that was altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,29 +91,39 @@ pub fn decode_alarms(bytes: &[u8]) -> Result<Vec<Alarm>, DecodeError> {
     Ok(alarms)
 }
 
-/// Writes down what is to be told; durable when this returns.
+/// Writes down what is to be told, before what was to be told already; durable when this returns.
 pub(super) fn note(folder: &NodeFolder, damage: &[Damage]) -> Result<(), FolderError> {
-    let mut alarms = read(folder)?;
     // Where a block is known, that the file is damaged says nothing more.
     let is_named = damage.iter().any(|damage| damage.height.is_some());
-    for damage in damage.iter().filter(|damage| damage.height.is_some() || !is_named) {
-        let alarm = Alarm { part: damage.part, height: damage.height, hash: damage.hash };
-        if alarms.len() < ALARMS_MAX && !alarms.contains(&alarm) {
-            alarms.push(alarm);
+    let found = damage.iter().filter(|damage| damage.height.is_some() || !is_named);
+    let found = found.map(|damage| Alarm { part: damage.part, height: damage.height, hash: damage.hash });
+    change(&folder.alarms(), |earlier| {
+        let mut alarms = Vec::new();
+        for alarm in found.chain(earlier.iter().copied()) {
+            if alarms.len() < ALARMS_MAX && !alarms.contains(&alarm) {
+                alarms.push(alarm);
+            }
         }
-    }
-    write_durably(&folder.alarms(), &encode_alarms(&alarms), 0o644)
+        alarms
+    })
 }
 
-fn read(folder: &NodeFolder) -> Result<Vec<Alarm>, FolderError> {
-    let path = folder.alarms();
-    match std::fs::read(&path) {
+/// Writes what becomes of the alarms in the file, durably, if that is something else.
+fn change(path: &Path, change: impl FnOnce(&[Alarm]) -> Vec<Alarm>) -> Result<(), FolderError> {
+    let _alone = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    let earlier = read(path)?;
+    let alarms = change(&earlier);
+    if alarms == earlier { Ok(()) } else { write_durably(path, &encode_alarms(&alarms), 0o644) }
+}
+
+fn read(path: &Path) -> Result<Vec<Alarm>, FolderError> {
+    match read_file(path, FILE_MAX) {
         // Who altered the store may have altered what tells of it.
         Ok(bytes) => {
             Ok(decode_alarms(&bytes).unwrap_or_else(|_| vec![Alarm { part: Part::File, height: None, hash: None }]))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(io_error("read", &path, source)),
+        Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -125,14 +140,16 @@ pub(super) struct Alarms {
     untold: Arc<AtomicU64>,
     /// The transaction that is under way.
     sent: Option<B256>,
+    /// The time of the ledger from which on the next one is sent, in seconds.
+    not_before: u64,
 }
 
 impl Alarms {
     /// Takes up what is in the file.
     pub(super) fn open(folder: &NodeFolder, account: &AccountSecret) -> Result<Self, FolderError> {
-        let alarms = read(folder)?;
+        let alarms = read(&folder.alarms())?;
         let untold = Arc::new(AtomicU64::new(alarms.len() as u64));
-        Ok(Self { path: folder.alarms(), account: account.clone(), alarms, untold, sent: None })
+        Ok(Self { path: folder.alarms(), account: account.clone(), alarms, untold, sent: None, not_before: 0 })
     }
 
     /// How many are not on the ledger yet.
@@ -157,10 +174,16 @@ impl Alarms {
                     self.told();
                     return Ok(());
                 }
-                Some(false) => self.sent = None,
+                Some(false) => {
+                    self.sent = None;
+                    self.not_before = store.head().header().timestamp.saturating_add(REFUSED_SECONDS);
+                }
                 None if waiting.pool().get(&hash).is_some() => return Ok(()),
                 None => self.sent = None,
             }
+        }
+        if store.head().header().timestamp < self.not_before {
+            return Ok(());
         }
         let own = address(&self.account);
         let Some(contract) = contract_for(&store, own) else { return Ok(()) };
@@ -178,9 +201,9 @@ impl Alarms {
     /// The first one is on the ledger.
     fn told(&mut self) {
         self.sent = None;
-        self.alarms.remove(0);
+        let told = self.alarms.remove(0);
         // Where that fails it is told again after the next start.
-        let _ = write_durably(&self.path, &encode_alarms(&self.alarms), 0o644);
+        let _ = change(&self.path, |alarms| alarms.iter().copied().filter(|alarm| *alarm != told).collect());
         self.untold.store(self.alarms.len() as u64, Ordering::Relaxed);
     }
 }
@@ -192,13 +215,13 @@ fn outcome(store: &Store, hash: &B256) -> Result<Option<bool>, StoreError> {
     Ok(Some(receipts.get(place.index).is_some_and(alloy_consensus::ReceiptEnvelope::status)))
 }
 
-/// Where this account may tell something now; nothing if it may not.
+/// Where this account may tell something in the next block; nothing if it may not. The time is the ledger's, as the contract sees it.
 fn contract_for(store: &Store, own: Address) -> Option<Address> {
     let name = B256::right_padding_from(MODULE.as_bytes());
     let contract = ask(store, store.genesis().vault_address(), &Vault::moduleCall { name })?;
     let node = ask(store, contract, &Contract::nodeOfCall { account: own })?;
     let silent_until = ask(store, contract, &Contract::silentUntilCall { account: own })?;
-    let is_time = SystemClock.now() / 1000 >= silent_until.saturating_add(SLACK_SECONDS);
+    let is_time = store.head().header().timestamp >= silent_until;
     (!contract.is_zero() && !node.is_zero() && is_time).then_some(contract)
 }
 
@@ -238,18 +261,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_noted_is_read_in_order_and_once() {
+    fn what_is_noted_is_read_the_last_first_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let node = NodeFolder::new(folder.path());
-        assert!(read(&node).unwrap().is_empty());
+        let noted = || read(&node.alarms()).unwrap();
+        assert!(noted().is_empty());
         note(&node, &[damage(Part::File, None)]).unwrap();
         note(&node, &[damage(Part::File, None), damage(Part::Block, Some(5)), damage(Part::State, Some(9))]).unwrap();
-        let read_back: Vec<_> = read(&node).unwrap().iter().map(|alarm| (alarm.part, alarm.height)).collect();
-        assert_eq!(read_back, [(Part::File, None), (Part::Block, Some(5)), (Part::State, Some(9))]);
+        let parts: Vec<_> = noted().iter().map(|alarm| (alarm.part, alarm.height)).collect();
+        assert_eq!(parts, [(Part::Block, Some(5)), (Part::State, Some(9)), (Part::File, None)]);
         let many: Vec<_> = (0..99).map(|height| damage(Part::Receipts, Some(height))).collect();
         note(&node, &many).unwrap();
-        assert_eq!(read(&node).unwrap().len(), ALARMS_MAX);
-        std::fs::write(node.alarms(), b"altered too").unwrap();
-        assert_eq!(read(&node).unwrap(), [Alarm { part: Part::File, height: None, hash: None }]);
+        assert_eq!(noted().len(), ALARMS_MAX);
+        // What somebody planted hides nothing.
+        note(&node, &[damage(Part::Block, Some(7))]).unwrap();
+        assert_eq!((noted().len(), noted()[0].height), (ALARMS_MAX, Some(7)));
+        assert!(encode_alarms(&noted()).len() <= FILE_MAX);
+        for bytes in [b"altered too".to_vec(), vec![0; 1 << 20]] {
+            std::fs::write(node.alarms(), bytes).unwrap();
+            assert_eq!(noted(), [Alarm { part: Part::File, height: None, hash: None }]);
+        }
+    }
+
+    /// L1: what is found while another alarm is told stays.
+    #[test]
+    fn what_is_told_is_all_that_leaves_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = NodeFolder::new(folder.path());
+        note(&node, &[damage(Part::Block, Some(5))]).unwrap();
+        let mut alarms =
+            Alarms::open(&node, &AccountSecret::try_new(&blockhouse_crypto::Secret::new([1; 32])).unwrap()).unwrap();
+        note(&node, &[damage(Part::State, Some(9))]).unwrap();
+        alarms.told();
+        let left: Vec<_> = read(&node.alarms()).unwrap().iter().map(|alarm| alarm.part).collect();
+        assert_eq!((left, alarms.untold().load(Ordering::Relaxed)), (vec![Part::State], 0));
     }
 }

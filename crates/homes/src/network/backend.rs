@@ -79,6 +79,17 @@ impl NodeBackend {
         self.shared.orderer.failure().borrow().clone()
     }
 
+    /// Whether that is because a final block could not be recorded.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.shared.orderer.is_unrecorded()
+    }
+
+    /// Fails as by an alarm.
+    #[cfg(test)]
+    pub(super) fn fail(&self, why: &str) {
+        self.shared.orderer.fail(why.to_owned());
+    }
+
     /// Waits until this node takes no part any more.
     pub(super) async fn failed(&self) {
         // The other end is held here.

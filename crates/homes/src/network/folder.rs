@@ -1,12 +1,13 @@
 //! The data folder of a node: which file is what, and how a new one is made.
 //!
 //! - **Owns** the names in it and the order in which a new folder is written.
-//! - **Does not** look into the engine's own folder.
+//! - **Does not** look into the engine's own folder, though it has it made.
 //!
 //! # Invariants
 //! - **D1** A folder is a node's once its `network` file is there; that is written last, so a kill leaves no half of one.
 //! - **D2** `node.key` is readable by its owner alone.
 //! - **D3** A key that is in a folder is never overwritten but by [`NodeFolder::create`], which is for folders that are made whole.
+//! - **D4** That a key never voted is written down before the key, by who drew it, and never for one that was there before.
 //!
 //! Format: `docs/design/node.md`.
 
@@ -15,7 +16,7 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use blockhouse_consensus::{Keys, KeysError};
+use blockhouse_consensus::{Engine, Keys, KeysError};
 use blockhouse_ledger::certificate::Certificate;
 use zeroize::Zeroizing;
 
@@ -85,11 +86,11 @@ impl NodeFolder {
         Self { path: path.into() }
     }
 
-    /// Makes the whole folder of a new node whose ledger begins with its network. See D1.
+    /// Makes the whole folder of a new node, whose keys were drawn just now, and whose ledger begins with its network. See D1.
     pub fn create(&self, file: &NetworkFile, keys: &Keys, config: &NodeConfig) -> Result<(), FolderError> {
         self.expect_no_node()?;
         make_folder(&self.path)?;
-        write_new(&self.keys(), &keys.encode(), 0o600)?;
+        self.write_fresh(keys)?;
         self.complete(file, config)
     }
 
@@ -110,7 +111,7 @@ impl NodeFolder {
         let keys = if is_there(&self.keys())? {
             self.read_keys()?
         } else {
-            write_new(&self.keys(), &fresh.encode(), 0o600)?;
+            self.write_fresh(&fresh)?;
             fresh
         };
         write_new(&self.config(), config.text().as_bytes(), 0o644)?;
@@ -133,6 +134,13 @@ impl NodeFolder {
         sync(&self.path)
     }
 
+    /// Keys that were drawn just now. See D4.
+    fn write_fresh(&self, keys: &Keys) -> Result<(), FolderError> {
+        let engine = self.engine();
+        Engine::prepare(&engine, keys.public()).map_err(|source| io_error("make", &engine, source))?;
+        write_new(&self.keys(), &keys.encode(), 0o600)
+    }
+
     pub(super) fn expect_no_node(&self) -> Result<(), FolderError> {
         if is_there(&self.network())? { Err(FolderError::Exists { path: self.path.clone() }) } else { Ok(()) }
     }
@@ -142,7 +150,7 @@ impl NodeFolder {
         let failed = |source| io_error("look into", &self.path, source);
         for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            if !["node.key", "node.toml", "node.new", "enrolment.new"].iter().any(|known| name == *known) {
+            if !["engine", "node.key", "node.toml", "node.new", "enrolment.new"].iter().any(|known| name == *known) {
                 let found = name.to_string_lossy().escape_debug().to_string();
                 return Err(FolderError::NotEmpty { path: self.path.clone(), found });
             }
@@ -187,6 +195,13 @@ impl NodeFolder {
         }
         let bytes = Zeroizing::new(std::fs::read(&path).map_err(|source| io_error("read", &path, source))?);
         Keys::decode(&bytes).map_err(|source| FolderError::Keys { path, source })
+    }
+
+    /// Whether it says of its key whether that voted: a folder whose `engine` was lost does not.
+    pub(super) fn remembers_votes(&self) -> Result<bool, FolderError> {
+        let engine = self.engine();
+        let identity = self.read_keys()?.public();
+        Engine::remembers(&engine, identity).map_err(|source| io_error("look into", &engine, source))
     }
 
     /// Its path.
@@ -300,3 +315,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> FolderError {
     FolderError::Io { action, path: path.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,16 @@ pub enum HealError {
     Home(#[from] HomeError),
 }
 
+impl HealError {
+    /// What was found to be altered, and is not healed by that.
+    pub fn damage(&self) -> Option<&Damage> {
+        match self {
+            Self::NoPeers { damage } | Self::Peers { damage, .. } => Some(damage),
+            Self::Unread { .. } | Self::OtherGenesis { .. } | Self::Store(_) | Self::Home(_) => None,
+        }
+    }
+}
+
 /// Who heals the store of one node.
 #[derive(Debug, Clone)]
 pub struct Healer {
@@ -123,7 +133,7 @@ impl Healer {
             return Err(HealError::OtherGenesis { path: self.path.clone() });
         }
         let mut survey = match Pass::whole(store) {
-            Ok(pass) => Survey { pass, damage: Vec::new(), objects: Vec::new(), from_peers: 0 },
+            Ok(pass) => Survey::of(pass),
             Err(damage) => return self.rebuild_for(store, vec![damage]).await.map(Some),
         };
         while let Some(damage) = survey.next(store) {
@@ -152,27 +162,26 @@ impl Healer {
         }
         let mut remedy = self.rebuild_from(salvage, vec![Damage::of_file(error)]).await?;
         if remedy.damage.len() == 1 {
-            remedy.damage.extend(self.first_damage());
+            remedy.damage.extend(self.first_damage().await);
         }
         Ok(remedy)
     }
 
     /// What a store that cannot be opened to write shows when it is only read: no block of it was missed, so it is something else.
-    fn first_damage(&self) -> Option<Damage> {
-        tokio::task::block_in_place(|| {
-            let store = Salvage::open(&self.path, WAIT).ok()?.store().ok()?;
-            let mut pass = match Pass::whole(&store) {
-                Ok(pass) => pass,
-                Err(damage) => return Some(damage),
-            };
-            loop {
-                match pass.step(&store) {
-                    Ok(true) => {}
-                    Ok(false) => return None,
-                    Err(damage) => return Some(damage),
-                }
+    async fn first_damage(&self) -> Option<Damage> {
+        let open = || Salvage::open(&self.path, WAIT).ok()?.store().ok();
+        let store = tokio::task::block_in_place(open)?;
+        let mut survey = match Pass::whole(&store) {
+            Ok(pass) => Survey::of(pass),
+            Err(damage) => return Some(damage),
+        };
+        while let Some(damage) = survey.next(&store) {
+            if damage.is_some() {
+                return damage;
             }
-        })
+            tokio::task::yield_now().await;
+        }
+        None
     }
 
     /// Finds the block that belongs to that height, here or at a peer, and lets the survey go on below it.
@@ -255,6 +264,10 @@ struct Survey {
 }
 
 impl Survey {
+    fn of(pass: Pass) -> Self {
+        Self { pass, damage: Vec::new(), objects: Vec::new(), from_peers: 0 }
+    }
+
     /// Goes on for some steps; nothing at the end, else what was found, if anything.
     #[expect(clippy::option_option, reason = "at the end, nothing found, something found")]
     fn next(&mut self, store: &Store) -> Option<Option<Damage>> {

@@ -15,6 +15,7 @@ use super::config::{ConfigError, NodeConfig};
 use super::enrolment::Enrolment;
 use super::folder::{FolderError, NodeFolder};
 use super::network_file::NetworkFile;
+use crate::remote::NodeUrl;
 
 /// Why a node cannot join.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum JoinError {
     Fingerprint { found: Fingerprint, expected: Fingerprint },
     #[error("the network file does not fit together: its network does not begin with its ledger")]
     Inconsistent,
+    #[error("the network signs with one key, which somebody dealt and may have kept: he alone could write its ledger")]
+    OneKey,
     #[error("the network file does not say where validator {} is reached: it did not enrol", hex::encode(key))]
     NotEnrolled { key: [u8; 32] },
     #[error("this node, {}, is no validator of the network", hex::encode(key))]
@@ -57,6 +60,9 @@ impl Joining {
         if !file.is_consistent() {
             return Err(JoinError::Inconsistent);
         }
+        if !file.signs_one_by_one() {
+            return Err(JoinError::OneKey);
+        }
         let validators = file.network.validators();
         let enrolled = |key: &[u8; 32]| file.enrolments.iter().find(|enrolment| enrolment.key() == key);
         if let Some(key) = validators.iter().find(|key| enrolled(key).is_none()) {
@@ -75,6 +81,13 @@ impl Joining {
         let address = |enrolment: &Enrolment| (enrolment.key_text(), enrolment.address().to_string());
         config.validators = file.enrolments.iter().map(address).collect();
         Ok(Self { folder, key, file, config })
+    }
+
+    /// The same, with other nodes from which it heals its store.
+    #[must_use]
+    pub fn healed_by(mut self, rpc_peers: &[NodeUrl]) -> Self {
+        self.config.rpc_peers.extend_from_slice(rpc_peers);
+        self
     }
 
     /// The same, if the network is the one of that fingerprint.

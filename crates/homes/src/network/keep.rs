@@ -11,13 +11,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::alarms;
 use super::config::NodeConfig;
-use super::folder::NodeFolder;
+use super::folder::{FolderError, NodeFolder};
 use super::heal::{HealError, Healed, Healer, Remedy};
-use super::node::{HEAL_AGAIN, News, Node, NodeError, Parts};
+use super::node::{HEAL_AGAIN, HEAL_AGAIN_MAX, News, Node, NodeError, Parts};
 use super::scrub::Pass;
 use crate::remote::Remote;
 use crate::store::{Access, Damage, Store};
@@ -26,6 +26,8 @@ use crate::store::{Access, Damage, Store};
 const STORE_WAIT: Duration = Duration::from_secs(10);
 /// How often a store is healed in a row before its disk is taken for the cause: a mended one may show more when it is opened.
 const HEALS_MAX: u32 = 3;
+/// How long a node runs until an earlier failure over a sound store does not count any more.
+const SOUND_RUN: Duration = Duration::from_hours(1);
 
 /// What whoever keeps a node running is told.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub async fn keep(
     until: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let (mut parts, mut remedy, mut until) = (parts(folder)?, None, pin!(until));
+    let mut in_a_row = InARow::default();
     loop {
         let opening = sound_store_in_time(folder, &mut parts, remedy, &mut tell);
         // What is dropped half-way was only prepared.
@@ -57,26 +60,60 @@ pub async fn keep(
             () = &mut until => return Ok(()),
         };
         let mut node = Node::start(folder, &parts, store).await?;
+        let started = Instant::now();
         if let Some(path) = node.damaged_pool() {
             tell(Told::PoolDamaged(path));
         }
         tell(Told::Started(node.rpc_address()));
-        let ending = loop {
-            // Nothing is lost by either.
-            tokio::select! {
-                news = node.news() => match news {
-                    News::Trouble(error) => tell(Told::NotHealed(&error)),
-                    other => break Some(other),
-                },
-                () = &mut until => break None,
-            }
-        };
+        let ending = ending(folder, &mut node, &mut tell, &mut until).await;
+        let why = node.failure();
         node.stop().await;
         remedy = match ending {
             Some(News::Remedy(remedy)) => Some(remedy),
-            Some(News::Failed(error)) => return Err(error),
-            Some(News::Trouble(_) | News::Sound) | None => return Ok(()),
+            // What it saw was not on the disk, or is not there any more.
+            Some(News::Sound) => in_a_row.note(started.elapsed(), why).map(|()| None)?,
+            Some(News::Failed(error)) => return Err(noted(folder, error)),
+            Some(News::Trouble(_)) | None => return Ok(()),
         };
+    }
+}
+
+/// What ends a running node; nothing if it is to end.
+async fn ending(
+    folder: &NodeFolder,
+    node: &mut Node,
+    tell: &mut impl FnMut(Told<'_>),
+    until: &mut (impl Future<Output = ()> + Unpin),
+) -> Option<News> {
+    loop {
+        // Nothing is lost by either.
+        tokio::select! {
+            news = node.news() => match news {
+                News::Trouble(error) => {
+                    tell(Told::NotHealed(&error));
+                    if let Err(error) = note_unhealed(folder, &error) {
+                        return Some(News::Failed(error.into()));
+                    }
+                }
+                other => return Some(other),
+            },
+            () = &mut *until => return None,
+        }
+    }
+}
+
+/// How often a node failed over a sound store, each time soon after it had started.
+#[derive(Debug, Default)]
+struct InARow(u32);
+
+impl InARow {
+    /// Once more, after it ran so long.
+    fn note(&mut self, ran: Duration, why: Option<String>) -> Result<(), NodeError> {
+        self.0 = if ran < SOUND_RUN { self.0 + 1 } else { 1 };
+        if self.0 > HEALS_MAX {
+            return Err(NodeError::FailedAgain { times: self.0, why: why.unwrap_or_default() });
+        }
+        Ok(())
     }
 }
 
@@ -96,13 +133,31 @@ async fn sound_store_in_time(
     mut remedy: Option<Remedy>,
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<Store, NodeError> {
+    let mut pause = HEAL_AGAIN;
     loop {
         match sound_store(folder, parts, remedy.take(), tell).await {
-            Err(NodeError::Heal(error @ HealError::Peers { .. })) => tell(Told::NotHealed(&error)),
-            opened => return opened,
+            Err(NodeError::Heal(error @ HealError::Peers { .. })) => {
+                tell(Told::NotHealed(&error));
+                note_unhealed(folder, &error)?;
+            }
+            opened => return opened.map_err(|error| noted(folder, error)),
         }
-        tokio::time::sleep(HEAL_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(HEAL_AGAIN_MAX);
     }
+}
+
+/// What is not healed yet is to be told on the ledger all the same.
+fn note_unhealed(folder: &NodeFolder, error: &HealError) -> Result<(), FolderError> {
+    error.damage().map_or(Ok(()), |damage| alarms::note(folder, std::slice::from_ref(damage)))
+}
+
+/// The same of the error with which the node ends; that error counts, and what is not noted is found by the next start.
+fn noted(folder: &NodeFolder, error: NodeError) -> NodeError {
+    if let NodeError::Heal(why) = &error {
+        let _ = note_unhealed(folder, why);
+    }
+    error
 }
 
 /// Opens the store, and heals it before if it is not sound.
@@ -137,19 +192,11 @@ async fn apply(
     remedy: Remedy,
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<(), NodeError> {
-    remedy.damage().iter().for_each(|damage| tell(Told::Damaged(damage)));
-    // A store that ends where the network begins looks like that of a node which never voted.
-    let is_new = remedy.rebuilt().is_some_and(|height| height <= parts.file.network.base().height);
-    if is_new && !folder.engine().exists() {
-        return Err(NodeError::NothingLeft);
-    }
-    // Who is killed between the two tells of what he did not heal yet, and heals it then.
-    alarms::note(folder, remedy.damage())?;
-    let healed = match tokio::task::block_in_place(|| remedy.apply(&folder.store())) {
+    let healed = match put_back(folder, parts, remedy, tell) {
         // Its pages are worse than what could be read of it.
-        Err(HealError::Store(error)) if error.is_healed_by_replay() => {
+        Err(NodeError::Heal(HealError::Store(error))) if error.is_healed_by_replay() => {
             let remedy = parts.healer.examine_closed(&error).await?;
-            tokio::task::block_in_place(|| remedy.apply(&folder.store()))?
+            put_back(folder, parts, remedy, tell)?
         }
         healed => healed?,
     };
@@ -158,8 +205,28 @@ async fn apply(
     Ok(())
 }
 
+/// Applies what heals the store. What is wrong is told, and in `alarms`, before: who is killed between tells it again.
+fn put_back(
+    folder: &NodeFolder,
+    parts: &Parts,
+    remedy: Remedy,
+    tell: &mut impl FnMut(Told<'_>),
+) -> Result<Healed, NodeError> {
+    remedy.damage().iter().for_each(|damage| tell(Told::Damaged(damage)));
+    // A store that ends where the network begins looks like that of a node which never voted.
+    let is_new = remedy.rebuilt().is_some_and(|height| height <= parts.file.network.base().height);
+    if is_new && !folder.remembers_votes()? {
+        return Err(NodeError::NothingLeft);
+    }
+    alarms::note(folder, remedy.damage())?;
+    Ok(tokio::task::block_in_place(|| remedy.apply(&folder.store()))?)
+}
+
 fn examine_recent(store: &Store) -> Result<(), Damage> {
     let mut pass = Pass::recent(store)?;
     while pass.step(store)? {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

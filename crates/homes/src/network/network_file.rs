@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use blockhouse_consensus::{Network, NetworkError};
+use blockhouse_consensus::{Kind, Network, NetworkError};
 use blockhouse_ledger::TrustRoot;
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
 use blockhouse_ledger::genesis::{GENESIS_MAX, Genesis};
@@ -104,10 +104,18 @@ impl NetworkFile {
         TrustRoot::new(&self.genesis, self.network.key()).fingerprint()
     }
 
-    /// True if the network begins with the ledger's own block 0 and key, where it begins there.
+    /// True if the network is the first of its ledger: begun with its block 0 and its key. The fingerprint says nothing of where a
+    /// network begins, so nothing else is left open here.
     pub fn is_consistent(&self) -> bool {
-        let base = self.network.base();
-        base.height > 0 || (base.hash == self.genesis.hash() && self.network.key() == self.genesis.ledger_key)
+        let (base, network) = (self.network.base(), &self.network);
+        let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
+        begins && network.key() == self.genesis.ledger_key
+    }
+
+    /// True if its validators sign one by one: then its key, and so the fingerprint, commits to each of theirs. One key for all was
+    /// dealt by somebody, who can keep it.
+    pub const fn signs_one_by_one(&self) -> bool {
+        matches!(self.network.kind(), Kind::Committee)
     }
 
     /// What the placement of its validators survives, if all of them enrolled.

@@ -39,8 +39,11 @@ use crate::store::{Store, StoreError};
 const TIDY: Duration = Duration::from_mins(1);
 /// The longest pause between two looks at what is to be sent to peers.
 const GOSSIP_LOOK: Duration = Duration::from_secs(5);
-/// The pause before other nodes are asked again for what heals the store: one of them may be starting.
+/// The pause before other nodes are asked again for what heals the store: one of them may be starting. Each is twice as long as the last one,
+/// for the store is examined again.
 pub(super) const HEAL_AGAIN: Duration = Duration::from_secs(10);
+/// The longest such pause.
+pub(super) const HEAL_AGAIN_MAX: Duration = Duration::from_mins(10);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,10 @@ pub enum NodeError {
         "the ledger of the node and the journal of its votes are lost, and no other node has a block yet: whether this node voted before cannot be known"
     )]
     NothingLeft,
+    #[error(
+        "the node failed {times} times in a row over a store that was sound whenever it was examined, the last time for: {why}"
+    )]
+    FailedAgain { times: u32, why: String },
     #[error("the nodes in `rpc_peers` cannot be asked")]
     Peers(#[source] RemoteError),
     #[error("the ledger of the node cannot go on")]
@@ -118,7 +125,7 @@ pub(super) enum News {
     Remedy(Remedy),
     /// Nothing heals it yet.
     Trouble(HealError),
-    /// It failed, and its store is sound: it ends with what the engine says.
+    /// It failed, and its store is sound: it may start again.
     Sound,
     /// It cannot go on.
     Failed(NodeError),
@@ -189,18 +196,21 @@ impl Node {
                 _ => std::future::pending().await,
             }
         };
-        let news = tokio::select! {
+        tokio::select! {
             news = self.news.recv() => news.unwrap_or(News::Sound),
-            error = engine => return News::Failed(NodeError::Ended(error)),
-        };
-        match news {
-            // It answers as long as its engine did not fail, though it takes no part.
-            News::Sound => match self.backend.engine().ended().await {
-                Err(error) => News::Failed(NodeError::Ended(error)),
-                Ok(()) => std::future::pending().await,
-            },
-            other => other,
+            error = engine => News::Failed(NodeError::Ended(error)),
         }
+    }
+
+    /// Why it takes no part any more, once it does not.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.backend.failure()
+    }
+
+    /// Fails as by an alarm.
+    #[cfg(test)]
+    pub(super) fn fail(&self, why: &str) {
+        self.backend.fail(why);
     }
 
     /// Stops it in order: first nothing comes in, then nothing is agreed on, and the store is closed last.
@@ -213,27 +223,29 @@ impl Node {
     }
 }
 
-/// Once the node failed: ends its part in agreeing, and looks for what heals its store, until there is something or it is sound.
+/// Once the node failed: ends its part in agreeing, and looks for what heals its store, until there is something or it cannot go on.
 async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
     node.failed().await;
     // Nothing more is written to a store that is not sound.
     node.engine().end_soon();
+    let ended = node.engine().ended().await;
+    let mut pause = HEAL_AGAIN;
     loop {
-        let (told, is_over) = match healer.examine(&node.head()).await {
-            Ok(Some(remedy)) => (News::Remedy(remedy), true),
-            Ok(None) => (News::Sound, true),
-            // Then it is what the engine says that counts.
-            Err(error @ HealError::Unread { .. }) => {
-                let _ = news.send(News::Trouble(error)).await;
-                (News::Sound, true)
-            }
-            Err(error) => (News::Trouble(error), false),
+        let told = match (healer.examine(&node.head()).await, &ended) {
+            (Ok(Some(remedy)), _) => News::Remedy(remedy),
+            // Its disk takes no more: that is not healed by another start.
+            (Ok(None), Err(error)) if node.is_unrecorded() => News::Failed(NodeError::Ended(error.clone())),
+            (Ok(None), _) => News::Sound,
+            (Err(error @ (HealError::Unread { .. } | HealError::NoPeers { .. })), _) => News::Failed(error.into()),
+            (Err(error), _) => News::Trouble(error),
         };
+        let is_over = !matches!(told, News::Trouble(_));
         // Who is told went away only with the node.
         if news.send(told).await.is_err() || is_over {
             return;
         }
-        tokio::time::sleep(HEAL_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(HEAL_AGAIN_MAX);
     }
 }
 

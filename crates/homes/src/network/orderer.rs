@@ -8,11 +8,13 @@
 //!   ahead of this node's clock it waits, and where the own store fails it says nothing.
 //! - **O2** Without a transaction that waits, a block is made only when the last one is a heartbeat old.
 //! - **O3** A block is recorded, durably, before the pool and the readers hear of it.
+//! - **O4** A node that failed proposes nothing, votes for nothing and records nothing.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockhouse_consensus::{Application, Standing, Stop};
@@ -42,13 +44,16 @@ pub struct Orderer {
     heights: watch::Sender<u64>,
     /// Why this node takes no part any more, once it does not.
     failure: watch::Sender<Option<String>>,
+    /// A final block could not be recorded.
+    unrecorded: AtomicBool,
 }
 
 impl Orderer {
     /// Over that chain, with what waits there.
     pub fn new(chain: Arc<Chain>, waiting: Arc<Waiting>, clock: Arc<dyn Clock>) -> Self {
         let heights = watch::Sender::new(chain.head().height());
-        Self { chain, waiting, clock, heights, failure: watch::Sender::new(None) }
+        let (failure, unrecorded) = (watch::Sender::new(None), AtomicBool::new(false));
+        Self { chain, waiting, clock, heights, failure, unrecorded }
     }
 
     /// The height of the last final block, as it rises.
@@ -59,6 +64,11 @@ impl Orderer {
     /// Why this node takes no part any more, once it does not.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failure.subscribe()
+    }
+
+    /// Whether it takes no part because a final block could not be recorded.
+    pub fn is_unrecorded(&self) -> bool {
+        self.unrecorded.load(Ordering::Relaxed)
     }
 
     /// This node takes no part from now on: what it would say stands on a store that is not sound.
@@ -116,10 +126,13 @@ impl Orderer {
 
 impl Application for Orderer {
     async fn propose(&self, pending: Vec<Arc<Block>>) -> Option<Block> {
+        if self.failure.borrow().is_none() {
+            self.something_to_record(&pending).await;
+        }
+        // It may have failed while it waited.
         if self.failure.borrow().is_some() {
             return None;
         }
-        self.something_to_record(&pending).await;
         match heavy(|| self.make(&pending)) {
             Ok(block) => Some(block),
             Err(error) => {
@@ -142,6 +155,7 @@ impl Application for Orderer {
                 continue;
             }
             return match heavy(|| self.chain.execute(&pending, &block)) {
+                Ok(_) if self.failure.borrow().is_some() => continue,
                 Ok(_) => true,
                 Err(error) if error.is_verdict() => false,
                 // It was asked for before another block became final at its height, or is that block.
@@ -152,6 +166,9 @@ impl Application for Orderer {
     }
 
     async fn finalize(&self, block: Arc<Block>, certificate: Certificate) -> Result<(), Stop> {
+        if let Some(reason) = self.failure.borrow().clone() {
+            return Err(Stop { reason });
+        }
         let height = block.header.number;
         match heavy(|| self.chain.finalize(&block, &certificate)) {
             Ok(Some(executed)) => {
@@ -162,6 +179,7 @@ impl Application for Orderer {
             Ok(None) => Ok(()),
             Err(error) => {
                 let reason = chain(&error);
+                self.unrecorded.store(true, Ordering::Relaxed);
                 self.fail(reason.clone());
                 Err(Stop { reason })
             }

@@ -28,7 +28,7 @@ impl Client {
     }
 
     /// Asks a node and reads its answer.
-    pub(super) async fn ask<P, T>(&self, node: &NodeUrl, method: &'static str, params: P) -> Result<T, NodeError>
+    pub(crate) async fn ask<P, T>(&self, node: &NodeUrl, method: &'static str, params: P) -> Result<T, NodeError>
     where
         P: RpcSend,
         T: DeserializeOwned,

@@ -36,6 +36,12 @@ pub enum NodeError {
     /// It took a transaction and named another.
     #[error("it took the transaction {sent} and named it {named}")]
     OtherHash { sent: B256, named: B256 },
+    /// It is of another chain.
+    #[error("it keeps the chain {found}, and not {expected}")]
+    OtherChain { expected: u64, found: u64 },
+    /// It does not have a block that another node has.
+    #[error("it does not have block {height} of the chain as it is")]
+    Behind { height: u64 },
     /// It begins with another block 0.
     #[error("it keeps another ledger: its block 0 is {found}")]
     OtherGenesis { found: String },
@@ -50,10 +56,12 @@ impl NodeError {
     }
 
     /// True if what was asked may have been done all the same.
-    pub(super) fn may_have_arrived(&self) -> bool {
+    pub(crate) fn may_have_arrived(&self) -> bool {
         match self {
             Self::Http(error) => !error.is_connect() && !error.is_builder(),
             Self::Answered { code, .. } => *code != LIMIT_EXCEEDED,
+            // It was not asked then.
+            Self::OtherChain { .. } | Self::OtherGenesis { .. } | Self::Behind { .. } => false,
             _ => true,
         }
     }

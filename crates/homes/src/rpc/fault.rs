@@ -28,6 +28,8 @@ const TIMED_OUT: i64 = -32_002;
 const TRANSACTION_REJECTED: i64 = -32_003;
 /// EIP-1474: the answer would be longer than any answer may be.
 pub const LIMIT_EXCEEDED: i64 = -32_005;
+/// Of a home that signs: the nonce that the caller counted with is taken, and nothing was sent. Nodes of other makers do not use it.
+pub const NONCE_TAKEN: i64 = -32_098;
 /// As go-ethereum says that a call ended in a revert.
 const REVERTED: i64 = 3;
 /// As go-ethereum says of everything else that the EVM refuses.
@@ -58,6 +60,11 @@ impl Fault {
     /// The transaction is refused, and nothing was sealed.
     pub(crate) fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
         Self::coded(TRANSACTION_REJECTED, why)
+    }
+
+    /// The nonce that the caller counted with is taken, and nothing was sent.
+    pub(crate) fn nonce_taken(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::coded(NONCE_TAKEN, why)
     }
 
     /// The answer would be too long; a narrower question gets one.

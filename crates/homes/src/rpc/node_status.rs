@@ -43,9 +43,11 @@ pub struct ScrubStatus {
 pub struct NodeStatus {
     /// The ledger's chain id.
     pub chain_id: u64,
-    /// Its public key among nodes.
+    /// Its public key among nodes; zeros if it is of a version that does not say.
+    #[serde(default)]
     pub key: B256,
-    /// The account by which it speaks on the ledger, once the owner has enrolled it.
+    /// The account by which it speaks on the ledger, once the owner has enrolled it; zeros likewise.
+    #[serde(default)]
     pub account: Address,
     /// Whether it votes.
     pub role: NodeRole,
@@ -76,6 +78,7 @@ pub struct NodeStatus {
     /// What waits in bytes, as it is charged.
     pub pool_bytes: u64,
     /// The watch over its own store.
+    #[serde(default)]
     pub scrub: ScrubStatus,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,

@@ -197,6 +197,19 @@ pub(super) fn write_rows(
     Ok(count)
 }
 
+/// True if all rows of a block's logs are there.
+#[cfg(feature = "node")]
+pub(super) fn has_rows(table: &EventTable, height: u64, receipts: &[ReceiptEnvelope]) -> Result<bool, Fault> {
+    for (index, log) in (0..).zip(receipts.iter().flat_map(ReceiptEnvelope::logs)) {
+        for key in EventKey::all_of(log) {
+            if table.get(&row(&key.tag(), EventPlace::new(height, index)))?.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// The rows, if the file has any.
 pub(super) fn open_rows(transaction: &redb::ReadTransaction) -> Result<Option<EventTable>, Fault> {
     match transaction.open_table(EVENTS) {

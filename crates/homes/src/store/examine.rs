@@ -110,7 +110,8 @@ impl Store {
         let block = stored.map_err(found(Part::Block))?.block;
         let root = block.header.receipts_root;
         let receipts = self.read(|rows| rows.receipts(height, |bytes| checked_receipts(height, root, bytes)));
-        let count = receipts.map_err(found(Part::Receipts))?.len();
+        let receipts = receipts.map_err(found(Part::Receipts))?;
+        let count = receipts.len();
         let transactions = block.body.transactions.len();
         if count != transactions {
             let what = format!("it has {count} receipts and {transactions} transactions");
@@ -119,6 +120,12 @@ impl Store {
         self.examine_certificate(height, hash, key)?;
         let hashes = block.body.transactions.iter().map(|transaction| *transaction.tx_hash());
         self.read(|rows| examine_index(rows, (height, hash), hashes)).map_err(found(Part::Index))?;
+        let indexed = self.read(|rows| rows.has_events(height, &receipts)).map_err(found(Part::Index))?;
+        if !indexed {
+            return Err(found(Part::Index)(
+                self.damaged("one of its events is not found by what it is about".to_owned()),
+            ));
+        }
         Ok(Examined { parent: block.header.parent_hash, transactions: transactions as u64 })
     }
 
@@ -145,6 +152,12 @@ impl Store {
                 return Err(Fault::damaged("its genesis is another one"));
             }
             let (blocks, counts) = (self.height() + 1, rows.counts()?);
+            if rows.indexed() > blocks {
+                return Err(Fault::damaged(format!(
+                    "its index of events claims {} blocks of {blocks}",
+                    rows.indexed()
+                )));
+            }
             let expected = [
                 ("blocks", blocks),
                 ("certificates", blocks),

@@ -62,6 +62,12 @@ impl Salvage {
         self.read(|rows| rows.head().map(|(height, _)| height))
     }
 
+    /// The lowest height at or above that one of which there is a row; the outer one is missing where that cannot be read.
+    #[expect(clippy::option_option, reason = "not readable, none, one")]
+    pub(crate) fn row_from(&self, height: u64) -> Option<Option<u64>> {
+        self.read(|rows| rows.block_from(height))
+    }
+
     /// The block of that height with its certificate, if both can be read at all.
     pub(crate) fn object(&self, chain_id: u64, height: u64) -> Option<BlockObject> {
         let block = self.read(|rows| rows.block(height, |bytes| Ok(decode_block(bytes).ok())))??;

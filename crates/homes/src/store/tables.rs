@@ -160,7 +160,8 @@ fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Resu
     Ok(())
 }
 
-/// Writes the rows of a block anew that was written before: its own, its certificate, and where it and its transactions are found.
+/// Writes the rows of a block anew that was written before: its own, its certificate, and where it, its transactions and its events are
+/// found. Its receipts stand: where they were altered nothing is mended.
 #[cfg(feature = "node")]
 pub(super) fn mend_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
     transaction.open_table(BLOCKS)?.insert(rows.height, rows.block)?;
@@ -170,6 +171,13 @@ pub(super) fn mend_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -
     for hash in rows.transactions {
         transactions.insert(&hash.0, rows.height)?;
     }
+    drop(transactions);
+    let receipts = transaction.open_table(RECEIPTS)?;
+    let row =
+        receipts.get(rows.height)?.ok_or_else(|| Fault::damaged(format!("receipts {} is missing", rows.height)))?;
+    let outcomes = decode_receipts(row.value())
+        .map_err(|error| Fault::damaged(format!("the receipts of block {}: {error}", rows.height)))?;
+    event_index::write_rows(transaction, rows.height, &outcomes)?;
     Ok(())
 }
 
@@ -230,6 +238,12 @@ impl Rows {
         read_at(&self.blocks, "block", height, read)
     }
 
+    /// The lowest height at or above that one of which there is a block.
+    pub(super) fn block_from(&self, height: u64) -> Result<Option<u64>, Fault> {
+        let row = self.blocks.range(height..)?.next().transpose()?;
+        Ok(row.map(|(height, _)| height.value()))
+    }
+
     /// What `read` makes of the certificate of that height.
     pub(super) fn certificate<T>(&self, height: u64, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
         read_at(&self.certificates, "certificate", height, read)
@@ -276,6 +290,15 @@ impl Rows {
     /// The height of the first block that is not in the index of events.
     pub(super) const fn indexed(&self) -> u64 {
         self.indexed
+    }
+
+    /// True if the events of that block are found where the index should have them.
+    #[cfg(feature = "node")]
+    pub(super) fn has_events(&self, height: u64, receipts: &[ReceiptEnvelope]) -> Result<bool, Fault> {
+        match &self.events {
+            Some(events) if height < self.indexed => event_index::has_rows(events, height, receipts),
+            _ => Ok(height >= self.indexed),
+        }
     }
 
     /// The next place that may have what is wanted.

@@ -63,6 +63,10 @@ pub enum CheckError {
     CertificateForm(#[source] DecodeError),
     #[error("the receipt's last block is not certified")]
     Certificate(#[source] CertificateError),
+    #[error(
+        "the receipt's last block, {height}, is signed by nobody: a certificate of block 0 proves nothing of a snapshot"
+    )]
+    Unsigned { height: u64 },
     #[error("header {index} of the receipt cannot be read")]
     HeaderForm {
         index: usize,
@@ -98,7 +102,7 @@ impl CheckError {
     pub const fn step(&self) -> u8 {
         match self {
             Self::OtherVault { .. } => 2,
-            Self::CertificateForm(_) | Self::Certificate(_) => 3,
+            Self::CertificateForm(_) | Self::Certificate(_) | Self::Unsigned { .. } => 3,
             Self::HeaderForm { .. } | Self::Descendant { .. } => 4,
             Self::Inclusion { .. } | Self::TransactionReceipt | Self::Failed => 5,
             Self::NoLog { .. } | Self::OtherContract { .. } | Self::OtherEvent | Self::OtherSnapshot { .. } => 6,
@@ -156,6 +160,10 @@ impl Receipt {
     /// Step 3. Of an outside chain the block itself is what its nodes are asked for: nothing follows it.
     fn check_certificate(&self, last: &BlockPlace) -> Result<Vouched, CheckError> {
         let certificate = Certificate::decode(&self.certificate).map_err(CheckError::CertificateForm)?;
+        // It signs nothing: whoever knows the ledger's key can write it, and block 0 holds no transaction that a receipt could prove.
+        if matches!(certificate, Certificate::Genesis { .. }) {
+            return Err(CheckError::Unsigned { height: last.height });
+        }
         if certificate == Certificate::External && self.ledger_key.0 == external_key() {
             let is_alone = self.descendants.is_empty();
             return is_alone.then_some(Vouched::ByChain).ok_or(CheckError::Descendant { index: 1 });

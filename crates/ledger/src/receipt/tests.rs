@@ -364,6 +364,31 @@ fn an_outside_chain_is_named_as_the_one_to_trust_and_vouches_for_no_kept_ledger(
     assert_eq!(Certificate::decode(&Certificate::External.encode()).unwrap(), Certificate::External);
 }
 
+/// Its key is known to everybody who has a receipt, and it signs nothing.
+#[test]
+fn a_certificate_of_block_0_vouches_for_no_snapshot() {
+    let (world, made, _) = world_with_receipt();
+    let (genesis, snapshot) = (world.genesis(), SnapshotId::new([5; 32]));
+    let header = Header { number: 0, ..made.block.header.clone() };
+    let kept = TrustRoot::new(genesis, world.ledger_key.public());
+    for root in [kept, TrustRoot::external(genesis.chain_id, genesis.hash(), genesis.vault_address())] {
+        let key = if root == kept { world.ledger_key.public() } else { external_key() };
+        for header in [&header, &made.block.header] {
+            let parts = ReceiptParts {
+                root,
+                header,
+                receipts: &made.receipts,
+                descendants: &[],
+                certificate: &Certificate::Genesis { key },
+                snapshot,
+                file: None,
+            };
+            let refused = Receipt::from_parts(&parts).unwrap().check(Some(root.fingerprint()));
+            assert!(matches!(refused, Err(CheckError::Unsigned { .. })), "{refused:?}");
+        }
+    }
+}
+
 #[test]
 fn a_file_is_proved_by_its_content_alone() {
     let mut world = World::new();

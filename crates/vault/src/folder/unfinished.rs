@@ -17,7 +17,7 @@ use super::VaultFolder;
 
 /// The files of a vault in a folder that has none: a making was killed there, or the configuration was lost.
 pub fn leftovers(folder: &VaultFolder) -> Vec<PathBuf> {
-    let files = [folder.secrets(), folder.ledger()];
+    let files = [folder.secrets(), folder.ledger(), folder.outbox()];
     files.into_iter().filter(|file| file.symlink_metadata().is_ok()).collect()
 }
 
@@ -79,6 +79,11 @@ impl Unfinished {
 
     /// The vault is made.
     pub(crate) fn keep(mut self) {
+        self.stay();
+    }
+
+    /// What is made stays from here on, whatever comes: others know of it. The folder is still this process's.
+    pub(crate) fn stay(&mut self) {
         self.files.clear();
         self.folder = None;
     }

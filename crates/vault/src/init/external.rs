@@ -101,15 +101,17 @@ pub(super) async fn found(
     }
     let failed = |source| InitError::Folder { folder: folder.root().to_owned(), source };
     let busy = || InitError::Busy { folder: folder.root().to_owned() };
-    let unfinished = Unfinished::begin(&folder).map_err(failed)?.ok_or_else(busy)?;
+    let mut unfinished = Unfinished::begin(&folder).map_err(failed)?.ok_or_else(busy)?;
     let begun = begin(&folder, &chain)?;
     let (mut keys, written) = files.keys(begun.vault)?;
     keep_writer(&folder, &mut keys)?;
     write_durably(&folder.secrets(), 0o600, &keys.host.to_bytes())?;
     // E1.
-    unfinished.keep();
+    unfinished.stay();
     written.into_iter().for_each(OwnersFile::keep);
     let founder = Founder { folder: &folder, keys: &keys, begun: &begun, place: &place, floor_seconds };
+    // S2: what an earlier try sent is done before anything is looked at.
+    founder.chain()?.finish_waiting(keys.identity.owner()).await?;
     let (external, contracts) = founder.contracts().await?;
     let mut marked = Vec::new();
     let made = make_sites(keys.vault, specs, (&mut marked, true)).await.map_err(|error| {
@@ -195,8 +197,8 @@ impl Founder<'_> {
         ChainTerms { max_fee_wei: self.place.max_fee_wei.unwrap_or(usual.max_fee_wei), ..usual }
     }
 
-    /// The addresses follow from the vault's id and its keys, and from the factory; the accounts must be able to pay for them.
-    async fn contracts(&self) -> Result<(External, Contracts), InitError> {
+    /// The chain as it is known before the vault's address is.
+    fn chain(&self) -> Result<External, InitError> {
         let options = ExternalOptions {
             nodes: self.place.nodes.clone(),
             chain_id: self.begun.chain_id,
@@ -205,7 +207,12 @@ impl Founder<'_> {
             terms: self.terms(),
             outbox: self.folder.outbox(),
         };
-        let (chain, owner) = (External::new(options)?, self.keys.identity.owner());
+        Ok(External::new(options)?)
+    }
+
+    /// The addresses follow from the vault's id and its keys, and from the factory; the accounts must be able to pay for them.
+    async fn contracts(&self) -> Result<(External, Contracts), InitError> {
+        let (chain, owner) = (self.chain()?, self.keys.identity.owner());
         let found = match chain.find_factory(owner).await? {
             Some(factory) => {
                 let contracts = self.contracts_by(factory);

@@ -5,7 +5,7 @@ use alloy_provider::PendingTransactionError;
 use alloy_sol_types::SolInterface;
 use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use blockhouse_homes::HomeError;
-use blockhouse_homes::rpc::LIMIT_EXCEEDED;
+use blockhouse_homes::rpc::{LIMIT_EXCEEDED, NONCE_TAKEN};
 use blockhouse_ledger::contracts::Access::AccessErrors;
 use blockhouse_ledger::contracts::Freeze::FreezeErrors;
 use blockhouse_ledger::contracts::Retention::RetentionErrors;
@@ -21,6 +21,9 @@ pub enum LedgerError {
     /// A contract refused.
     #[error("the contract refused: {reason}")]
     Refused { reason: String },
+    /// Another transaction of the same account was faster, and nothing was sent.
+    #[error("the home sends nothing with that nonce: {reason}")]
+    NonceTaken { reason: String },
     /// The answer would be longer than the home gives at once.
     #[error("the ledger's home refused so long an answer: {reason}")]
     LimitExceeded { reason: String },
@@ -44,6 +47,11 @@ pub enum LedgerError {
         #[source]
         source: Box<UnknownEvent>,
     },
+    /// The logs of an outside chain do not hold what its contract counts.
+    #[error(
+        "the contract counts {counted} snapshots, and the chain's node shows the commits of {seen}: it leaves some out"
+    )]
+    LeftOut { counted: u64, seen: u64 },
     /// A transaction succeeded without its event.
     #[error("the transaction succeeded without its event {event}")]
     MissingEvent { event: &'static str },
@@ -66,9 +74,15 @@ impl LedgerError {
         }
     }
 
-    /// True if another transaction of the same account was faster.
+    /// True if another transaction of the same account was faster, and this one is nowhere. A home that signs says so with a code of its
+    /// own; of its chain's nodes no refusal of a transaction comes here, whatever they call it. A ledger that is kept here says so in
+    /// the words of its own engine.
     pub(crate) fn is_nonce_taken(&self) -> bool {
-        matches!(self, Self::Refused { reason } if reason.contains("nonce"))
+        match self {
+            Self::NonceTaken { .. } => true,
+            Self::Refused { reason } => reason.contains("nonce"),
+            _ => false,
+        }
     }
 
     /// The error of the embedded home behind this one.
@@ -85,6 +99,9 @@ impl From<TransportError> for LedgerError {
         match error {
             RpcError::ErrorResp(payload) if payload.code == LIMIT_EXCEEDED => {
                 Self::LimitExceeded { reason: payload.message.into_owned() }
+            }
+            RpcError::ErrorResp(payload) if payload.code == NONCE_TAKEN => {
+                Self::NonceTaken { reason: payload.message.into_owned() }
             }
             RpcError::ErrorResp(payload) => {
                 let reason = payload.as_revert_data().map(|data| describe(&data));

@@ -49,15 +49,18 @@ impl Terms {
 }
 
 /// Makes the new host's folder. What an earlier vault left there without its configuration is moved aside, not removed: `secrets`
-/// cannot be made anew as it was.
-pub(super) fn begin_folder(folder: &VaultFolder) -> Result<(Unfinished, Vec<PathBuf>), RecoverError> {
+/// cannot be made anew as it was. Unless what is there is taken up.
+pub(super) fn begin_folder(
+    folder: &VaultFolder,
+    is_taken_up: bool,
+) -> Result<(Unfinished, Vec<PathBuf>), RecoverError> {
     let failed = |source| RecoverError::Folder { folder: folder.root().to_owned(), source };
     let busy = || RecoverError::Busy { folder: folder.root().to_owned() };
     let mut unfinished = Unfinished::begin(folder).map_err(failed)?.ok_or_else(busy)?;
     if folder.exists() {
         return Err(RecoverError::Exists { folder: folder.root().to_owned() });
     }
-    let kept = unfinished.set_aside(folder).map_err(failed)?;
+    let kept = if is_taken_up { Vec::new() } else { unfinished.set_aside(folder).map_err(failed)? };
     Ok((unfinished, kept))
 }
 

@@ -37,7 +37,9 @@ pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyho
         let what = if is_new { "may raise alarms now" } else { "could raise alarms already" };
         out.talk(format_args!("the node at {url} {what}"));
         let (node, rpc) = (format!("{:x}", identity.key), url.to_string());
-        out.record(&json!({ "type": "enrolled", "rpc": rpc, "node": node, "account": account, "new": is_new }))?;
+        out.record(
+            &json!({ "type": "enrolled", "rpc": rpc, "node": node, "account": account, "enrolled_now": is_new }),
+        )?;
     }
     Ok(Exit::Success)
 }

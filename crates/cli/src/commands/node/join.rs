@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use blockhouse_homes::NodeUrl;
 use blockhouse_homes::network::{Joining, NodeFolder};
 use blockhouse_types::Fingerprint;
 use clap::Args;
@@ -24,10 +25,14 @@ pub(crate) struct JoinArgs {
     /// Follow the network: a full copy of the ledger, and no vote
     #[arg(long)]
     follower: bool,
+    /// Another node's JSON-RPC, from which this node heals its store if that is altered; repeat it for more
+    #[arg(long = "rpc-peer", value_name = "URL")]
+    rpc_peers: Vec<NodeUrl>,
 }
 
 pub(crate) fn run(args: &JoinArgs, out: &Output) -> anyhow::Result<Exit> {
-    let mut joining = Joining::plan(NodeFolder::new(&args.dir.path), &args.network, args.follower)?;
+    let mut joining =
+        Joining::plan(NodeFolder::new(&args.dir.path), &args.network, args.follower)?.healed_by(&args.rpc_peers);
     if let Some(expected) = args.expect {
         joining = joining.expect(expected)?;
     }

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: &StatusArgs, out: &Output) -> anyhow::Result<Exit>
     if let Some(failure) = failure {
         out.data(format_args!("NOT WELL: it takes no part any more: {failure}"))?;
         out.warn(format_args!(
-            "hint: look at its disk and at what it logged, then stop it and start it again: it goes on from its last sound block. The network does without it meanwhile, if no other is missing"
+            "hint: look at its disk and at what it logged. An altered store it heals by itself from the nodes in `rpc_peers` of its node.toml; else name some and start it again. The network does without it meanwhile, if no other is missing"
         ));
     }
     let mut record = as_json(&status, now);
@@ -79,6 +79,13 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "pending": status.pending,
         "queued": status.queued,
         "pool_bytes": status.pool_bytes,
+        "public": format!("{:x}", status.key),
+        "account": format!("{:#x}", status.account),
+        "examined": status.scrub.examined,
+        "examining": status.scrub.blocks,
+        "passes": status.scrub.passes,
+        "healed": status.scrub.healed,
+        "untold": status.scrub.untold,
         "failure": status.failure,
         "version": status.version,
     })
@@ -127,6 +134,17 @@ fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
     out.data(format_args!("view     {}, the last final one {}", status.view, status.final_view))?;
     let (pending, waits) = (text::count(status.pending, "transaction"), text::bytes(status.pool_bytes));
     out.data(format_args!("waiting  {pending} for the next block, {} for others ({waits})", status.queued))?;
+    let scrub = &status.scrub;
+    let (healed, untold) = (scrub.healed, text::count(scrub.untold, "alarm"));
+    out.data(format_args!(
+        "watch    {} of {} read again, {healed} times healed, {untold} not told yet",
+        scrub.examined,
+        text::count(scrub.blocks, "block")
+    ))?;
+    if !status.key.is_zero() {
+        out.data(format_args!("key      {:x}", status.key))?;
+        out.data(format_args!("account  {:#x}", status.account))?;
+    }
     Ok(())
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 
 use super::{HealError, Healer, Kind, REBUILT, Remedy, WAIT};
-use crate::embedded::{import_into, lock_folder};
+use crate::embedded::{LedgerKeys, import_into, lock_folder};
 use crate::remote::{NodeError, NodeProblem, NodeUrl, RUN, Remote, RemoteError};
 use crate::store::{self, Access, Damage, Part, Salvage, Store};
+
+/// How many own blocks are executed before other tasks have their turn: a node that is to end hears of it.
+const OWN_RUN: u64 = 64;
 
 /// A store that is being made.
 struct Rebuilding {
@@ -18,24 +21,57 @@ struct Rebuilding {
 }
 
 impl Rebuilding {
-    /// Takes what the damaged store holds that is sound: each block is executed and its certificate checked, as one of a stranger is.
-    fn take_own(&mut self, chain_id: u64) -> Result<(), HealError> {
-        let Some(salvage) = &self.salvage else { return Ok(()) };
+    /// Takes a run of what the damaged store holds that is sound: each block is executed and its certificate checked, as one of a stranger is.
+    /// False if that ended there.
+    fn take_own(&mut self) -> Result<bool, HealError> {
+        let Some(salvage) = &self.salvage else { return Ok(false) };
+        let chain_id = self.store.genesis().chain_id;
         let (first, last) = (self.store.height() + 1, salvage.height());
-        let objects = (first..).map_while(|height| salvage.object(chain_id, height));
+        let objects = (first..first.saturating_add(OWN_RUN)).map_while(|height| salvage.object(chain_id, height));
         let imported = import_into(&mut self.store, objects, Store::append_unsynced);
         let next = self.store.height() + 1;
         let what = match imported {
-            Ok(_) if last.is_none_or(|last| next > last) => return Ok(()),
+            Ok(imported) if imported.added == OWN_RUN => return Ok(true),
+            Ok(_) if last.is_none_or(|last| next > last) => return Ok(false),
             Ok(_) => "it cannot be read".to_owned(),
             Err(error) if error.is_of_elsewhere() => crate::chain::chain(&error),
             Err(error) => return Err(error.into()),
         };
-        let damage = Damage { part: Part::Block, height: Some(next), hash: None, what, is_unread: false };
+        // The row of the head may be what lies of the height.
+        let damage = match salvage.row_from(next) {
+            Some(None) => {
+                let what = format!("it has no block from {next} on, and the row of its head names a higher one");
+                Damage { part: Part::File, height: None, hash: None, what, is_unread: false }
+            }
+            _ => Damage { part: Part::Block, height: Some(next), hash: None, what, is_unread: false },
+        };
         if self.damage.last() != Some(&damage) {
             self.damage.push(damage);
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Whether the damaged store holds a certified block above the new one's head: then no peer is believed that the ledger ends there.
+    fn goes_on(&self) -> Result<bool, HealError> {
+        let Some(salvage) = &self.salvage else { return Ok(false) };
+        let chain_id = self.store.genesis().chain_id;
+        // The key of a network does not change while it runs.
+        let key = LedgerKeys::of(&self.store)?.in_force();
+        let is_certified = |height| {
+            salvage.object(chain_id, height).is_some_and(|object| {
+                let place = BlockPlace { chain_id, height, hash: object.hash() };
+                object.certificate.verify(&key, &place).is_ok()
+            })
+        };
+        let mut next = Some(self.store.height() + 1);
+        // Where its rows cannot be read they say nothing.
+        while let Some(height) = next.and_then(|next| salvage.row_from(next).flatten()) {
+            if is_certified(height) {
+                return Ok(true);
+            }
+            next = height.checked_add(1);
+        }
+        Ok(false)
     }
 
     /// What says most about where the damage is.
@@ -61,7 +97,9 @@ impl Healer {
         let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0 };
         loop {
             let before = rebuilding.store.height();
-            tokio::task::block_in_place(|| rebuilding.take_own(self.genesis.chain_id))?;
+            while tokio::task::block_in_place(|| rebuilding.take_own())? {
+                tokio::task::yield_now().await;
+            }
             let is_over = self.take_of_peers(&mut rebuilding).await?;
             if is_over && rebuilding.store.height() == before {
                 break;
@@ -73,31 +111,36 @@ impl Healer {
         Ok(Remedy { damage, from_peers, kind: Kind::Rebuilt { new, height } })
     }
 
-    /// Takes the next blocks of the first peer that has them; true if there are none.
+    /// Takes the next blocks of the first peer that has them; true if the ledger ends here.
     async fn take_of_peers(&self, rebuilding: &mut Rebuilding) -> Result<bool, HealError> {
         let next = rebuilding.store.height() + 1;
         // What the own store held to its end needs no peer.
         let is_whole = rebuilding.salvage.as_ref().and_then(Salvage::height).is_some_and(|height| height < next);
-        let Some(peers) = &self.peers else {
-            let damage = rebuilding.worst();
-            return if is_whole { Ok(true) } else { Err(HealError::NoPeers { damage: Box::new(damage) }) };
-        };
         let (mut problems, mut answered) = (Vec::new(), false);
-        for node in peers.in_turn() {
-            match self.take_of(peers, node, rebuilding).await? {
-                Ok(true) => {
-                    peers.prefer(node);
-                    return Ok(false);
-                }
-                Ok(false) => answered = true,
-                Err(error) => problems.push(NodeProblem { node: node.clone(), error }),
+        if let Some(peers) = &self.peers {
+            for node in peers.in_turn() {
+                let error = match self.take_of(peers, node, rebuilding).await? {
+                    Ok(true) => {
+                        peers.prefer(node);
+                        return Ok(false);
+                    }
+                    Ok(false) => {
+                        answered = true;
+                        NodeError::form("blockhouse_getBlockObjects", format!("it has no block {next}"))
+                    }
+                    Err(error) => error,
+                };
+                problems.push(NodeProblem { node: node.clone(), error });
             }
         }
-        if is_whole || answered {
+        if (is_whole || answered) && !tokio::task::block_in_place(|| rebuilding.goes_on())? {
             return Ok(true);
         }
         let damage = Box::new(rebuilding.worst());
-        Err(HealError::Peers { damage, source: RemoteError::NoNode { problems } })
+        match self.peers {
+            Some(_) => Err(HealError::Peers { damage, source: RemoteError::NoNode { problems } }),
+            None => Err(HealError::NoPeers { damage }),
+        }
     }
 
     /// The outer error is this node's, the inner one the peer's; false if it has no more blocks.

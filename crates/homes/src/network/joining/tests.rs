@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use blockhouse_consensus::Keys;
+use blockhouse_consensus::{Base, Keys, Kind, Network};
 use blockhouse_types::Account;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::network::{Ceremony, Enrolment, Place, RpcConfig, write_network};
+use crate::network::{Ceremony, Enrolment, Founding, Place, RpcConfig, Signing, write_network};
 
 struct World {
     folder: tempfile::TempDir,
@@ -54,6 +54,40 @@ impl World {
 
     fn join(&self, number: u64, network: &Path, follows: bool) -> Result<(), JoinError> {
         Joining::plan(self.folder(number), network, follows)?.execute()
+    }
+}
+
+/// What a founder could do whose file differs from what he read out: all of these have a fingerprint that anybody may name.
+#[test]
+fn a_network_of_one_key_or_of_another_beginning_is_not_joined() {
+    let world = World::new();
+    let four: Vec<Enrolment> = (1..=4).map(|number| world.prepare(number, number).unwrap()).collect();
+    let honest = NetworkFile::read(&world.found("network", four.clone())).unwrap();
+    let mut random = StdRng::seed_from_u64(2);
+    let founding = Founding {
+        owner: Account::new([3; 20]),
+        time: 1_700_000_000,
+        signing: Signing::Threshold,
+        validators: (1..=4).map(fresh).collect(),
+    };
+    let dealt = NetworkFile { enrolments: honest.enrolments.clone(), ..founding.found(&mut random).unwrap().file };
+    let again = |epoch, base| {
+        let (chain_id, validators) = (honest.network.chain_id(), honest.network.validators());
+        let network = Network::try_new(chain_id, epoch, base, &validators, Kind::Committee).unwrap();
+        NetworkFile { network, ..honest.clone() }
+    };
+    let base = honest.network.base();
+    let later = again(1, base);
+    let higher = again(0, Base { height: 5, ..base });
+    for (name, file, is_one_key) in [("dealt", dealt, true), ("later", later, false), ("higher", higher, false)] {
+        let path = world.folder.path().join(name);
+        write_network(&path, &file).unwrap();
+        let refused = world.join(1, &path, false).unwrap_err();
+        assert!(if is_one_key {
+            matches!(refused, JoinError::OneKey)
+        } else {
+            matches!(refused, JoinError::Inconsistent)
+        });
     }
 }
 

@@ -129,6 +129,21 @@ async fn an_invalid_block_is_refused_and_a_final_one_is_not() {
     assert!(node.orderer.verify(Vec::new(), block).await, "it is final already");
 }
 
+/// O4: nothing comes of what it waited for, and nothing is written to what is to be healed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_fails_while_it_waits_proposes_and_records_nothing() {
+    let node = Node::new();
+    let block = node.block_at(1);
+    let mut proposal = Box::pin(node.orderer.propose(Vec::new()));
+    assert!(poll!(&mut proposal).is_pending());
+    node.orderer.fail("the disk".to_owned());
+    node.clock.pass(millis(HEARTBEAT));
+    assert!(proposal.await.is_none());
+    let stop = node.orderer.finalize(block, node.world.certificate()).await.unwrap_err();
+    assert_eq!((stop.reason.as_str(), node.orderer.standing().height), ("the disk", 0));
+    assert!(!node.orderer.is_unrecorded());
+}
+
 /// Y2: what it would say stands on a store that is not sound.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_failed_says_nothing() {
