@@ -824,7 +824,12 @@ fn of_ledger(error: &LedgerError) -> Option<Verdict> {
         LedgerError::Refused { reason } if reason.contains("NotWriter") => {
             Some(Verdict::hinted(Exit::NotAllowed, NOT_A_HOST))
         }
-        LedgerError::Refused { .. } | LedgerError::Failed { .. } => Some(Verdict::plain(Exit::NotAllowed)),
+        LedgerError::Refused { .. } | LedgerError::NonceTaken { .. } | LedgerError::Failed { .. } => {
+            Some(Verdict::plain(Exit::NotAllowed))
+        }
+        LedgerError::LeftOut { .. } => {
+            Some(Verdict::hinted(Exit::CheckFailed, "name another node of the chain in config.toml: [ledger] urls"))
+        }
         LedgerError::NoModule { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
             "the owner makes it with the first `blockhouse retention set --identity FILE`",
@@ -890,6 +895,7 @@ fn of_external(error: &ExternalError) -> Option<Verdict> {
             Exit::NotAllowed,
             "wait until they are in blocks, or cancel them where they were sent, then run the command again",
         )),
+        ExternalError::Refused { method: "eth_sendRawTransaction", .. } => Some(Verdict::plain(Exit::NotAllowed)),
         ExternalError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, "wait until it has ended")),
         ExternalError::OutboxForm { .. } => {
             Some(Verdict::hinted(Exit::Failed, "remove it: what it held is on the chain, or will not be"))
