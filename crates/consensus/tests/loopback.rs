@@ -108,7 +108,12 @@ fn one_is_killed_and_comes_back(dealt: Dealt) {
     let hashes = town.ledgers[0].hashes();
     assert!(town.ledgers[..4].iter().all(|ledger| ledger.hashes()[..44] == hashes[..44]));
     for node in &nodes {
-        assert_eq!(node.status().peers, 3, "{}", node.metrics());
+        // The blocks may be there before all have met again.
+        let begun = Instant::now();
+        while node.status().peers != 3 {
+            assert!(begun.elapsed() < DEADLINE, "{}", node.metrics());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(node.status().conflicts, 0);
     }
     for node in nodes {

@@ -239,6 +239,7 @@ impl Rows {
     }
 
     /// The lowest height at or above that one of which there is a block.
+    #[cfg(feature = "node")]
     pub(super) fn block_from(&self, height: u64) -> Result<Option<u64>, Fault> {
         let row = self.blocks.range(height..)?.next().transpose()?;
         Ok(row.map(|(height, _)| height.value()))

@@ -33,7 +33,7 @@ async fn a_node_that_failed_over_a_sound_store_says_so_and_may_start_again() {
     let (_place, folder) = alone();
     let mut parts = parts(&folder).unwrap();
     for _ in 0..2 {
-        let store = sound_store(&folder, &mut parts, None, &mut |_| {}).await.unwrap();
+        let store = sound_store(&folder, &mut parts, None, &mut |_: Told<'_>| {}).await.unwrap();
         let mut node = Node::start(&folder, &parts, store).await.unwrap();
         assert!(node.failure().is_none());
         node.fail("a bit in memory");
