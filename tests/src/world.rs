@@ -29,6 +29,8 @@ pub mod exit {
     pub const CHECK: i32 = 4;
     /// Not allowed.
     pub const NOT_ALLOWED: i32 = 5;
+    /// The ledger or its nodes cannot be reached.
+    pub const UNREACHABLE: i32 = 6;
     /// Recorded but degraded.
     pub const DEGRADED: i32 = 7;
     /// No vault.

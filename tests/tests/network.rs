@@ -16,9 +16,6 @@ use blockhouse_tests::tree;
 use blockhouse_tests::world::exit;
 use serde_json::{Value, json};
 
-/// The ledger or its nodes cannot be reached.
-const UNREACHABLE: i32 = 6;
-
 /// The account that the ledger belongs to until somebody takes it over.
 struct Owner {
     key: EnrolKey,
@@ -233,7 +230,7 @@ fn a_vault_lives_on_a_network_that_loses_a_node() {
     world.expect_restores(&second, &source);
     fs::write(source.join("more"), "without a quorum").unwrap();
     let stuck = world.call("backup --json").arg(&source).run();
-    assert_eq!(stuck.code(), UNREACHABLE, "{}", stuck.stderr);
+    assert_eq!(stuck.code(), exit::UNREACHABLE, "{}", stuck.stderr);
     let again: Vec<_> = network.nodes().iter().take(2).map(Node::run_again).collect();
     wait_until(|| world.call("backup --json").arg(&source).run().code() == exit::DONE, "the network goes on");
     drop(again);

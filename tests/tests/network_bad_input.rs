@@ -22,8 +22,6 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::json;
 
-/// The ledger or its nodes cannot be reached.
-const UNREACHABLE: i32 = 6;
 /// The node that suffers.
 const ODD: usize = 3;
 
@@ -248,7 +246,7 @@ fn damaged_files_end_their_node_alone_or_heal() {
                 println!("{} {damage:?}: {}", name.display(), ended.talk.trim().replace('\n', " | "));
                 let part = name.components().next().unwrap().as_os_str().to_str().unwrap();
                 // The same code as of a vault whose ledger is damaged.
-                let code = if part == "ledger.redb" { UNREACHABLE } else { exit::FAILED };
+                let code = if part == "ledger.redb" { exit::UNREACHABLE } else { exit::FAILED };
                 expect_refusal(&ended, code, &[part]);
             }
         }

@@ -12,8 +12,6 @@ use blockhouse_tests::tree;
 use blockhouse_tests::world::{Output, World, exit};
 use serde_json::json;
 
-/// The ledger or its nodes cannot be reached.
-const UNREACHABLE: i32 = 6;
 const NAMES: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 
 /// Operators with a folder and two ports each, numbered from 0.
@@ -133,7 +131,7 @@ fn four_operators_found_a_network_and_a_fifth_follows_it() {
     let by_url = ours.world.outside("node status --json --ledger").arg(follower.url()).run().expect(exit::DONE);
     assert_eq!(by_url.lines()[0]["role"], "follower");
     running[4] = None;
-    let gone = ours.status(4).expect(UNREACHABLE);
+    let gone = ours.status(4).expect(exit::UNREACHABLE);
     assert!(gone.says("gives no status") && gone.says("blockhouse node run --dir"), "{}", gone.stderr);
 }
 
@@ -229,7 +227,7 @@ fn a_node_is_made_once_and_joins_its_own_network_alone() {
     ours.join(0, &network, "").expect(exit::DONE);
     ours.join(0, &network, "").refuses(exit::FAILED, "is a folder of a node already");
     ours.try_init(0, "ann", ours.ports, "").refuses(exit::FAILED, "is a folder of a node already");
-    ours.status(0).refuses(UNREACHABLE, "gives no status");
+    ours.status(0).refuses(exit::UNREACHABLE, "gives no status");
     ours.status(1).refuses(exit::FAILED, "it has no `network` file");
 }
 

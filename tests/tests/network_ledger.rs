@@ -21,9 +21,6 @@ use blockhouse_tests::world::{Call, Output, World, exit};
 use blockhouse_types::{RecipientSetHash, VaultId};
 use node::{Fault, Node};
 
-/// The ledger or its nodes cannot be reached.
-const UNREACHABLE: i32 = 6;
-
 fn secret(number: u8) -> Secret {
     Secret::new([number; 32])
 }
@@ -343,7 +340,7 @@ fn without_its_nodes_a_vault_is_read_with_its_age_and_not_written() {
         let listed = world.call("snapshots").run().expect(exit::DONE);
         assert!(listed.stderr.contains("this is the ledger as of block"), "{}", listed.stderr);
         world.expect_restores(&snapshot, &source);
-        let refused = world.call("backup").arg(&source).run().expect(UNREACHABLE);
+        let refused = world.call("backup").arg(&source).run().expect(exit::UNREACHABLE);
         assert!(refused.stderr.contains("none of the ledger's nodes"), "{}", refused.stderr);
         // A copy that is lost comes from the sites.
         fs::remove_file(world.vault().join("ledger.redb")).unwrap();
@@ -385,7 +382,7 @@ fn a_node_that_lies_is_told_and_not_believed() {
     // The sites have the true ones.
     let told = world.call("snapshots").run().expect(exit::DONE);
     assert!(told.stderr.contains("made anew from site"), "{}", told.stderr);
-    let unsure = world.call("backup").arg(&source).run().expect(UNREACHABLE);
+    let unsure = world.call("backup").arg(&source).run().expect(exit::UNREACHABLE);
     assert!(unsure.stderr.contains("is not by the ledger key"), "{}", unsure.stderr);
     hosts.network.set(Fault::None);
     world.back_up(&source);

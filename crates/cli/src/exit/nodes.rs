@@ -33,7 +33,9 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. }) | NodeError::Chain(_) => {
             Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
         }
-        NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } => Some(failed(DISK)),
+        NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } | NodeError::FailedAgain { .. } => {
+            Some(failed(DISK))
+        }
         NodeError::Journal(JournalError::Newer { .. }) => Some(failed(
             "run the version that wrote it; without the file the node starts, and what was handed in and is not final is lost",
         )),
