@@ -44,7 +44,8 @@ pub struct Node {
 impl Network {
     /// Starts a new network, or the one that is in that folder, with these words beside.
     pub fn start(dir: &Path, nodes: u16, words: &str) -> Self {
-        Self::start_at(dir, nodes, words, (free_ports(nodes), free_ports(nodes)))
+        let first = free_ports(2 * nodes);
+        Self::start_at(dir, nodes, words, (first, first + nodes))
     }
 
     fn start_at(dir: &Path, nodes: u16, words: &str, ports: (u16, u16)) -> Self {

@@ -45,7 +45,8 @@ impl Anvil {
     fn spawn(state: PathBuf, port: u16, words: Vec<String>) -> Self {
         let mut command = Command::new(program());
         command.args(["--slots-in-an-epoch", "1", "--block-time", "0.2", "--quiet", "--port", &port.to_string()]);
-        command.args(["--state-interval", "1", "--state"]).arg(&state).args(&words);
+        // A node that forgot the state of its last final block cannot be read from.
+        command.args(["--preserve-historical-states", "--state-interval", "1", "--state"]).arg(&state).args(&words);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let anvil = Self { process: command.spawn().unwrap(), port, state, words };
         anvil.wait_until(|anvil| anvil.ask("eth_chainId", json!([])).is_some());

@@ -24,7 +24,8 @@ struct Operators {
 impl Operators {
     fn new() -> Self {
         let count = u16::try_from(NAMES.len()).unwrap();
-        Self { world: World::empty(), ports: free_ports(count), rpc_ports: free_ports(count) }
+        let ports = free_ports(2 * count);
+        Self { world: World::empty(), ports, rpc_ports: ports + count }
     }
 
     fn dir(&self, number: u16) -> PathBuf {

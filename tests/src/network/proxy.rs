@@ -172,7 +172,7 @@ impl Way {
     async fn until(&mut self, is_so: impl Fn(Cut) -> bool) {
         let (from, to) = (self.from, self.to);
         if self.links.wait_for(|links| is_so(links[from][to].cut)).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

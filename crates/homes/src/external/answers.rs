@@ -85,8 +85,8 @@ pub(super) fn is_asked_for(log: &Map<String, Value>, filter: &Map<String, Value>
     let is_there = height_of(log).is_some_and(|height| (first..=last).contains(&height));
     let is_dropped = log.get("removed").is_some_and(|removed| *removed != Value::Bool(false));
     let none = Vec::new();
-    let list = |of: &Map<String, Value>| of.get("topics").and_then(Value::as_array).unwrap_or(&none).clone();
-    let (topics, wanted) = (list(log), list(filter));
+    let topics_of = |of: &Map<String, Value>| of.get("topics").and_then(Value::as_array).unwrap_or(&none).clone();
+    let (topics, wanted) = (topics_of(log), topics_of(filter));
     let has_topics = wanted.iter().enumerate().all(|(place, wanted)| is_one_of(topics.get(place), Some(wanted)));
     is_there && !is_dropped && has_topics && is_one_of(log.get("address"), filter.get("address"))
 }

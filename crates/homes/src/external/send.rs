@@ -294,7 +294,7 @@ impl External {
             let alone = self.alone().await?;
             let mut outbox = self.shared.outbox.read()?;
             let block = self.newest_final().await?;
-            let found = self.final_forms(&outbox, account, nonces, &block, &mut tended).await?;
+            let found = self.final_forms(&outbox, (account, nonces), &block, &mut tended).await?;
             if let Some(hashes) = found {
                 self.settle(&mut outbox, account, &alone).await?;
                 return Ok(hashes);

@@ -88,8 +88,7 @@ impl External {
     pub(super) async fn final_forms(
         &self,
         outbox: &Outbox,
-        account: Address,
-        nonces: &[u64],
+        (account, nonces): (Address, &[u64]),
         last: &ChainBlock,
         tended: &mut Tended,
     ) -> Result<Option<Vec<B256>>, ExternalError> {

@@ -136,7 +136,8 @@ pub(super) fn address(account: &AccountSecret) -> Address {
 pub(super) struct Alarms {
     path: PathBuf,
     account: AccountSecret,
-    alarms: Vec<Alarm>,
+    /// The first is told next.
+    due: Vec<Alarm>,
     untold: Arc<AtomicU64>,
     /// The transaction that is under way.
     sent: Option<B256>,
@@ -149,7 +150,7 @@ impl Alarms {
     pub(super) fn open(folder: &NodeFolder, account: &AccountSecret) -> Result<Self, FolderError> {
         let alarms = read(&folder.alarms())?;
         let untold = Arc::new(AtomicU64::new(alarms.len() as u64));
-        Ok(Self { path: folder.alarms(), account: account.clone(), alarms, untold, sent: None, not_before: 0 })
+        Ok(Self { path: folder.alarms(), account: account.clone(), due: alarms, untold, sent: None, not_before: 0 })
     }
 
     /// How many are not on the ledger yet.
@@ -159,7 +160,7 @@ impl Alarms {
 
     /// Tells one after another, as soon as the ledger takes them.
     pub(super) async fn tell(mut self, chain: Arc<Chain>, waiting: Arc<Waiting>, mut heights: watch::Receiver<u64>) {
-        while let Some(alarm) = self.alarms.first().copied() {
+        while let Some(alarm) = self.due.first().copied() {
             // What fails is tried again: with the next block, or a little later.
             let _ = self.step(&chain, &waiting, alarm).await;
             let _ = tokio::time::timeout(LOOK, heights.changed()).await;
@@ -201,10 +202,10 @@ impl Alarms {
     /// The first one is on the ledger.
     fn told(&mut self) {
         self.sent = None;
-        let told = self.alarms.remove(0);
+        let told = self.due.remove(0);
         // Where that fails it is told again after the next start.
         let _ = change(&self.path, |alarms| alarms.iter().copied().filter(|alarm| *alarm != told).collect());
-        self.untold.store(self.alarms.len() as u64, Ordering::Relaxed);
+        self.untold.store(self.due.len() as u64, Ordering::Relaxed);
     }
 }
 

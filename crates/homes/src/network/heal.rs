@@ -140,13 +140,11 @@ impl Healer {
             tokio::task::yield_now().await;
             let Some(damage) = damage else { continue };
             let mendable = !damage.is_unread && matches!(damage.part, Part::Block | Part::Certificate | Part::Index);
-            match (mendable, damage.height, damage.hash) {
-                (true, Some(height), Some(hash)) => self.gather(store, &mut survey, damage, (height, hash.0)).await?,
-                _ => {
-                    survey.damage.push(damage);
-                    return self.rebuild_for(store, survey.damage).await.map(Some);
-                }
-            }
+            let (true, Some(height), Some(hash)) = (mendable, damage.height, damage.hash) else {
+                survey.damage.push(damage);
+                return self.rebuild_for(store, survey.damage).await.map(Some);
+            };
+            self.gather(store, &mut survey, damage, (height, hash.0)).await?;
         }
         let Survey { damage, objects, from_peers, .. } = survey;
         let remedy = Remedy { damage, from_peers, kind: Kind::Mend(objects) };

@@ -190,7 +190,7 @@ pub(super) fn write_rows(
     for (index, log) in (0..).zip(receipts.iter().flat_map(ReceiptEnvelope::logs)) {
         let place = EventPlace::new(height, index);
         for key in EventKey::all_of(log) {
-            table.insert(&row(&key.tag(), place), ())?;
+            table.insert(&row(key.tag(), place), ())?;
             count += 1;
         }
     }
@@ -202,7 +202,7 @@ pub(super) fn write_rows(
 pub(super) fn has_rows(table: &EventTable, height: u64, receipts: &[ReceiptEnvelope]) -> Result<bool, Fault> {
     for (index, log) in (0..).zip(receipts.iter().flat_map(ReceiptEnvelope::logs)) {
         for key in EventKey::all_of(log) {
-            if table.get(&row(&key.tag(), EventPlace::new(height, index)))?.is_none() {
+            if table.get(&row(key.tag(), EventPlace::new(height, index)))?.is_none() {
                 return Ok(false);
             }
         }
@@ -258,7 +258,7 @@ pub(super) fn seek(
 /// The first place from `from` on that has one of these tags.
 fn nearest(table: &EventTable, tags: &[Tag], from: EventPlace, order: Order) -> Result<Option<EventPlace>, Fault> {
     let mut nearest: Option<EventPlace> = None;
-    for tag in tags {
+    for tag in tags.iter().copied() {
         let (least, greatest) = match order {
             Order::Newest => (row(tag, EventPlace(0)), row(tag, from)),
             Order::Oldest => (row(tag, from), row(tag, EventPlace(u64::MAX))),
@@ -279,10 +279,10 @@ fn nearest(table: &EventTable, tags: &[Tag], from: EventPlace, order: Order) -> 
     Ok(nearest)
 }
 
-fn row(tag: &Tag, place: EventPlace) -> [u8; ROW] {
+fn row(tag: Tag, place: EventPlace) -> [u8; ROW] {
     let mut row = [0; ROW];
     let (left, right) = row.split_at_mut(TAG);
-    left.copy_from_slice(tag);
+    left.copy_from_slice(&tag);
     // The greatest byte first, so that rows stand in the order of their places.
     right.copy_from_slice(&place.0.to_be_bytes());
     row
