@@ -152,10 +152,13 @@ fn main() {
     ask_all(&store);
 }
 
+/// A question for each number.
+type Question = fn(u64) -> Value;
+
 fn ask_all(store: &Store) {
     let topic = Vault::SnapshotCommitted::SIGNATURE_HASH;
     println!("\n| page of 50 | p50 | p99 |\n|---|---:|---:|");
-    let questions: [(&str, fn(u64) -> Value); 5] = [
+    let questions: [(&str, Question); 5] = [
         ("account", |n| json!({ "account": address(n % WRITERS) })),
         ("object: a source", |n| json!({ "object": word(3, n % SOURCES) })),
         ("object: a snapshot", |n| json!({ "object": word(4, EVENTS + n * 97) })),

@@ -148,7 +148,7 @@ fn idle(network: &Network, time: Duration) {
     let blocks = network.node(0).height() - height;
     println!("\n| idle for {} s | |\n|---|---:|\n| blocks | {blocks} |", time.as_secs());
     for (index, (before, after)) in before.into_iter().zip(after).enumerate() {
-        let share = 100.0 * (after - before).as_secs_f64() / passed.as_secs_f64();
+        let share = 100.0 * after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64();
         println!("| of a processor, node {} | {share:.2} % |", index + 1);
     }
 }

@@ -66,6 +66,7 @@ impl Anvil {
     }
 
     /// One question by hand: no client of ours is in between.
+    #[expect(clippy::needless_pass_by_value, reason = "so are they written where they are asked")]
     fn ask(&self, method: &str, params: Value) -> Option<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;

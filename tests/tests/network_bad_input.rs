@@ -1,5 +1,10 @@
 //! A node with files, a configuration or peers that cannot be right: it says so and how to go on, and three others do not care.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failure is a failed test, and says how it is replayed"
+)]
 
 #[path = "support/faults.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
@@ -298,7 +303,7 @@ fn a_damaged_journal_of_the_pool_is_told_and_costs_what_it_hit() {
     for at in [0, 1, 2] {
         turn.apart.kill(at);
     }
-    let openings: Vec<_> = turn.writers.iter_mut().map(|writer| writer.open()).collect();
+    let openings: Vec<_> = turn.writers.iter_mut().map(faults::writers::Writer::open).collect();
     for opening in &openings {
         faults::writers::send(turn.apart.node(ODD), opening);
     }

@@ -3,7 +3,12 @@
 //!
 //! `BLOCKHOUSE_SEED` says which faults, `BLOCKHOUSE_FAULTS` how many times as many as in CI. Instants are up to the processes: a seed repeats
 //! the faults, not the run.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failure is a failed test, and says how it is replayed"
+)]
 
 #[path = "support/faults.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
@@ -49,9 +54,13 @@ fn kills_at_any_instant_lose_nothing_that_was_final() {
             // Without a quorum until they are back.
             down.push((first + random.random_range(1..4)) % 4);
         }
-        down.iter().for_each(|at| turn.apart.kill(*at));
+        for at in &down {
+            turn.apart.kill(*at);
+        }
         std::thread::sleep(millis(&mut random, 0..1000));
-        down.iter().for_each(|at| turn.apart.start(*at));
+        for at in &down {
+            turn.apart.start(*at);
+        }
     }
     load.wait_for(3, "the network goes on after the kills");
     let done = turn.stop(load);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use blockhouse_tests::network::{Node, free_ports, wait_until};
 use blockhouse_tests::tree;
-use blockhouse_tests::world::{Output, World, exit};
+use blockhouse_tests::world::{Call, Output, World, exit};
 use serde_json::json;
 
 const NAMES: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
@@ -53,7 +53,7 @@ impl Operators {
 
     fn found(&self, to: &str, files: &[PathBuf]) -> Output {
         let call = self.world.outside("node init --json").arg("--dir").arg(self.world.path(to)).arg("--found");
-        files.iter().fold(call, |call, file| call.arg(file)).run()
+        files.iter().fold(call, Call::arg).run()
     }
 
     /// Founds a network of the first so many.
@@ -89,8 +89,8 @@ fn four_operators_found_a_network_and_a_fifth_follows_it() {
     for (number, site) in (0..).zip(["fra", "fra", "ams", "ams"]) {
         let made = ours.init(number, &format!("--place site={site},provider=p{number}"));
         assert_eq!(made.summary()["file"], json!(ours.enrolment(number)));
-        let mode = fs::metadata(ours.dir(number).join("node.key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "a key is its owner's alone");
+        let key = fs::metadata(ours.dir(number).join("node.key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600, "a key is its owner's alone");
     }
     let key = ours.init(4, "").summary()["public"].as_str().unwrap().to_owned();
 
@@ -222,7 +222,7 @@ fn a_node_is_made_once_and_joins_its_own_network_alone() {
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(&altered, &flipped).unwrap();
     ours.join(0, &altered, "").refuses(exit::FAILED, "cannot be read");
-    fs::write(&altered, [&bytes[..], &[0; 1 << 20]].concat()).unwrap();
+    fs::write(&altered, [bytes.clone(), vec![0; 1 << 20]].concat()).unwrap();
     ours.join(0, &altered, "").refuses(exit::FAILED, "cannot be read");
 
     ours.join(0, &network, "").expect(exit::DONE);

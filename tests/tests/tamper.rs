@@ -50,7 +50,9 @@ fn flip(file: &Path, words: &[u8]) {
     let mut bytes = fs::read(file).unwrap();
     let places: Vec<_> = (0..=bytes.len() - words.len()).filter(|at| bytes[*at..].starts_with(words)).collect();
     assert!(!places.is_empty(), "the words are in {}", file.display());
-    places.iter().for_each(|at| bytes[*at] ^= 1);
+    for at in &places {
+        bytes[*at] ^= 1;
+    }
     fs::write(file, bytes).unwrap();
 }
 
@@ -129,8 +131,7 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
     // Without a peer it says where the damage is and what to do, and changes nothing.
     let config = nodes[2].dir.join("node.toml");
     let named = fs::read_to_string(&config).unwrap();
-    let alone: String =
-        named.lines().filter(|line| !line.starts_with("rpc_peers")).map(|line| format!("{line}\n")).collect();
+    let alone: String = named.split_inclusive('\n').filter(|line| !line.starts_with("rpc_peers")).collect();
     assert_ne!(alone, named, "`node local` names the others");
     fs::write(&config, alone).unwrap();
     let refused = world.outside("node run --dir").arg(&nodes[2].dir).run();

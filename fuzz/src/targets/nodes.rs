@@ -32,9 +32,7 @@ pub(super) const PLACE: Target = Target {
         }
         if label.is_ok() || place.is_ok() || address.is_ok() { Verdict::Accepted } else { Verdict::Refused }
     },
-    seeds: || {
-        ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(|text| text.into()).into()
-    },
+    seeds: || ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(Into::into).into(),
 };
 
 fn enrolments() -> Vec<Enrolment> {

@@ -28,7 +28,7 @@ pub(crate) struct Turn {
     pub(crate) effort: u64,
     /// Where its files are.
     pub(crate) world: World,
-    _turn: MutexGuard<'static, ()>,
+    _one_at_a_time: MutexGuard<'static, ()>,
 }
 
 impl Turn {
@@ -44,7 +44,7 @@ impl Turn {
         let world = World::empty();
         let (founded, writers) = founded();
         let apart = Apart::new(founded, &world.path("."), seed);
-        Self { apart, writers: writers.clone(), seed, effort, world, _turn: turn }
+        Self { apart, writers: writers.clone(), seed, effort, world, _one_at_a_time: turn }
     }
 
     /// Puts all writers to work at these nodes.

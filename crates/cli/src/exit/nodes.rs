@@ -20,19 +20,15 @@ const JOURNAL: &str = "if the disk is full, give it space and start the node aga
 pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
     match error {
         NodeError::Folder(error) => of_folder(error),
-        NodeError::Config(_) => Some(failed(CONFIG)),
+        NodeError::Config(_) | NodeError::Peers(_) => Some(failed(CONFIG)),
         NodeError::OtherGenesis { .. } => Some(failed(OWN_FILES)),
         NodeError::Store(StoreError::Busy { .. }) => Some(Verdict::hinted(Exit::Busy, USED)),
-        NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. }) => {
-            Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
-        }
-        NodeError::Peers(_) => Some(failed(CONFIG)),
+        NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. })
+        | NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. })
+        | NodeError::Chain(_) => Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER)),
         NodeError::NothingLeft => Some(failed(
             "start the other nodes first; if there are none, this validator's key must not be used again: another takes its place",
         )),
-        NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. }) | NodeError::Chain(_) => {
-            Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER))
-        }
         NodeError::Store(_) | NodeError::Heal(_) | NodeError::DamagedAgain { .. } | NodeError::FailedAgain { .. } => {
             Some(failed(DISK))
         }

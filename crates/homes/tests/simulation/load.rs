@@ -17,8 +17,6 @@ use commonware_runtime::{Clock as _, deterministic};
 
 /// How often a client looks: some times in each view.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many transactions of one client wait at once.
-const AHEAD: u64 = 1;
 const GAS: u64 = 1_000_000;
 
 pub(crate) fn owner() -> AccountSecret {
@@ -48,7 +46,10 @@ impl Load {
         let contracts = genesis.deployments(3600).into_iter().map(|code| (TxKind::Create, code, DEPLOYMENT_GAS));
         let enrol = |writer| (TxKind::Call(genesis.access_address()), enrolment(writer), GAS);
         let all = contracts.chain(writers.iter().map(enrol));
-        let sign = |(nonce, (to, input, gas))| sign(genesis, &owner(), nonce, to, input, gas);
+        let sign = |(nonce, (to, input, gas))| {
+            let request = Request { chain_id: genesis.chain_id, nonce, to, input, gas };
+            request.sign(&owner()).encoded_2718().into()
+        };
         Self { genesis: genesis.clone(), first: (0..).zip(all).map(sign).collect(), writers }
     }
 
@@ -66,11 +67,11 @@ impl Load {
             if done == self.first.len() {
                 let writer = &self.writers[node];
                 let due = nonce(&head, &address(writer));
-                for nonce in due.max(next)..due + AHEAD {
+                if due >= next {
                     // What the life before handed in is known already.
-                    let _ = waiting.submit(&self.session(writer, nonce)).await;
+                    let _ = waiting.submit(&self.session(writer, due)).await;
+                    next = due + 1;
                 }
-                next = due + AHEAD;
             }
             context.sleep(PAUSE).await;
         }
@@ -78,7 +79,8 @@ impl Load {
 
     fn session(&self, writer: &AccountSecret, nonce: u64) -> Bytes {
         let input = Vault::openSessionCall { leaseSeconds: 600 }.abi_encode();
-        sign(&self.genesis, writer, nonce, TxKind::Call(self.genesis.vault_address()), input.into(), GAS)
+        let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(self.genesis.vault_address()));
+        Request { chain_id, nonce, to, input: input.into(), gas: GAS }.sign(writer).encoded_2718().into()
     }
 
     /// How many transactions a ledger holds.
@@ -96,8 +98,4 @@ fn enrolment(writer: &AccountSecret) -> Bytes {
     let who = address(writer);
     let call = Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
     call.abi_encode().into()
-}
-
-fn sign(genesis: &Genesis, sender: &AccountSecret, nonce: u64, to: TxKind, input: Bytes, gas: u64) -> Bytes {
-    Request { chain_id: genesis.chain_id, nonce, to, input, gas }.sign(sender).encoded_2718().into()
 }

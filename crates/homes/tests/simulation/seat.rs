@@ -80,9 +80,9 @@ impl Seat {
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let clock = SimulatedClock { context: context.child("clock"), skew: self.skew };
         let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(clock));
-        let ordered = Ordered { orderer, key: self.file.network.key(), seat: self.clone() };
-        ordered.watch();
-        Life { ordered: Arc::new(ordered), chain, waiting }
+        let judged = Ordered { orderer, key: self.file.network.key(), seat: self.clone() };
+        judged.watch();
+        Life { ordered: Arc::new(judged), chain, waiting }
     }
 }
 

@@ -213,19 +213,15 @@ impl Founder<'_> {
     /// The addresses follow from the vault's id and its keys, and from the factory; the accounts must be able to pay for them.
     async fn contracts(&self) -> Result<(External, Contracts), InitError> {
         let (chain, owner) = (self.chain()?, self.keys.identity.owner());
-        let found = match chain.find_factory(owner).await? {
-            Some(factory) => {
-                let contracts = self.contracts_by(factory);
-                let stands = !chain.code(contracts.vault).await?.is_empty();
-                self.refuse_if_poor(&chain, if stands { CLOSING_GAS } else { FOUNDING_GAS }).await?;
-                contracts
-            }
-            None => {
-                self.refuse_if_poor(&chain, FOUNDING_GAS).await?;
-                self.contracts_by(chain.factory(owner).await?)
-            }
+        let Some(factory) = chain.find_factory(owner).await? else {
+            self.refuse_if_poor(&chain, FOUNDING_GAS).await?;
+            let contracts = self.contracts_by(chain.factory(owner).await?);
+            return Ok((chain, contracts));
         };
-        Ok((chain, found))
+        let contracts = self.contracts_by(factory);
+        let stands = !chain.code(contracts.vault).await?.is_empty();
+        self.refuse_if_poor(&chain, if stands { CLOSING_GAS } else { FOUNDING_GAS }).await?;
+        Ok((chain, contracts))
     }
 
     fn contracts_by(&self, factory: Address) -> Contracts {

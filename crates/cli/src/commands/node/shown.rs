@@ -1,6 +1,6 @@
 //! A network as it is shown to who founds or joins it, and to who asks how it is.
 
-use blockhouse_homes::network::{Domain, Enrolment, NetworkFile, Survival};
+use blockhouse_homes::network::{Domain, Enrolment, Label, NetworkFile, Survival};
 use serde_json::{Value, json};
 
 use crate::output::{Output, OutputError, columns};
@@ -9,7 +9,7 @@ use crate::output::{Output, OutputError, columns};
 pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputError> {
     let mut rows = Vec::new();
     for enrolment in &by_name(file) {
-        let told = |domain| enrolment.place().of(domain).map(|label| label.as_str());
+        let told = |domain| enrolment.place().of(domain).map(Label::as_str);
         let operator = enrolment.operator().map(|account| format!("0x{account}"));
         out.record(&json!({
             "type": "validator", "name": enrolment.name().as_str(), "address": enrolment.address().as_str(),
