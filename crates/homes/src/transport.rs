@@ -6,7 +6,7 @@
 //! # Invariants
 //! - **T1** A result was checked against the head as the store checks it; a state is that of the head or refused.
 //! - **T2** What fails in the home itself (a busy or damaged store, a refused sealing) reaches the caller as a
-//!   [`HomeError`](crate::HomeError) inside the transport error, never as text.
+//!   [`HomeError`] inside the transport error, never as text.
 //! - **T3** Transactions that stand side by side in one batch are sealed by this host in one block, all or none. A network
 //!   gets them in their order, and may put them in several blocks.
 //! - **T4** Where a network seals, its nodes are asked for two things only: to take transactions, and for the next nonce of an

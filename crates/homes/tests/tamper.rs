@@ -602,16 +602,17 @@ async fn killed_at_any_instant_the_next_try_heals() {
     for (number, way) in ways.iter().enumerate() {
         let copy = truth.copy();
         way(&copy.path);
-        let begun = Instant::now();
-        assert!(child_is_done(&copy, &truth, None));
-        let whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+        let (is_done, took) = run_child(&copy, &truth, None);
+        assert!(is_done);
+        let whole = u64::try_from(took.as_micros()).unwrap();
         let mut killed = 0;
         for round in 0..8 {
             let hint = format!("way {number}, round {round}, seed {}", seed());
             let copy = truth.copy();
             way(&copy.path);
             let delay = Duration::from_micros(choices.below(whole));
-            killed += u32::from(!child_is_done(&copy, &truth, Some(delay)));
+            killed += u32::from(!run_child(&copy, &truth, Some(delay)).0);
+            assert!(copy.path.exists(), "{hint}: there is no store, neither the old one nor the new");
             let found =
                 remedy(&copy.path, &truth.healer(&copy)).await.unwrap_or_else(|error| panic!("{hint}: {error}"));
             if let Some(found) = found {
@@ -623,8 +624,8 @@ async fn killed_at_any_instant_the_next_try_heals() {
     }
 }
 
-/// Runs a child, kills it so long after it began, and says whether it was done.
-fn child_is_done(copy: &Copy, truth: &Truth, delay: Option<Duration>) -> bool {
+/// Runs a child, kills it so long after it began to heal, and says whether it was done, and how long it healed.
+fn run_child(copy: &Copy, truth: &Truth, delay: Option<Duration>) -> (bool, Duration) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_heals_until_it_is_killed", "--ignored", "--nocapture"])
         .env(FOLDER, copy.folder.path())
@@ -635,11 +636,13 @@ fn child_is_done(copy: &Copy, truth: &Truth, delay: Option<Duration>) -> bool {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.ends_with("heals")), "the child began");
+    let begun = Instant::now();
     if let Some(delay) = delay {
         std::thread::sleep(delay);
         child.kill().unwrap();
     }
     let is_done = lines.any(|line| line.ends_with("healed"));
+    let took = begun.elapsed();
     child.wait().unwrap();
-    is_done
+    (is_done, took)
 }
