@@ -4,7 +4,7 @@
 //! block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. All processes and
 //! this one share the cores.
 //!
-//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
+//! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--writers N] [--sessions N] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
 //! [--dead SECONDS]`; with 0 seconds, or a burst of 0, that part is left out.
 #![allow(
     clippy::unwrap_used,
@@ -32,9 +32,6 @@ use blockhouse_tests::network::{Network, Node};
 use serde_json::{Value, json};
 use writers::{Signed, Writer, enrol, opened};
 
-const WRITERS: usize = 20;
-/// Sessions that each writer keeps open: a commit ends its session, and to open one costs more the more are open.
-const SESSIONS: usize = 3;
 /// The node that is killed.
 const DEAD: usize = 3;
 /// After so many seconds a network must have become used to a dead node.
@@ -44,6 +41,9 @@ const BATCH: usize = 10;
 
 struct Options {
     signing: String,
+    writers: u8,
+    /// How many sessions each writer keeps open; of all writers together the ledger takes 256.
+    sessions: usize,
     seconds: usize,
     rate: usize,
     burst: usize,
@@ -56,19 +56,19 @@ fn main() {
     let world = World::empty();
     let dir = world.path("ledger");
     let network = Network::start(&dir, 4, &format!("--signing {}", options.signing));
-    println!("\n{} nodes, signing {}, {} writers", network.nodes().len(), options.signing, WRITERS);
+    println!("\n{} nodes, signing {}, {} writers", network.nodes().len(), options.signing, options.writers);
     if options.idle > 0 {
         idle(&network, Duration::from_secs(options.idle));
     }
-    let (seen, mut desks) = desks(&network, enrol(&dir, network.node(0), u8::try_from(WRITERS).unwrap()));
+    let (seen, mut desks) = desks(&network, enrol(&dir, network.node(0), options.writers));
     let watcher = seen.watch(network.node(0).clone());
-    network.nodes().iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node));
+    network.nodes().iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node, options.sessions));
     if options.seconds > 0 {
         let sent = send_all(network.nodes(), &mut desks, options.seconds * options.rate, Some(options.rate), &seen);
         tell_waits(&format!("{} commits a second for {} s", options.rate, options.seconds), &sent);
     }
     if options.burst > 0 {
-        burst(&network, &mut desks, options.burst, &seen);
+        burst(&network, &mut desks, &options, &seen);
     }
     tell_memory(network.nodes());
     if options.dead > 0 {
@@ -100,12 +100,14 @@ fn desks(network: &Network, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
 
 fn options() -> Options {
     let mut options =
-        Options { signing: "threshold".to_owned(), seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0 };
+        Options { signing: "threshold".to_owned(), writers: 40, sessions: 5, seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap();
         match word.as_str() {
             "--signing" => options.signing = value(),
+            "--writers" => options.writers = value().parse().unwrap(),
+            "--sessions" => options.sessions = value().parse().unwrap(),
             "--seconds" => options.seconds = value().parse().unwrap(),
             "--rate" => options.rate = value().parse().unwrap(),
             "--burst" => options.burst = value().parse().unwrap(),
@@ -127,12 +129,13 @@ fn tell_waits(what: &str, sent: &[(Instant, Instant)]) {
     println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", at(50), at(99), at(100));
 }
 
-fn burst(network: &Network, desks: &mut [Desk], count: usize, seen: &Seen) {
+fn burst(network: &Network, desks: &mut [Desk], options: &Options, seen: &Seen) {
+    let (count, sessions) = (options.burst, options.sessions);
     let before = network.node(0).height();
     let sent = send_all(network.nodes(), desks, count, None, seen);
     let blocks = network.node(0).height() - before;
     let (start, end) = (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
-    println!("\n| {count} commits as fast as sessions are opened for them, {SESSIONS} a writer | |\n|---|---:|");
+    println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     let rate = sent.len() as f64 / (end - start).as_secs_f64();
     println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
@@ -238,9 +241,9 @@ struct Desk {
 
 impl Desk {
     /// Opens the sessions that its writers keep open.
-    fn open(&mut self, node: &Node) {
+    fn open(&mut self, node: &Node, sessions: usize) {
         for writer in self.writers.values_mut() {
-            send_batch(node, &(0..SESSIONS).map(|_| writer.open()).collect::<Vec<_>>());
+            send_batch(node, &(0..sessions).map(|_| writer.open()).collect::<Vec<_>>());
         }
     }
 

@@ -84,7 +84,7 @@ abstract contract Sessions is Rules {
     /// Opens a session. Its id, told by the event, names this place of this chain: a fork has other ids.
     function openSession(uint64 leaseSeconds) external onlyWriter returns (bytes32 id) {
         uint64 expires = _expiry(leaseSeconds);
-        _clear();
+        if (_open.length == MAX_OPEN) _clear();
         require(_open.length < MAX_OPEN, TooManySessions(MAX_OPEN));
         _opened += 1;
         id = keccak256(abi.encode(block.chainid, address(this), _opened, msg.sender, blockhash(block.number - 1)));
@@ -143,7 +143,8 @@ abstract contract Sessions is Rules {
         }
     }
 
-    /// Ends every listed session that is dead. From the end, since `_end` fills a gap with the last one.
+    /// Ends every listed session that is dead. From the end, since `_end` fills a gap with the last one. A walk over all of them: done when
+    /// there is no room, so that to open a session costs the same however many are open.
     function _clear() private {
         for (uint256 i = _open.length; i > 0; i--) {
             bytes32 id = _open[i - 1];

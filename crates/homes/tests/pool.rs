@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_consensus::{Header, TxEnvelope};
@@ -25,7 +26,7 @@ use support::{Choices, account, address, enrol, genesis, rounds, seed, sign};
 const FOLDER: &str = "BLOCKHOUSE_TEST_POOL_FOLDER";
 
 fn rules() -> Rules {
-    Rules { genesis: genesis(), system: Address::repeat_byte(9), gas_max: genesis().gas_limit }
+    Rules { genesis: genesis(), system: Address::repeat_byte(9), gas_max: genesis().gas_limit, recall: Arc::default() }
 }
 
 fn examined(raw: &Bytes) -> Examined {

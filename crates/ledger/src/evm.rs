@@ -29,7 +29,7 @@ impl<E: std::error::Error + Send + Sync + 'static> DBErrorMarker for ViewError<E
 
 /// `revm`'s view of the state after a block.
 pub(crate) struct View<'a, N> {
-    state: State<'a, N>,
+    pub(crate) state: State<'a, N>,
     head: u64,
     head_hash: B256,
 }
@@ -49,7 +49,15 @@ impl<N: StateNodes> DatabaseRef for View<'_, N> {
     }
 
     fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, Self::Error> {
-        Ok(Bytecode::new_legacy(self.state.code(&hash)?))
+        let recall = self.state.nodes().recall();
+        if let Some(code) = recall.and_then(|recall| recall.code(&hash)) {
+            return Ok(code);
+        }
+        let code = Bytecode::new_legacy(self.state.code(&hash)?);
+        if let Some(recall) = recall {
+            recall.keep_code(hash, &code);
+        }
+        Ok(code)
     }
 
     fn storage_ref(&self, address: Address, key: U256) -> Result<U256, Self::Error> {

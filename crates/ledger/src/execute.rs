@@ -28,7 +28,7 @@ use crate::call::CallError;
 use crate::evm::{ViewError, evm};
 use crate::genesis::Genesis;
 use crate::rules::{Enrolled, TransactionFault, sender};
-use crate::state::{State, StateChanges, StateError, StateNodes};
+use crate::state::{StateChanges, StateError, StateNodes};
 use crate::system::{self, Due, SYSTEM_ADDRESS};
 use crate::time::{BlockTime, NoTime};
 
@@ -241,7 +241,7 @@ impl<'a, N: StateNodes> Frame<'a, N> {
                 return Ok(*SYSTEM_ADDRESS);
             }
             let fault = |source| BuildError::Transaction { height, index, source };
-            let sender = sender(self.genesis, tx).map_err(fault)?;
+            let sender = sender(self.genesis, tx, self.nodes.recall()).map_err(fault)?;
             match enrolled.contains(&sender) {
                 Ok(true) => Ok(sender),
                 Ok(false) => Err(fault(TransactionFault::Sender { sender })),
@@ -263,11 +263,10 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         txs: Vec<TxEnvelope>,
         senders: Vec<Address>,
     ) -> Result<Executed, BuildError<N::Error>> {
-        let Self { genesis, parent, nodes, height, time, .. } = *self;
+        let Self { genesis, parent, height, time, .. } = *self;
         let handover = handover(genesis, height, &txs, &run.receipts)?;
         let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
-        let state = State::at(parent.state_root, nodes);
-        let Outcome { header: ran, receipts, changes } = run.finish(&state, &txs).map_err(view)?;
+        let Outcome { header: ran, receipts, changes } = run.finish(&txs).map_err(view)?;
         let header = Header {
             parent_hash: parent.hash_slow(),
             ommers_hash: EMPTY_OMMER_ROOT_HASH,

@@ -17,6 +17,7 @@ use revm::primitives::eip3860::MAX_INITCODE_SIZE;
 use revm::primitives::hardfork::SpecId;
 
 use crate::call::{Call, CallError, CallOutcome, call};
+use crate::recall::Recall;
 use crate::contracts::Access;
 use crate::execute::environment;
 use crate::genesis::Genesis;
@@ -64,8 +65,8 @@ pub enum TransactionFault {
     Invalid { reason: String },
 }
 
-/// The sender of a transaction that has the form of B2 and is not the ledger's own.
-pub fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, TransactionFault> {
+/// The sender of a transaction that has the form of B2 and is not the ledger's own; what was checked before is not checked again.
+pub fn sender(genesis: &Genesis, tx: &TxEnvelope, recall: Option<&Recall>) -> Result<Address, TransactionFault> {
     if !matches!(tx.tx_type(), TxType::Legacy | TxType::Eip1559) {
         return Err(TransactionFault::Type { found: tx.ty() });
     }
@@ -82,7 +83,11 @@ pub fn sender(genesis: &Genesis, tx: &TxEnvelope) -> Result<Address, Transaction
     if tx.value() != U256::ZERO {
         return Err(TransactionFault::Value);
     }
-    let sender = tx.recover_signer().map_err(|_| TransactionFault::Signature)?;
+    let known = recall.and_then(|recall| recall.sender(tx.tx_hash()));
+    let sender = known.map_or_else(|| tx.recover_signer().map_err(|_| TransactionFault::Signature), Ok)?;
+    if let (Some(recall), None) = (recall, known) {
+        recall.keep_sender(*tx.tx_hash(), sender);
+    }
     if sender == *SYSTEM_ADDRESS { Err(TransactionFault::System) } else { Ok(sender) }
 }
 

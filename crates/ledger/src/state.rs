@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles, TrieAccount};
 
+use crate::recall::Recall;
 use crate::trie::{Nodes, TrieError, Visited, find, prove, visit, visit_from};
 
 /// An account as it stands in the state trie.
@@ -51,6 +52,11 @@ pub trait StateNodes {
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, Self::Error>;
     /// The hash of the block at that height of this chain.
     fn block_hash(&self, height: u64) -> Result<Option<B256>, Self::Error>;
+
+    /// What was read before and found right, where that need not be read again. None for what reads a store to see whether it is sound.
+    fn recall(&self) -> Option<&Recall> {
+        None
+    }
 }
 
 /// What a block changes in what a store keeps.
@@ -106,6 +112,10 @@ impl<N: StateNodes> Nodes for TrieOf<'_, N> {
     fn node(&self, path: &Nibbles) -> Result<Option<Bytes>, N::Error> {
         self.nodes.node(&self.trie, path)
     }
+
+    fn recall(&self) -> Option<&Recall> {
+        self.nodes.recall()
+    }
 }
 
 impl<N: StateNodes> TrieOf<'_, N> {
@@ -119,19 +129,29 @@ impl<N: StateNodes> TrieOf<'_, N> {
     }
 }
 
+/// What was read of an account.
+#[derive(Debug)]
+struct Known {
+    /// keccak256 of its address.
+    hash: B256,
+    record: Option<AccountRecord>,
+    slots: BTreeMap<U256, U256>,
+}
+
 /// The state of one root (S2).
 #[derive(Debug)]
 pub struct State<'a, N> {
     root: B256,
     nodes: &'a N,
-    /// Records that were read: that of a contract leads to each of its slots.
-    records: RefCell<BTreeMap<Address, Option<AccountRecord>>>,
+    /// What was read of accounts: the record of a contract leads to each of its slots, and who runs a block and who writes down what it
+    /// changed ask for the same ones.
+    known: RefCell<BTreeMap<Address, Known>>,
 }
 
 impl<'a, N: StateNodes> State<'a, N> {
     /// The state of that root, as far as these nodes hold it.
     pub const fn at(root: B256, nodes: &'a N) -> Self {
-        Self { root, nodes, records: RefCell::new(BTreeMap::new()) }
+        Self { root, nodes, known: RefCell::new(BTreeMap::new()) }
     }
 
     /// Its root.
@@ -146,23 +166,30 @@ impl<'a, N: StateNodes> State<'a, N> {
 
     /// The account, or nothing if it is empty.
     pub fn account(&self, account: &Address) -> Result<Option<AccountRecord>, StateError<N::Error>> {
-        if let Some(known) = self.records.borrow().get(account) {
-            return Ok(*known);
+        if let Some(known) = self.known.borrow().get(account) {
+            return Ok(known.record);
         }
-        let trie = self.trie(StateTrie::Accounts);
-        let value = find(&trie, self.root, &keccak256(account)).map_err(|source| trie.damaged(source))?;
-        let record = value.map(|value| decode_record(keccak256(account), &value)).transpose()?;
-        self.records.borrow_mut().insert(*account, record);
+        let (trie, hash) = (self.trie(StateTrie::Accounts), keccak256(account));
+        let value = find(&trie, self.root, &hash).map_err(|source| trie.damaged(source))?;
+        let record = value.map(|value| decode_record(hash, &value)).transpose()?;
+        self.known.borrow_mut().insert(*account, Known { hash, record, slots: BTreeMap::new() });
         Ok(record)
     }
 
     /// The value of a slot; zero if it was never set.
     pub fn slot(&self, account: &Address, key: &U256) -> Result<U256, StateError<N::Error>> {
         let Some(record) = self.account(account)? else { return Ok(U256::ZERO) };
-        let trie = self.trie(StateTrie::Slots(keccak256(account)));
+        let mut known = self.known.borrow_mut();
+        let Some(known) = known.get_mut(account) else { return Ok(U256::ZERO) };
+        if let Some(value) = known.slots.get(key) {
+            return Ok(*value);
+        }
+        let trie = self.trie(StateTrie::Slots(known.hash));
         let value = find(&trie, record.storage_root, &slot_key(key)).map_err(|source| trie.damaged(source))?;
-        let Some(value) = value else { return Ok(U256::ZERO) };
-        alloy_rlp::decode_exact(value).map_err(|source| StateError::Value { account: *account, source })
+        let value = value.map_or(Ok(U256::ZERO), alloy_rlp::decode_exact);
+        let value = value.map_err(|source| StateError::Value { account: *account, source })?;
+        known.slots.insert(*key, value);
+        Ok(value)
     }
 
     /// The code of that hash.

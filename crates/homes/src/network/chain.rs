@@ -21,6 +21,7 @@ use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
 use blockhouse_ledger::time::BlockTime;
@@ -43,6 +44,7 @@ pub struct Chain {
     /// The last final block, for whoever reads.
     last: RwLock<Final>,
     executed: Mutex<Memory>,
+    recall: Arc<Recall>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,7 +107,7 @@ impl Chain {
         let store = store.believing_misses();
         let in_force = LedgerKeys::of(&store).map_err(ChainError::Keys)?.in_force();
         let last = RwLock::new(Final { store: store.clone(), in_force });
-        Ok(Self { key, writer: Mutex::new(store), last, executed: Mutex::default() })
+        Ok(Self { key, writer: Mutex::new(store), last, executed: Mutex::default(), recall: Arc::default() })
     }
 
     /// The store at the last final block. It stays there while the chain goes on.
@@ -115,6 +117,16 @@ impl Chain {
 
     fn last(&self) -> Final {
         self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The state after these blocks above that store, to be executed on.
+    pub(super) fn nodes<'a>(&'a self, store: &'a Store, above: &'a [Arc<Executed>]) -> Layers<'a> {
+        Layers { store, above, recall: &self.recall }
+    }
+
+    /// What this process found right before.
+    pub const fn recall(&self) -> &Arc<Recall> {
+        &self.recall
     }
 
     /// The parent of the next block: the last of `pending`, or the last final one.
@@ -142,7 +154,7 @@ impl Chain {
         let parent = above.last().map_or_else(|| store.head().header(), |executed| &executed.block.header);
         let (strange, candidates): (Vec<_>, Vec<_>) =
             candidates.iter().cloned().partition(|tx| self.hands_over_elsewhere(store.genesis().access_address(), tx));
-        let nodes = Layers { store, above: &above };
+        let nodes = self.nodes(store, &above);
         let made = gather(store.genesis(), parent, &nodes, &candidates, Room { time, length: BLOCK_MAX });
         let Gathered { executed, refused } = made.map_err(|error| of_build(store, parent.number, error))?;
         self.check_key(&last, &above, &executed)?;
@@ -199,7 +211,7 @@ impl Chain {
         if parent.number.checked_add(1) != Some(height) {
             return Err(ChainError::Unknown { height });
         }
-        let nodes = Layers { store, above };
+        let nodes = self.nodes(store, above);
         let executed = import(store.genesis(), parent, &nodes, block).map_err(|error| match error.into_state() {
             Ok(state) => ChainError::Store(store.of_state(state)),
             Err(error) => ChainError::Invalid(error),

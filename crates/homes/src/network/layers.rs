@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::state::{StateNodes, StateTrie};
 
@@ -18,6 +19,8 @@ pub(super) struct Layers<'a> {
     pub(super) store: &'a Store,
     /// The oldest first.
     pub(super) above: &'a [Arc<Executed>],
+    /// What this process read before.
+    pub(super) recall: &'a Recall,
 }
 
 impl StateNodes for Layers<'_> {
@@ -44,5 +47,9 @@ impl StateNodes for Layers<'_> {
             Some(executed) => Ok(Some(B256::new(executed.hash.to_bytes()))),
             None => self.store.hash_at(height),
         }
+    }
+
+    fn recall(&self) -> Option<&Recall> {
+        Some(self.recall)
     }
 }

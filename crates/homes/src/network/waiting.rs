@@ -20,6 +20,7 @@ use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::rules::is_enrolled;
+use blockhouse_ledger::state::State;
 use blockhouse_ledger::system::{SYSTEM_ADDRESS, TICK_GAS};
 use blockhouse_types::limits::BLOCK_MAX;
 use blockhouse_types::{DecodeError, Decoder, Encoder};
@@ -90,7 +91,7 @@ impl Waiting {
     pub fn open(chain: Arc<Chain>, journal: Journal, recovered: &Recovered) -> Self {
         let genesis = chain.head().genesis().clone();
         let gas_max = genesis.gas_limit.saturating_sub(TICK_GAS);
-        let rules = Rules { genesis, system: *SYSTEM_ADDRESS, gas_max };
+        let rules = Rules { genesis, system: *SYSTEM_ADDRESS, gas_max, recall: Arc::clone(chain.recall()) };
         let waiting = Self {
             chain,
             rules,
@@ -210,7 +211,7 @@ impl Waiting {
         let hash = examined.hash();
         let mut pool = self.pool();
         let added =
-            pool.add(examined, origin, self.now(), |sender| standing(&store, sender)).map_err(|error| match error {
+            pool.add(examined, origin, self.now(), |sender| self.standing(&store, sender)).map_err(|error| match error {
                 AddError::Refused(refusal) => SubmitError::Refused(refusal),
                 AddError::Standing { sender, source } => SubmitError::Standing { sender, source },
             })?;
@@ -252,20 +253,20 @@ impl Waiting {
         ahead
     }
 
+    /// How an account stands at the head of that store.
+    fn standing(&self, store: &Store, sender: &Address) -> Result<Standing, StoreError> {
+        let (nodes, head) = (self.chain.nodes(store, &[]), store.head().header());
+        let record = State::at(head.state_root, &nodes).account(sender).map_err(|error| store.of_state(error))?;
+        let enrolled = is_enrolled(store.genesis(), head, &nodes, sender).map_err(|error| match error.into_state() {
+            Ok(state) => store.of_state(state),
+            Err(other) => store.damaged(format!("Access could not be asked: {}", crate::chain::chain(&other))),
+        })?;
+        Ok(Standing { nonce: record.map_or(0, |record| record.nonce), enrolled })
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-/// How an account stands at the head of that store.
-fn standing(store: &Store, sender: &Address) -> Result<Standing, StoreError> {
-    let record = store.state().account(sender).map_err(|error| store.of_state(error))?;
-    let enrolled = is_enrolled(store.genesis(), store.head().header(), store, sender);
-    let enrolled = enrolled.map_err(|error| match error.into_state() {
-        Ok(state) => store.of_state(state),
-        Err(other) => store.damaged(format!("Access could not be asked: {}", crate::chain::chain(&other))),
-    })?;
-    Ok(Standing { nonce: record.map_or(0, |record| record.nonce), enrolled })
 }
 
 fn encode_message(transactions: &[Arc<Examined>]) -> Bytes {

@@ -106,7 +106,7 @@ impl<'f, 'a, N: StateNodes> Filling<'f, 'a, N> {
     /// Takes a candidate if it can run now. The inner error says that it never will.
     fn take(&mut self, place: usize, tx: &TxEnvelope) -> Result<Result<(), TransactionFault>, BuildError<N::Error>> {
         let (genesis, index) = (self.frame.genesis, self.txs.len());
-        let sender = match sender(genesis, tx) {
+        let sender = match sender(genesis, tx, self.frame.nodes.recall()) {
             Ok(sender) => sender,
             Err(fault) => return Ok(Err(fault)),
         };

@@ -10,13 +10,14 @@ use alloy_sol_types::{SolCall, SolEvent};
 use revm::ExecuteCommitEvm;
 use revm::context::TxEnv;
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::database::CacheDB;
 
 use super::BuildError;
 use crate::contracts::Access;
-use crate::evm::BlockEvm;
+use crate::evm::{BlockEvm, View};
 use crate::genesis::Genesis;
 use crate::rules::TransactionFault;
-use crate::state::{State, StateChanges, StateError, StateNodes};
+use crate::state::{StateChanges, StateError, StateNodes};
 use crate::writes::Writes;
 
 /// The run of a block's transactions, one after another.
@@ -66,11 +67,11 @@ impl<'a, N: StateNodes> Run<'a, N> {
         Ok(())
     }
 
-    /// The end of the run of these transactions above that state.
-    pub(crate) fn finish(self, state: &State<'_, N>, txs: &[TxEnvelope]) -> Result<Outcome, StateError<N::Error>> {
+    /// The end of the run of these transactions.
+    pub(crate) fn finish(self, txs: &[TxEnvelope]) -> Result<Outcome, StateError<N::Error>> {
         let (gas_used, receipts) = (self.gas_used, self.receipts);
-        let writes = Writes::of(state, self.evm.ctx.journaled_state.database.cache)?;
-        let (state_root, changes) = writes.apply(state)?;
+        let CacheDB { cache, db: View { state, .. } } = self.evm.ctx.journaled_state.database;
+        let (state_root, changes) = Writes::of(&state, cache)?.apply(&state)?;
         let header = Header {
             state_root,
             transactions_root: calculate_transaction_root(txs),

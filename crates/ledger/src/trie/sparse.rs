@@ -19,6 +19,8 @@ use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieMask};
 
+use crate::recall::Recall;
+
 /// The nibbles of a key.
 const KEY_LEN: usize = 64;
 
@@ -29,6 +31,11 @@ pub trait Nodes {
 
     /// The RLP of the node at that path.
     fn node(&self, path: &Nibbles) -> Result<Option<Bytes>, Self::Error>;
+
+    /// Where nodes are looked up by their hashes first, and kept.
+    fn recall(&self) -> Option<&Recall> {
+        None
+    }
 }
 
 /// What becomes of the nodes at these paths: their new RLP, or nothing if they are gone.
@@ -190,10 +197,17 @@ type Children = [Option<Node>; 16];
 /// Reads the node of that name at that path; gives its bytes too if it stands there by itself (N1).
 fn load<N: Nodes>(nodes: &N, name: &RlpNode, path: &Nibbles) -> Result<(Node, Option<Bytes>), TrieError<N::Error>> {
     let Some(hash) = name.as_hash() else { return Ok((decode(name, path)?, None)) };
+    let recall = nodes.recall();
+    if let Some(bytes) = recall.and_then(|recall| recall.node(&hash)) {
+        return Ok((decode(&bytes, path)?, Some(bytes)));
+    }
     let read = nodes.node(path).map_err(|source| TrieError::View { path: *path, source })?;
     let bytes = read.ok_or(TrieError::Missing { path: *path })?;
     if keccak256(&bytes) != hash {
         return Err(TrieError::Hash { path: *path });
+    }
+    if let Some(recall) = recall {
+        recall.keep_node(hash, &bytes);
     }
     Ok((decode(&bytes, path)?, Some(bytes)))
 }

@@ -3,11 +3,13 @@
 //! - **Owns** the checks that take time (the signature) and need no pool: they run outside whatever guards the pool.
 //! - **Does not** know nonces or who is enrolled.
 
+use std::sync::Arc;
+
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, TxHash};
 use alloy_rlp::Encodable;
-use blockhouse_ledger::{Genesis, rules};
+use blockhouse_ledger::{Genesis, Recall, rules};
 
 use super::limits::{OVERHEAD, TRANSACTION_MAX};
 use super::refusal::Refusal;
@@ -21,6 +23,8 @@ pub struct Rules {
     pub system: Address,
     /// The greatest gas limit: what a block has left beside the ledger's own transaction.
     pub gas_max: u64,
+    /// Where senders are kept: each transaction comes by several times.
+    pub recall: Arc<Recall>,
 }
 
 /// A transaction that may stand in a block if its sender is enrolled and its nonce is the next one.
@@ -56,7 +60,7 @@ impl Rules {
         if tx.gas_limit() > self.gas_max {
             return Err(Refusal::BlockGas { found: tx.gas_limit(), limit: self.gas_max });
         }
-        let sender = rules::sender(&self.genesis, &tx)
+        let sender = rules::sender(&self.genesis, &tx, Some(&self.recall))
             .and_then(|sender| rules::check_alone(&self.genesis, time, &tx).map(|()| sender))
             .map_err(|fault| Refusal::from_fault(fault, tx.max_fee_per_gas()))?;
         if sender == self.system {

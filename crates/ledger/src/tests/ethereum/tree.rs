@@ -88,7 +88,7 @@ impl Tree {
         }
         rules::end(spec, block, &mut run);
         let txs = &block.body.transactions;
-        let Outcome { header: ran, receipts, changes } = run.finish(&state, txs).map_err(|error| reasons(&error))?;
+        let Outcome { header: ran, receipts, changes } = run.finish(txs).map_err(|error| reasons(&error))?;
         let mut body = block.body.clone();
         body.withdrawals = spec.is_enabled_in(SpecId::SHANGHAI).then(|| body.withdrawals.unwrap_or_default());
         let made = Block::new(rules::header(spec, above, block, &ran), body);

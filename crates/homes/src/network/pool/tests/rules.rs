@@ -1,5 +1,7 @@
 //! What is refused without a look at the state, in the words that users know.
 
+use std::sync::Arc;
+
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
 use alloy_primitives::{Address, Bytes, Signature, TxKind, U256};
 use blockhouse_crypto::{AccountSecret, Secret};
@@ -32,7 +34,7 @@ fn rules() -> Rules {
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new([5; 32]),
     };
-    Rules { genesis, system: address(66), gas_max: DEFAULT_GAS_LIMIT - 1_000_000 }
+    Rules { genesis, system: address(66), gas_max: DEFAULT_GAS_LIMIT - 1_000_000, recall: Arc::default() }
 }
 
 fn signed<T: SignableTransaction<Signature>>(number: u8, tx: T) -> TxEnvelope
