@@ -129,16 +129,19 @@ fn tell_waits(what: &str, sent: &[(Instant, Instant)]) {
     println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", at(50), at(99), at(100));
 }
 
+#[expect(clippy::cast_precision_loss, reason = "for display")]
 fn burst(network: &Network, desks: &mut [Desk], options: &Options, seen: &Seen) {
     let (count, sessions) = (options.burst, options.sessions);
-    let before = network.node(0).height();
+    let used = || network.nodes().iter().map(processor_time).sum::<Duration>();
+    let (before, used_before) = (network.node(0).height(), used());
     let sent = send_all(network.nodes(), desks, count, None, seen);
-    let blocks = network.node(0).height() - before;
+    let (blocks, used) = (network.node(0).height() - before, used() - used_before);
     let (start, end) = (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
     println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
-    #[expect(clippy::cast_precision_loss, reason = "for display")]
     let rate = sent.len() as f64 / (end - start).as_secs_f64();
     println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
+    let each = used.as_secs_f64() * 1e3 / (count * network.nodes().len()) as f64;
+    println!("| of a processor, a commit and node | {each:.2} ms |");
 }
 
 /// What a network costs to which nobody gives anything to do. Nobody asks it anything meanwhile either.

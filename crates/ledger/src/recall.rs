@@ -8,14 +8,16 @@
 //! - **K1** What stands under a hash here follows from that hash alone: it is right whatever the store holds by now, under every root.
 //! - **K2** It is bounded, whatever comes.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::map::B256Map;
+use alloy_primitives::{Address, B256};
 use revm::state::Bytecode;
 
-/// How many trie nodes are kept at least: of the common half a kilobyte, at most 8 MiB in both generations.
-const NODES: usize = 8192;
+use crate::trie::Held;
+
+/// How many trie nodes are kept at least: of a common kilobyte with what was read of it, at most 8 MiB in both generations.
+const NODES: usize = 4096;
 /// How much code: of the longest that a chain allows, at most 4 MiB in both generations, with what its analysis takes.
 const CODES: usize = 64;
 /// How many senders: more than wait, or stand in blocks that are not final.
@@ -24,7 +26,7 @@ const SENDERS: usize = 16_384;
 /// What was checked, by its hash.
 #[derive(Debug)]
 pub struct Recall {
-    nodes: Mutex<Recent<Bytes>>,
+    nodes: Mutex<Recent<Arc<Held>>>,
     codes: Mutex<Recent<Bytecode>>,
     senders: Mutex<Recent<Address>>,
 }
@@ -36,13 +38,13 @@ impl Default for Recall {
 }
 
 impl Recall {
-    /// The RLP of the trie node with that hash.
-    pub(crate) fn node(&self, hash: &B256) -> Option<Bytes> {
+    /// The trie node with that hash.
+    pub(crate) fn node(&self, hash: &B256) -> Option<Arc<Held>> {
         get(&self.nodes, hash)
     }
 
-    pub(crate) fn keep_node(&self, hash: B256, bytes: &Bytes) {
-        keep(&self.nodes, hash, bytes.clone());
+    pub(crate) fn keep_node(&self, hash: B256, node: &Arc<Held>) {
+        keep(&self.nodes, hash, Arc::clone(node));
     }
 
     /// The code with that hash, analysed.
@@ -75,14 +77,14 @@ fn keep<V: Clone>(recent: &Mutex<Recent<V>>, hash: B256, value: V) {
 /// The last that were used: when the young generation is full it becomes the old one, and what nobody asked for since is gone.
 #[derive(Debug)]
 struct Recent<V> {
-    young: HashMap<B256, V>,
-    old: HashMap<B256, V>,
+    young: B256Map<V>,
+    old: B256Map<V>,
     most: usize,
 }
 
 impl<V: Clone> Recent<V> {
     fn of(most: usize) -> Mutex<Self> {
-        Mutex::new(Self { young: HashMap::new(), old: HashMap::new(), most })
+        Mutex::new(Self { young: B256Map::default(), old: B256Map::default(), most })
     }
 
     fn get(&mut self, hash: &B256) -> Option<V> {

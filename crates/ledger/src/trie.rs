@@ -17,6 +17,7 @@ use alloy_trie::nodes::{RlpNode, TrieNode};
 use alloy_trie::proof::ProofRetainer;
 use alloy_trie::{HashBuilder, Nibbles};
 
+pub(crate) use sparse::Held;
 pub use sparse::{NodeChanges, Nodes, TrieError, Visited, clear, find, prove, update, visit, visit_from};
 
 /// The nodes of a hashed reference are at least this long; shorter ones stand inside their parent.

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_rlp::{Decodable, Encodable};
@@ -93,12 +94,13 @@ pub fn update<N: Nodes>(
             (None, None) => None,
         };
     }
-    let mut changes: NodeChanges = growth.loaded.into_iter().map(|path| (path, None)).collect();
+    let gone = growth.loaded.into_iter().map(|path| (path, None)).collect();
+    let mut sealing = Sealing { changes: gone, recall: nodes.recall() };
     let root = match node {
-        Some(node) => seal_root(node, &mut changes).unwrap_or(root),
+        Some(node) => sealing.root(node).unwrap_or(root),
         None => EMPTY_ROOT_HASH,
     };
-    Ok((root, changes))
+    Ok((root, sealing.changes))
 }
 
 /// The changes that take all nodes of a trie away.
@@ -149,8 +151,8 @@ pub fn visit_from<N: Nodes, E: From<TrieError<N::Error>>>(
         match node {
             Node::Named(_) if is_before(&path) => {}
             Node::Named(name) => {
-                let (node, bytes) = load(nodes, &name, &path)?;
-                if bytes.is_some() {
+                let (node, is_own) = load(nodes, &name, &path)?;
+                if is_own {
                     flow = see(Visited::Node(&path))?;
                 }
                 left.push((path, node));
@@ -194,51 +196,97 @@ enum Node {
 
 type Children = [Option<Node>; 16];
 
-/// Reads the node of that name at that path; gives its bytes too if it stands there by itself (N1).
-fn load<N: Nodes>(nodes: &N, name: &RlpNode, path: &Nibbles) -> Result<(Node, Option<Bytes>), TrieError<N::Error>> {
-    let Some(hash) = name.as_hash() else { return Ok((decode(name, path)?, None)) };
-    let recall = nodes.recall();
-    if let Some(bytes) = recall.and_then(|recall| recall.node(&hash)) {
-        return Ok((decode(&bytes, path)?, Some(bytes)));
+impl Node {
+    /// What was read of a node that can stand there; nothing of an empty trie.
+    fn of(node: &TrieNode) -> Option<Self> {
+        match node {
+            TrieNode::EmptyRoot => None,
+            TrieNode::Leaf(leaf) => Some(Self::Leaf { key: leaf.key, value: leaf.value.clone() }),
+            TrieNode::Extension(extension) => {
+                let child = Box::new(Self::Named(extension.child.clone()));
+                Some(Self::Extension { key: extension.key, child })
+            }
+            TrieNode::Branch(branch) => {
+                let mut children = Children::default();
+                for (index, child) in branch.as_ref().children() {
+                    if let Some(place) = children.get_mut(usize::from(index)) {
+                        *place = child.cloned().map(Self::Named);
+                    }
+                }
+                Some(Self::Branch(Box::new(children)))
+            }
+        }
     }
-    let read = nodes.node(path).map_err(|source| TrieError::View { path: *path, source })?;
-    let bytes = read.ok_or(TrieError::Missing { path: *path })?;
-    if keccak256(&bytes) != hash {
-        return Err(TrieError::Hash { path: *path });
-    }
-    if let Some(recall) = recall {
-        recall.keep_node(hash, &bytes);
-    }
-    Ok((decode(&bytes, path)?, Some(bytes)))
 }
 
-/// The node of these bytes, if it can stand at that path: then no path below it is longer than a key, and each entry has a whole one.
-fn decode<E: std::error::Error + 'static>(mut bytes: &[u8], path: &Nibbles) -> Result<Node, TrieError<E>> {
-    let node = TrieNode::decode(&mut bytes).map_err(|source| TrieError::Node { path: *path, source })?;
-    let left = KEY_LEN.saturating_sub(path.len());
-    let (node, stands) = match node {
-        TrieNode::EmptyRoot => return Err(TrieError::Place { path: *path }),
-        TrieNode::Leaf(leaf) => {
-            let stands = leaf.key.len() == left;
-            (Node::Leaf { key: leaf.key, value: leaf.value }, stands)
+/// A node as it was read.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: Bytes,
+    node: TrieNode,
+}
+
+impl Held {
+    fn decode(bytes: Bytes) -> alloy_rlp::Result<Self> {
+        Ok(Self { node: TrieNode::decode(&mut bytes.as_ref())?, bytes })
+    }
+}
+
+/// A node that its parent names by its hash, and so stands by itself, or that stands inside its parent.
+enum Read {
+    Own(Arc<Held>),
+    Inside(TrieNode),
+}
+
+impl Read {
+    fn node(&self) -> &TrieNode {
+        match self {
+            Self::Own(held) => &held.node,
+            Self::Inside(node) => node,
         }
-        TrieNode::Extension(extension) => {
-            let stands = !extension.key.is_empty() && extension.key.len() < left;
-            (Node::Extension { key: extension.key, child: Box::new(Node::Named(extension.child)) }, stands)
-        }
-        TrieNode::Branch(branch) => {
-            let mut children = Children::default();
-            let branch = branch.as_ref();
-            for (index, child) in branch.children() {
-                if let Some(place) = children.get_mut(usize::from(index)) {
-                    *place = child.cloned().map(Node::Named);
+    }
+}
+
+/// Reads the node of that name at that path (N1).
+fn read<N: Nodes>(nodes: &N, name: &RlpNode, path: &Nibbles) -> Result<Read, TrieError<N::Error>> {
+    let undecodable = |source| TrieError::Node { path: *path, source };
+    let read = match name.as_hash() {
+        None => Read::Inside(TrieNode::decode(&mut name.as_slice()).map_err(undecodable)?),
+        Some(hash) => match nodes.recall().and_then(|recall| recall.node(&hash)) {
+            Some(held) => Read::Own(held),
+            None => {
+                let bytes = nodes.node(path).map_err(|source| TrieError::View { path: *path, source })?;
+                let bytes = bytes.ok_or(TrieError::Missing { path: *path })?;
+                if keccak256(&bytes) != hash {
+                    return Err(TrieError::Hash { path: *path });
                 }
+                let held = Arc::new(Held::decode(bytes).map_err(undecodable)?);
+                if let Some(recall) = nodes.recall() {
+                    recall.keep_node(hash, &held);
+                }
+                Read::Own(held)
             }
-            let stands = left > 0 && children.iter().flatten().nth(1).is_some();
-            (Node::Branch(Box::new(children)), stands)
-        }
+        },
     };
-    if stands { Ok(node) } else { Err(TrieError::Place { path: *path }) }
+    if stands(read.node(), path) { Ok(read) } else { Err(TrieError::Place { path: *path }) }
+}
+
+/// Whether a node can stand at that path: then no path below it is longer than a key, and each entry has a whole one.
+fn stands(node: &TrieNode, path: &Nibbles) -> bool {
+    let left = KEY_LEN.saturating_sub(path.len());
+    match node {
+        TrieNode::EmptyRoot => false,
+        TrieNode::Leaf(leaf) => leaf.key.len() == left,
+        TrieNode::Extension(extension) => !extension.key.is_empty() && extension.key.len() < left,
+        TrieNode::Branch(branch) => left > 0 && branch.state_mask.count_ones() > 1,
+    }
+}
+
+/// Reads the node of that name at that path, to go on from there; says too whether it stands there by itself.
+fn load<N: Nodes>(nodes: &N, name: &RlpNode, path: &Nibbles) -> Result<(Node, bool), TrieError<N::Error>> {
+    let read = read(nodes, name, path)?;
+    let node = Node::of(read.node()).ok_or(TrieError::Place { path: *path })?;
+    Ok((node, matches!(read, Read::Own(_))))
 }
 
 /// Goes from the root towards a key, past every node that has a hash.
@@ -254,28 +302,28 @@ fn walk<N: Nodes>(
     let key = Nibbles::unpack(key);
     let (mut name, mut path) = (RlpNode::word_rlp(&root), Nibbles::new());
     loop {
-        let (node, bytes) = load(nodes, &name, &path)?;
-        if let Some(bytes) = &bytes {
-            pass(bytes);
+        let read = read(nodes, &name, &path)?;
+        if let Read::Own(held) = &read {
+            pass(&held.bytes);
         }
         let rest = key.slice(path.len()..);
-        let child = match node {
-            Node::Leaf { key, value } => return Ok((key == rest).then_some(value)),
-            Node::Extension { key, .. } if !rest.starts_with(&key) => return Ok(None),
-            Node::Extension { key, child } => {
-                path.extend(&key);
-                Some(*child)
+        let child = match read.node() {
+            TrieNode::Leaf(leaf) => return Ok((leaf.key == rest).then(|| leaf.value.clone())),
+            TrieNode::Extension(extension) if rest.starts_with(&extension.key) => {
+                path.extend(&extension.key);
+                Some(extension.child.clone())
             }
-            Node::Branch(mut children) => {
+            TrieNode::Branch(branch) => {
                 let nibble = nibble_at(&rest, 0);
                 path.push(nibble);
-                children.get_mut(usize::from(nibble)).and_then(Option::take)
+                let branch = branch.as_ref();
+                branch.children().nth(usize::from(nibble)).and_then(|(_, child)| child.cloned())
             }
-            Node::Named(_) => None,
+            TrieNode::Extension(_) | TrieNode::EmptyRoot => None,
         };
         match child {
-            Some(Node::Named(child)) => name = child,
-            _ => return Ok(None),
+            Some(child) => name = child,
+            None => return Ok(None),
         }
     }
 }
@@ -294,8 +342,8 @@ struct Growth<'a, N> {
 
 impl<N: Nodes> Growth<'_, N> {
     fn load(&mut self, name: &RlpNode, path: &Nibbles) -> Result<Node, TrieError<N::Error>> {
-        let (node, bytes) = load(self.nodes, name, path)?;
-        if bytes.is_some() {
+        let (node, is_own) = load(self.nodes, name, path)?;
+        if is_own {
             self.loaded.insert(*path);
         }
         Ok(node)
@@ -407,52 +455,70 @@ fn lengthened(by: &Nibbles, node: Node) -> Node {
     }
 }
 
-/// Writes down all nodes that were read, and gives the hash of the root; none if nothing was read.
-fn seal_root(node: Node, changes: &mut NodeChanges) -> Option<B256> {
-    if matches!(node, Node::Named(_)) {
-        return None;
-    }
-    let bytes = encode(node, Nibbles::new(), changes);
-    let root = keccak256(&bytes);
-    // The root has a hash however short it is.
-    changes.insert(Nibbles::new(), Some(bytes));
-    Some(root)
+/// The writing down of the nodes that were read or are new.
+struct Sealing<'a> {
+    changes: NodeChanges,
+    recall: Option<&'a Recall>,
 }
 
-/// How a parent names a node that it has at that path; writes it down if that is by its hash.
-fn seal(node: Node, path: Nibbles, changes: &mut NodeChanges) -> RlpNode {
-    if let Node::Named(name) = node {
-        return name;
-    }
-    let bytes = encode(node, path, changes);
-    let name = RlpNode::from_rlp(&bytes);
-    if name.is_hash() {
-        changes.insert(path, Some(bytes));
-    }
-    name
-}
-
-/// The RLP of a node, all below it sealed.
-fn encode(node: Node, path: Nibbles, changes: &mut NodeChanges) -> Bytes {
-    let mut bytes = Vec::new();
-    match node {
-        Node::Named(name) => bytes.extend_from_slice(&name),
-        Node::Leaf { key, value } => LeafNodeRef::new(&key, &value).encode(&mut bytes),
-        Node::Extension { key, child } => {
-            let child = seal(*child, path.join(&key), changes);
-            ExtensionNodeRef::new(&key, &child).encode(&mut bytes);
+impl Sealing<'_> {
+    /// Seals all from the root on, and gives its hash; none if nothing was read.
+    fn root(&mut self, node: Node) -> Option<B256> {
+        if matches!(node, Node::Named(_)) {
+            return None;
         }
-        Node::Branch(children) => {
-            let (mut stack, mut mask) = (Vec::new(), TrieMask::default());
-            for (nibble, child) in (0_u8..).zip(*children) {
-                let Some(child) = child else { continue };
-                mask.set_bit(nibble);
-                stack.push(seal(child, path.join(&Nibbles::from_nibbles([nibble])), changes));
+        let bytes = self.encode(node, Nibbles::new());
+        let root = keccak256(&bytes);
+        // The root has a hash however short it is.
+        self.write(Nibbles::new(), root, bytes);
+        Some(root)
+    }
+
+    /// How a parent names a node that it has at that path; writes it down if that is by its hash.
+    fn name(&mut self, node: Node, path: Nibbles) -> RlpNode {
+        if let Node::Named(name) = node {
+            return name;
+        }
+        let bytes = self.encode(node, path);
+        let name = RlpNode::from_rlp(&bytes);
+        if let Some(hash) = name.as_hash() {
+            self.write(path, hash, bytes);
+        }
+        name
+    }
+
+    /// The next block begins with these nodes.
+    fn write(&mut self, path: Nibbles, hash: B256, bytes: Bytes) {
+        if let Some(recall) = self.recall
+            && let Ok(held) = Held::decode(bytes.clone())
+        {
+            recall.keep_node(hash, &Arc::new(held));
+        }
+        self.changes.insert(path, Some(bytes));
+    }
+
+    /// The RLP of a node, all below it sealed.
+    fn encode(&mut self, node: Node, path: Nibbles) -> Bytes {
+        let mut bytes = Vec::new();
+        match node {
+            Node::Named(name) => bytes.extend_from_slice(&name),
+            Node::Leaf { key, value } => LeafNodeRef::new(&key, &value).encode(&mut bytes),
+            Node::Extension { key, child } => {
+                let child = self.name(*child, path.join(&key));
+                ExtensionNodeRef::new(&key, &child).encode(&mut bytes);
             }
-            BranchNodeRef::new(&stack, mask).encode(&mut bytes);
+            Node::Branch(children) => {
+                let (mut stack, mut mask) = (Vec::new(), TrieMask::default());
+                for (nibble, child) in (0_u8..).zip(*children) {
+                    let Some(child) = child else { continue };
+                    mask.set_bit(nibble);
+                    stack.push(self.name(child, path.join(&Nibbles::from_nibbles([nibble]))));
+                }
+                BranchNodeRef::new(&stack, mask).encode(&mut bytes);
+            }
         }
+        bytes.into()
     }
-    bytes.into()
 }
 
 #[cfg(test)]
