@@ -37,6 +37,13 @@ use crate::arguments::{Command, Global};
 use crate::exit::Exit;
 use crate::output::Output;
 
+/// What a command does before the process has threads.
+pub(crate) fn before_threads(command: &Command) {
+    if let Command::Node(args) = command {
+        node::before_threads(args);
+    }
+}
+
 /// Runs a command.
 pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match command {

@@ -33,6 +33,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     keep_contained_panics_quiet();
     let cli = Cli::parse();
+    commands::before_threads(&cli.command);
     blockhouse_sites::limit_process(cli.global.limits());
     let out = Output::new(&cli.global);
     if !blockhouse_pipeline::code::processor_suffices() {

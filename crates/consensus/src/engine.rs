@@ -116,6 +116,9 @@ pub enum EngineError {
     Failed { path: PathBuf, reason: String },
 }
 
+/// A disk with less than this is called full.
+const FULL_BYTES: u64 = 1 << 20;
+
 /// The engine of a node.
 #[derive(Debug)]
 pub struct Engine;
@@ -289,8 +292,11 @@ impl Node {
                 }
             })
         };
-        let failed = |panic: Box<dyn Any + Send>| EngineError::Failed { path, reason: said(&*panic) };
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(failed(panic)))
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let full = if is_full(&path) { ": no space left on the device" } else { "" };
+            let reason = format!("{}{full}", said(&*panic));
+            Err(EngineError::Failed { path, reason })
+        })
     }
 
     async fn live<S: Scheme>(self, context: runtime::Context) -> Result<(), EngineError> {
@@ -331,6 +337,11 @@ impl Node {
         let _ = context.stop(0, Some(tuning::STOP_TIMEOUT)).await;
         ended
     }
+}
+
+/// Whether the disk under a folder is full, or nearly so: the engine does not tell why a write failed.
+fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < FULL_BYTES)
 }
 
 /// The text of a panic.

@@ -16,7 +16,7 @@ use crate::{Target, Verdict};
 
 static RULES: LazyLock<Rules> = LazyLock::new(|| {
     let genesis = objects()[0].genesis.clone().unwrap();
-    Rules { gas_max: genesis.gas_limit, genesis, system: Address::repeat_byte(9) }
+    Rules { gas_max: genesis.gas_limit, genesis, system: Address::repeat_byte(9), recall: std::sync::Arc::default() }
 });
 
 fn transaction(nonce: u64, length: usize) -> TxEnvelope {

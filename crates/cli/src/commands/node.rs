@@ -86,6 +86,13 @@ pub(crate) struct Dir {
     pub(crate) path: PathBuf,
 }
 
+/// What a command of nodes does before the process has threads.
+pub(crate) fn before_threads(args: &NodeArgs) {
+    if let NodeCommand::Run(_) = &args.command {
+        run::begin_with_few_arenas();
+    }
+}
+
 pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
         NodeCommand::Enrol(args) => enrol::run(args, global, out).await,

@@ -56,6 +56,10 @@ impl FromStr for Address {
         let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
         let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(refused)?;
         let canonical = format!("{}:{port}", host.to_ascii_lowercase());
+        // A port with a sign is read as a number: what comes out may be a numeric address, and has one way to be written too.
+        if canonical.parse::<SocketAddr>().is_ok() {
+            return canonical.parse().map_err(|_| refused());
+        }
         if canonical.len() > ADDRESS_MAX || !is_address(&canonical) {
             return Err(refused());
         }
@@ -228,6 +232,8 @@ mod tests {
         let read = |text: &str| text.parse::<Address>().map(|address| address.to_string());
         assert_eq!(read("A.Example:09650").unwrap(), "a.example:9650");
         assert_eq!(read("[::1]:9650").unwrap(), "[::1]:9650");
+        assert_eq!(read("[0::1]:+9650").unwrap(), "[::1]:9650");
+        read("[::0]:+9650").unwrap_err();
         for text in
             ["", "a.example", "a.example:0", "a.example:70000", "0.0.0.0:9650", "[::]:1", "10.0.0.5:0", "a b:1", ":1"]
         {
