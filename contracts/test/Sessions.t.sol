@@ -204,7 +204,25 @@ contract SessionsTest is Fixture {
         vm.assertEq(vault.openSessions()[0], id, "the new one");
     }
 
-    /// Clearing ends each dead session with its event and keeps the live ones, wherever they stand.
+    /// While there is room nobody pays for the dead: the walk is made when the list is full.
+    function test_dead_sessions_stay_until_the_list_is_full() public {
+        _open(WRITER);
+        _pass(LEASE);
+        bytes32 id = _open(OTHER_WRITER);
+        vm.assertEq(vault.openSessionCount(), 1, "live");
+        vm.assertEq(vault.openSessions()[0], id, "the new one");
+        uint256 before = gasleft();
+        for (uint256 i = 2; i < 256; i++) {
+            _open(OTHER_WRITER);
+        }
+        vm.assertTrue(before - gasleft() < 254 * 150_000, "each at the price of the first");
+        _open(OTHER_WRITER);
+        vm.assertEq(vault.openSessionCount(), 256, "the dead one made room");
+        _refuses(Sessions.TooManySessions.selector, bytes32(uint256(256)));
+        _open(OTHER_WRITER);
+    }
+
+    /// Clearing a full list ends each dead session with its event and keeps the live ones, wherever they stand.
     function testFuzz_clearing_keeps_exactly_the_live(uint256 longLived) public {
         bytes32[12] memory ids;
         uint256 expected = 0;
@@ -214,7 +232,16 @@ contract SessionsTest is Fixture {
             ids[i] = vault.openSession(long ? 2 hours : 1 hours);
             if (long) expected++;
         }
+        bytes32[244] memory others;
+        for (uint256 i = 0; i < others.length; i++) {
+            vm.prank(WRITER);
+            others[i] = vault.openSession(1 hours);
+        }
         _pass(1 hours);
+        for (uint256 i = others.length; i > 0; i--) {
+            _expectEvent(address(vault));
+            emit Sessions.SessionEnded(others[i - 1]);
+        }
         for (uint256 i = ids.length; i > 0; i--) {
             if ((longLived >> (i - 1)) & 1 == 1) continue;
             _expectEvent(address(vault));
