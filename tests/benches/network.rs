@@ -5,7 +5,8 @@
 //! this one share the cores.
 //!
 //! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--writers N] [--sessions N] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
-//! [--dead SECONDS]`; with 0 seconds, or a burst of 0, that part is left out.
+//! [--dead SECONDS] [--anvil]`; with 0 seconds, or a burst of 0, that part is left out. With `--anvil` the same calls are made of one anvil
+//! alone after that, which agrees with nobody and syncs nothing, and the ratio is told; it is found where `BLOCKHOUSE_ETHEREUM_TOOLS` says.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,7 +21,9 @@ mod writers;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -30,7 +33,7 @@ use alloy_primitives::B256;
 use blockhouse_tests::World;
 use blockhouse_tests::network::{Network, Node};
 use serde_json::{Value, json};
-use writers::{Signed, Writer, enrol, opened};
+use writers::{Signed, Writer, enrol, enrol_at, genesis, opened};
 
 /// The node that is killed.
 const DEAD: usize = 3;
@@ -49,6 +52,7 @@ struct Options {
     burst: usize,
     idle: u64,
     dead: usize,
+    anvil: bool,
 }
 
 fn main() {
@@ -60,36 +64,136 @@ fn main() {
     if options.idle > 0 {
         idle(&network, Duration::from_secs(options.idle));
     }
-    let (seen, mut desks) = desks(&network, enrol(&dir, network.node(0), options.writers));
-    let watcher = seen.watch(network.node(0).clone());
-    network.nodes().iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node, options.sessions));
-    if options.seconds > 0 {
-        let sent = send_all(network.nodes(), &mut desks, options.seconds * options.rate, Some(options.rate), &seen);
-        tell_waits(&format!("{} commits a second for {} s", options.rate, options.seconds), &sent);
-    }
-    if options.burst > 0 {
-        burst(&network, &mut desks, &options, &seen);
-    }
+    let writers = enrol(&dir, network.node(0), options.writers);
+    let mut load = Load::begin(network.nodes(), writers, options.sessions);
+    let ours = load.measure(network.nodes(), &options);
     tell_memory(network.nodes());
     if options.dead > 0 {
         // The writers of the dead node stop with it: their transactions at hand are final.
         network.node(DEAD).kill();
         let others = &network.nodes()[..DEAD];
-        send_all(others, &mut desks, SETTLING * options.rate, Some(options.rate), &seen);
-        let sent = send_all(others, &mut desks, options.dead * options.rate, Some(options.rate), &seen);
+        load.send(others, SETTLING * options.rate, Some(options.rate));
+        let sent = load.send(others, options.dead * options.rate, Some(options.rate));
         let what = format!(
             "one of four dead for {SETTLING} s and more, {} commits a second for {} s",
             options.rate, options.dead
         );
         tell_waits(&what, &sent);
     }
-    seen.stop.store(true, Ordering::Relaxed);
-    watcher.join().unwrap();
+    drop(load);
+    if options.anvil {
+        let genesis = genesis(network.node(0));
+        drop(network);
+        let anvil = Anvil::start(genesis.chain_id);
+        let node = [anvil.node.clone()];
+        println!("\none anvil, {} writers", options.writers);
+        let writers = enrol_at(&dir, &genesis, &node[0], options.writers);
+        let theirs = Load::begin(&node, writers, options.sessions).measure(&node, &options);
+        println!("\n| beside anvil | |\n|---|---:|");
+        println!("| commits a second | {:.2} of its |", ours.rate / theirs.rate);
+        println!("| p50 of a commit | {:.2} times its |", ours.p50.as_secs_f64() / theirs.p50.as_secs_f64());
+    }
+}
+
+/// What was measured of one chain.
+#[derive(Default)]
+struct Figures {
+    p50: Duration,
+    rate: f64,
+}
+
+/// Writers at work, each by one of the nodes.
+struct Load {
+    seen: Arc<Seen>,
+    desks: Vec<Desk>,
+    watcher: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn begin(nodes: &[Node], writers: Vec<Writer>, sessions: usize) -> Self {
+        let (seen, mut desks) = desks(nodes.len(), writers);
+        let watcher = seen.watch(nodes[0].clone());
+        nodes.iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node, sessions));
+        Self { seen, desks, watcher: Some(watcher) }
+    }
+
+    fn send(&mut self, nodes: &[Node], count: usize, rate: Option<usize>) -> Vec<(Instant, Instant)> {
+        send_all(nodes, &mut self.desks, count, rate, &self.seen)
+    }
+
+    fn measure(&mut self, nodes: &[Node], options: &Options) -> Figures {
+        let mut figures = Figures::default();
+        if options.seconds > 0 {
+            let sent = self.send(nodes, options.seconds * options.rate, Some(options.rate));
+            figures.p50 = tell_waits(&format!("{} commits a second for {} s", options.rate, options.seconds), &sent);
+        }
+        if options.burst > 0 {
+            figures.rate = self.burst(nodes, options);
+        }
+        figures
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    fn burst(&mut self, nodes: &[Node], options: &Options) -> f64 {
+        let (count, sessions) = (options.burst, options.sessions);
+        let used = || nodes.iter().map(processor_time).sum::<Duration>();
+        let (before, used_before) = (nodes[0].height(), used());
+        let sent = self.send(nodes, count, None);
+        let (blocks, used) = (nodes[0].height() - before, used() - used_before);
+        let (start, end) =
+            (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
+        println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
+        let rate = sent.len() as f64 / (end - start).as_secs_f64();
+        println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
+        let each = used.as_secs_f64() * 1e3 / (count * nodes.len()) as f64;
+        println!("| of a processor, a commit and node | {each:.2} ms |");
+        rate
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.seen.stop.store(true, Ordering::Relaxed);
+        self.watcher.take().unwrap().join().unwrap();
+    }
+}
+
+/// Foundry's node, which makes ten blocks a second.
+struct Anvil {
+    process: Child,
+    node: Node,
+}
+
+impl Anvil {
+    fn start(chain_id: u64) -> Self {
+        let tools = std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").expect("BLOCKHOUSE_ETHEREUM_TOOLS says where anvil is");
+        let program = Path::new(&tools).join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(program);
+        command.args(["--quiet", "--port", &port.to_string(), "--chain-id", &chain_id.to_string()]);
+        // Without fees, as our ledger; a base fee rises where blocks are more than half full.
+        command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0", "--disable-min-priority-fee"]);
+        command.args(["--gas-limit", "100000000000"]);
+        // It works its whole state through for each block: one for each transaction would be slower by far.
+        command.args(["--block-time", "0.1"]);
+        let process = command.stdin(Stdio::null()).spawn().unwrap();
+        let node = Node::foreign(process.id(), port);
+        while node.try_ask("eth_chainId", &json!([])).is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { process, node }
+    }
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// One for each node, with its share of the writers.
-fn desks(network: &Network, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
-    let count = network.nodes().len();
+fn desks(count: usize, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
     let (opened, sessions): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
     let mut desks: Vec<_> = sessions.into_iter().map(|sessions| Desk { writers: HashMap::new(), sessions }).collect();
     for (number, writer) in writers.into_iter().enumerate() {
@@ -100,7 +204,7 @@ fn desks(network: &Network, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
 
 fn options() -> Options {
     let mut options =
-        Options { signing: "threshold".to_owned(), writers: 40, sessions: 5, seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0 };
+        Options { signing: "threshold".to_owned(), writers: 40, sessions: 5, seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0, anvil: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap();
@@ -113,6 +217,7 @@ fn options() -> Options {
             "--burst" => options.burst = value().parse().unwrap(),
             "--idle" => options.idle = value().parse().unwrap(),
             "--dead" => options.dead = value().parse().unwrap(),
+            "--anvil" => options.anvil = true,
             // What cargo says to every benchmark.
             "--bench" => {}
             other => panic!("`{other}` is no option of this benchmark"),
@@ -121,27 +226,15 @@ fn options() -> Options {
     options
 }
 
-fn tell_waits(what: &str, sent: &[(Instant, Instant)]) {
+/// Tells how long what was sent took, and gives the median.
+fn tell_waits(what: &str, sent: &[(Instant, Instant)]) -> Duration {
     let mut waits: Vec<_> = sent.iter().map(|(due, done)| done.saturating_duration_since(*due)).collect();
     waits.sort_unstable();
-    let at = |share: usize| waits[(waits.len() - 1) * share / 100].as_millis();
+    let at = |share: usize| waits[(waits.len() - 1) * share / 100];
     println!("\n| {what} | |\n|---|---:|");
-    println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", at(50), at(99), at(100));
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for display")]
-fn burst(network: &Network, desks: &mut [Desk], options: &Options, seen: &Seen) {
-    let (count, sessions) = (options.burst, options.sessions);
-    let used = || network.nodes().iter().map(processor_time).sum::<Duration>();
-    let (before, used_before) = (network.node(0).height(), used());
-    let sent = send_all(network.nodes(), desks, count, None, seen);
-    let (blocks, used) = (network.node(0).height() - before, used() - used_before);
-    let (start, end) = (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
-    println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
-    let rate = sent.len() as f64 / (end - start).as_secs_f64();
-    println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
-    let each = used.as_secs_f64() * 1e3 / (count * network.nodes().len()) as f64;
-    println!("| of a processor, a commit and node | {each:.2} ms |");
+    let ms = |share| at(share).as_millis();
+    println!("| final after, p50 | {} ms |\n| p99 | {} ms |\n| the slowest | {} ms |", ms(50), ms(99), ms(100));
+    at(50)
 }
 
 /// What a network costs to which nobody gives anything to do. Nobody asks it anything meanwhile either.

@@ -132,6 +132,11 @@ impl Drop for Network {
 }
 
 impl Node {
+    /// Whatever answers JSON-RPC at that port of this machine.
+    pub const fn foreign(pid: u32, port: u16) -> Self {
+        Self { dir: PathBuf::new(), pid, port }
+    }
+
     /// The node of a folder that answers clients at that port and is started by [`Node::run_again`] alone.
     pub fn apart(dir: PathBuf, port: u16) -> Self {
         Self { dir, pid: 0, port }

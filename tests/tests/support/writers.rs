@@ -46,11 +46,20 @@ pub(crate) struct Writer {
     genesis: Genesis,
 }
 
-/// Makes the contracts and enrols so many writers.
-pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
-    let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
+/// The ledger of a network.
+pub(crate) fn genesis(node: &Node) -> Genesis {
     let genesis = node.ask("blockhouse_genesis", &json!([]));
-    let genesis = Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap();
+    Genesis::decode(&hex::decode(genesis.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap()
+}
+
+/// Makes the contracts of the ledger in that folder and enrols so many writers.
+pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
+    enrol_at(dir, &genesis(node), node, count)
+}
+
+/// The same, whoever keeps the chain: accounts and calls are those of that ledger.
+pub(crate) fn enrol_at(dir: &Path, genesis: &Genesis, node: &Node, count: u8) -> Vec<Writer> {
+    let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
     let mut nonce = 0;
     let mut owner = |to, input: Vec<u8>, gas| {
         let request = Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas };
