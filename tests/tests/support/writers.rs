@@ -15,7 +15,7 @@ use blockhouse_ledger::{Genesis, Request};
 use blockhouse_tests::network::Node;
 use serde_json::{Value, json};
 
-/// Gas of a call: twice what a commit uses. To open a session costs more the more of them are open: enough for some sixty.
+/// Gas of a call: more than twice what a commit uses.
 const GAS: u64 = 1_500_000;
 /// Longer than any test, and than the clocks of its nodes differ.
 const LEASE_SECONDS: u64 = 86_400;
@@ -60,24 +60,28 @@ pub(crate) fn enrol(dir: &Path, node: &Node, count: u8) -> Vec<Writer> {
 /// The same, whoever keeps the chain: accounts and calls are those of that ledger.
 pub(crate) fn enrol_at(dir: &Path, genesis: &Genesis, node: &Node, count: u8) -> Vec<Writer> {
     let key = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap();
-    let mut nonce = 0;
-    let mut owner = |to, input: Vec<u8>, gas| {
-        let request = Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas };
-        nonce += 1;
-        send(node, &sign(request, &key.owner))
-    };
-    for input in genesis.deployments(0) {
-        owner(TxKind::Create, input.to_vec(), DEPLOYMENT_GAS);
-    }
     let mut last = Value::Null;
-    for number in 1..=count {
+    for call in founding(genesis, &key.owner, count) {
+        last = send(node, &call);
+    }
+    node.receipt(&last);
+    (1..=count).map(|number| Writer::new(number, genesis)).collect()
+}
+
+/// The owner's first transactions on a ledger: they make the contracts and enrol so many writers.
+pub(crate) fn founding(genesis: &Genesis, owner: &AccountSecret, count: u8) -> Vec<Signed> {
+    let deployments = genesis.deployments(0).map(|input| (TxKind::Create, input.to_vec(), DEPLOYMENT_GAS));
+    let enrolments = (1..=count).map(|number| {
         let who = Address::new(secret(number).account().to_bytes());
         let call =
             Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
-        last = owner(TxKind::Call(genesis.access_address()), call.abi_encode(), GAS);
-    }
-    node.receipt(&last);
-    (1..=count).map(|number| Writer { number, nonce: 0, count: 0, genesis: genesis.clone() }).collect()
+        (TxKind::Call(genesis.access_address()), call.abi_encode(), GAS)
+    });
+    let calls = deployments.into_iter().chain(enrolments);
+    let sign = |(nonce, (to, input, gas)): (u64, (TxKind, Vec<u8>, u64))| {
+        sign(Request { chain_id: genesis.chain_id, nonce, to, input: input.into(), gas }, owner)
+    };
+    (0..).zip(calls).map(sign).collect()
 }
 
 /// The session that was opened, and the number of its writer.
@@ -86,10 +90,19 @@ pub(crate) fn opened(receipt: &Value) -> Option<(u8, B256)> {
     let topics = log["topics"].as_array()?.iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
     let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
     let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).ok()?;
-    Some((*NUMBERS.get(&event.writer)?, event.session))
+    Some((number(&event.writer)?, event.session))
+}
+
+/// The number of the writer of that account.
+pub(crate) fn number(account: &Address) -> Option<u8> {
+    NUMBERS.get(account).copied()
 }
 
 impl Writer {
+    pub(crate) fn new(number: u8, genesis: &Genesis) -> Self {
+        Self { number, nonce: 0, count: 0, genesis: genesis.clone() }
+    }
+
     /// Opens a session, which a commit ends.
     pub(crate) fn open(&mut self) -> Signed {
         let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode();
