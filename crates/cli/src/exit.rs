@@ -3,6 +3,7 @@
 //! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
 
 mod changes;
+mod growth;
 #[cfg(feature = "node")]
 mod nodes;
 #[cfg(test)]
@@ -179,6 +180,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_home))
         .or_else(|| cause.downcast_ref().and_then(of_external))
         .or_else(|| cause.downcast_ref().and_then(of_store))
+        .or_else(|| cause.downcast_ref().and_then(growth::of_growth))
         .or_else(|| of_node(cause))
         .or_else(|| cause.downcast_ref().map(of_guard))
         .or_else(|| cause.downcast_ref().and_then(of_identity))
@@ -313,6 +315,10 @@ fn of_node_folder(error: &FolderError) -> Option<Verdict> {
             Exit::Failed,
             "take the file again from the founder or from another node: it is the same at all of them",
         )),
+        FolderError::OtherPast { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "remove that file if it is not what this command copied there, and run it again",
+        )),
         FolderError::Open { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "take the rights of others away: chmod 600; if others may have read it, make a new node",
@@ -357,6 +363,10 @@ fn of_join(error: &JoinError) -> Option<Verdict> {
         JoinError::NoValidator { .. } => Some(Verdict::hinted(
             Exit::Usage,
             "to follow it without a vote, say --follower; to have one, its enrolment must be among those that it is founded with",
+        )),
+        JoinError::NoPast { .. } => Some(Verdict::hinted(
+            Exit::Usage,
+            "name the JSON-RPC of the node that the network grew from, or of another that runs: --rpc-peer URL",
         )),
         JoinError::Validator => Some(Verdict::hinted(Exit::Usage, "join without --follower")),
         _ => None,
@@ -843,6 +853,10 @@ fn of_home(error: &HomeError) -> Option<Verdict> {
     match error {
         HomeError::Store(error) => of_store(error),
         HomeError::HandedOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, HANDED_OVER)),
+        HomeError::Left { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "run the same `blockhouse node init --from-vault` again: it goes on, and this host becomes a client of the network",
+        )),
         HomeError::NoKey => Some(Verdict::hinted(Exit::NotAllowed, "only the vault's host can write to its ledger")),
         HomeError::Clock(_) => Some(Verdict::hinted(Exit::Failed, CLOCK)),
         HomeError::Remote(error) => of_remote(error),

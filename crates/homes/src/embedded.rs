@@ -17,6 +17,7 @@ mod evidence;
 mod follow;
 mod heal;
 mod keys;
+mod leave;
 mod seal;
 mod send;
 

@@ -22,13 +22,16 @@ mod metrics;
 mod network_file;
 mod node;
 mod orderer;
+mod outdone;
+mod past;
 mod place;
 pub mod pool;
 mod scrub;
+mod succession;
 mod survival;
 mod waiting;
 
-pub use blockhouse_consensus::{EngineError, Keys, KeysError, StartError};
+pub use blockhouse_consensus::{Base, EngineError, Keys, KeysError, StartError};
 
 pub use alarms::{Alarm, decode_alarms, encode_alarms};
 pub use backend::NodeBackend;
@@ -47,5 +50,6 @@ pub use node::NodeError;
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
 pub use place::{Domain, Label, LabelError, Place, PlaceError};
 pub use scrub::Pass;
+pub use succession::Succession;
 pub use survival::{Group, Survival, Survived};
 pub use waiting::{SubmitError, Waiting, decode_message};

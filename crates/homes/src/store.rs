@@ -16,6 +16,7 @@ mod event_index;
 mod examine;
 mod file;
 mod head;
+mod heir;
 #[cfg(feature = "node")]
 mod mend;
 mod receipt_rows;

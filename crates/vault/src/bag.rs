@@ -212,6 +212,7 @@ mod tests {
                 vault: bag.vault_contract,
                 access: bag.access_contract,
                 chain: None,
+                growth: None,
             },
             recipients: recipients::to_entries(&bag.recipients),
             sites,

@@ -26,8 +26,8 @@ mod unfinished;
 use std::path::{Path, PathBuf};
 
 pub use config::{
-    Config, ConfigError, HomeKind, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SiteUse, SourceEntry,
-    UpdateError, UserTable,
+    Config, ConfigError, GrowthEntry, HomeKind, LastEntry, LedgerEntry, RecipientEntry, SiteEntry, SiteUse,
+    SourceEntry, UpdateError, UserTable,
 };
 pub use durable::{WriteError, write_durably};
 pub use lock::{Held, LockError};

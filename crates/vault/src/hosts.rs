@@ -339,6 +339,7 @@ fn config_of(answer: &HostAnswer) -> Result<Config, HostsError> {
             vault: answer.vault_contract,
             access: answer.access_contract,
             chain: None,
+            growth: None,
         },
         recipients: recipients::to_entries(&answer.recipients),
         sites: answer.sites.iter().map(entry).collect::<Result<_, _>>()?,

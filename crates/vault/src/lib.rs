@@ -12,6 +12,7 @@ pub mod dump;
 pub mod find;
 pub mod folder;
 pub mod forget;
+pub mod growth;
 mod health;
 pub mod hooks;
 pub mod hosts;

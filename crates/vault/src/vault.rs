@@ -80,6 +80,16 @@ impl Vault {
         self.nodes.as_ref()
     }
 
+    /// What is strange, to be told.
+    pub(crate) fn warn_all(&mut self, warnings: Vec<OpenWarning>) {
+        self.warnings.extend(warnings);
+    }
+
+    /// The sites know of the handover to the network.
+    pub(crate) fn forget_growth(&mut self) {
+        self.config.ledger.growth = None;
+    }
+
     /// Seals with another home from now on.
     pub(crate) fn set_home(&mut self, home: impl Into<Home>) {
         self.home = home.into();
@@ -198,6 +208,12 @@ impl Vault {
         let stays = |entry: &SiteEntry| !entry.is_draining() && entry.spec.name != *site;
         let domains: Vec<SiteDomain> = entries.filter(|(entry, _)| stays(entry)).map(|(_, domain)| domain).collect();
         planned_durability(self.config.code, &domains)
+    }
+
+    /// How many sites must hold a handover before its key counts as the ledger's: so many that whoever asks a [`quorum`](Self::quorum) of
+    /// them meets one.
+    pub(crate) fn handover_copies(&self) -> usize {
+        self.config.sites.len().saturating_sub(usize::from(self.plan().w)).max(1)
     }
 
     /// How many sites must answer before this host seals, and hold what it must find again: W+1, for the greatest W of the site

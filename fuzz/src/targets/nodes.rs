@@ -1,10 +1,12 @@
 //! Targets for what a node and its founder read: enrolments, the network file, its configuration, what its peers send.
 
 use blockhouse_consensus::Keys;
+use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_homes::network::{
-    Address, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, decode_alarms, decode_message, encode_alarms,
+    Address, Base, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, Succession, decode_alarms,
+    decode_message, encode_alarms,
 };
-use blockhouse_types::{Account, Encoder};
+use blockhouse_types::{Account, BlockHash, Encoder};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -48,18 +50,22 @@ fn enrolments() -> Vec<Enrolment> {
 /// What all nodes of a network are given.
 pub(super) const NETWORK_FILE: Target = Target {
     name: "network-file",
-    decoders: &["homes/network/network_file.rs::decode"],
+    decoders: &["homes/network/network_file.rs::decode", "homes/network/succession.rs::decode"],
     run: |bytes| Verdict::canonical_object(bytes, NetworkFile::decode(bytes), NetworkFile::encode),
     seeds: || {
         let genesis = super::ledger::objects()[0].genesis.clone().unwrap();
         let networks = ["network-committee.bin", "network-threshold.bin"].map(|name| golden("consensus", name));
         let file = |network: Vec<u8>| {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
-            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new() }.encode()
+            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), handover: None }.encode()
         };
         let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
         let founded = ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap();
-        networks.map(file).into_iter().chain([founded.encode()]).collect()
+        let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
+        let base = Base { height: 7, hash: BlockHash::new([9; 32]) };
+        let account = AccountSecret::try_new(&Secret::new([1; 32])).unwrap();
+        let grown = succession.file(base, succession.sign(&base, &account, 5)).unwrap();
+        networks.map(file).into_iter().chain([founded.encode(), grown.encode()]).collect()
     },
 };
 

@@ -13,11 +13,12 @@ use blockhouse_pipeline::domain::{DomainKey, DomainKind};
 use blockhouse_sites::SiteSpec;
 use blockhouse_sources::files::Identity;
 use blockhouse_types::{
-    Account, BlockHash, ChunkId, Code, SessionId, SiteId, SnapshotId, SourceId, StripeId, Timestamp, VaultId,
+    Account, BlockHash, ChunkId, Code, Fingerprint, SessionId, SiteId, SnapshotId, SourceId, StripeId, Timestamp,
+    VaultId,
 };
 use blockhouse_vault::cache::{self, CacheReader, CacheWriter, CachedFile, FolderKey, Scope};
 use blockhouse_vault::folder::{
-    Config, HomeKind, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
+    Config, GrowthEntry, HomeKind, LastEntry, LedgerEntry, Profiles, SiteEntry, SourceEntry, UserTable, VaultFolder,
 };
 use blockhouse_vault::index::{Index, Slot, StripeEntry};
 use blockhouse_vault::recipients;
@@ -298,6 +299,7 @@ fn config() -> Config {
             vault,
             access,
             chain: Some(blockhouse_homes::ChainTerms::usual(7, Some(12))),
+            growth: Some(GrowthEntry { height: 9, hash: genesis, fingerprint: Fingerprint::new([8; 32]) }),
         },
         recipients: recipients::to_entries(&owner),
         sites: vec![site(7, "/srv/a%20b,name=oslo,region=no,provider=own"), site(8, "file:///srv/b")],

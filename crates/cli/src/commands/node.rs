@@ -2,9 +2,11 @@
 
 mod enrol;
 mod found;
+mod grow;
 mod init;
 mod join;
 mod local;
+mod refound;
 mod run;
 mod shown;
 mod status;
@@ -61,6 +63,14 @@ enum NodeCommand {
     /// writer like a host's, and revoked with `host revoke`. Compare what is shown with what the node's operator reads.
     #[command(after_help = help!("blockhouse node enrol --identity ~/owner.identity"))]
     Enrol(enrol::EnrolArgs),
+    /// Found the network of the vault's ledger anew, after it lost more validators for good than it can do without; needs the owner's identity
+    ///
+    /// It goes on from the highest block that can be had of the nodes that answer and of the sites, under new validators. --dir is the folder
+    /// of this host's node, which was made with `node init` as the others were.
+    #[command(after_help = help!(
+        "blockhouse node refound --dir /var/lib/blockhouse-node --found ben/enrolment cat/enrolment dan/enrolment --identity ~/owner.identity"
+    ))]
+    Refound(refound::RefoundArgs),
     /// Run the node of a folder, until it is stopped
     #[command(after_help = help!("blockhouse node run --dir /var/lib/blockhouse-node"))]
     Run(run::RunArgs),
@@ -96,8 +106,9 @@ pub(crate) fn before_threads(args: &NodeArgs) {
 pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
         NodeCommand::Enrol(args) => enrol::run(args, global, out).await,
-        NodeCommand::Init(args) => init::run(args, out),
+        NodeCommand::Init(args) => init::run(args, global, out).await,
         NodeCommand::Join(args) => join::run(&args, out),
+        NodeCommand::Refound(args) => refound::run(args, global, out).await,
         NodeCommand::Status(args) => status::run(&args, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,
         NodeCommand::Run(args) => run::run(args, out).await,

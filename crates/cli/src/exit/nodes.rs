@@ -11,6 +11,10 @@ const VALIDATORS: &str = "correct [validators] in node.toml: every validator of 
 const DISK: &str =
     "give its disk space, or mend it, and start the node again: it catches up with the others, which go on meanwhile";
 const PORT: &str = "another program has the port: stop it, or change it in node.toml";
+const OTHERS: &str = "stop it for good, and keep its folder: nothing that only it has is on the ledger any more. To take part again, make a new node in a new folder and join the new network";
+const PAST: &str =
+    "name the JSON-RPC of nodes that run in `rpc_peers` of node.toml: what the ledger held before comes from them";
+const OTHER_PAST: &str = "compare `network` with the other operators; if it is right, the nodes in `rpc_peers` gave another history: name others there, remove `ledger.redb`, and start the node again";
 const OWN_FILES: &str = "`node.key`, `network`, `ledger.redb` and the folder `engine` are of one node of one network: put back what belongs here; each node needs a folder of its own";
 const USED: &str =
     "a node runs in this folder already, or a command reads its ledger: each node needs a folder of its own";
@@ -22,6 +26,9 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Folder(error) => of_folder(error),
         NodeError::Config(_) | NodeError::Peers(_) => Some(failed(CONFIG)),
         NodeError::OtherGenesis { .. } => Some(failed(OWN_FILES)),
+        NodeError::HandedOver { .. } => Some(Verdict::hinted(Exit::NotAllowed, OTHERS)),
+        NodeError::NoPast { .. } => Some(failed(PAST)),
+        NodeError::OtherPast { .. } => Some(failed(OTHER_PAST)),
         NodeError::Store(StoreError::Busy { .. }) => Some(Verdict::hinted(Exit::Busy, USED)),
         NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. })
         | NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. })

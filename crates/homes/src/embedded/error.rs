@@ -24,6 +24,9 @@ pub enum HomeError {
         hex::encode(own)
     )]
     HandedOver { in_force: [u8; 32], own: [u8; 32] },
+    /// A network is to take the ledger over from this host, which seals no more.
+    #[error("the ledger is left to the key {} of a network: this host seals no more", hex::encode(heir))]
+    Left { heir: [u8; 32] },
     /// There is no ledger key here at all.
     #[error("this home holds no ledger key: it reads the ledger and cannot seal")]
     NoKey,

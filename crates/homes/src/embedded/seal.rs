@@ -85,6 +85,9 @@ impl Embedded {
 
     /// Makes the block, and refuses it unless this host's key is in force at it.
     fn build(&self, store: &Store, key: &LedgerKey, transactions: Vec<TxEnvelope>) -> Result<Executed, HomeError> {
+        if let Some(heir) = store.heir()? {
+            return Err(HomeError::Left { heir });
+        }
         let (head, own) = (store.head(), key.public());
         let authority = LedgerKeys::of(store)?.authority(head);
         let time = choose_time(self.now(), head.header().timestamp, self.shared.options.clock_rule);

@@ -58,7 +58,7 @@ impl Ceremony {
 }
 
 /// C1.
-fn check_apart(enrolments: &[Enrolment]) -> Result<(), CeremonyError> {
+pub(super) fn check_apart(enrolments: &[Enrolment]) -> Result<(), CeremonyError> {
     for (place, first) in enrolments.iter().enumerate() {
         enrolments.iter().skip(place + 1).try_for_each(|second| apart(first, second))?;
     }

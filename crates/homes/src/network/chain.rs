@@ -39,6 +39,8 @@ const EXECUTED_MAX: usize = 32;
 pub struct Chain {
     /// The ledger key of this network.
     key: [u8; 32],
+    /// What hands the ledger over to it, if others kept it before.
+    opening: Option<TxEnvelope>,
     /// What is written to: one block after the other.
     writer: Mutex<Store>,
     /// The last final block, for whoever reads.
@@ -107,7 +109,21 @@ impl Chain {
         let store = store.believing_misses();
         let in_force = LedgerKeys::of(&store).map_err(ChainError::Keys)?.in_force();
         let last = RwLock::new(Final { store: store.clone(), in_force });
-        Ok(Self { key, writer: Mutex::new(store), last, executed: Mutex::default(), recall: Arc::default() })
+        let (executed, recall) = (Mutex::default(), Arc::default());
+        Ok(Self { key, opening: None, writer: Mutex::new(store), last, executed, recall })
+    }
+
+    /// The same of a network that takes the ledger over by this handover: nothing is made above the base before it.
+    #[must_use]
+    pub fn opened_by(self, handover: Option<TxEnvelope>) -> Self {
+        Self { opening: handover, ..self }
+    }
+
+    /// The handover, while it is what comes above the last of `pending`. By C3 nothing but it comes first.
+    pub fn opening(&self, pending: &[Arc<Block>]) -> Option<TxEnvelope> {
+        let last = self.last();
+        let is_under_way = pending.iter().any(|block| block.header.number > last.store.height());
+        self.opening.clone().filter(|_| last.in_force != self.key && !is_under_way)
     }
 
     /// The store at the last final block. It stays there while the chain goes on.

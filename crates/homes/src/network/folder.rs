@@ -15,6 +15,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use blockhouse_consensus::{Engine, Keys, KeysError};
 use blockhouse_ledger::certificate::Certificate;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 use super::config::{ConfigError, NodeConfig};
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::network_file::{NetworkFile, NetworkFileError};
-use crate::store::{Store, StoreError};
+use crate::store::{Access, Store, StoreError};
 
 /// Why a folder is no node's, or cannot be made one.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,8 @@ pub enum FolderError {
         #[source]
         source: EnrolmentError,
     },
+    #[error("{} does not hold the block {height} that the network begins above", path.display())]
+    OtherPast { path: PathBuf, height: u64 },
     #[error("{} is of ledger {found}, its genesis of {expected}", path.display())]
     OtherLedger { path: PathBuf, found: u64, expected: u64 },
     #[error("{} cannot be read", path.display())]
@@ -129,6 +132,22 @@ impl NodeFolder {
         // What a kill left of an earlier try is of another genesis.
         remove(&self.store())?;
         Store::create(&self.store(), &file.genesis, &Certificate::Genesis { key: file.genesis.ledger_key })?;
+        sync(&self.path)?;
+        write_new(&self.network(), &file.encode(), 0o644)?;
+        sync(&self.path)
+    }
+
+    /// The same over the ledger that is in the folder, which must hold the block that the network begins above. See D1.
+    pub fn complete_over(&self, file: &NetworkFile, config: &NodeConfig) -> Result<(), FolderError> {
+        self.expect_no_node()?;
+        let base = file.network.base();
+        let store = Store::open(&self.store(), Access::Read, Duration::ZERO, None)?;
+        let found = store.hash_at(base.height)?;
+        if *store.genesis() != file.genesis || found.is_none_or(|hash| hash.0 != base.hash.to_bytes()) {
+            return Err(FolderError::OtherPast { path: self.store(), height: base.height });
+        }
+        drop(store);
+        write_new(&self.config(), config.text().as_bytes(), 0o644)?;
         sync(&self.path)?;
         write_new(&self.network(), &file.encode(), 0o644)?;
         sync(&self.path)

@@ -98,6 +98,6 @@ impl Beginning {
             recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
-        Ok(NetworkFile { genesis, network, enrolments: Vec::new() })
+        Ok(NetworkFile { genesis, network, enrolments: Vec::new(), handover: None })
     }
 }

@@ -76,6 +76,8 @@ pub struct Healer {
     path: PathBuf,
     genesis: Genesis,
     peers: Option<Remote>,
+    /// The key of the network, if it may not be in force yet at what a store that is made anew holds.
+    network: Option<[u8; 32]>,
 }
 
 /// What heals a store. It is applied while nobody has the store open.
@@ -124,7 +126,18 @@ impl fmt::Display for Healed {
 impl Healer {
     /// For the store at that path, of that ledger, with these other nodes.
     pub fn new(path: PathBuf, genesis: Genesis, peers: Option<Remote>) -> Self {
-        Self { path, genesis, peers }
+        Self { path, genesis, peers, network: None }
+    }
+
+    /// The same of a node of the network of that key.
+    #[must_use]
+    pub fn of_network(self, key: [u8; 32]) -> Self {
+        Self { network: Some(key), ..self }
+    }
+
+    /// The nodes that are asked.
+    pub(super) const fn peers_if_any(&self) -> Option<&Remote> {
+        self.peers.as_ref()
     }
 
     /// Examines all of an open store, and gathers what heals it; nothing if it is sound.

@@ -37,6 +37,10 @@ pub enum JoinError {
     NoValidator { key: [u8; 32] },
     #[error("this node is a validator of the network, and has a vote")]
     Validator,
+    #[error(
+        "the network took over a ledger with {height} blocks, and this node was told of no other from which it could get them"
+    )]
+    NoPast { height: u64 },
     #[error("the network file says of this node what it did not say itself in {}", enrolment.display())]
     OtherEnrolment { enrolment: PathBuf },
 }
@@ -53,10 +57,15 @@ pub struct Joining {
 impl Joining {
     /// That of the node that was begun in the folder, to the network of a file; as follower, if it is to have no vote.
     pub fn plan(folder: NodeFolder, network: &Path, follows: bool) -> Result<Self, JoinError> {
+        let file = NetworkFile::read(network)?;
+        Self::of(folder, file, follows)
+    }
+
+    /// The same to the network of a file that was made here.
+    pub fn of(folder: NodeFolder, file: NetworkFile, follows: bool) -> Result<Self, JoinError> {
         folder.expect_no_node()?;
         let key = folder.read_keys()?.public();
         let mut config = NodeConfig::load(&folder.config())?;
-        let file = NetworkFile::read(network)?;
         if !file.is_consistent() {
             return Err(JoinError::Inconsistent);
         }
@@ -106,9 +115,18 @@ impl Joining {
         hex::encode(self.key)
     }
 
-    /// Completes the folder.
+    /// Completes the folder. What the ledger held before the network took it over comes from other nodes, when it runs.
     pub fn execute(&self) -> Result<(), JoinError> {
+        let height = self.file.network.base().height;
+        if height > 0 && self.config.rpc_peers.is_empty() {
+            return Err(JoinError::NoPast { height });
+        }
         Ok(self.folder.complete(&self.file, &self.config)?)
+    }
+
+    /// Completes the folder over the ledger that was copied into it.
+    pub fn execute_over_past(&self) -> Result<(), JoinError> {
+        Ok(self.folder.complete_over(&self.file, &self.config)?)
     }
 }
 

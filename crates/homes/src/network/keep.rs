@@ -5,6 +5,7 @@
 //!
 //! # Invariants
 //! - **K1** A node takes part only over a store that was opened with all its pages compared, and whose last blocks were examined.
+//! - **K3** It takes no part once a peer has shown that the ledger was handed over to another network.
 //! - **K2** The journal of votes is not touched by healing: who heals votes again with all that he said before.
 
 use std::future::Future;
@@ -18,8 +19,10 @@ use super::config::NodeConfig;
 use super::folder::{FolderError, NodeFolder};
 use super::heal::{HealError, Healed, Healer, Remedy};
 use super::node::{HEAL_AGAIN, HEAL_AGAIN_MAX, News, Node, NodeError, Parts};
+use super::outdone;
+use super::past;
 use super::scrub::Pass;
-use crate::remote::Remote;
+use crate::remote::{Remote, RemoteError};
 use crate::store::{Access, Damage, Store};
 
 /// How long the node waits for another process that has its ledger open: a backup of this host may read it.
@@ -36,6 +39,8 @@ pub enum Told<'a> {
     Started(SocketAddr),
     /// The journal of its pool was damaged, and is kept there; what is whole in it goes on.
     PoolDamaged(&'a Path),
+    /// It has not all yet of what the ledger held when its network took it over, and waits for a node that has it.
+    NoPast { height: u64, base: u64, source: &'a RemoteError },
     /// Its store was altered there: it takes no part until that is healed.
     Damaged(&'a Damage),
     /// It is not healed yet.
@@ -122,7 +127,7 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let config = NodeConfig::load(&folder.config())?;
     let peers = (!config.rpc_peers.is_empty()).then(|| Remote::new(config.rpc_peers.clone()));
     let peers = peers.transpose().map_err(NodeError::Peers)?;
-    let healer = Healer::new(folder.store(), file.genesis.clone(), peers);
+    let healer = Healer::new(folder.store(), file.genesis.clone(), peers).of_network(file.network.key());
     Ok(Parts { file, config, healer, healed: 0 })
 }
 
@@ -140,7 +145,13 @@ async fn sound_store_in_time(
                 tell(Told::NotHealed(&error));
                 note_unhealed(folder, &error)?;
             }
-            opened => return opened.map_err(|error| noted(folder, error)),
+            opened => {
+                let mut store = opened.map_err(|error| noted(folder, error))?;
+                let (base, peers) = (parts.file.network.base(), parts.healer.peers_if_any());
+                past::bring_to_base(&mut store, &base, peers, tell).await?;
+                outdone::expect_in_force(&store, &parts.file.network.key(), peers).await?;
+                return Ok(store);
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(HEAL_AGAIN_MAX);

@@ -5,11 +5,13 @@
 //!
 //! # Invariants
 //! - **F1** Each enrolment in it is one of its validators, and was signed by it.
+//! - **F2** One that hands no ledger over is written as before there were any that do: nothing stands behind its enrolments.
 //!
 //! Format: `docs/design/node.md`, section *Data folder*.
 
 use std::path::Path;
 
+use alloy_consensus::TxEnvelope;
 use blockhouse_consensus::{Kind, Network, NetworkError};
 use blockhouse_ledger::TrustRoot;
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
@@ -18,6 +20,7 @@ use blockhouse_types::{DecodeError, Decoder, Encoder, Fingerprint, Magic};
 
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::folder::{FolderError, read_file};
+use super::succession::{self, HANDOVER_MAX, hands_over};
 use super::survival::Survival;
 
 const MAGIC: Magic = *b"BHNF";
@@ -25,7 +28,7 @@ const WHAT: &str = "a network file";
 /// The longest network file: a genesis, and a polynomial with its validators.
 const NETWORK_MAX: usize = GENESIS_MAX + 64 * 1024;
 /// The same with the enrolments.
-const FILE_MAX: usize = GENESIS_MAX + NETWORK_MAX + COMMITTEE_MAX * ENROLMENT_MAX;
+const FILE_MAX: usize = GENESIS_MAX + NETWORK_MAX + COMMITTEE_MAX * ENROLMENT_MAX + HANDOVER_MAX;
 
 /// What all nodes of a network are given: the ledger's genesis, and who certifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct NetworkFile {
     pub network: Network,
     /// What its validators said of themselves, ascending by key; of none whose key was made for it.
     pub enrolments: Vec<Enrolment>,
+    /// What hands the ledger over to the network, if others kept it before.
+    pub handover: Option<TxEnvelope>,
 }
 
 /// Why bytes are no network file.
@@ -62,6 +67,9 @@ impl NetworkFile {
         encoder.list(self.enrolments.iter(), |encoder, enrolment| {
             encoder.bytes(&enrolment.encode());
         });
+        if let Some(handover) = &self.handover {
+            encoder.bytes(&succession::encode(handover));
+        }
         encoder.finish()
     }
 
@@ -83,8 +91,9 @@ impl NetworkFile {
         if !ascend || !enrolments.iter().all(|enrolment| validators.binary_search(enrolment.key()).is_ok()) {
             return Err(decoder.not_canonical("its enrolments are not of its validators, ascending").into());
         }
+        let handover = if decoder.is_empty() { None } else { Some(read_handover(&mut decoder)?) };
         decoder.finish()?;
-        Ok(Self { genesis, network, enrolments })
+        Ok(Self { genesis, network, enrolments, handover })
     }
 
     /// Reads a file, which must be of one ledger.
@@ -104,12 +113,20 @@ impl NetworkFile {
         TrustRoot::new(&self.genesis, self.network.key()).fingerprint()
     }
 
-    /// True if the network is the first of its ledger: begun with its block 0 and its key. The fingerprint says nothing of where a
-    /// network begins, so nothing else is left open here.
+    /// True if the network is the first of its ledger: begun with its block 0 and its key; or if it has what hands the ledger over to its
+    /// key, above its base. The fingerprint says nothing of where a network begins, so nothing else is left open here.
     pub fn is_consistent(&self) -> bool {
         let (base, network) = (self.network.base(), &self.network);
-        let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
-        begins && network.key() == self.genesis.ledger_key
+        match &self.handover {
+            Some(handover) => {
+                let is_first = base.height > 0 && network.epoch() == 0;
+                is_first && hands_over(handover, &self.genesis, &base, &network.key())
+            }
+            None => {
+                let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
+                begins && network.key() == self.genesis.ledger_key
+            }
+        }
     }
 
     /// True if its validators sign one by one: then its key, and so the fingerprint, commits to each of theirs. One key for all was
@@ -123,4 +140,10 @@ impl NetworkFile {
         let places: Vec<_> = self.enrolments.iter().map(|enrolment| (enrolment.name(), enrolment.place())).collect();
         (places.len() == self.network.validators().len()).then(|| Survival::of(&places))
     }
+}
+
+fn read_handover(decoder: &mut Decoder<'_>) -> Result<TxEnvelope, DecodeError> {
+    let bytes = decoder.bytes("handover", HANDOVER_MAX)?;
+    succession::decode(bytes)
+        .ok_or_else(|| decoder.not_canonical("its handover is no transaction, or not as one is written"))
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::{B256, hex};
 use blockhouse_consensus::{self as consensus, Engine, EngineError, Gossip, Inbox, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -27,10 +28,12 @@ use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
 use super::network_file::NetworkFile;
 use super::orderer::Orderer;
+use super::outdone;
 use super::pool::journal::{Journal, JournalError};
 use super::scrub::{self, Progress};
 use super::waiting::Waiting;
-use crate::remote::RemoteError;
+use crate::embedded::HomeError;
+use crate::remote::{NodeUrl, RemoteError};
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
 use crate::store::{Store, StoreError};
@@ -55,6 +58,19 @@ pub enum NodeError {
     Store(#[from] StoreError),
     #[error("the ledger in {} begins otherwise than its `network` file says", path.display())]
     OtherGenesis { path: PathBuf },
+    #[error(
+        "the ledger of the node ends at block {height}, its network begins above block {base}, and it knows no other node that has what lies between"
+    )]
+    NoPast { height: u64, base: u64 },
+    #[error("the ledger of the node has block {found} at height {height}, its network begins above {expected}")]
+    OtherPast { height: u64, found: B256, expected: B256 },
+    #[error("what the ledger held before its network took it over could not be taken in")]
+    Past(#[source] HomeError),
+    #[error(
+        "the ledger was handed over to others at block {height}, to the key {}, as the node at {by} shows: the network of this node has ended, and it takes no part any more",
+        hex::encode(key)
+    )]
+    HandedOver { height: u64, key: [u8; 32], by: NodeUrl },
     #[error("could not heal the ledger of the node")]
     Heal(#[source] HealError),
     #[error("the ledger of the node was healed {times} times and is damaged again: its disk cannot be trusted")]
@@ -139,7 +155,7 @@ impl Node {
         let (key, account) = (keys.public(), keys.account());
         // At once only after an earlier version wrote to it.
         store.index_events()?;
-        let chain = Arc::new(Chain::open(store, file.network.key())?);
+        let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file.handover.clone()));
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
@@ -163,6 +179,8 @@ impl Node {
         let itself = Itself { key, account: address(&account), progress, healed: parts.healed, untold };
         let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
         let (teller, news) = mpsc::channel(4);
+        let peers = parts.healer.peers_if_any().cloned();
+        tasks.spawn(outdone::watch(backend.clone(), file.network.key(), peers, teller.clone()));
         tasks.spawn(heal(backend.clone(), parts.healer.clone(), teller));
         let mut gate = Gate::local();
         gate.hosts.extend(config.rpc.hosts.iter().cloned());

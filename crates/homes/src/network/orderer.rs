@@ -6,7 +6,8 @@
 //! # Invariants
 //! - **O1** A block is refused only for what every node would refuse it for, at any time: its bytes against the ledger's rules. For a time
 //!   ahead of this node's clock it waits, and where the own store fails it says nothing.
-//! - **O2** Without a transaction that waits, a block is made only when the last one is a heartbeat old.
+//! - **O2** Without a transaction that waits, a block is made only when the last one is a heartbeat old. The first block of a network that
+//!   took the ledger over is the handover to it.
 //! - **O3** A block is recorded, durably, before the pool and the readers hear of it.
 //! - **O4** A node that failed proposes nothing, votes for nothing and records nothing.
 
@@ -80,7 +81,7 @@ impl Orderer {
     async fn something_to_record(&self, pending: &[Arc<Block>]) {
         loop {
             let woken = self.waiting.woken();
-            if self.waiting.has_any(pending) {
+            if self.chain.opening(pending).is_some() || self.waiting.has_any(pending) {
                 return;
             }
             let parent = BlockTime::of(&self.chain.parent(pending)).map_or(0, BlockTime::millis);
@@ -98,7 +99,10 @@ impl Orderer {
         // What the parent says is a time of the ledger: it was executed.
         let least = BlockTime::of(&parent).map_or(0, BlockTime::millis).saturating_add(1);
         let time = BlockTime::of_millis(self.clock.now().max(least));
-        let candidates = self.waiting.candidates(pending, parent.gas_limit);
+        let candidates = match self.chain.opening(pending) {
+            Some(handover) => vec![handover],
+            None => self.waiting.candidates(pending, parent.gas_limit),
+        };
         let proposal = self.chain.propose(pending, &candidates, time)?;
         self.waiting.reject(proposal.refused);
         Ok(proposal.executed.block.clone())

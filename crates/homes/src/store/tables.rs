@@ -12,13 +12,14 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, 
 
 use super::error::Fault;
 use super::event_index::{self, EventPlace, EventTable, Order, Sought, Wanted};
+use super::heir;
 use super::receipt_rows::decode_receipts;
 
 /// The version of this layout; another one is refused.
 const FORMAT: &[u8] = &[2];
 
-/// `format`, `genesis`, `head`, `events`.
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// `format`, `genesis`, `head`, `events`, `heir`.
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Height to block in RLP.
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 /// Height to certificate.
@@ -221,6 +222,11 @@ impl Rows {
     /// The object of genesis.
     pub(super) fn genesis(&self) -> Result<Vec<u8>, Fault> {
         read_meta(&self.meta, "genesis")
+    }
+
+    /// The key that the ledger is left to.
+    pub(super) fn heir(&self) -> Result<Option<[u8; 32]>, Fault> {
+        heir::read(&self.meta)
     }
 
     /// Height and hash of the head.

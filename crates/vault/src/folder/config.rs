@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use blockhouse_homes::{ChainTerms, NodeUrl};
 use blockhouse_sites::SiteSpec;
-use blockhouse_types::{Account, BlockHash, Code, SiteId, SnapshotId, SourceId, VaultId};
+use blockhouse_types::{Account, BlockHash, Code, Fingerprint, SiteId, SnapshotId, SourceId, VaultId};
 use serde::{Deserialize, Serialize};
 
 use super::VaultFolder;
@@ -125,6 +125,21 @@ pub struct LedgerEntry {
     /// How an outside chain is dealt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainTerms>,
+    /// What a network is to take over, or has, until the sites know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthEntry>,
+}
+
+/// A ledger that was left to a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowthEntry {
+    /// The height of the block above which the network begins.
+    pub height: u64,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// The vault's fingerprint from then on.
+    pub fingerprint: Fingerprint,
 }
 
 /// One recipient of manifest keys.

@@ -272,6 +272,7 @@ impl Founder<'_> {
                 vault: account(contracts.vault),
                 access: account(contracts.access),
                 chain: Some(self.terms()),
+                growth: None,
             },
             recipients: crate::recipients::to_entries(&self.keys.recipients),
             sites,

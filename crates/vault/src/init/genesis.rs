@@ -61,6 +61,7 @@ pub(super) fn config(
             vault: account(genesis.vault_address()),
             access: account(genesis.access_address()),
             chain: None,
+            growth: None,
         },
         recipients: recipients::to_entries(&keys.recipients),
         sites,

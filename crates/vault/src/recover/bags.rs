@@ -144,6 +144,7 @@ fn config_of(bag: &KeyBag, vault: VaultId, given: &Sites) -> Result<Config, Reco
             vault: bag.vault_contract,
             access: bag.access_contract,
             chain: None,
+            growth: None,
         },
         recipients: recipients::to_entries(&bag.recipients),
         sites,

@@ -84,7 +84,7 @@ pub(super) async fn take_over(
     terms: Terms,
 ) -> Result<LeftOuts, RecoverError> {
     let sites = vault.config().sites.len();
-    let needed = sites.saturating_sub(usize::from(vault.plan().w)).max(1);
+    let needed = vault.handover_copies();
     let writable = vault.sites().members().iter().filter(|member| member.writable().is_some()).count();
     if writable < needed {
         return Err(RecoverError::TooFewSites { needed, sites, writable });

@@ -19,8 +19,12 @@ use futures::future::{join, join_all};
 use super::Vault;
 use crate::blocks::{self, BlocksError, Chain, Guard, GuardError, Purpose};
 use crate::folder::{Config, ConfigError, HomeKind, SiteEntry, SiteUse, VaultFolder};
+use crate::growth::SettleError;
 use crate::ledger::{Ledger, address};
 use crate::summary::Keeper;
+
+/// How old the last block of a network may be: an idle one makes one a minute.
+const STILL_SECONDS: u64 = 180;
 
 /// How a vault is opened.
 #[derive(Clone)]
@@ -132,9 +136,28 @@ pub enum OpenWarning {
         #[source]
         source: HomeError,
     },
+    /// Its nodes answer, and record nothing.
+    #[error("this is the ledger as of block {height}, {} old: its nodes answer and record nothing; too many of them may be gone", age(*seconds))]
+    Still { height: u64, seconds: u64 },
     /// The ledger was made anew from its nodes.
     #[error("the ledger on this host could not be used and was made anew from its nodes: {}{}", why, kept.as_ref().map(|path| format!(", the old file is kept at {}", path.display())).unwrap_or_default())]
     Refetched { why: String, kept: Option<PathBuf> },
+    /// A network was to take the ledger over, and has not.
+    #[error(
+        "no block of the network that is to take the ledger over above block {height} could be had yet: nothing is recorded before it begins"
+    )]
+    NotBegun { height: u64 },
+    /// The sites do not know of the handover.
+    #[error("the sites do not hold the handover to the network yet; the next command that writes tries again")]
+    Unsettled {
+        #[source]
+        source: Box<SettleError>,
+    },
+    /// A copy of the old host went on.
+    #[error(
+        "site {site} holds block {height}, which a copy of this host's folder sealed beside the network's handover: what that copy recorded is not on the ledger"
+    )]
+    SealedBeside { site: SiteName, height: u64 },
     /// The ledger was behind.
     #[error("the ledger on this host was {blocks} blocks behind site {site} and was brought up to it")]
     Followed { site: SiteName, blocks: u64 },
@@ -191,8 +214,12 @@ impl Vault {
         }
         let stale = vault.follow_nodes().await;
         vault.follow().await;
-        if let Some(source) = stale {
-            vault.tell_age(source).await;
+        match stale {
+            Some(source) => vault.tell_age(source).await,
+            None => vault.tell_still().await,
+        }
+        if !vault.settings.reads_only {
+            vault.settle_growth().await;
         }
         if vault.kept.current().await.is_none() {
             vault.keep_summary().await;
@@ -314,6 +341,18 @@ impl Vault {
         let Ok(Standing { height, time, .. }) = self.standing().await else { return };
         let seconds = (self.settings.clock)().saturating_sub(time);
         self.warnings.push(OpenWarning::NoNode { height, seconds, source });
+    }
+
+    /// Tells that a network stands still: its nodes answer, and what they have is old. An idle one has a block a minute.
+    async fn tell_still(&mut self) {
+        if self.nodes.is_none() {
+            return;
+        }
+        let Ok(Standing { height, time, .. }) = self.standing().await else { return };
+        let seconds = (self.settings.clock)().saturating_sub(time);
+        if seconds > STILL_SECONDS {
+            self.warnings.push(OpenWarning::Still { height, seconds });
+        }
     }
 
     /// Takes the blocks that sites hold above the host's head. What cannot be taken is told, and sealing decides for itself.

@@ -51,7 +51,7 @@ fn tell(network: &NetworkFile, file: &Path, enrol_key: &Path, out: &Output) -> a
 }
 
 /// Reads what an operator sent.
-fn read(path: &Path) -> anyhow::Result<Enrolment> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Enrolment> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path);
     let read = file.and_then(|file| file.take(ENROLMENT_MAX as u64 + 1).read_to_end(&mut bytes));

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use blockhouse_homes::NodeUrl;
 use blockhouse_homes::network::{Address, Enrolment, Keys, Label, NodeConfig, NodeFolder, Place, RpcConfig};
 use blockhouse_types::Account;
 use clap::Args;
 use serde_json::json;
 
-use super::{Dir, SigningArg, found};
+use super::{Dir, SigningArg, found, grow};
+use crate::arguments::Global;
 use crate::exit::Exit;
 use crate::failure::Refusal;
 use crate::output::Output;
@@ -43,12 +45,23 @@ pub(crate) struct InitArgs {
         conflicts_with_all = ["name", "listen", "address", "place", "operator", "rpc_listen"]
     )]
     found: Vec<PathBuf>,
+    /// Let the network take over the ledger of the vault, with its history; needs the owner's identity. --dir is the folder of this host's
+    /// node, --found are the enrolments of the others
+    #[arg(long, requires = "found", conflicts_with = "signing")]
+    from_vault: bool,
+    /// Where the vault asks the network's nodes by JSON-RPC from then on; repeat it for more [default: this host's node]
+    #[arg(long, value_name = "URL", requires = "from_vault")]
+    ledger: Vec<NodeUrl>,
     /// How its validators sign
     #[arg(long, value_enum, default_value_t = SigningArg::Committee, requires = "found")]
     signing: SigningArg,
 }
 
-pub(crate) fn run(args: InitArgs, out: &Output) -> anyhow::Result<Exit> {
+pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
+    if args.from_vault {
+        return grow::run(grow::Request { folder: args.dir.path, files: args.found, nodes: args.ledger }, global, out)
+            .await;
+    }
     match (args.name, args.listen) {
         (Some(name), Some(listen)) => {
             let node = NewNode {

@@ -59,6 +59,10 @@ fn tell(told: &Told<'_>, out: &Output) {
             "warning: the journal of what waits for a block was damaged: what is whole in it goes on, and it is kept at {}",
             path.display()
         )),
+        Told::NoPast { height, base, source } => out.warn(format_args!(
+            "warning: this node has the ledger up to block {height}, and its network begins above block {base}: {}",
+            chain(*source)
+        )),
         Told::Damaged(damage) => {
             out.warn(format_args!("warning: {damage}; this node does not vote until it is healed"));
         }

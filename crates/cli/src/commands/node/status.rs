@@ -92,7 +92,7 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
 }
 
 /// Where the node of a folder answers clients of its own machine.
-fn local_url(folder: &NodeFolder) -> anyhow::Result<NodeUrl> {
+pub(super) fn local_url(folder: &NodeFolder) -> anyhow::Result<NodeUrl> {
     let mut listen = NodeConfig::load(&folder.config())?.rpc.listen;
     if listen.ip().is_unspecified() {
         listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port());

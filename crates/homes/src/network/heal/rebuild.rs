@@ -18,6 +18,8 @@ struct Rebuilding {
     salvage: Option<Salvage>,
     damage: Vec<Damage>,
     from_peers: u64,
+    /// The key of the node's network.
+    network: Option<[u8; 32]>,
 }
 
 impl Rebuilding {
@@ -55,12 +57,12 @@ impl Rebuilding {
     fn goes_on(&self) -> Result<bool, HealError> {
         let Some(salvage) = &self.salvage else { return Ok(false) };
         let chain_id = self.store.genesis().chain_id;
-        // The key of a network does not change while it runs.
-        let key = LedgerKeys::of(&self.store)?.in_force();
+        // The key of a network does not change while it runs; where it took the ledger over, another one was in force before.
+        let keys = [Some(LedgerKeys::of(&self.store)?.in_force()), self.network];
         let is_certified = |height| {
             salvage.object(chain_id, height).is_some_and(|object| {
                 let place = BlockPlace { chain_id, height, hash: object.hash() };
-                object.certificate.verify(&key, &place).is_ok()
+                keys.iter().flatten().any(|key| object.certificate.verify(key, &place).is_ok())
             })
         };
         let mut next = Some(self.store.height() + 1);
@@ -94,7 +96,7 @@ impl Healer {
         let certificate = Certificate::Genesis { key: self.genesis.ledger_key };
         Store::create(new.path(), &self.genesis, &certificate)?;
         let store = Store::open(new.path(), Access::Write, Duration::ZERO, None)?;
-        let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0 };
+        let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0, network: self.network };
         loop {
             let before = rebuilding.store.height();
             while tokio::task::block_in_place(|| rebuilding.take_own())? {

@@ -1,0 +1,31 @@
+//! What the end of a growth means for the user.
+
+use blockhouse_vault::growth::GrowthError;
+
+use super::{Exit, Verdict};
+
+pub(super) fn of_growth(error: &GrowthError) -> Option<Verdict> {
+    match error {
+        GrowthError::IsNetwork => Some(Verdict::hinted(
+            Exit::Usage,
+            "nothing is left to do here: the nodes of its network keep it, and `blockhouse node join` adds a follower",
+        )),
+        GrowthError::NoNetwork => Some(Verdict::hinted(
+            Exit::Usage,
+            "`blockhouse node init --from-vault` makes a network keep it; if the host that seals is gone, `blockhouse recover`",
+        )),
+        GrowthError::IsExternal => Some(Verdict::plain(Exit::Usage)),
+        GrowthError::OtherNetwork { .. } => Some(Verdict::hinted(
+            Exit::Usage,
+            "give the same enrolments as before: the ledger was left to the nodes of those. If they can never run, `blockhouse recover` into a new vault folder takes the ledger back, and what was given out of this network must be destroyed",
+        )),
+        GrowthError::NotRecovery => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "give the owner's identity with --identity FILE, or the paper key with --paper-key FILE",
+        )),
+        GrowthError::Home(error) => super::of_home(error),
+        GrowthError::Ledger(error) => super::of_ledger(error),
+        GrowthError::Copies(error) => Some(super::of_copies(error)),
+        _ => None,
+    }
+}

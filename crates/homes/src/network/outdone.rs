@@ -1,0 +1,160 @@
+//! Whether the ledger was handed over to others than this node's network: then that has ended, and its nodes stop.
+//!
+//! A network that lost too many validators is founded anew above the highest block that could be had. A validator that was thought lost and
+//! comes back must not go on with others that do: there would be two ledgers.
+//!
+//! - **Owns** the question to the nodes in `rpc_peers`, before this node takes part and while it does.
+//! - **Does not** take over what they have: this node has no vote in their network.
+//!
+//! # Invariants
+//! - **U1** No peer's word stops a node: only a handover that a recovery account of this ledger signed, on a block of this node's own chain, to
+//!   a key that certified its block, and with which that chain has more handovers than this one.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use alloy_consensus::Transaction as _;
+use alloy_consensus::transaction::SignerRecoverable as _;
+use alloy_primitives::{Address, B256};
+use alloy_sol_types::SolCall as _;
+use blockhouse_ledger::block::BlockObject;
+use blockhouse_ledger::call::{Call, CallOutcome, call};
+use blockhouse_ledger::certificate::BlockPlace;
+use blockhouse_ledger::contracts::Access;
+use tokio::sync::mpsc;
+
+use super::backend::NodeBackend;
+use super::node::{News, NodeError};
+use crate::embedded::LedgerKeys;
+use crate::remote::{NodeError as PeerError, NodeUrl, Remote};
+use crate::store::{Store, StoreError};
+
+/// How often the peers are asked while the node runs.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// A handover to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outdone {
+    height: u64,
+    key: [u8; 32],
+    by: NodeUrl,
+}
+
+impl From<Outdone> for NodeError {
+    fn from(outdone: Outdone) -> Self {
+        let Outdone { height, key, by } = outdone;
+        Self::HandedOver { height, key, by }
+    }
+}
+
+/// Fails if a peer shows such a handover. Peers that do not answer say nothing.
+pub(super) async fn expect_in_force(store: &Store, own: &[u8; 32], peers: Option<&Remote>) -> Result<(), NodeError> {
+    let Some(peers) = peers else { return Ok(()) };
+    for node in peers.nodes() {
+        if let Ok(Some((height, key))) = handed_over(store, own, (peers, node)).await? {
+            return Err(Outdone { height, key, by: node.clone() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Asks again and again while the node runs.
+pub(super) async fn watch(backend: NodeBackend, own: [u8; 32], peers: Option<Remote>, news: mpsc::Sender<News>) {
+    let Some(peers) = peers else { return };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A store that fails is found, and healed, by others.
+        if let Err(error @ NodeError::HandedOver { .. }) = expect_in_force(&backend.head(), &own, Some(&peers)).await {
+            // Who is told went away only with the node.
+            let _ = news.send(News::Failed(error)).await;
+            return;
+        }
+    }
+}
+
+/// The height and the key of such a handover at that node. The outer error is this node's own.
+async fn handed_over(
+    store: &Store,
+    own: &[u8; 32],
+    (peers, node): (&Remote, &NodeUrl),
+) -> Result<Result<Option<(u64, [u8; 32])>, PeerError>, NodeError> {
+    let common = match last_common(store, (peers, node)).await? {
+        Ok(Some(common)) => common,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let next = match peers.blocks(node, common + 1, 1).await {
+        Ok(objects) => objects.into_iter().next(),
+        Err(error) => return Ok(Err(error)),
+    };
+    let judged = next.map(|object| tokio::task::block_in_place(|| judge(store, own, &object)));
+    Ok(Ok(judged.transpose()?.flatten().map(|key| (common + 1, key))))
+}
+
+/// The height of the last block that this chain and the peer's share; none if the peer has not so many blocks, or is of another ledger.
+async fn last_common(
+    store: &Store,
+    (peers, node): (&Remote, &NodeUrl),
+) -> Result<Result<Option<u64>, PeerError>, NodeError> {
+    let mut unknown = match theirs(peers, node, store.height()).await {
+        Ok(None) => return Ok(Ok(None)),
+        Ok(Some(hash)) if store.hash_at(store.height())? == Some(hash) => return Ok(Ok(Some(store.height()))),
+        Ok(Some(_)) => store.height(),
+        Err(error) => return Ok(Err(error)),
+    };
+    // The blocks of two chains are equal up to some height, and differ from there on.
+    let mut known = None;
+    let mut low = 0;
+    while low < unknown {
+        let middle = low + (unknown - low) / 2;
+        let hash = match theirs(peers, node, middle).await {
+            Ok(hash) => hash,
+            Err(error) => return Ok(Err(error)),
+        };
+        if hash.is_some() && store.hash_at(middle)? == hash {
+            known = Some(middle);
+            low = middle + 1;
+        } else {
+            unknown = middle;
+        }
+    }
+    Ok(Ok(known))
+}
+
+async fn theirs(peers: &Remote, node: &NodeUrl, height: u64) -> Result<Option<B256>, PeerError> {
+    let first = peers.blocks(node, height, 1).await?.into_iter().next();
+    Ok(first.map(|object| B256::new(object.hash().to_bytes())))
+}
+
+/// The key that the block hands the ledger over to, if it counts here (U1). Its parent is on this chain.
+fn judge(store: &Store, own: &[u8; 32], object: &BlockObject) -> Result<Option<[u8; 32]>, NodeError> {
+    let (header, genesis) = (&object.block.header, store.genesis());
+    let [transaction] = object.block.body.transactions.as_slice() else { return Ok(None) };
+    let Ok(named) = Access::handoverCall::abi_decode(transaction.input()) else { return Ok(None) };
+    let place = BlockPlace { chain_id: genesis.chain_id, height: header.number, hash: object.hash() };
+    let parent = header.number.checked_sub(1).map(|parent| store.hash_at(parent)).transpose()?.flatten();
+    let is_bound = transaction.to() == Some(genesis.access_address())
+        && transaction.chain_id() == Some(genesis.chain_id)
+        && Some(named.parentHash) == parent
+        && header.parent_hash == named.parentHash
+        && named.nextKey.0 != *own
+        && object.certificate.verify(&named.nextKey.0, &place).is_ok();
+    let Ok(sender) = transaction.recover_signer() else { return Ok(None) };
+    let keys = LedgerKeys::of(store).map_err(NodeError::Past)?;
+    let before = keys.handovers().iter().filter(|handover| handover.height < header.number).count();
+    let counts = is_bound && before == keys.handovers().len() && is_recovery(store, sender);
+    Ok(counts.then_some(named.nextKey.0))
+}
+
+/// Whether that account may hand the ledger over, by the state after this node's last block.
+fn is_recovery(store: &Store, who: Address) -> bool {
+    let asked = Call::read(Address::ZERO, store.genesis().access_address(), Access::isRecoveryCall(who).abi_encode());
+    let answer = call(store.genesis(), store.head().header(), store, &asked).map(|answer| answer.outcome);
+    let answer: Result<CallOutcome, blockhouse_ledger::CallError<StoreError>> = answer;
+    match answer {
+        Ok(CallOutcome::Returned(output)) => Access::isRecoveryCall::abi_decode_returns(&output).unwrap_or(false),
+        _ => false,
+    }
+}

@@ -1,0 +1,77 @@
+//! Which handover ends a network, and which says nothing.
+
+use alloy_consensus::{BlockBody, Header, TxEnvelope};
+use alloy_eips::eip4895::Withdrawals;
+use alloy_primitives::TxKind;
+use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
+use blockhouse_ledger::Request;
+use blockhouse_ledger::block::{Block, block_hash};
+use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::execute::build;
+use blockhouse_ledger::time::BlockTime;
+
+use super::*;
+use crate::network::succession::tests::{genesis, owner, store};
+
+const OWN: [u8; 32] = [8; 32];
+
+fn others() -> LedgerKey {
+    LedgerKey::from_seed(&Secret::new([5; 32]))
+}
+
+/// A call that hands the ledger over, signed by that account.
+fn handover(sender: &AccountSecret, key: [u8; 32], parent: B256) -> TxEnvelope {
+    let input = Access::handoverCall { nextKey: B256::new(key), parentHash: parent }.abi_encode().into();
+    let to = TxKind::Call(genesis().access_address());
+    Request { chain_id: genesis().chain_id, nonce: 3, to, input, gas: 1_000_000 }.sign(sender)
+}
+
+/// A block of that transaction, certified by that key; nobody executed it.
+fn object(transaction: TxEnvelope, parent: B256, certifier: &LedgerKey) -> BlockObject {
+    let header = Header { number: 2, parent_hash: parent, ..Header::default() };
+    let withdrawals = Some(Withdrawals::default());
+    let body = BlockBody { transactions: vec![transaction], ommers: Vec::new(), withdrawals };
+    let block = Block::new(header, body);
+    let chain_id = genesis().chain_id;
+    let place = BlockPlace { chain_id, height: 2, hash: block_hash(&block.header) };
+    BlockObject { chain_id, certificate: Certificate::solo(certifier, &place), block, genesis: None }
+}
+
+/// U1.
+#[test]
+fn only_a_handover_that_counts_on_the_own_chain_ends_a_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let (parent, key) = (store.head().hash(), others().public());
+    let judged = |object: &BlockObject| judge(&store, &OWN, object).unwrap();
+    assert_eq!(judged(&object(handover(&owner(), key, parent), parent, &others())), Some(key));
+
+    let stranger = AccountSecret::try_new(&Secret::new([6; 32])).unwrap();
+    let forged = LedgerKey::from_seed(&Secret::new([7; 32]));
+    let elsewhere = B256::repeat_byte(9);
+    for (what, none) in [
+        ("signed by an account that may not", object(handover(&stranger, key, parent), parent, &others())),
+        ("certified by another key", object(handover(&owner(), key, parent), parent, &forged)),
+        ("bound to another block", object(handover(&owner(), key, elsewhere), parent, &others())),
+        ("on another block", object(handover(&owner(), key, elsewhere), elsewhere, &others())),
+    ] {
+        assert_eq!(judged(&none), None, "{what}");
+    }
+    let own = judge(&store, &key, &object(handover(&owner(), key, parent), parent, &others())).unwrap();
+    assert_eq!(own, None, "that is the network's own beginning");
+}
+
+/// A handover that the own chain has outdone, or stands against as a rival, stops nothing.
+#[test]
+fn a_handover_beside_the_own_one_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let (parent, key) = (store.head().hash(), others().public());
+    let rival = object(handover(&owner(), key, parent), parent, &others());
+    let time = BlockTime::of_seconds(genesis().time + 2);
+    let own = handover(&owner(), OWN, parent);
+    let executed = build(&genesis(), store.head().header(), &store, vec![own], time).unwrap();
+    // Who vouches for it is not the question here.
+    store.append(&executed, &Certificate::Genesis { key: OWN }).unwrap();
+    assert_eq!(judge(&store, &OWN, &rival).unwrap(), None);
+}

@@ -1,0 +1,103 @@
+//! A network that takes a ledger over from who kept it before: with its whole past, under fresh keys.
+//!
+//! - **Owns** what such a network's file says, and the handover that begins it: its first block, above the last one of those before.
+//! - **Does not** stop whoever kept the ledger: that is done before the handover is signed (`vault`, `node`).
+//!
+//! # Invariants
+//! - **S1** A file of such a network names the handover to its own key above its own base: nothing else is left open in it.
+//! - **S2** Equal keepers above an equal block make an equal file: whoever was killed half-way does the same again.
+//!
+//! Format: `docs/design/node.md`, section *Taking a ledger over*.
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use alloy_consensus::transaction::SignerRecoverable as _;
+use alloy_consensus::{Transaction as _, TxEnvelope};
+use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
+use alloy_primitives::{B256, TxKind};
+use alloy_sol_types::SolCall;
+use blockhouse_consensus::{Base, Kind, Network};
+use blockhouse_crypto::AccountSecret;
+use blockhouse_ledger::contracts::Access::handoverCall;
+use blockhouse_ledger::{Genesis, Request};
+use blockhouse_types::BlockHash;
+
+use super::ceremony::{CeremonyError, check_apart};
+use super::enrolment::Enrolment;
+use super::network_file::NetworkFile;
+
+/// The longest handover: a call of two words, and its signature.
+pub(super) const HANDOVER_MAX: usize = 512;
+/// The first validator set of a network, as of one that begins its ledger.
+const EPOCH: u64 = 0;
+/// Several times what the call takes.
+const HANDOVER_GAS: u64 = 1_000_000;
+/// Where a network begins whose base is not known yet: its key does not depend on it.
+const NOWHERE: Base = Base { height: 0, hash: BlockHash::new([0; 32]) };
+
+/// Who is to keep a ledger that others began.
+#[derive(Debug, Clone)]
+pub struct Succession {
+    genesis: Genesis,
+    enrolments: Vec<Enrolment>,
+    key: [u8; 32],
+}
+
+impl Succession {
+    /// By the nodes of these enrolments, which sign one by one.
+    pub fn try_new(genesis: Genesis, mut enrolments: Vec<Enrolment>) -> Result<Self, CeremonyError> {
+        check_apart(&enrolments)?;
+        enrolments.sort_by(|a, b| a.key().cmp(b.key()));
+        let key = network(&genesis, &enrolments, NOWHERE)?.key();
+        Ok(Self { genesis, enrolments, key })
+    }
+
+    /// The ledger key that is theirs.
+    pub const fn key(&self) -> [u8; 32] {
+        self.key
+    }
+
+    /// The handover to them above `base`, by a recovery account that made so many transactions before.
+    pub fn sign(&self, base: &Base, account: &AccountSecret, nonce: u64) -> TxEnvelope {
+        let parent = B256::new(base.hash.to_bytes());
+        let call = handoverCall { nextKey: B256::new(self.key), parentHash: parent };
+        let (to, input) = (TxKind::Call(self.genesis.access_address()), call.abi_encode().into());
+        Request { chain_id: self.genesis.chain_id, nonce, to, input, gas: HANDOVER_GAS }.sign(account)
+    }
+
+    /// What all of them are given.
+    pub fn file(&self, base: Base, handover: TxEnvelope) -> Result<NetworkFile, CeremonyError> {
+        let network = network(&self.genesis, &self.enrolments, base)?;
+        let (genesis, enrolments) = (self.genesis.clone(), self.enrolments.clone());
+        Ok(NetworkFile { genesis, network, enrolments, handover: Some(handover) })
+    }
+}
+
+/// Each begins with its own epoch 0: its keys have never voted, and no vote of others counts under them.
+fn network(genesis: &Genesis, enrolments: &[Enrolment], base: Base) -> Result<Network, CeremonyError> {
+    let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
+    Ok(Network::try_new(genesis.chain_id, EPOCH, base, &keys, Kind::Committee)?)
+}
+
+/// S1: the transaction is a signed call that hands that ledger over to `key` above `base`. Whether its sender may is seen where it is
+/// executed.
+pub(super) fn hands_over(handover: &TxEnvelope, genesis: &Genesis, base: &Base, key: &[u8; 32]) -> bool {
+    let Ok(call) = handoverCall::abi_decode(handover.input()) else { return false };
+    handover.chain_id() == Some(genesis.chain_id)
+        && handover.to() == Some(genesis.access_address())
+        && call.nextKey.0 == *key
+        && call.parentHash.0 == base.hash.to_bytes()
+        && handover.recover_signer().is_ok()
+}
+
+/// The transaction's bytes in a network file.
+pub(super) fn encode(handover: &TxEnvelope) -> Vec<u8> {
+    handover.encoded_2718()
+}
+
+/// Reads them; only the one encoding is taken.
+pub(super) fn decode(bytes: &[u8]) -> Option<TxEnvelope> {
+    let handover = TxEnvelope::decode_2718_exact(bytes).ok()?;
+    (handover.encoded_2718() == bytes).then_some(handover)
+}

@@ -1,0 +1,305 @@
+//! A network takes a ledger over with its past: from an embedded vault, whose host never seals again, and from a network that lost too many.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use blockhouse_tests::network::{Network, Node, RunningNode, free_ports, wait_until};
+use blockhouse_tests::world::{Call, Output, World, exit};
+use blockhouse_tests::{need, tree};
+
+const NAMES: [&str; 4] = ["ann", "ben", "cat", "dan"];
+const COUNT: u16 = 4;
+
+/// A vault on one host, and nodes that were made, numbered from 0; the first one is on that host too.
+struct Grown {
+    world: World,
+    ports: u16,
+    rpc_ports: Vec<u16>,
+}
+
+impl Grown {
+    fn new(world: World) -> Self {
+        let ports = free_ports(2 * COUNT);
+        let rpc_ports = (0..COUNT).map(|number| ports + COUNT + number).collect();
+        Self { world, ports, rpc_ports }
+    }
+
+    /// Makes all nodes.
+    fn make(&self) {
+        for number in 0..COUNT {
+            let place = usize::from(number);
+            let (name, port, rpc_port) = (NAMES[place], self.ports + number, self.rpc_ports[place]);
+            let words = format!("--name {name} --listen 127.0.0.1:{port} --rpc-listen 127.0.0.1:{rpc_port}");
+            let call = self.world.outside("node init --json --dir").arg(self.dir(number));
+            call.args(&words).run().expect(exit::DONE);
+        }
+    }
+
+    fn dir(&self, number: u16) -> PathBuf {
+        self.world.path(NAMES[usize::from(number)])
+    }
+
+    fn node(&self, number: u16) -> Node {
+        Node::apart(self.dir(number), self.rpc_ports[usize::from(number)])
+    }
+
+    fn growing(&self) -> Call {
+        self.taking_over("node init --json --from-vault")
+    }
+
+    fn taking_over(&self, words: &str) -> Call {
+        let call = self.world.unlocked(words).arg("--dir").arg(self.dir(0)).arg("--found");
+        let call = (1..COUNT).fold(call, |call, number| call.arg(self.dir(number).join("enrolment")));
+        (0..COUNT).fold(call, |call, number| call.arg("--ledger").arg(self.node(number).url()))
+    }
+
+    fn network(&self) -> PathBuf {
+        self.dir(0).join("network")
+    }
+
+    fn join(&self, number: u16, words: &str) -> Output {
+        let call = self.world.outside("node join --json --dir").arg(self.dir(number)).args(words);
+        call.arg("--network").arg(self.network()).run()
+    }
+
+    /// Joins all and runs them.
+    fn run_all(&self, fingerprint: &str) -> Vec<RunningNode> {
+        let first = self.node(0);
+        let mut running = vec![first.run_again()];
+        for number in 1..COUNT {
+            let words = format!("--expect {fingerprint} --rpc-peer {}", first.url());
+            self.join(number, &words).expect(exit::DONE);
+            running.push(self.node(number).run_again());
+        }
+        running
+    }
+
+    /// The vault in another folder of this world.
+    fn of_copy(&self, copy: &Path, words: &str) -> Call {
+        self.world.outside(words).env("BLOCKHOUSE_VAULT", copy)
+    }
+
+    fn check(&self, receipt: &Path, fingerprint: &str) -> Output {
+        self.world.outside("check-receipt").arg(receipt).arg("--fingerprint").arg(fingerprint).run()
+    }
+
+    fn receipt(&self, snapshot: &str, name: &str) -> PathBuf {
+        let to = self.world.path(name);
+        self.world.call("receipt").arg(snapshot).arg("-o").arg(&to).run().expect(exit::DONE);
+        to
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+fn history(world: &World) -> Vec<serde_json::Value> {
+    world.call("history --json").run().expect(exit::DONE).lines()
+}
+
+#[test]
+fn a_vault_grows_into_a_network_with_its_history() {
+    let ours = Grown::new(World::with_sites(3));
+    ours.make();
+    let world = &ours.world;
+    let (source, before) = (world.path("source"), world.fingerprint());
+    tree::plain(&source, 1, 3);
+    let first = world.back_up(&source).snapshot();
+    let kept = world.path("kept");
+    copy_all(&source, &kept);
+    let old_receipt = ours.receipt(&first, "old.json");
+    let recorded = history(world);
+    let old_folder = world.path("old-folder");
+    copy_all(&world.vault(), &old_folder);
+
+    let grown = ours.growing().run().expect(exit::DONE);
+    let (after, base) = (grown.summary()["fingerprint"].as_str().unwrap().to_owned(), grown.number("height"));
+    assert_ne!(before, after);
+    ours.growing().run().refuses(exit::FAILED, "is a folder of a node already");
+    // Nobody can seal now but the network, which does not run; reading goes on.
+    world.expect_restores(&first, &kept);
+    ours.join(1, "").refuses(exit::USAGE, "was told of no other from which it could get them");
+
+    let running = ours.run_all(&after);
+    wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > base), "the network takes the ledger over");
+    tree::write(&source.join("more"), &tree::noise(100_000, 4));
+    let second = world.back_up(&source).snapshot();
+    assert_eq!(world.fingerprint(), after);
+    world.expect_restores(&first, &kept);
+    world.expect_restores(&second, &source);
+    assert_eq!(history(world)[..recorded.len()], recorded[..], "what was recorded stays, and goes on");
+    let (one, other) = (ours.node(0), ours.node(3));
+    wait_until(|| other.height() >= one.height(), "the last one that joined catches up");
+    for height in 0..=one.height() {
+        assert_eq!(one.hash_at(height), other.hash_at(height));
+    }
+
+    // The old receipt holds under the old fingerprint for ever, and the snapshot has one under the new.
+    ours.check(&old_receipt, &before).expect(exit::DONE);
+    assert_eq!(ours.check(&old_receipt, &after).code(), exit::CHECK);
+    for (snapshot, name) in [(&first, "first.json"), (&second, "second.json")] {
+        let receipt = ours.receipt(snapshot, name);
+        ours.check(&receipt, &after).expect(exit::DONE);
+        assert_eq!(ours.check(&receipt, &before).code(), exit::CHECK);
+    }
+
+    // The sites know of the handover, and so does whoever goes on with a copy of the old folder.
+    for number in 1..=3 {
+        let markers = fs::read_dir(world.site(number).join("handovers")).unwrap();
+        assert_eq!(
+            markers.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("1-")).count(),
+            1
+        );
+    }
+    let sheet = fs::read_to_string(world.vault().join("recovery-sheet.txt")).unwrap();
+    assert!(sheet.contains(&after) && !sheet.contains(&before), "{sheet}");
+    assert!(!fs::read_to_string(world.vault().join("config.toml")).unwrap().contains("growth"));
+    let refused = ours.of_copy(&old_folder, "backup --json").arg(&source).run();
+    assert_eq!(refused.code(), exit::NOT_ALLOWED, "{}", refused.stderr);
+    assert!(refused.says("handed over to the key"), "{}", refused.stderr);
+
+    // A validator that is killed comes back with all of it.
+    let mut running = running;
+    drop(running.remove(1));
+    running.insert(1, ours.node(1).run_again());
+    let third = world.back_up(&source).snapshot();
+    world.expect_restores(&third, &source);
+}
+
+/// Which system calls make something durable, or give it a name.
+const STEPS: &str = "fsync,fdatasync,rename,renameat,renameat2,linkat";
+
+/// A kill at any of its durable steps leaves a host that seals, or a network that can begin, never both; and the same command goes on.
+#[test]
+fn a_growth_that_is_killed_leaves_one_that_can_seal_at_most_and_goes_on() {
+    let works = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !need::program("strace", "strace", works) {
+        return;
+    }
+    let ours = Grown::new(World::with_sites(1));
+    ours.make();
+    let world = &ours.world;
+    let source = world.path("source");
+    tree::write(&source.join("file"), &tree::prose(2000, 1));
+    world.back_up(&source);
+    let (vault, own, sites) = (world.vault(), ours.dir(0), world.path("sites"));
+    let begin = |put_back: bool| {
+        for (folder, name) in [(&vault, "vault-0"), (&own, "own-0"), (&sites, "sites-0")] {
+            let kept = world.path(name);
+            if put_back {
+                fs::remove_dir_all(folder).unwrap();
+                copy_all(&kept, folder);
+            } else {
+                copy_all(folder, &kept);
+            }
+        }
+    };
+    begin(false);
+    let (mut sealed, mut left, mut begun, mut step) = (0, 0, 0, 1);
+    loop {
+        begin(true);
+        let inject = format!("inject={STEPS}:signal=KILL:when={step}");
+        let trace = format!("trace={STEPS}");
+        let words: Vec<&OsStr> = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsStr::new).into();
+        let ended = ours.growing().under("strace", &words).spawn().finish();
+        let is_network = ours.network().exists();
+        if ended.code() == exit::DONE {
+            break;
+        }
+        // Whether this host still seals is tried on a copy, so that the growth goes on above the same block.
+        let copy = world.path("tried");
+        copy_all(&vault, &copy);
+        let config = fs::read_to_string(vault.join("config.toml")).unwrap();
+        if config.contains("home = \"embedded\"") {
+            let tried = ours
+                .of_copy(&copy, "tag latest --add word=1 --json")
+                .env("BLOCKHOUSE_IDENTITY", world.identity())
+                .run();
+            assert!(!is_network, "a host that may seal beside a network that can begin: step {step}");
+            if tried.code() == exit::DONE {
+                sealed += 1
+            } else {
+                left += 1
+            }
+            if tried.code() != exit::DONE {
+                assert!(tried.says("the ledger is left to"), "step {step}: {}", tried.stderr);
+            }
+        } else {
+            begun += 1;
+            let secrets = |folder: &Path| fs::read(folder.join("secrets")).unwrap();
+            let has_old_key = secrets(&vault) == secrets(&world.path("vault-0"));
+            assert!(!(is_network && has_old_key), "the old key is gone before the network can begin: step {step}");
+        }
+        fs::remove_dir_all(&copy).unwrap();
+        begin_sites_again(&sites, &world.path("sites-0"));
+        if !is_network {
+            ours.growing().run().expect(exit::DONE);
+        }
+        assert!(ours.network().exists());
+        step += 1 + step / 4;
+    }
+    println!("killed while this host sealed: {sealed}, after it had left the ledger: {left}, as a client: {begun}");
+    assert!(sealed > 0 && left + begun > 0, "the kills came at too few instants");
+}
+
+/// What a try on a copy of the vault left at the sites is no part of the story.
+fn begin_sites_again(sites: &Path, kept: &Path) {
+    fs::remove_dir_all(sites).unwrap();
+    copy_all(kept, sites);
+}
+
+#[test]
+fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
+    let world = World::empty();
+    let old = Network::start(&world.path("old"), 4, "");
+    let init = world.init(3).args("--json --enrol-key").arg(world.path("old").join("enrol.key"));
+    let init = old.nodes().iter().fold(init, |call, node| call.arg("--ledger").arg(node.url()));
+    let before = init.run().expect(exit::DONE).summary()["fingerprint"].as_str().unwrap().to_owned();
+    let source = world.path("source");
+    tree::plain(&source, 1, 5);
+    let mut ours = Grown::new(world);
+    // A new node answers where one that is lost did: there the old ones that come back will ask.
+    ours.rpc_ports[0] = old.node(2).port();
+    ours.make();
+    let first = ours.world.back_up(&source).snapshot();
+    let kept = ours.world.path("kept");
+    copy_all(&source, &kept);
+    let old_receipt = ours.receipt(&first, "old.json");
+    ours.taking_over("node refound --json")
+        .run()
+        .refuses(exit::USAGE, "4 validators of the network are there, and 3 can record");
+
+    for number in [2, 3] {
+        old.node(number).kill();
+        fs::remove_dir_all(&old.node(number).dir).unwrap();
+    }
+    // Reading needs no quorum.
+    ours.world.expect_restores(&first, &kept);
+    let height = old.node(0).height();
+    wait_until(|| old.node(1).height() == height, "the survivors have the same");
+    let peers = |number: usize| old.node(number).ask("blockhouse_nodeStatus", &serde_json::json!([]))["peers"].clone();
+    wait_until(|| peers(0) == 1 && peers(1) == 1, "the survivors see that the others are gone");
+    let made = ours.taking_over("node refound --json").run().expect(exit::DONE);
+    let after = made.summary()["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!((made.number("height"), before == after), (height, false));
+    old.node(0).kill();
+    old.node(1).kill();
+
+    let _running = ours.run_all(&after);
+    wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > height), "the new network goes on");
+    tree::write(&source.join("more"), &tree::noise(50_000, 6));
+    let second = ours.world.back_up(&source).snapshot();
+    assert_eq!(ours.world.fingerprint(), after);
+    ours.world.expect_restores(&first, &kept);
+    ours.world.expect_restores(&second, &source);
+    ours.check(&old_receipt, &before).expect(exit::DONE);
+    ours.check(&ours.receipt(&first, "again.json"), &after).expect(exit::DONE);
+
+    let back = ours.world.outside("node run --dir").arg(&old.node(0).dir).run();
+    back.refuses(exit::NOT_ALLOWED, "the ledger was handed over to others");
+}
