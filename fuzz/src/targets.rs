@@ -76,6 +76,7 @@ pub const ALL: &[Target] = &[
     nodes::NODE_CONFIG,
     nodes::GOSSIP,
     nodes::ALARMS,
+    nodes::STATE_PART,
     sites::MARKER,
     sites::OBJECT_KEY,
     sites::SITE_NAME,

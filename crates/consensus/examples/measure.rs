@@ -123,7 +123,15 @@ fn node(scheme: &str, load: &str, seconds: u64, folder: &Path, index: usize) {
     let addresses: BTreeMap<_, _> = dealt.keys.iter().map(Keys::public).zip((0..4).map(address)).collect();
     let listen = address(index).parse().unwrap();
     let network = dealt.network.clone();
-    let config = Config { network, addresses, followers: Vec::new(), listen, never_voted: false, keep_blocks: None };
+    let config = Config {
+        network,
+        addresses,
+        followers: Vec::new(),
+        listen,
+        never_voted: false,
+        keep_blocks: None,
+        jumped: false,
+    };
     let folder = folder.join(index.to_string());
     Engine::prepare(&folder, dealt.keys[index].public()).unwrap();
     let (handle, _inbox) = Engine::start(config, dealt.keys[index].clone(), Arc::clone(&application), &folder).unwrap();

@@ -46,6 +46,9 @@ pub struct Config {
     pub never_voted: bool,
     /// How many blocks below the application's standing are kept for peers; all, if not told.
     pub keep_blocks: Option<u64>,
+    /// The application took final blocks by itself since the engine last ran: it begins at the last of them that was itself signed as final,
+    /// and leaves out what is between.
+    pub jumped: bool,
 }
 
 /// Why a node does not start.
@@ -144,7 +147,7 @@ impl Engine {
     ) -> Result<(Handle, Inbox), StartError> {
         let application: Arc<dyn Erased> = application;
         let peers = peers::peers(&config)?;
-        let folder = Folder::open(folder, &config.network, keys.public(), config.never_voted, application.as_ref())?;
+        let folder = Folder::open(folder, &config, keys.public(), application.as_ref())?;
         // The engine's own listener panics if the port is taken; this one says so.
         TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (gossip, inbox, ends) = gossip::queues();

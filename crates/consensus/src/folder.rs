@@ -26,7 +26,7 @@ use blockhouse_types::{BlockHash, DecodeError, Decoder, Encoder, Magic};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::application::Erased;
-use crate::engine::StartError;
+use crate::engine::{Config, StartError};
 use crate::network::Network;
 
 const MAGIC: Magic = *b"BHNJ";
@@ -69,11 +69,11 @@ impl Folder {
     /// Takes the folder, or makes it.
     pub(crate) fn open(
         path: &Path,
-        network: &Network,
+        config: &Config,
         identity: [u8; 32],
-        never_voted: bool,
         application: &dyn Erased,
     ) -> Result<Self, StartError> {
+        let Config { network, never_voted, jumped, .. } = config;
         let epoch = path.join(format!("epoch-{}", network.epoch()));
         let (journal, file, unvoted) = (epoch.join("journal"), epoch.join("node"), path.join("unvoted"));
         let failed = |source| StartError::Folder { path: path.to_owned(), source };
@@ -88,12 +88,17 @@ impl Folder {
             if journal.is_dir() {
                 // A kill may have left it.
                 remove(&unvoted).map_err(failed)?;
-                let node = Node { may_vote: node.may_vote, floor: node.floor.clone(), ..*node };
+                let raised = if *jumped { floor(application, network) } else { None };
+                let node = Node { may_vote: node.may_vote, floor: raised.clone().or(node.floor.clone()), ..*node };
+                if raised.is_some() {
+                    // Votes below it count no more, and those above it stay in the journal.
+                    write(&file, &node.encode()).map_err(failed)?;
+                }
                 return Ok(Self { journal, may_vote: node.may_vote, floor: node.floor, _lock: lock });
             }
         }
         let ahead = application.standing().height > network.base().height;
-        let may_vote = known.is_none() && (never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?);
+        let may_vote = known.is_none() && (*never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?);
         let floor = if ahead { floor(application, network) } else { None };
         let node = Node { network: id, identity, may_vote, floor };
         let begin = || {

@@ -57,6 +57,7 @@ impl Town {
             listen: self.ports[index],
             never_voted: false,
             keep_blocks: None,
+            jumped: false,
         }
     }
 

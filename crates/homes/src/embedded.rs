@@ -18,6 +18,8 @@ mod follow;
 mod heal;
 mod keys;
 mod leave;
+#[cfg(feature = "node")]
+mod run;
 mod seal;
 mod send;
 
@@ -45,6 +47,8 @@ pub use heal::{Imported, Rebuilt};
 #[cfg(feature = "node")]
 pub(crate) use heal::{import_into, lock_folder, replace};
 pub use keys::{Handover, LedgerKeys};
+#[cfg(feature = "node")]
+pub(crate) use run::import_run;
 pub use seal::Sealed;
 
 /// The host's clock: seconds since 1970.

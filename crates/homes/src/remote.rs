@@ -27,6 +27,11 @@ use serde::de::DeserializeOwned;
 
 use client::Client;
 
+#[cfg(feature = "node")]
+use crate::store::{Past, StatePart};
+#[cfg(feature = "node")]
+use blockhouse_ledger::state::StatePlace;
+
 pub use client::ANSWER_MAX;
 pub(crate) use error::told;
 pub use error::{NodeError, NodeProblem, RemoteError};
@@ -176,6 +181,51 @@ impl Remote {
             Err(error) => Err(NodeError::form(METHOD, error)),
         };
         (from..).zip(encoded).map(decode).collect()
+    }
+
+    /// The height of a node's last final block, as it says.
+    #[cfg(feature = "node")]
+    pub(crate) async fn height(&self, node: &NodeUrl) -> Result<u64, NodeError> {
+        self.shared.client.ask(node, "eth_blockNumber", ()).await.map(|height: U64| height.to())
+    }
+
+    /// Blocks with their receipts of a node from that height down; none if it has none there. Not judged yet.
+    #[cfg(feature = "node")]
+    pub(crate) async fn past(&self, node: &NodeUrl, top: u64, count: u64) -> Result<Vec<Past>, NodeError> {
+        const METHOD: &str = "blockhouse_getPastBlocks";
+        #[derive(serde::Deserialize)]
+        struct View {
+            block: Bytes,
+            receipts: Bytes,
+        }
+        let views: Vec<View> = self.shared.client.ask(node, METHOD, (U64::from(top), U64::from(count))).await?;
+        let read = |view: &View| Past::read(&view.block, &view.receipts).map_err(|why| NodeError::form(METHOD, why));
+        views.iter().map(read).collect()
+    }
+
+    /// The block whose state a node keeps for who begins to fetch it.
+    #[cfg(feature = "node")]
+    pub(crate) async fn kept_state(&self, node: &NodeUrl) -> Result<(u64, B256), NodeError> {
+        #[derive(serde::Deserialize)]
+        struct View {
+            height: U64,
+            hash: B256,
+        }
+        let kept: View = self.shared.client.ask(node, "blockhouse_getKeptState", ()).await?;
+        Ok((kept.height.to(), kept.hash))
+    }
+
+    /// A part of the state after that block. Not judged yet.
+    #[cfg(feature = "node")]
+    pub(crate) async fn state_part(
+        &self,
+        node: &NodeUrl,
+        block: B256,
+        from: StatePlace,
+    ) -> Result<StatePart, NodeError> {
+        const METHOD: &str = "blockhouse_getStatePart";
+        let part: Bytes = self.shared.client.ask(node, METHOD, (block, from.account, from.slot)).await?;
+        StatePart::decode(&part).map_err(|error| NodeError::form(METHOD, error))
     }
 
     /// The nonce after all that a node holds of the account, in blocks or waiting.

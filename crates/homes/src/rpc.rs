@@ -46,7 +46,7 @@ pub use events::{Cursor, CursorError};
 pub(crate) use fault::{Fault, of_sealing};
 pub use fault::{LIMIT_EXCEEDED, NONCE_TAKEN};
 #[cfg(feature = "node")]
-pub use node_status::{NodeRole, NodeStatus, ScrubStatus};
+pub use node_status::{HistoryStatus, NodeRole, NodeStatus, ScrubStatus};
 pub(crate) use params::Params;
 #[cfg(feature = "node")]
 pub use server::{Limits, Server, ServerError, ServerOptions};
@@ -89,6 +89,8 @@ pub(crate) const METHODS: &[(&str, Method)] = &[
     ("blockhouse_genesis", ledger::genesis),
     ("blockhouse_getBlockObjects", ledger::block_objects),
     ("blockhouse_getEvents", events::answer),
+    #[cfg(feature = "node")]
+    ("blockhouse_getPastBlocks", ledger::past_blocks),
     ("blockhouse_getReceiptProof", ledger::receipt_proof),
     ("blockhouse_standing", ledger::standing),
     ("eth_accounts", facts::accounts),

@@ -19,10 +19,14 @@ mod head;
 mod heir;
 #[cfg(feature = "node")]
 mod mend;
+#[cfg(feature = "node")]
+mod past;
 mod receipt_rows;
 mod rehearsal;
 #[cfg(feature = "node")]
 mod salvage;
+#[cfg(feature = "node")]
+mod state_part;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +59,11 @@ pub use file::Access;
 pub(crate) use file::{Beside, folder_of, suffixed, sync_folder_of};
 pub use head::Head;
 #[cfg(feature = "node")]
+pub(crate) use past::Past;
+#[cfg(feature = "node")]
 pub(crate) use salvage::Salvage;
+#[cfg(feature = "node")]
+pub use state_part::{PartError, StatePart};
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -205,6 +213,11 @@ impl Store {
         if height > self.height() {
             return Ok(None);
         }
+        if height == 0 && self.bottom() > 0 {
+            // Whether the blocks above it lead down to it is seen when the last of them is fetched.
+            return Ok(Some(B256::new(self.genesis().hash().to_bytes())));
+        }
+        self.expect_here(height)?;
         match self.head.linked(height) {
             Some(hash) => Ok(Some(hash)),
             None => self.read(|rows| self.head.link(rows, height)).map(Some),
@@ -236,6 +249,7 @@ impl Store {
 
     /// The certificate of that height. It stands outside the block hash: who uses it judges it.
     pub fn certificate(&self, height: u64) -> Result<Certificate, StoreError> {
+        self.expect_here(height)?;
         self.read(|rows| {
             rows.certificate(height, |bytes| {
                 Certificate::decode(bytes).map_err(|error| Fault::damaged(format!("certificate {height}: {error}")))
@@ -332,6 +346,32 @@ impl Store {
         self.file.write(Durability::Immediate, |_| Ok(()))
     }
 
+    /// Appends executed blocks that follow the head, one upon the other, as one durable transaction.
+    #[cfg(feature = "node")]
+    pub(crate) fn append_all(&mut self, blocks: &[(Arc<Executed>, Certificate)]) -> Result<(), StoreError> {
+        let mut head = (self.height(), self.head.hash());
+        for (executed, _) in blocks {
+            let header = &executed.block.header;
+            if header.parent_hash != head.1 || header.number != head.0 + 1 {
+                return Err(StoreError::NotNext { height: header.number, head: head.0 });
+            }
+            head = (header.number, B256::new(executed.hash.to_bytes()));
+        }
+        let records: Vec<_> = blocks.iter().map(|(executed, certificate)| Record::of(executed, certificate)).collect();
+        self.file.write(Durability::Immediate, |transaction| {
+            records
+                .iter()
+                .zip(blocks)
+                .try_for_each(|(record, (executed, _))| tables::write_block(transaction, &record.rows(executed)))
+        })?;
+        self.rows = Arc::new(self.file.read(Rows::open)?);
+        for (executed, _) in blocks {
+            let hash = B256::new(executed.hash.to_bytes());
+            Arc::make_mut(&mut self.head).advance(executed.block.header.clone(), hash);
+        }
+        Ok(())
+    }
+
     fn append_with(
         &mut self,
         executed: &Executed,
@@ -342,23 +382,10 @@ impl Store {
         if header.parent_hash != self.head.hash() || header.number != self.height() + 1 {
             return Err(StoreError::NotNext { height: header.number, head: self.height() });
         }
-        let block = encode_block(&executed.block);
-        let (certificate, receipts) = (certificate.encode(), encode_receipts(&executed.receipts));
-        let transactions: Vec<B256> = executed.block.body.transactions.iter().map(|tx| *tx.tx_hash()).collect();
-        let hash = B256::new(executed.hash.to_bytes());
-        let rows = BlockRows {
-            height: header.number,
-            hash,
-            block: &block,
-            certificate: &certificate,
-            receipts: &receipts,
-            outcomes: &executed.receipts,
-            transactions: &transactions,
-            changes: &executed.changes,
-        };
-        self.file.write(durability, |transaction| tables::write_block(transaction, &rows))?;
+        let record = Record::of(executed, certificate);
+        self.file.write(durability, |transaction| tables::write_block(transaction, &record.rows(executed)))?;
         self.rows = Arc::new(self.file.read(Rows::open)?);
-        Arc::make_mut(&mut self.head).advance(header.clone(), hash);
+        Arc::make_mut(&mut self.head).advance(header.clone(), B256::new(executed.hash.to_bytes()));
         Ok(())
     }
 
@@ -380,6 +407,18 @@ impl Store {
         self.file.damaged(what)
     }
 
+    /// The lowest height above block 0 from which on all blocks are here: of a store that began by a state, until the others are fetched; 0
+    /// if all are.
+    pub fn bottom(&self) -> u64 {
+        self.rows.bottom()
+    }
+
+    /// Refuses a block that is not here yet.
+    pub(crate) fn expect_here(&self, height: u64) -> Result<(), StoreError> {
+        let bottom = self.bottom();
+        if height > 0 && height < bottom { Err(StoreError::NotHere { height, bottom }) } else { Ok(()) }
+    }
+
     fn known_hash(&self, height: u64) -> Result<B256, StoreError> {
         self.hash_at(height)?.ok_or_else(|| self.damaged(format!("block {height} is above the head")))
     }
@@ -392,6 +431,38 @@ impl Store {
         let stored = self.block(height)?;
         let index = stored.block.body.transactions.iter().position(|transaction| transaction.tx_hash() == hash);
         Ok(index.map(|index| Place { height, index }))
+    }
+}
+
+/// The bytes of an executed block, as the store keeps them.
+struct Record {
+    block: Vec<u8>,
+    certificate: Vec<u8>,
+    receipts: Vec<u8>,
+    transactions: Vec<B256>,
+}
+
+impl Record {
+    fn of(executed: &Executed, certificate: &Certificate) -> Self {
+        Self {
+            block: encode_block(&executed.block),
+            certificate: certificate.encode(),
+            receipts: encode_receipts(&executed.receipts),
+            transactions: executed.block.body.transactions.iter().map(|tx| *tx.tx_hash()).collect(),
+        }
+    }
+
+    fn rows<'a>(&'a self, executed: &'a Executed) -> BlockRows<'a> {
+        BlockRows {
+            height: executed.block.header.number,
+            hash: B256::new(executed.hash.to_bytes()),
+            block: &self.block,
+            certificate: &self.certificate,
+            receipts: &self.receipts,
+            outcomes: &executed.receipts,
+            transactions: &self.transactions,
+            changes: &executed.changes,
+        }
     }
 }
 

@@ -74,6 +74,8 @@ async fn wrong_parameters_are_told_for_every_method() {
         ("eth_feeHistory", json!(["0x1", "latest", [101.0]])),
         ("web3_sha3", json!(["0x0"])),
         ("blockhouse_getBlockObjects", json!(["0x0"])),
+        ("blockhouse_getPastBlocks", json!(["0x0"])),
+        ("blockhouse_getStatePart", json!([B256::ZERO])),
         ("blockhouse_certificate", json!(["latest"])),
     ] {
         assert_eq!(served.code(method, params.clone()).await, -32_602, "{method} {params}");

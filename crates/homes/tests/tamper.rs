@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Bytes, TxKind};
 use blockhouse_homes::network::{
-    Founding, HealError, Healed, Healer, Keys, NodeConfig, NodeFolder, Remedy, RpcConfig, Signing, Told, keep,
+    Founding, HealError, Healed, Healer, Keys, NodeConfig, NodeFolder, Remedy, RpcConfig, Signing, SyncConfig, Told,
+    keep,
 };
 use blockhouse_homes::store::{Access, Damage, Part};
 use blockhouse_homes::{Remote, Store};
@@ -473,6 +474,7 @@ impl Alone {
             validators: [(NodeConfig::name_of(&founded.keys[0]), listen.to_string())].into(),
             followers: Vec::new(),
             rpc_peers: Vec::new(),
+            sync: SyncConfig::default(),
             rpc: RpcConfig { listen: rpc, ..RpcConfig::default() },
             metrics: None,
         };

@@ -265,11 +265,13 @@ pub fn check_whole<N: StateNodes>(root: B256, nodes: &N) -> Result<usize, StateE
     Ok(count)
 }
 
-/// Where a reading of a state stands: what comes before it was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Where a reading of a state stands: what comes before it was read. Both are hashes, in whose order a state is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StatePlace {
-    account: B256,
-    slot: B256,
+    /// The hash of the address.
+    pub account: B256,
+    /// The hash of the slot of that account; zero if the account itself is not read yet.
+    pub slot: B256,
 }
 
 impl StatePlace {

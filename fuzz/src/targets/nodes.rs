@@ -6,6 +6,7 @@ use blockhouse_homes::network::{
     Address, Base, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, Succession, decode_alarms,
     decode_message, encode_alarms,
 };
+use blockhouse_homes::store::StatePart;
 use blockhouse_types::{Account, BlockHash, Encoder};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -123,5 +124,29 @@ pub(super) const ALARMS: Target = Target {
         let block = Alarm { part: Part::Block, height: Some(7), hash: Some([7; 32].into()) };
         let file = Alarm { part: Part::File, height: None, hash: None };
         vec![encode_alarms(&[]), encode_alarms(&[block, file])]
+    },
+};
+
+/// A part of a state that another node gives.
+pub(super) const STATE_PART: Target = Target {
+    name: "state-part",
+    decoders: &["homes/store/state_part.rs::decode"],
+    run: |bytes| Verdict::canonical_object(bytes, StatePart::decode(bytes), StatePart::encode),
+    seeds: || {
+        let mut encoder = Encoder::with_header(*b"BHSP");
+        let paths: [(Option<u8>, &[u8]); 3] = [(None, &[]), (None, &[1, 15]), (Some(7), &[3])];
+        encoder.list(paths.into_iter(), |encoder, (account, path)| {
+            encoder.option(account, |encoder, account| {
+                encoder.raw(&[account; 32]);
+            });
+            encoder.bytes(path).bytes(b"a node");
+        });
+        encoder.list([b"code"].into_iter(), |encoder, code| {
+            encoder.bytes(code);
+        });
+        encoder.option(Some(()), |encoder, ()| {
+            encoder.raw(&[8; 64]);
+        });
+        vec![StatePart::default().encode(), encoder.finish()]
     },
 };

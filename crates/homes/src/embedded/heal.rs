@@ -185,7 +185,7 @@ fn other_parent(store: &Store, authority: &Authority, object: &BlockObject) -> H
     verify(object, &authority.ledger_key()).err().unwrap_or(fork)
 }
 
-fn verify(object: &BlockObject, key: &[u8; 32]) -> Result<(), HomeError> {
+pub(super) fn verify(object: &BlockObject, key: &[u8; 32]) -> Result<(), HomeError> {
     let height = object.block.header.number;
     let place = BlockPlace { chain_id: object.chain_id, height, hash: object.hash() };
     let certified = object.certificate.verify(key, &place);

@@ -1,7 +1,8 @@
 //! A node as clients ask it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Network, Role};
@@ -13,9 +14,10 @@ use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::scrub::Progress;
+use super::sync::{Shelf, Trouble};
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
-use crate::rpc::{Backend, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
+use crate::rpc::{Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
 use crate::store::Store;
 
 /// How many arrivals a slow listener may fall behind before it misses some.
@@ -54,6 +56,10 @@ pub(super) struct Itself {
     pub(super) healed: u64,
     /// How many alarms are not on the ledger yet.
     pub(super) untold: Arc<AtomicU64>,
+    /// The states that it keeps for others.
+    pub(super) shelf: Arc<Shelf>,
+    /// Why blocks that it lacks do not come.
+    pub(super) trouble: Trouble,
 }
 
 impl NodeBackend {
@@ -197,9 +203,21 @@ impl Backend for NodeBackend {
             queued: pool.queued as u64,
             pool_bytes: pool.weight as u64,
             scrub: self.scrub(),
+            history: HistoryStatus {
+                bottom: store.bottom(),
+                trouble: shared.itself.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            },
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
+    }
+
+    fn kept_state(&self, block: Option<B256>) -> Option<Store> {
+        let (shelf, now) = (&self.shared.itself.shelf, Instant::now());
+        match block {
+            Some(block) => shelf.of(&block, now),
+            None => Some(shelf.late(&self.shared.chain.head(), now)),
+        }
     }
 
     fn syncing(&self) -> Option<Syncing> {

@@ -29,7 +29,7 @@ use blockhouse_types::BlockHash;
 
 use super::layers::Layers;
 use crate::embedded::{HomeError, LedgerKeys};
-use crate::store::{Store, StoreError};
+use crate::store::{Past, Store, StoreError};
 
 /// How many executed blocks that are not final are kept. An honest network has two or three; what is dropped is executed again.
 const EXECUTED_MAX: usize = 32;
@@ -203,6 +203,14 @@ impl Chain {
         drop(writer);
         lock(&self.executed).forget_until(height);
         Ok(Some(executed))
+    }
+
+    /// Takes blocks below those that are here, which the caller has checked: durable when this returns.
+    pub(super) fn put_past(&self, past: &[Past]) -> Result<(), StoreError> {
+        let mut writer = lock(&self.writer);
+        writer.put_past(past)?;
+        self.last.write().unwrap_or_else(PoisonError::into_inner).store = writer.clone();
+        Ok(())
     }
 
     /// The executed blocks of `pending` above the last final one.

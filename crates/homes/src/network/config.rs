@@ -28,12 +28,39 @@ pub struct NodeConfig {
     /// The JSON-RPC of other nodes: from them this node heals its store if that was altered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rpc_peers: Vec<NodeUrl>,
+    /// How it comes near when it is far behind, and what it keeps for others that are.
+    #[serde(default, skip_serializing_if = "SyncConfig::is_usual")]
+    pub sync: SyncConfig,
     /// The JSON-RPC interface.
     #[serde(default)]
     pub rpc: RpcConfig,
     /// Where metrics are served, in Prometheus' text format, at `/metrics`; nowhere if not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
+}
+
+/// How a node comes near when it is far behind, and what it keeps for others that are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncConfig {
+    /// How far a new node may be behind before it fetches the state of a late block from `rpc_peers`, and the blocks afterwards; 0: never.
+    pub state_from: u64,
+    /// How many final blocks the engine keeps in its own archive, beside the ledger; all, if not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_blocks: Option<u64>,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        // Some ten seconds of executing blocks: as long as the state of a small ledger takes.
+        Self { state_from: 10_000, keep_blocks: None }
+    }
+}
+
+impl SyncConfig {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The JSON-RPC interface.
@@ -142,6 +169,7 @@ mod tests {
             validators: (1..=4_u8).map(|n| (hex::encode([n; 32]), at(9650 + u16::from(n)))).collect(),
             followers: vec![hex::encode([9; 32])],
             rpc_peers: vec!["http://127.0.0.1:8546".parse().unwrap()],
+            sync: SyncConfig::default(),
             rpc: RpcConfig::default(),
             metrics: None,
         }

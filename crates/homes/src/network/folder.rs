@@ -248,6 +248,11 @@ impl NodeFolder {
         self.path.join("pool")
     }
 
+    /// What it does to come near the others, as a line of text, while it does and does not answer yet.
+    pub fn syncing(&self) -> PathBuf {
+        self.path.join("syncing")
+    }
+
     /// What was found altered here and is not told on the ledger yet.
     pub fn alarms(&self) -> PathBuf {
         self.path.join("alarms")

@@ -22,6 +22,7 @@ use super::node::{HEAL_AGAIN, HEAL_AGAIN_MAX, News, Node, NodeError, Parts};
 use super::outdone;
 use super::past;
 use super::scrub::Pass;
+use super::sync::{Sheet, Sync, SyncNews};
 use crate::remote::{Remote, RemoteError};
 use crate::store::{Access, Damage, Store};
 
@@ -47,6 +48,8 @@ pub enum Told<'a> {
     NotHealed(&'a HealError),
     /// It was healed, and takes part again.
     Healed(&'a Healed),
+    /// It is far behind, and comes near before it takes part.
+    Sync(&'a SyncNews<'a>),
 }
 
 /// Runs the node of that folder until it is to end, or cannot go on.
@@ -55,10 +58,30 @@ pub async fn keep(
     mut tell: impl FnMut(Told<'_>),
     until: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
+    keep_with(folder, Wishes::default(), &mut tell, until).await
+}
+
+/// What whoever runs a node wants of this run alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// It executes all blocks, however far behind it is.
+    pub by_blocks: bool,
+}
+
+/// The same with wishes.
+pub async fn keep_with(
+    folder: &NodeFolder,
+    wishes: Wishes,
+    mut tell: impl FnMut(Told<'_>),
+    until: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
     let (mut parts, mut remedy, mut until) = (parts(folder)?, None, pin!(until));
+    if wishes.by_blocks {
+        parts.config.sync.state_from = 0;
+    }
     let mut in_a_row = InARow::default();
     loop {
-        let opening = sound_store_in_time(folder, &mut parts, remedy, &mut tell);
+        let opening = near_store(folder, &mut parts, remedy, &mut tell);
         // What is dropped half-way was only prepared.
         let store = tokio::select! {
             store = opening => store?,
@@ -127,8 +150,29 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let config = NodeConfig::load(&folder.config())?;
     let peers = (!config.rpc_peers.is_empty()).then(|| Remote::new(config.rpc_peers.clone()));
     let peers = peers.transpose().map_err(NodeError::Peers)?;
-    let healer = Healer::new(folder.store(), file.genesis.clone(), peers).of_network(file.network.key());
-    Ok(Parts { file, config, healer, healed: 0 })
+    let healer = Healer::new(folder.store(), file.genesis.clone(), peers.clone()).of_network(file.network.key());
+    Ok(Parts { file, config, healer, peers, jumped: false, healed: 0 })
+}
+
+/// Opens the store, and brings it near to the others where it is far behind.
+async fn near_store(
+    folder: &NodeFolder,
+    parts: &mut Parts,
+    remedy: Option<Remedy>,
+    tell: &mut impl FnMut(Told<'_>),
+) -> Result<Store, NodeError> {
+    let store = sound_store_in_time(folder, parts, remedy, tell).await?;
+    let Some(peers) = &parts.peers else { return Ok(store) };
+    let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
+    let mut sheet = Sheet::begin(folder.syncing());
+    let mut both = |news: &SyncNews<'_>| {
+        sheet.note(news);
+        tell(Told::Sync(news));
+    };
+    let before = store.height();
+    let store = sync.come_near(store, &mut both).await?;
+    parts.jumped = store.height() > before;
+    Ok(store)
 }
 
 /// Opens the store, however long it takes until another node has what heals it: all may be starting at once.

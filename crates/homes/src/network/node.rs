@@ -31,9 +31,10 @@ use super::orderer::Orderer;
 use super::outdone;
 use super::pool::journal::{Journal, JournalError};
 use super::scrub::{self, Progress};
+use super::sync::{self, Shelf, SyncError, Trouble};
 use super::waiting::Waiting;
 use crate::embedded::HomeError;
-use crate::remote::{NodeUrl, RemoteError};
+use crate::remote::{NodeUrl, Remote, RemoteError};
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
 use crate::store::{Store, StoreError};
@@ -85,6 +86,8 @@ pub enum NodeError {
     FailedAgain { times: u32, why: String },
     #[error("the nodes in `rpc_peers` cannot be asked")]
     Peers(#[source] RemoteError),
+    #[error("the node could not catch up with its network")]
+    Sync(#[from] SyncError),
     #[error("the ledger of the node cannot go on")]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -120,6 +123,10 @@ pub(super) struct Parts {
     pub(super) file: NetworkFile,
     pub(super) config: NodeConfig,
     pub(super) healer: Healer,
+    /// The nodes in `rpc_peers`, if there are any.
+    pub(super) peers: Option<Remote>,
+    /// Its store took blocks of peers before this start.
+    pub(super) jumped: bool,
     /// How often its store was healed since the process began.
     pub(super) healed: u64,
 }
@@ -165,18 +172,25 @@ impl Node {
             followers: config.follower_keys(&folder.config())?,
             listen: config.listen,
             never_voted: false,
-            keep_blocks: None,
+            keep_blocks: config.sync.keep_blocks,
+            jumped: parts.jumped,
         };
         let (handle, inbox) = Engine::start(settings, keys, Arc::clone(&orderer), &folder.engine())?;
         let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
         tasks.spawn(hear(Arc::clone(&waiting), inbox));
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
-        tasks.spawn(tidy(Arc::clone(&waiting)));
+        let shelf = Arc::new(Shelf::default());
+        tasks.spawn(tidy(Arc::clone(&waiting), Arc::clone(&shelf)));
+        let trouble = Trouble::default();
+        if let Some(peers) = &parts.peers {
+            tasks.spawn(sync::fill(Arc::clone(&chain), Arc::clone(&orderer), peers.clone(), Arc::clone(&trouble)));
+        }
         tasks.spawn(scrub::watch(Arc::clone(&chain), Arc::clone(&orderer), Arc::clone(&progress)));
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
-        let itself = Itself { key, account: address(&account), progress, healed: parts.healed, untold };
+        let account = address(&account);
+        let itself = Itself { key, account, progress, healed: parts.healed, untold, shelf, trouble };
         let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
         let (teller, news) = mpsc::channel(4);
         let peers = parts.healer.peers_if_any().cloned();
@@ -287,10 +301,11 @@ async fn tell(waiting: Arc<Waiting>, gossip: Gossip) {
     }
 }
 
-/// Keeps the pool's journal short.
-async fn tidy(waiting: Arc<Waiting>) {
+/// Keeps the pool's journal short, and no state longer than it is asked for.
+async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
     loop {
         tokio::time::sleep(TIDY).await;
+        shelf.tidy(std::time::Instant::now());
         // A journal that cannot be written refuses the next transaction by itself, and says why.
         let _ = waiting.tidy().await;
     }

@@ -42,7 +42,7 @@ pub struct Pass {
     keys: LedgerKeys,
     /// The head when it began.
     top: u64,
-    /// The lowest block that is looked at; of a whole pass 0, which is not its end.
+    /// The lowest block that is looked at; of a whole pass the lowest that is here, which is not its end.
     bottom: u64,
     is_whole: bool,
     stage: Stage,
@@ -63,12 +63,12 @@ enum Stage {
 impl Pass {
     /// Over all of it.
     pub fn whole(store: &Store) -> Result<Self, Damage> {
-        Self::begin(store, 0, true)
+        Self::begin(store, store.bottom(), true)
     }
 
     /// Over the last blocks alone.
     pub fn recent(store: &Store) -> Result<Self, Damage> {
-        Self::begin(store, store.height().saturating_sub(RECENT), false)
+        Self::begin(store, store.height().saturating_sub(RECENT).max(store.bottom()), false)
     }
 
     fn begin(store: &Store, bottom: u64, is_whole: bool) -> Result<Self, Damage> {
@@ -90,7 +90,10 @@ impl Pass {
             Stage::Down(height, hash) => self.step_down(store, height, hash)?,
             Stage::Up(height) if height <= store.height() => self.step_up(store, height)?,
             Stage::Up(_) => {
-                store.examine_rows(self.transactions)?;
+                // Blocks below come meanwhile where they are fetched: then the next pass counts.
+                if store.bottom() == self.bottom {
+                    store.examine_rows(self.transactions)?;
+                }
                 Stage::State(StatePlace::default())
             }
             Stage::State(place) => step_state(store, place)?,

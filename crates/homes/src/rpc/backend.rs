@@ -111,4 +111,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How far it is behind, if it is.
     fn syncing(&self) -> Option<Syncing>;
+
+    /// The store at a final block, kept as it is for a while for those who fetch its state: that of the block with this hash, or of a late
+    /// one. Nothing if it is not kept, or this home gives none.
+    fn kept_state(&self, _hash: Option<B256>) -> Option<Store> {
+        None
+    }
 }

@@ -87,6 +87,8 @@ struct PageView {
 pub(super) fn answer(store: &Store, terms: &Terms, mut params: Params) -> Answer {
     let question: Question = params.optional()?.unwrap_or_default();
     params.finish()?;
+    // What is not here yet may be among what is asked for.
+    store.expect_here(1)?;
     let (limit, keys) = (question.limit()?, question.keys());
     let order = question.order.unwrap_or(Order::Newest);
     let cursor = Cursor::of(store.genesis(), &keys, order);

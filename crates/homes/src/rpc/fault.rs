@@ -28,6 +28,8 @@ const TIMED_OUT: i64 = -32_002;
 const TRANSACTION_REJECTED: i64 = -32_003;
 /// EIP-1474: the answer would be longer than any answer may be.
 pub const LIMIT_EXCEEDED: i64 = -32_005;
+/// EIP-4444: history that this node does not have.
+const NO_HISTORY: i64 = 4444;
 /// Of a home that signs: the nonce that the caller counted with is taken, and nothing was sent. Nodes of other makers do not use it.
 pub const NONCE_TAKEN: i64 = -32_098;
 /// As go-ethereum says that a call ended in a revert.
@@ -55,6 +57,14 @@ impl Fault {
     pub(crate) fn no_state(height: u64, head: u64) -> Self {
         let why = format!("missing trie node: the state of block {height} is not kept, only that of block {head}");
         Self::coded(SERVER_ERROR, why)
+    }
+
+    /// A block that this node has not fetched yet, in the words of EIP-4444.
+    pub(crate) fn no_history(height: u64, bottom: u64) -> Self {
+        let why = format!(
+            "pruned history unavailable: block {height} is not here yet, this node has blocks from {bottom} on and fetches those below"
+        );
+        Self::coded(NO_HISTORY, why)
     }
 
     /// The transaction is refused, and nothing was sealed.
@@ -106,13 +116,19 @@ impl Fault {
 
 impl From<HomeError> for Fault {
     fn from(error: HomeError) -> Self {
-        Self::Home(error)
+        match error {
+            HomeError::Store(error) => error.into(),
+            error => Self::Home(error),
+        }
     }
 }
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self::Home(error.into())
+        match error {
+            StoreError::NotHere { height, bottom } => Self::no_history(height, bottom),
+            error => Self::Home(error.into()),
+        }
     }
 }
 

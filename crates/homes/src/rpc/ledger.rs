@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use super::{Answer, Fault, Params, Terms, data, json};
 use crate::embedded::{Evidence, LedgerKeys, block_object, standing_of};
+#[cfg(feature = "node")]
+use crate::store::Past;
 use crate::store::Store;
 
 /// The most block objects of one answer.
@@ -52,6 +54,36 @@ pub(super) fn block_objects(store: &Store, terms: &Terms, mut params: Params) ->
         objects.push(Bytes::from(object));
     }
     json(&objects)
+}
+
+/// A block of the past, as it is answered.
+#[cfg(feature = "node")]
+#[derive(Serialize)]
+struct PastView {
+    block: Bytes,
+    receipts: Bytes,
+}
+
+/// Block objects with their receipts from a height down, block 0 left out; fewer than asked for if they are long.
+#[cfg(feature = "node")]
+pub(super) fn past_blocks(store: &Store, terms: &Terms, mut params: Params) -> Answer {
+    let (top, count): (U64, U64) = (params.next()?, params.next()?);
+    params.finish()?;
+    let (top, count) = (top.to::<u64>().min(store.height()), count.to::<u64>().min(OBJECTS_MAX));
+    let keys = LedgerKeys::of(store)?;
+    let (mut past, mut length) = (Vec::new(), 0);
+    for height in (1..=top).rev().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        terms.check_time()?;
+        let object = block_object(store, &keys, height)?;
+        let receipts = Past::receipt_bytes(&store.receipts(height)?);
+        let view = PastView { block: object.encode().into(), receipts: receipts.into() };
+        length += view.block.len() + view.receipts.len();
+        if length > OBJECTS_BYTES && !past.is_empty() {
+            break;
+        }
+        past.push(view);
+    }
+    json(&past)
 }
 
 /// A handover, as it is answered.

@@ -22,6 +22,8 @@ pub(super) fn answer(store: &Store, terms: &Terms, mut params: Params) -> Answer
 /// All logs that a filter names.
 pub(super) fn of_filter(store: &Store, terms: &Terms, filter: &Filter) -> Answer {
     let Some((first, last)) = range(store, filter)? else { return json::<[Value]>(&[]) };
+    // The index of events says nothing of what is not here yet; block 0 has no logs.
+    store.expect_here(first.max(1))?;
     let range_max = terms.range_max;
     if last - first >= range_max {
         return Err(Fault::limited(format!("more than {range_max} blocks: ask for fewer")));

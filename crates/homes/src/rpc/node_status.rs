@@ -37,6 +37,16 @@ pub struct ScrubStatus {
     pub untold: u64,
 }
 
+/// What a node lacks of the ledger's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryStatus {
+    /// From this block on it has all; those below it fetches. 0: it has all.
+    pub bottom: u64,
+    /// Why the last node that was asked for them was left, if it was.
+    pub trouble: Option<String>,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +90,9 @@ pub struct NodeStatus {
     /// The watch over its own store.
     #[serde(default)]
     pub scrub: ScrubStatus,
+    /// What it lacks of the history.
+    #[serde(default)]
+    pub history: HistoryStatus,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,
     /// The version of the program.
@@ -109,6 +122,7 @@ impl NodeStatus {
             ("scrub_ended_milliseconds", "time at which the last such pass ended", self.scrub.ended_millis),
             ("healed_total", "times its store was altered and healed", self.scrub.healed),
             ("alarms_untold", "alarms that are not on the ledger yet", self.scrub.untold),
+            ("history_bottom", "height from which on it has all blocks, 0 if it has all", self.history.bottom),
             (
                 "votes",
                 "1 if it is a validator that votes",
@@ -154,6 +168,7 @@ mod tests {
             queued: 0,
             pool_bytes: 0,
             scrub: ScrubStatus::default(),
+            history: HistoryStatus::default(),
             failure: None,
             version: "0".to_owned(),
         };

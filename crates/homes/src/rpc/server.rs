@@ -19,6 +19,7 @@ mod gate;
 mod layer;
 mod limits;
 mod pool;
+mod state_parts;
 mod subscriptions;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -133,6 +134,7 @@ fn methods<B: Backend>(answerer: Answerer<B>, debug: bool) -> Result<Methods, Re
     let mut module = RpcModule::new(answerer);
     register_table(&mut module)?;
     pool::register_pool(&mut module, debug)?;
+    state_parts::register_parts(&mut module)?;
     filters::register_filters(&mut module)?;
     subscriptions::register_subscriptions(&mut module)?;
     if debug {

@@ -30,6 +30,9 @@ pub enum StoreError {
     /// A block was offered that does not follow the head.
     #[error("block {height} does not follow the head {head} of the ledger store")]
     NotNext { height: u64, head: u64 },
+    /// The store began above block 0, and what is below is not here yet.
+    #[error("block {height} is not here yet: this ledger store holds blocks from {bottom} on, and fetches those below")]
+    NotHere { height: u64, bottom: u64 },
     /// A write was asked of a store that was opened to be read.
     #[error("the ledger store {} was opened to be read, not to be written", path.display())]
     ReadOnly { path: PathBuf },

@@ -151,13 +151,12 @@ impl Store {
             if rows.genesis()? != self.genesis().encode() {
                 return Err(Fault::damaged("its genesis is another one"));
             }
-            let (blocks, counts) = (self.height() + 1, rows.counts()?);
-            if rows.indexed() > blocks {
-                return Err(Fault::damaged(format!(
-                    "its index of events claims {} blocks of {blocks}",
-                    rows.indexed()
-                )));
+            let (above, counts) = (self.height() + 1, rows.counts()?);
+            if rows.indexed() > above {
+                return Err(Fault::damaged(format!("its index of events claims {} blocks of {above}", rows.indexed())));
             }
+            // Of a store that began above block 0, and that block.
+            let blocks = if rows.bottom() == 0 { above } else { above.saturating_sub(rows.bottom()) + 1 };
             let expected = [
                 ("blocks", blocks),
                 ("certificates", blocks),

@@ -62,6 +62,11 @@ impl Salvage {
         self.read(|rows| rows.head().map(|(height, _)| height))
     }
 
+    /// The lowest height above block 0 that it ever had, as its rows say: what is below was never altered.
+    pub(crate) fn bottom(&self) -> u64 {
+        self.rows.bottom()
+    }
+
     /// The lowest height at or above that one of which there is a row; the outer one is missing where that cannot be read.
     #[expect(clippy::option_option, reason = "not readable, none, one")]
     pub(crate) fn row_from(&self, height: u64) -> Option<Option<u64>> {

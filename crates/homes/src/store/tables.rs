@@ -18,7 +18,7 @@ use super::receipt_rows::decode_receipts;
 /// The version of this layout; another one is refused.
 const FORMAT: &[u8] = &[2];
 
-/// `format`, `genesis`, `head`, `events`, `heir`.
+/// `format`, `genesis`, `head`, `events`, `heir`, `bottom`.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Height to block in RLP.
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
@@ -71,21 +71,59 @@ pub(super) fn write_genesis(transaction: &WriteTransaction, genesis: &[u8]) -> R
 
 /// Writes one block, its receipts, its changes of the state, and makes it the head.
 pub(super) fn write_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
-    transaction.open_table(BLOCKS)?.insert(rows.height, rows.block)?;
-    transaction.open_table(HEIGHTS)?.insert(&rows.hash.0, rows.height)?;
-    transaction.open_table(CERTIFICATES)?.insert(rows.height, rows.certificate)?;
-    transaction.open_table(RECEIPTS)?.insert(rows.height, rows.receipts)?;
-    {
-        let mut transactions = transaction.open_table(TRANSACTIONS)?;
-        for hash in rows.transactions {
-            transactions.insert(&hash.0, rows.height)?;
-        }
-    }
+    write_record(transaction, rows)?;
     write_changes(transaction, rows.changes)?;
     write_events(transaction, rows)?;
     transaction.open_table(META)?.insert("head", head_row(rows.height, rows.hash).as_slice())?;
     Ok(())
 }
+
+/// Writes what a block leaves for ever: itself, its receipts, its certificate, and where it and its transactions are found.
+fn write_record(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
+    transaction.open_table(BLOCKS)?.insert(rows.height, rows.block)?;
+    transaction.open_table(HEIGHTS)?.insert(&rows.hash.0, rows.height)?;
+    transaction.open_table(CERTIFICATES)?.insert(rows.height, rows.certificate)?;
+    transaction.open_table(RECEIPTS)?.insert(rows.height, rows.receipts)?;
+    let mut transactions = transaction.open_table(TRANSACTIONS)?;
+    for hash in rows.transactions {
+        transactions.insert(&hash.0, rows.height)?;
+    }
+    Ok(())
+}
+
+/// Writes a block below the others, with its events. Its state is not kept.
+#[cfg(feature = "node")]
+pub(super) fn write_past(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
+    write_record(transaction, rows)?;
+    event_index::write_rows(transaction, rows.height, rows.outcomes)?;
+    Ok(())
+}
+
+/// Makes a block the head without those below it: they are above `bottom`, or not here.
+#[cfg(feature = "node")]
+pub(super) fn begin_at(
+    transaction: &WriteTransaction,
+    (height, hash): (u64, B256),
+    bottom: Option<u64>,
+) -> Result<(), Fault> {
+    write_mark(transaction, height + 1)?;
+    transaction.open_table(META)?.insert("head", head_row(height, hash).as_slice())?;
+    write_bottom(transaction, bottom)
+}
+
+/// From which height on all blocks are here; all, if there is no such row.
+#[cfg(feature = "node")]
+pub(super) fn write_bottom(transaction: &WriteTransaction, bottom: Option<u64>) -> Result<(), Fault> {
+    let mut meta = transaction.open_table(META)?;
+    match bottom {
+        Some(bottom) => meta.insert(BOTTOM, bottom.to_le_bytes().as_slice())?,
+        None => meta.remove(BOTTOM)?,
+    };
+    Ok(())
+}
+
+/// The lowest height above block 0 from which on all blocks are here.
+const BOTTOM: &str = "bottom";
 
 /// Brings the index of events up to the block, or nearer to it: blocks that an earlier version wrote come first.
 fn write_events(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
@@ -138,14 +176,14 @@ fn write_mark(transaction: &WriteTransaction, next: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Nothing is in the index of a store that has no mark.
+/// Nothing is in the index of a store that has no mark, and nothing is missing in one without a bottom.
 fn mark_of(row: Option<&[u8]>) -> Result<u64, Fault> {
     let Some(row) = row else { return Ok(0) };
-    let row = row.try_into().map_err(|_| Fault::damaged("the mark of its events has a wrong length"))?;
+    let row = row.try_into().map_err(|_| Fault::damaged("a height among its marks has a wrong length"))?;
     Ok(u64::from_le_bytes(row))
 }
 
-fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Result<(), Fault> {
+pub(super) fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Result<(), Fault> {
     let mut nodes = transaction.open_table(NODES)?;
     for ((trie, path), node) in &changes.nodes {
         let key = node_key(trie, path);
@@ -195,6 +233,8 @@ pub(super) struct Rows {
     events: Option<EventTable>,
     /// The mark of the index of events.
     indexed: u64,
+    /// The lowest height above block 0 from which on all blocks are here; 0 if all are.
+    bottom: u64,
 }
 
 impl Rows {
@@ -204,7 +244,9 @@ impl Rows {
         check_format(&read_meta(&meta, "format")?)?;
         let events = event_index::open_rows(transaction)?;
         let indexed = mark_of(meta.get(MARK)?.as_ref().map(redb::AccessGuard::value))?;
+        let bottom = mark_of(meta.get(BOTTOM)?.as_ref().map(redb::AccessGuard::value))?;
         Ok(Self {
+            bottom,
             // A mark without rows is none.
             indexed: if events.is_some() { indexed } else { 0 },
             events,
@@ -297,6 +339,11 @@ impl Rows {
     /// The height of the first block that is not in the index of events.
     pub(super) const fn indexed(&self) -> u64 {
         self.indexed
+    }
+
+    /// The lowest height above block 0 from which on all blocks are here; 0 if all are.
+    pub(super) const fn bottom(&self) -> u64 {
+        self.bottom
     }
 
     /// True if the events of that block are found where the index should have them.

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use blockhouse_homes::NodeUrl;
-use blockhouse_homes::network::{Address, Enrolment, Keys, Label, NodeConfig, NodeFolder, Place, RpcConfig};
+use blockhouse_homes::network::{
+    Address, Enrolment, Keys, Label, NodeConfig, NodeFolder, Place, RpcConfig, SyncConfig,
+};
 use blockhouse_types::Account;
 use clap::Args;
 use serde_json::json;
@@ -107,6 +109,7 @@ fn make(folder: PathBuf, node: NewNode, out: &Output) -> anyhow::Result<Exit> {
         validators: std::collections::BTreeMap::new(),
         followers: Vec::new(),
         rpc_peers: Vec::new(),
+        sync: SyncConfig::default(),
         rpc: RpcConfig { listen: node.rpc_listen.unwrap_or(default.listen), ..default },
         metrics: None,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::NodeUrl;
-use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing};
+use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, SyncConfig};
 use clap::Args;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -103,6 +103,7 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
             validators: validators.clone(),
             followers: Vec::new(),
             rpc_peers: rpc_peers(args, index)?,
+            sync: SyncConfig::default(),
             rpc: RpcConfig { listen: at(args.rpc_port, index)?, debug: true, ..RpcConfig::default() },
             metrics: None,
         };

@@ -2,8 +2,9 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use blockhouse_homes::network::{NodeFolder, Told, keep};
+use blockhouse_homes::network::{NodeFolder, SyncNews, Told, Wishes, keep_with};
 use clap::Args;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -20,6 +21,9 @@ pub(crate) struct RunArgs {
     /// End when the standard input ends: with the program that started it
     #[arg(long)]
     with_parent: bool,
+    /// Execute all blocks of the ledger, also where a new node would fetch the state of a late one
+    #[arg(long)]
+    by_blocks: bool,
 }
 
 /// Begins again with two arenas, unless the user set how many, before anything else is done: glibc keeps one for each of some threads, and
@@ -44,8 +48,31 @@ pub(crate) async fn run(args: RunArgs, out: &Output) -> anyhow::Result<Exit> {
             () = end_of_input(), if args.with_parent => {}
         }
     };
-    keep(&NodeFolder::new(args.dir.path), |told| tell(&told, out), until).await?;
+    let wishes = Wishes { by_blocks: args.by_blocks };
+    let mut shown = Shown::default();
+    keep_with(&NodeFolder::new(args.dir.path), wishes, |told| shown.tell(&told, out), until).await?;
     Ok(Exit::Success)
+}
+
+/// The least time between two lines about how far it is.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// When it last said how far it is.
+#[derive(Debug, Default)]
+struct Shown(Option<Instant>);
+
+impl Shown {
+    fn tell(&mut self, told: &Told<'_>, out: &Output) {
+        match told {
+            Told::Sync(news @ (SyncNews::Share { .. } | SyncNews::Blocks { .. })) => {
+                if self.0.is_none_or(|last| last.elapsed() >= PAUSE) {
+                    self.0 = Some(Instant::now());
+                    out.warn(format_args!("catching up: {news}"));
+                }
+            }
+            told => tell(told, out),
+        }
+    }
 }
 
 /// A node whose words nobody reads goes on.
@@ -67,6 +94,8 @@ fn tell(told: &Told<'_>, out: &Output) {
             out.warn(format_args!("warning: {damage}; this node does not vote until it is healed"));
         }
         Told::NotHealed(error) => out.warn(format_args!("warning: {}", chain(error))),
+        Told::Sync(news @ SyncNews::Left { .. }) => out.warn(format_args!("warning: {news}")),
+        Told::Sync(news) => out.warn(format_args!("catching up: {news}")),
         Told::Healed(healed) => out.warn(format_args!("healed: {healed}")),
     }
 }

@@ -1,7 +1,7 @@
 //! `blockhouse node status`
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockhouse_homes::network::{NetworkFile, NodeConfig, NodeFolder};
@@ -35,7 +35,10 @@ pub(crate) async fn run(args: &StatusArgs, out: &Output) -> anyhow::Result<Exit>
         (Some(url), _) => url.clone(),
         (None, dir) => local_url(&NodeFolder::new(dir.clone().unwrap_or_default()))?,
     };
-    let status = Remote::new(vec![url.clone()])?.node_status().await.map_err(|error| silent(&url, &error))?;
+    let status = Remote::new(vec![url.clone()])?
+        .node_status()
+        .await
+        .map_err(|error| silent(&url, &error, args.dir.as_deref()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let warnings = warnings(&status, file.as_ref(), now);
     tell(&status, now, out)?;
@@ -86,6 +89,8 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "passes": status.scrub.passes,
         "healed": status.scrub.healed,
         "untold": status.scrub.untold,
+        "history_from": status.history.bottom,
+        "history_trouble": status.history.trouble,
         "failure": status.failure,
         "version": status.version,
     })
@@ -100,13 +105,17 @@ pub(super) fn local_url(folder: &NodeFolder) -> anyhow::Result<NodeUrl> {
     Ok(format!("http://{listen}").parse()?)
 }
 
-fn silent(url: &NodeUrl, error: &RemoteError) -> Refusal {
-    let why = match error {
+fn silent(url: &NodeUrl, error: &RemoteError, dir: Option<&Path>) -> Refusal {
+    let mut why = match error {
         RemoteError::NoNode { problems } => {
             problems.iter().map(|problem| one_line(&problem.error)).collect::<Vec<_>>().join("; ")
         }
         other => one_line(other),
     };
+    // A node that is far behind does not answer until it came near.
+    if let Some(line) = dir.and_then(|dir| std::fs::read_to_string(NodeFolder::new(dir).syncing()).ok()) {
+        why = format!("it is catching up: {}; {why}", text::path(line.as_bytes()));
+    }
     Refusal::Silent { url: url.to_string(), why }
 }
 
@@ -141,6 +150,10 @@ fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
         scrub.examined,
         text::count(scrub.blocks, "block")
     ))?;
+    if status.history.bottom > 0 {
+        let trouble = status.history.trouble.as_ref().map(|why| format!("; left {why}")).unwrap_or_default();
+        out.data(format_args!("history  has blocks from {} on, fetches those below{trouble}", status.history.bottom))?;
+    }
     if !status.key.is_zero() {
         out.data(format_args!("key      {:x}", status.key))?;
         out.data(format_args!("account  {:#x}", status.account))?;

@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::network::{Place, RpcConfig};
+use crate::network::{Place, RpcConfig, SyncConfig};
 
 fn fresh(number: u64) -> Keys {
     Keys::generate(&mut StdRng::seed_from_u64(number))
@@ -19,6 +19,7 @@ fn prepare(folder: &NodeFolder, number: u64) {
         validators: BTreeMap::new(),
         followers: Vec::new(),
         rpc_peers: Vec::new(),
+        sync: SyncConfig::default(),
         rpc: RpcConfig::default(),
         metrics: None,
     };

@@ -29,6 +29,10 @@ impl Rebuilding {
         let Some(salvage) = &self.salvage else { return Ok(false) };
         let chain_id = self.store.genesis().chain_id;
         let (first, last) = (self.store.height() + 1, salvage.height());
+        if first < salvage.bottom() {
+            // It began by a state, and never had these.
+            return Ok(false);
+        }
         let objects = (first..first.saturating_add(OWN_RUN)).map_while(|height| salvage.object(chain_id, height));
         let imported = import_into(&mut self.store, objects, Store::append_unsynced);
         let next = self.store.height() + 1;

@@ -9,7 +9,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::network::{Ceremony, Enrolment, Founding, Place, RpcConfig, Signing, write_network};
+use crate::network::{Ceremony, Enrolment, Founding, Place, RpcConfig, Signing, SyncConfig, write_network};
 
 struct World {
     folder: tempfile::TempDir,
@@ -18,7 +18,7 @@ struct World {
 fn config(number: u64) -> NodeConfig {
     let listen = format!("127.0.0.1:{}", 9649 + number).parse().unwrap();
     let (validators, followers, rpc) = (std::collections::BTreeMap::new(), Vec::new(), RpcConfig::default());
-    NodeConfig { listen, validators, followers, rpc_peers: Vec::new(), rpc, metrics: None }
+    NodeConfig { listen, validators, followers, rpc_peers: Vec::new(), sync: SyncConfig::default(), rpc, metrics: None }
 }
 
 fn fresh(number: u64) -> Keys {

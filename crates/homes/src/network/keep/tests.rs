@@ -3,7 +3,7 @@
 use rand::SeedableRng as _;
 
 use super::*;
-use crate::network::{Founding, Keys, RpcConfig, Signing};
+use crate::network::{Founding, Keys, RpcConfig, Signing, SyncConfig};
 
 /// The folder of a network of one node.
 fn alone() -> (tempfile::TempDir, NodeFolder) {
@@ -19,6 +19,7 @@ fn alone() -> (tempfile::TempDir, NodeFolder) {
         validators: [(NodeConfig::name_of(&founded.keys[0]), listen.to_string())].into(),
         followers: Vec::new(),
         rpc_peers: Vec::new(),
+        sync: SyncConfig::default(),
         rpc: RpcConfig { listen: rpc, ..RpcConfig::default() },
         metrics: None,
     };

@@ -1,0 +1,140 @@
+//! State sync: a new store that begins by the state of a late block.
+//!
+//! The block is one that the validators of this network certified. Its header names the state root, under which each part of the state is
+//! checked when it arrives, and the block below it, so the blocks that execution looks back on are checked too.
+
+use blockhouse_ledger::state::StatePlace;
+
+use super::{Ended, Sync, SyncError, SyncNews};
+use crate::embedded::{HomeError, LedgerKeys, lock_folder};
+use crate::remote::NodeUrl;
+use crate::store::{self, Access, Beside, PartError, Past, Store, StoreError, WAIT};
+
+/// What a store that is being made is called.
+const SYNCED: &str = "synced";
+
+const PAST: &str = "blockhouse_getPastBlocks";
+const PART: &str = "blockhouse_getStatePart";
+
+impl Sync<'_> {
+    /// Replaces a store that holds nothing but block 0 (N2) by one with the state of a late block, of the first peer that gives it.
+    pub(super) async fn by_state(self, old: Store, tell: &mut impl FnMut(&SyncNews<'_>)) -> Result<Store, SyncError> {
+        let path = old.path().to_owned();
+        let _alone = tokio::task::block_in_place(|| lock_folder(&path, WAIT))?;
+        store::remove_leftovers(&path, SYNCED)?;
+        for node in self.peers.in_turn() {
+            let new = store::beside(&path, SYNCED);
+            match self.make(node, &new, tell).await {
+                Ok((height, below)) => {
+                    drop(old);
+                    let store = tokio::task::block_in_place(|| take_place(&new, &path))?;
+                    self.peers.prefer(node);
+                    tell(&SyncNews::HasState { height, below });
+                    return Ok(store);
+                }
+                Err(Ended::Own(error)) => return Err(error),
+                Err(Ended::Peer(error)) => tell(&SyncNews::Left { node, error: &error }),
+            }
+        }
+        // The blocks themselves lead there too (N3).
+        Ok(old)
+    }
+
+    /// Makes the new store of what one peer gives; gives its height, and the height below which it has no blocks.
+    async fn make(
+        self,
+        node: &NodeUrl,
+        new: &Beside,
+        tell: &mut impl FnMut(&SyncNews<'_>),
+    ) -> Result<(u64, u64), Ended> {
+        let past = self.late_blocks(node).await?;
+        let height = past.first().map_or(0, Past::height);
+        tell(&SyncNews::State { height, node });
+        let mut store = tokio::task::block_in_place(|| -> Result<_, StoreError> {
+            Store::begin_at(new.path(), &self.file.genesis, &past)?;
+            Store::open(new.path(), Access::Write, WAIT, None)
+        })?;
+        self.take_state(node, &mut store, tell).await?;
+        tokio::task::block_in_place(|| -> Result<_, Ended> {
+            self.verify_keys(&store, &past)?;
+            store.sync()?;
+            Ok((height, store.bottom().saturating_sub(1)))
+        })
+    }
+
+    /// The block whose state the peer keeps, certified by this network, and those below that a store must have.
+    async fn late_blocks(self, node: &NodeUrl) -> Result<Vec<Past>, Ended> {
+        let (top, hash) = self.peers.kept_state(node).await.map_err(Ended::Peer)?;
+        let lowest = top.saturating_sub(Store::BLOCKS_BELOW).max(1);
+        let (mut past, mut next): (Vec<Past>, _) = (Vec::new(), (top, hash));
+        if top <= self.network().base().height {
+            return Err(Ended::strange(
+                PAST,
+                format!("it keeps the state of block {top}, which is not above the beginning"),
+            ));
+        }
+        while next.0 >= lowest {
+            let given = self.peers.past(node, next.0, next.0 - lowest + 1).await.map_err(Ended::Peer)?;
+            if given.is_empty() {
+                return Err(Ended::strange(PAST, format!("it has no block {}", next.0)));
+            }
+            let wanted = usize::try_from(next.0 - lowest + 1).unwrap_or(usize::MAX);
+            for block in given.into_iter().take(wanted) {
+                block.compare(next.0, next.1).map_err(|why| Ended::strange(PAST, why))?;
+                next = (next.0 - 1, block.parent());
+                past.push(block);
+            }
+            // Who cannot show that this network made the block is believed nothing more.
+            if let Some(first) = past.first() {
+                let certified = first.certified_by(self.file.genesis.chain_id, &self.network().key());
+                certified.map_err(|why| Ended::strange(PAST, why))?;
+            }
+        }
+        Ok(past)
+    }
+
+    /// Takes the parts of the state after the head, one after the other.
+    async fn take_state(
+        self,
+        node: &NodeUrl,
+        store: &mut Store,
+        tell: &mut impl FnMut(&SyncNews<'_>),
+    ) -> Result<(), Ended> {
+        let (hash, root) = (store.head().hash(), store.head().header().state_root);
+        let mut place = Some(StatePlace::default());
+        while let Some(from) = place {
+            let part = self.peers.state_part(node, hash, from).await.map_err(Ended::Peer)?;
+            let put = || match part.take(root, from, store) {
+                Ok(changes) => store.put_state(&changes).map_err(Ended::from),
+                Err(PartError::Store(error)) => Err(error.into()),
+                Err(strange) => Err(Ended::strange(PART, strange)),
+            };
+            tokio::task::block_in_place(put)?;
+            place = part.next();
+            tell(&SyncNews::Share { share: place.map_or(u16::MAX, |place| place.share()) });
+        }
+        Ok(())
+    }
+
+    /// Now that the state says which key was in force where: each block is certified by it, and the last one is this network's.
+    fn verify_keys(self, store: &Store, past: &[Past]) -> Result<(), Ended> {
+        let keys = LedgerKeys::of(store).map_err(|error| match error {
+            HomeError::Store(error) => Ended::from(error),
+            // A state that was checked and does not answer is not that of a ledger.
+            other => Ended::strange(PART, crate::chain::chain(&other)),
+        })?;
+        if keys.in_force() != self.network().key() {
+            return Err(Ended::strange(PART, "the key in force there is not that of this network"));
+        }
+        let verify = |past: &Past| past.certified_by(store.genesis().chain_id, &keys.at(past.height()));
+        past.iter().try_for_each(verify).map_err(|why| Ended::strange(PAST, why))
+    }
+}
+
+/// Gives the new store, which is closed and durable, the name of the old one (N1).
+fn take_place(new: &Beside, path: &std::path::Path) -> Result<Store, SyncError> {
+    let failed = |source| HomeError::Io { action: "name", path: path.to_owned(), source };
+    std::fs::rename(new.path(), path).map_err(failed)?;
+    store::sync_folder(path)?;
+    Store::open(path, Access::Write, WAIT, None).map_err(|error: StoreError| error.into())
+}
