@@ -1,5 +1,6 @@
 //! All targets.
 
+mod anchors;
 mod consensus;
 mod crypto;
 mod external;
@@ -68,6 +69,13 @@ pub const ALL: &[Target] = &[
     ledger::RECEIPT,
     ledger::RECEIPT_PROOF,
     ledger::EVENT,
+    anchors::ANCHOR_FILE,
+    anchors::EVM_ANCHOR,
+    anchors::COSIGNATURE,
+    anchors::ACCOUNT_KEY,
+    anchors::OTS,
+    anchors::CALENDAR_ANSWER,
+    anchors::BITCOIN_HEADER,
     consensus::NETWORK,
     consensus::NODE_KEYS,
     nodes::ENROLMENT,

@@ -8,6 +8,8 @@
     reason = "this library serves tests only: what goes wrong here is a failed test"
 )]
 
+pub mod anvil;
+pub mod calendar;
 pub mod damage;
 pub mod guide;
 pub mod need;

@@ -17,8 +17,8 @@ use crate::commands::mount;
 #[cfg(feature = "node")]
 use crate::commands::node;
 use crate::commands::{
-    backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key, ls,
-    man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    anchor, backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key,
+    ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -59,6 +59,7 @@ pub(crate) enum Command {
     Tag(tag::TagArgs),
     Receipt(receipt::ReceiptArgs),
     CheckReceipt(check_receipt::CheckReceiptArgs),
+    Anchor(anchor::AnchorArgs),
     History(history::HistoryArgs),
     Status(status::StatusArgs),
     Site(site::SiteArgs),
@@ -226,7 +227,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 29 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
+        assert_eq!(waiting.len(), 30 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -2,6 +2,7 @@
 //!
 //! The table for users is `docs/reference/exit-codes.md`; a test compares the two.
 
+mod anchors;
 mod changes;
 mod growth;
 #[cfg(feature = "node")]
@@ -17,6 +18,7 @@ use blockhouse_crypto::recipient::UnwrapError;
 #[cfg(feature = "node")]
 use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, JoinError, StartError};
 use blockhouse_homes::{ExternalError, HomeError, RemoteError, StoreError};
+use blockhouse_ledger::anchor::{BitcoinHeaderError, CheckAnchorError, ParseAnchorError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
 use blockhouse_pipeline::host_request::RequestError;
 use blockhouse_pipeline::placement::PlacementError;
@@ -56,6 +58,7 @@ use blockhouse_vault::verify::VerifyError;
 use crate::commands::mount::PointError;
 use crate::failure::Refusal;
 use crate::opening::advice;
+use anchors::of_anchor;
 use changes::{of_bag_change, of_rotate, of_site_change};
 
 /// How a command ended.
@@ -168,6 +171,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_lock))
         .or_else(|| cause.downcast_ref().and_then(of_open_snapshot))
         .or_else(|| cause.downcast_ref().and_then(of_unwrap))
+        .or_else(|| cause.downcast_ref().and_then(of_anchor))
         .or_else(|| cause.downcast_ref().and_then(of_receipt))
         .or_else(|| cause.downcast_ref().and_then(of_recover))
         .or_else(|| cause.downcast_ref().and_then(of_select))
@@ -235,9 +239,15 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
             Exit::Usage,
             "ask a node that you trust with --rpc URL, or give the hash as you got it from one with --block HASH",
         ),
-        Refusal::OtherBlock { .. } | Refusal::NoSuchBlock { .. } | Refusal::OtherChain { .. } => {
-            Verdict::plain(Exit::CheckFailed)
-        }
+        Refusal::AnchorNotVouched { .. } => Verdict::hinted(
+            Exit::Usage,
+            "ask a node of that chain that you trust with --rpc URL, or give the hash as you got it from one with --block HASH; or name witnesses that you know with --witness KEY",
+        ),
+        Refusal::OtherBlock { .. }
+        | Refusal::NoSuchBlock { .. }
+        | Refusal::OtherChain { .. }
+        | Refusal::NotCosigned { .. }
+        | Refusal::OtherRoot { .. } => Verdict::plain(Exit::CheckFailed),
         Refusal::NotFinal { .. } => {
             Verdict::hinted(Exit::CheckFailed, "check again later, when more blocks are above it")
         }
@@ -1018,6 +1028,8 @@ fn of_copies(_: &TooFewCopies) -> Verdict {
 }
 
 fn of_proof(cause: &(dyn Error + 'static)) -> Option<Verdict> {
-    let is_no_proof = cause.is::<ParseError>() || cause.is::<CheckError>() || cause.is::<FileError>();
+    let is_no_anchor =
+        cause.is::<ParseAnchorError>() || cause.is::<CheckAnchorError>() || cause.is::<BitcoinHeaderError>();
+    let is_no_proof = cause.is::<ParseError>() || cause.is::<CheckError>() || cause.is::<FileError>() || is_no_anchor;
     is_no_proof.then_some(Verdict::plain(Exit::CheckFailed))
 }

@@ -23,14 +23,22 @@ pub(crate) enum Refusal {
     )]
     NotVouched { chain: u64, height: u64, hash: BlockHash },
     #[error(
-        "block {height} has the hash {hash} in the receipt and {found} on the chain: it was never on it, or was dropped from it"
+        "block {height} has the hash {hash} in the file and {found} on the chain: it was never on it, or was dropped from it"
     )]
     OtherBlock { height: u64, hash: BlockHash, found: BlockHash },
+    #[error(
+        "the anchor holds if block {height} of chain {chain} has the hash {hash}: nobody was asked, and anyone can make such a file around a block that never was"
+    )]
+    AnchorNotVouched { chain: u64, height: u64, hash: BlockHash },
+    #[error("the anchor file has no cosignature of the witness {key}")]
+    NotCosigned { key: String },
+    #[error("the anchor file leads to no Bitcoin block with the Merkle root of {hash}")]
+    OtherRoot { hash: String },
     #[error("the chain has no block {height} yet")]
     NoSuchBlock { height: u64 },
     #[error("block {height} is on the chain and not final yet: the chain may still drop it")]
     NotFinal { height: u64 },
-    #[error("the receipt is of chain {chain}, the node is of another one, with the id {found}")]
+    #[error("the file speaks of chain {chain}, the node is of another one, with the id {found}")]
     OtherChain { chain: u64, found: u64 },
     #[error("the target `{}` is not empty", path.display())]
     TargetNotEmpty { path: PathBuf },

@@ -7,6 +7,7 @@
 
 use blockhouse_crypto::hash::derive;
 use blockhouse_crypto::{AccountSecret, Secret};
+use blockhouse_ledger::anchor::Cosignature;
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, DecodeExt, Encode};
 use commonware_cryptography::bls12381::primitives::group::{Private, Share};
@@ -62,6 +63,13 @@ impl Keys {
     pub fn sign_enrolment(&self, statement: &[u8]) -> [u8; 64] {
         let mut bytes = [0; 64];
         bytes.copy_from_slice(self.identity.sign(ENROLMENT, statement).as_ref());
+        bytes
+    }
+
+    /// Signs a checkpoint as a witness: what [`Cosignature::check`] takes.
+    pub fn cosign(&self, statement: &[u8]) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.identity.sign(Cosignature::context(), statement).as_ref());
         bytes
     }
 

@@ -104,6 +104,13 @@ pub fn content(bytes: &[u8]) -> [u8; 32] {
     *blake3::hash(bytes).as_bytes()
 }
 
+/// SHA-256, as Bitcoin and OpenTimestamps have it.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    hash
+}
+
 /// Ethereum's keccak256.
 pub fn keccak256(bytes: &[u8]) -> [u8; 32] {
     alloy_primitives::keccak256(bytes).0

@@ -14,6 +14,7 @@
 //!
 //! Page: `docs/design/ledger.md`, section *Outside chains*.
 
+mod anchor;
 mod answers;
 mod ask;
 mod error;
@@ -21,6 +22,7 @@ mod evidence;
 mod factory;
 mod fees;
 mod finality;
+mod key_file;
 mod outbox;
 mod send;
 mod tend;
@@ -43,8 +45,10 @@ use crate::remote::NodeUrl;
 use ask::Asker;
 use outbox::OutboxFile;
 
+pub use anchor::{AnchorChain, Anchorer, LastAnchor, Made};
 pub use answers::{ChainBlock, read_block, read_evidence, read_logs};
 pub use error::ExternalError;
+pub use key_file::{KeyFileError, parse_account_key, read_account_key};
 pub use outbox::is_outbox;
 pub(crate) use transport::ExternalTransport;
 pub use word::{ChainWord, Founding};

@@ -1,6 +1,8 @@
 //! The ledger's homes: embedded in a process, on a network of nodes, on an outside chain, followed from a host; its durable block store, and JSON-RPC.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod attest;
+pub mod calendar;
 mod chain;
 pub mod embedded;
 pub mod external;

@@ -6,6 +6,8 @@
 //! Format: `docs/design/node.md`.
 
 mod alarms;
+mod anchoring;
+mod attesting;
 mod backend;
 mod ceremony;
 mod chain;
@@ -27,10 +29,12 @@ mod past;
 mod place;
 pub mod pool;
 mod scrub;
+mod speaker;
 mod succession;
 mod survival;
 mod sync;
 mod waiting;
+mod witness;
 
 pub use blockhouse_consensus::{Base, EngineError, Keys, KeysError, StartError};
 
@@ -39,7 +43,7 @@ pub use backend::NodeBackend;
 pub use ceremony::{Ceremony, CeremonyError};
 pub use chain::{Chain, ChainError, Proposal};
 pub use clock::{Clock, SystemClock};
-pub use config::{ConfigError, NodeConfig, RpcConfig, SyncConfig};
+pub use config::{AnchorConfig, ConfigError, NodeConfig, RpcConfig, SyncConfig, WitnessConfig};
 pub use enrolment::{Address, AddressError, ENROLMENT_MAX, Enrolment, EnrolmentError};
 pub use folder::{FolderError, NodeFolder, write_network, write_secret};
 pub use founding::{Founded, Founding, GAS_LIMIT, Signing};
@@ -51,6 +55,7 @@ pub use node::NodeError;
 pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
 pub use place::{Domain, Label, LabelError, Place, PlaceError};
 pub use scrub::Pass;
+pub use speaker::SpeakError;
 pub use succession::Succession;
 pub use survival::{Group, Survival, Survived};
 pub use sync::{SyncError, SyncNews};

@@ -477,6 +477,8 @@ impl Alone {
             sync: SyncConfig::default(),
             rpc: RpcConfig { listen: rpc, ..RpcConfig::default() },
             metrics: None,
+            anchor: None,
+            witness: None,
         };
         let folder = tempfile::tempdir().unwrap();
         let node = NodeFolder::new(folder.path().join("node"));

@@ -1,6 +1,7 @@
 //! The ledger's EVM state machine: blocks in, receipts and roots out; certificates, receipts' proofs and contract bindings.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod anchor;
 pub mod block;
 pub mod call;
 pub mod certificate;

@@ -13,6 +13,8 @@
 //! sessions/              one file for each backup that runs, locked by it
 //! prune.lock             locked by whoever prunes
 //! publish.lock           locked by backups, together, while they publish, and by a prune while it removes what they may share
+//! anchors/               what was sent to anchor the ledger on chains outside and is not final yet: an outbox for each
+//! anchor.lock            locked by whoever anchors
 //! joining                what a host keeps that asked to be one of a vault's, until it is; mode 0600
 //! recovery-sheet.txt     what to do when this folder is gone; no secret
 //! ```
@@ -109,6 +111,16 @@ impl VaultFolder {
     /// What keeps the removal of plain objects apart from backups that publish some of the same name.
     pub fn publish_lock(&self) -> PathBuf {
         self.root.join("publish.lock")
+    }
+
+    /// What was sent to anchor the ledger on chains outside.
+    pub fn anchors(&self) -> PathBuf {
+        self.root.join("anchors")
+    }
+
+    /// What keeps two runs of this host that anchor apart.
+    pub fn anchor_lock(&self) -> PathBuf {
+        self.root.join("anchor.lock")
     }
 
     /// The recovery sheet.

@@ -5,6 +5,7 @@
 //!
 //! Contracts: `docs/design/contracts.md`.
 
+mod anchors;
 mod batch;
 mod error;
 mod marks;
@@ -23,6 +24,7 @@ use alloy_sol_types::SolCall;
 use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_types::{Account, BagHash, RecipientSetHash, SessionId, SnapshotId, SourceId};
 
+pub use anchors::AnchorRecord;
 pub use batch::Forgetting;
 pub use error::LedgerError;
 pub use marks::{LiveSession, Marking, Swept};

@@ -92,7 +92,8 @@ pub(super) const NODE_CONFIG: Target = Target {
     seeds: || {
         let text = format!("listen = \"127.0.0.1:9650\"\n[validators]\n{} = \"a.example:9650\"\n", "07".repeat(32));
         let more = format!("{text}[rpc]\nlisten = \"0.0.0.0:8545\"\nhosts = [\"a\"]\ndebug = true\n");
-        vec![text.into_bytes(), more.into_bytes()]
+        let anchor = format!("{text}[anchor]\nurls = [\"http://a\"]\nkey_file = \"payer\"\ndepth = 3\n");
+        vec![text.into_bytes(), more.into_bytes(), anchor.into_bytes()]
     },
 };
 

@@ -1,5 +1,8 @@
 //! `blockhouse check-receipt`
 
+mod anchored;
+
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +10,7 @@ use anyhow::Context;
 use blockhouse_crypto::hash::ContentHasher;
 use blockhouse_homes::NodeUrl;
 use blockhouse_homes::external::ChainWord;
+use blockhouse_ledger::anchor::ANCHOR_FILE_MAX;
 use blockhouse_ledger::receipt::{Checked, FileFacts, RECEIPT_MAX, Receipt, Vouched};
 use blockhouse_types::{BlockHash, Fingerprint};
 use blockhouse_vault::vault::local_fingerprint;
@@ -18,6 +22,7 @@ use crate::exit::{Exit, help};
 use crate::failure::Refusal;
 use crate::output::Output;
 use crate::text;
+use anchored::{Anchored, Means, WitnessKey, witness_key};
 
 /// Check a receipt, offline; works without a vault
 #[derive(Debug, Args)]
@@ -29,12 +34,21 @@ pub(crate) struct CheckReceiptArgs {
     /// The fingerprint of the vault, from its owner [default: that of the vault here]
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<Fingerprint>,
-    /// Of a vault on an outside chain: ask this node, which you trust, whether the block of the receipt is on it, and final
+    /// What `receipt --anchored` wrote: check that the receipt was not made later than others outside saw its block
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
+    /// Of an anchor, or of a vault on an outside chain: ask this node of that chain, which you trust, whether the block is on it, and final
     #[arg(long, value_name = "URL", conflicts_with = "block")]
     rpc: Option<NodeUrl>,
-    /// Of a vault on an outside chain: the hash of that block, as a node that you trust, or an explorer, shows it
+    /// Of an anchor, or of a vault on an outside chain: the hash of that block, as a node that you trust, or an explorer, shows it
     #[arg(long, value_name = "HASH")]
     block: Option<BlockHash>,
+    /// Of an anchor in Bitcoin: the header of its block, as a node that you trust gives it: 160 hex digits, or a file of them or of its 80 bytes
+    #[arg(long, value_name = "HEX|FILE", requires = "anchor")]
+    bitcoin_header: Option<OsString>,
+    /// The public key of a witness that you know, which must have cosigned; repeat it for each that must
+    #[arg(long = "witness", value_name = "KEY", value_parser = witness_key, requires = "anchor")]
+    witnesses: Vec<WitnessKey>,
     /// Compare this file with the one that the receipt proves
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -55,8 +69,15 @@ pub(crate) async fn run(args: CheckReceiptArgs, global: &Global, out: &Output) -
         };
         compare(path, facts)?;
     }
-    let trust = vouch(&receipt, &checked, (args.rpc, args.block)).await?;
-    tell(&checked, (args.file.as_deref(), trust.as_ref()), out)?;
+    let (trust, anchored) = match &args.anchor {
+        Some(path) => {
+            let means =
+                Means { rpc: args.rpc, block: args.block, bitcoin: args.bitcoin_header, witnesses: args.witnesses };
+            (None, anchored::shown_by(path, &receipt, &checked, means).await?)
+        }
+        None => (vouch(&receipt, &checked, (args.rpc, args.block)).await?, Vec::new()),
+    };
+    tell(&checked, (args.file.as_deref(), trust.as_ref(), &anchored), out)?;
     if let Some(Trust { trusted, is_final }) = trust {
         let word = if is_final == Some(true) { " and final" } else { ". Nobody said whether it is final" };
         out.talk(format_args!("trusted: {trusted}{word}"));
@@ -79,7 +100,7 @@ async fn vouch(
 ) -> anyhow::Result<Option<Trust>> {
     let (height, hash, chain) = (checked.height, checked.block, checked.chain_id);
     if checked.vouched == Vouched::ByKey {
-        let hint = "leave out --rpc and --block: the receipt is certified by the ledger's own key";
+        let hint = "leave out --rpc and --block: the receipt is certified by the ledger's own key; they are for an anchor, which --anchor FILE gives";
         let is_asked = rpc.is_some() || block.is_some();
         return if is_asked {
             Err(Refusal::usage("the receipt is of no outside chain", hint).into())
@@ -97,8 +118,18 @@ async fn vouch(
     }
     let Some(url) = rpc else { return Err(Refusal::NotVouched { chain, height, hash }.into()) };
     let trusted = format!("the node at {url}, which says that block {height} of chain {chain} is {hash}");
+    let is_final = ask(url, (chain, receipt.genesis()), (height, hash)).await?;
+    Ok(Some(Trust { trusted, is_final }))
+}
+
+/// Has a node say that its chain has that block; whether it is final, if it says so.
+async fn ask(
+    url: NodeUrl,
+    (chain, genesis): (u64, BlockHash),
+    (height, hash): (u64, BlockHash),
+) -> anyhow::Result<Option<bool>> {
     let word = ChainWord::ask(url, height).await?;
-    if (word.chain_id, word.genesis) != (chain, receipt.genesis()) {
+    if (word.chain_id, word.genesis) != (chain, genesis) {
         return Err(Refusal::OtherChain { chain, found: word.chain_id }.into());
     }
     match word.block {
@@ -110,14 +141,16 @@ async fn vouch(
     if word.is_final == Some(false) {
         return Err(Refusal::NotFinal { height }.into());
     }
-    Ok(Some(Trust { trusted, is_final: word.is_final }))
+    Ok(word.is_final)
 }
 
+/// The bytes of a receipt or an anchor file, and no more than one above the most that either may have: then it is refused as too long.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    const _: () = assert!(RECEIPT_MAX >= ANCHOR_FILE_MAX, "an anchor file is read as a receipt is");
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(RECEIPT_MAX as u64 + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("could not read the receipt {}", path.display()))?;
+        .with_context(|| format!("could not read {}", path.display()))?;
     Ok(bytes)
 }
 
@@ -147,7 +180,11 @@ fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {
         .with_context(|| format!("{} is not the file that the receipt proves", path.display()))
 }
 
-fn tell(checked: &Checked, (file, trust): (Option<&Path>, Option<&Trust>), out: &Output) -> anyhow::Result<()> {
+fn tell(
+    checked: &Checked,
+    (file, trust, anchored): (Option<&Path>, Option<&Trust>, &[Anchored]),
+    out: &Output,
+) -> anyhow::Result<()> {
     let time = text::moment(checked.time);
     out.line(format_args!("good: snapshot {} was recorded at {time}", checked.snapshot))?;
     out.line(format_args!(
@@ -161,6 +198,9 @@ fn tell(checked: &Checked, (file, trust): (Option<&Path>, Option<&Trust>), out: 
             Some(file) => out.line(format_args!("and {} has its content, byte for byte", file.display()))?,
             None => out.talk(format_args!("to compare a file with it, give --file FILE")),
         }
+    }
+    for anchored in anchored {
+        out.line(format_args!("{}", anchored.line()))?;
     }
     out.record(&json!({
         "type": "summary",
@@ -180,6 +220,7 @@ fn tell(checked: &Checked, (file, trust): (Option<&Path>, Option<&Trust>), out: 
         "wd": checked.commit.wd,
         "path": checked.file.as_ref().map(|facts| text::tree_path(&facts.path)),
         "file_compared": file.is_some(),
+        "anchored": anchored.iter().map(Anchored::record).collect::<Vec<_>>(),
     }))?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use blockhouse_vault::anchor::anchor_file;
 use blockhouse_vault::folder::write_durably;
 use blockhouse_vault::receipt::{of_file, of_snapshot};
 use blockhouse_vault::select::{self, SnapshotRef};
@@ -28,6 +29,9 @@ pub(crate) struct ReceiptArgs {
     /// Where the receipt goes [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write what proves that the snapshot was not recorded later: an anchor of its block, or of one that follows it
+    #[arg(long, value_name = "FILE")]
+    anchored: Option<PathBuf>,
     #[command(flatten)]
     selectors: Selectors,
 }
@@ -42,16 +46,24 @@ pub(crate) async fn run(args: ReceiptArgs, global: &Global, out: &Output) -> any
             of_file(&vault, &unlocked, &known, path.as_bytes()).await?
         }
     };
+    // Before the receipt, so that a failure leaves no half of the two.
+    if let Some(path) = &args.anchored {
+        let bytes = anchor_file(&vault, known.record.block).await?.to_bytes();
+        write_durably(path, 0o644, &bytes)?;
+        out.talk(format_args!("what was anchored, {} bytes, in {}", bytes.len(), path.display()));
+    }
     let bytes = receipt.to_bytes();
     match &args.output {
         Some(path) => {
             write_durably(path, 0o644, &bytes)?;
             let id = text::short(&known.record.id);
             out.talk(format_args!("receipt of snapshot {id}, {} bytes, in {}", bytes.len(), path.display()));
+            let anchor = args.anchored.as_ref().map(|anchor| format!(" --anchor {} --rpc URL", anchor.display()));
             out.talk(format_args!(
-                "anyone can check it: blockhouse check-receipt {} --fingerprint {}",
+                "anyone can check it: blockhouse check-receipt {} --fingerprint {}{}",
                 path.display(),
-                receipt.fingerprint()
+                receipt.fingerprint(),
+                anchor.unwrap_or_default()
             ));
             out.record(&json!({
                 "type": "summary",
@@ -60,6 +72,7 @@ pub(crate) async fn run(args: ReceiptArgs, global: &Global, out: &Output) -> any
                 "fingerprint": receipt.fingerprint(),
                 "file": path,
                 "bytes": bytes.len(),
+                "anchor": args.anchored,
             }))?;
         }
         None => out.raw(&bytes)?,

@@ -65,7 +65,7 @@ impl External {
 }
 
 /// A refusal of the chain as an error.
-fn of_fault(fault: Fault) -> HomeError {
+pub(super) fn of_fault(fault: Fault) -> HomeError {
     match fault {
         Fault::Home(error) => error,
         Fault::Protocol(error) => super::ExternalError::Refused {

@@ -19,14 +19,14 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, TxKind};
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_ledger::call::{Call, CallOutcome, call};
-use blockhouse_ledger::contracts::{Alarms as Contract, Vault};
+use blockhouse_ledger::contracts::Alarms as Contract;
 use blockhouse_ledger::transaction::Request;
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use tokio::sync::watch;
 
 use super::chain::Chain;
 use super::folder::{FolderError, NodeFolder, read_file, write_durably};
+use super::speaker::{address, ask, module, outcome};
 use super::waiting::Waiting;
 use crate::store::{Damage, Part, Store, StoreError};
 
@@ -36,7 +36,7 @@ const WHAT: &str = "a file of alarms";
 const ALARMS_MAX: usize = 16;
 /// More than so many need.
 const FILE_MAX: usize = 1024;
-/// The name of the module, padded with zeros.
+/// The name of the module.
 const MODULE: &str = "alarms";
 /// Who reads the file to write it, alone meanwhile: what is found is noted while what was found before is told.
 static WRITER: Mutex<()> = Mutex::new(());
@@ -127,11 +127,6 @@ fn read(path: &Path) -> Result<Vec<Alarm>, FolderError> {
     }
 }
 
-/// The address of an account.
-pub(super) fn address(account: &AccountSecret) -> Address {
-    Address::new(account.account().to_bytes())
-}
-
 /// Who tells.
 pub(super) struct Alarms {
     path: PathBuf,
@@ -209,30 +204,13 @@ impl Alarms {
     }
 }
 
-/// Whether a transaction did what it should; nothing while it is in no block.
-fn outcome(store: &Store, hash: &B256) -> Result<Option<bool>, StoreError> {
-    let Some(place) = store.find_transaction(hash)? else { return Ok(None) };
-    let receipts = store.receipts(place.height)?;
-    Ok(Some(receipts.get(place.index).is_some_and(alloy_consensus::ReceiptEnvelope::status)))
-}
-
 /// Where this account may tell something in the next block; nothing if it may not. The time is the ledger's, as the contract sees it.
 fn contract_for(store: &Store, own: Address) -> Option<Address> {
-    let name = B256::right_padding_from(MODULE.as_bytes());
-    let contract = ask(store, store.genesis().vault_address(), &Vault::moduleCall { name })?;
+    let contract = module(store, MODULE)?;
     let node = ask(store, contract, &Contract::nodeOfCall { account: own })?;
     let silent_until = ask(store, contract, &Contract::silentUntilCall { account: own })?;
     let is_time = store.head().header().timestamp >= silent_until;
-    (!contract.is_zero() && !node.is_zero() && is_time).then_some(contract)
-}
-
-/// The answer of a contract; nothing where there is none, or another one.
-fn ask<C: SolCall>(store: &Store, to: Address, question: &C) -> Option<C::Return> {
-    let read = Call::read(Address::ZERO, to, question.abi_encode());
-    match call(store.genesis(), store.head().header(), store, &read).ok()?.outcome {
-        CallOutcome::Returned(output) => C::abi_decode_returns(&output).ok(),
-        _ => None,
-    }
+    (!node.is_zero() && is_time).then_some(contract)
 }
 
 /// The words for the ledger. A hash that was not known when the damage was found is known now.

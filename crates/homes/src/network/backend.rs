@@ -9,6 +9,7 @@ use blockhouse_consensus::{Handle, Network, Role};
 use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
+use super::attesting::Attesting;
 use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
@@ -60,6 +61,10 @@ pub(super) struct Itself {
     pub(super) shelf: Arc<Shelf>,
     /// Why blocks that it lacks do not come.
     pub(super) trouble: Trouble,
+    /// How anchoring stands, if it does that.
+    pub(super) anchoring: Option<Arc<Attesting>>,
+    /// How cosigning stands, if it does that.
+    pub(super) witness: Option<Arc<Attesting>>,
 }
 
 impl NodeBackend {
@@ -207,6 +212,8 @@ impl Backend for NodeBackend {
                 bottom: store.bottom(),
                 trouble: shared.itself.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             },
+            anchoring: shared.itself.anchoring.as_ref().map(|anchoring| anchoring.status()),
+            witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -37,6 +37,55 @@ pub struct NodeConfig {
     /// Where metrics are served, in Prometheus' text format, at `/metrics`; nowhere if not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
+    /// The chain outside on which this node anchors the ledger; none if not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<AnchorConfig>,
+    /// That this node cosigns checkpoints; it does not if not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<WitnessConfig>,
+}
+
+/// How a node cosigns checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessConfig {
+    /// The time between two cosignatures.
+    #[serde(default = "WitnessConfig::usual_interval")]
+    pub interval_secs: u64,
+}
+
+impl WitnessConfig {
+    /// An hour: it costs no fee, and a line on the ledger.
+    const fn usual_interval() -> u64 {
+        60 * 60
+    }
+}
+
+/// A chain outside on which the ledger is anchored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorConfig {
+    /// Its nodes, the first one asked first.
+    pub urls: Vec<NodeUrl>,
+    /// The file of the key that pays there, from the node's folder; none: the node's own account pays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// The least time between two anchors.
+    #[serde(default = "AnchorConfig::usual_interval")]
+    pub interval_secs: u64,
+    /// How many blocks must be above a final one; none: what its nodes call `finalized`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u64>,
+    /// The most that is offered for one unit of gas, in wei; none: what is usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fee_wei: Option<u64>,
+}
+
+impl AnchorConfig {
+    /// A day: what was recorded longer ago cannot be forged, and the fee is paid once.
+    const fn usual_interval() -> u64 {
+        24 * 60 * 60
+    }
 }
 
 /// How a node comes near when it is far behind, and what it keeps for others that are.
@@ -114,6 +163,10 @@ impl NodeConfig {
         config.validator_addresses(path)?;
         config.follower_keys(path)?;
         config.check_addresses(path)?;
+        if config.anchor.as_ref().is_some_and(|anchor| anchor.urls.is_empty()) {
+            let reason = "[anchor] urls names no node".to_owned();
+            return Err(ConfigError::Form { path: path.to_owned(), reason });
+        }
         Ok(config)
     }
 
@@ -172,6 +225,8 @@ mod tests {
             sync: SyncConfig::default(),
             rpc: RpcConfig::default(),
             metrics: None,
+            anchor: None,
+            witness: None,
         }
     }
 
@@ -191,6 +246,19 @@ mod tests {
         let read = load("listen = \"127.0.0.1:1\"\n[validators]\n").unwrap();
         assert_eq!(read.rpc, RpcConfig::default());
         assert!(read.metrics.is_none() && read.followers.is_empty() && read.rpc_peers.is_empty());
+    }
+
+    #[test]
+    fn anchors_have_their_defaults_and_are_written_as_they_are_read() {
+        let read = load("listen = \"127.0.0.1:1\"\n[validators]\n[anchor]\nurls = [\"http://h:1\"]\n").unwrap();
+        let anchor = read.anchor.clone().unwrap();
+        assert_eq!(
+            (anchor.interval_secs, anchor.key_file, anchor.depth, anchor.max_fee_wei),
+            (86_400, None, None, None)
+        );
+        assert_eq!(load(&read.text()).unwrap(), read);
+        let none = load("listen = \"127.0.0.1:1\"\n[validators]\n[anchor]\nurls = []\n").unwrap_err().to_string();
+        assert!(none.contains("names no node"), "{none}");
     }
 
     #[test]

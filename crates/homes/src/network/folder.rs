@@ -258,6 +258,11 @@ impl NodeFolder {
         self.path.join("alarms")
     }
 
+    /// What was sent to anchor the ledger outside, and is not final yet.
+    pub fn anchors(&self) -> PathBuf {
+        self.path.join("anchors")
+    }
+
     /// The engine's own folder. Never copied, never restored: with an older one a validator may vote twice.
     pub fn engine(&self) -> PathBuf {
         self.path.join("engine")

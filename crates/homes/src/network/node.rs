@@ -18,11 +18,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::alarms::{Alarms, address};
+use super::alarms::Alarms;
+use super::anchoring::Schedule;
+use super::attesting::Attesting;
 use super::backend::{Itself, NodeBackend};
 use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
-use super::config::{ConfigError, NodeConfig};
+use super::config::{AnchorConfig, ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
 use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
@@ -31,9 +33,12 @@ use super::orderer::Orderer;
 use super::outdone;
 use super::pool::journal::{Journal, JournalError};
 use super::scrub::{self, Progress};
+use super::speaker::{Speaker, address};
 use super::sync::{self, Shelf, SyncError, Trouble};
 use super::waiting::Waiting;
+use super::witness::Witness;
 use crate::embedded::HomeError;
+use crate::external::{KeyFileError, read_account_key};
 use crate::remote::{NodeUrl, Remote, RemoteError};
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
@@ -102,6 +107,8 @@ pub enum NodeError {
     },
     #[error("could not serve JSON-RPC")]
     Server(#[from] ServerError),
+    #[error("the key that pays for anchors cannot be used")]
+    AnchorKey(#[from] KeyFileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the engine of the node ended")]
@@ -175,7 +182,7 @@ impl Node {
             keep_blocks: config.sync.keep_blocks,
             jumped: parts.jumped,
         };
-        let (handle, inbox) = Engine::start(settings, keys, Arc::clone(&orderer), &folder.engine())?;
+        let (handle, inbox) = Engine::start(settings, keys.clone(), Arc::clone(&orderer), &folder.engine())?;
         let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
         tasks.spawn(hear(Arc::clone(&waiting), inbox));
         tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
@@ -189,8 +196,23 @@ impl Node {
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
-        let account = address(&account);
-        let itself = Itself { key, account, progress, healed: parts.healed, untold, shelf, trouble };
+        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
+        let anchoring = match &config.anchor {
+            Some(anchor) => {
+                let schedule = schedule(folder, anchor.clone(), speaker.clone())?;
+                let told = Arc::clone(&schedule.told);
+                tasks.spawn(schedule.run());
+                Some(told)
+            }
+            None => None,
+        };
+        let witness = config.witness.clone().map(|config| {
+            let told = Arc::new(Attesting::default());
+            tasks.spawn(Witness { config, keys, speaker, told: Arc::clone(&told) }.run());
+            told
+        });
+        let (account, healed) = (address(&account), parts.healed);
+        let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness };
         let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
         let (teller, news) = mpsc::channel(4);
         let peers = parts.healer.peers_if_any().cloned();
@@ -279,6 +301,13 @@ async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(HEAL_AGAIN_MAX);
     }
+}
+
+/// Who anchors, as the operator says.
+fn schedule(folder: &NodeFolder, config: AnchorConfig, speaker: Speaker) -> Result<Schedule, NodeError> {
+    let key = config.key_file.as_ref().map(|path| read_account_key(&folder.path().join(path))).transpose()?;
+    let payer = key.unwrap_or_else(|| speaker.secret().clone());
+    Ok(Schedule { config, payer, folder: folder.anchors(), speaker, told: Arc::new(Attesting::default()) })
 }
 
 /// Takes what peers send.

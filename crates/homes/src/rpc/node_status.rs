@@ -47,6 +47,18 @@ pub struct HistoryStatus {
     pub trouble: Option<String>,
 }
 
+/// How a node that anchors its ledger outside, or cosigns it, stands with that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttestingStatus {
+    /// The block that it attested last; 0 before the first.
+    pub height: u64,
+    /// When, in the ledger's seconds; 0 before the first.
+    pub time: u64,
+    /// Why the last try did not succeed, if it did not.
+    pub trouble: Option<String>,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +105,12 @@ pub struct NodeStatus {
     /// What it lacks of the history.
     #[serde(default)]
     pub history: HistoryStatus,
+    /// Its anchors outside; none if its operator did not tell it to make any.
+    #[serde(default)]
+    pub anchoring: Option<AttestingStatus>,
+    /// Its cosignatures; none if its operator did not make it a witness. The times are by its own clock.
+    #[serde(default)]
+    pub witness: Option<AttestingStatus>,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,
     /// The version of the program.
@@ -103,6 +121,7 @@ impl NodeStatus {
     /// In Prometheus' text format. Names end in their unit.
     pub fn prometheus(&self) -> String {
         let is = u64::from;
+        let (anchoring, witness) = (self.anchoring.as_ref(), self.witness.as_ref());
         let gauges = [
             ("height", "height of the last final block", self.height),
             ("final_time_milliseconds", "time of the last final block", self.time_millis),
@@ -123,6 +142,18 @@ impl NodeStatus {
             ("healed_total", "times its store was altered and healed", self.scrub.healed),
             ("alarms_untold", "alarms that are not on the ledger yet", self.scrub.untold),
             ("history_bottom", "height from which on it has all blocks, 0 if it has all", self.history.bottom),
+            ("anchored_height", "the block that it anchored outside last", anchoring.map_or(0, |it| it.height)),
+            (
+                "anchoring_failed",
+                "1 if its last try to anchor did not succeed",
+                is(anchoring.is_some_and(|it| it.trouble.is_some())),
+            ),
+            ("cosigned_height", "the block that it cosigned last", witness.map_or(0, |it| it.height)),
+            (
+                "cosigning_failed",
+                "1 if its last try to cosign did not succeed",
+                is(witness.is_some_and(|it| it.trouble.is_some())),
+            ),
             (
                 "votes",
                 "1 if it is a validator that votes",
@@ -169,6 +200,8 @@ mod tests {
             pool_bytes: 0,
             scrub: ScrubStatus::default(),
             history: HistoryStatus::default(),
+            anchoring: None,
+            witness: None,
             failure: None,
             version: "0".to_owned(),
         };

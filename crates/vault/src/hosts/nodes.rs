@@ -39,6 +39,8 @@ pub async fn enrol_node(
     if !speaks {
         owner.set_node(&bag.owner, account, node).await?;
     }
+    // Where a node anchors or is a witness, it records that there.
+    owner.establish_anchors(&bag.owner).await?;
     secure_blocks(vault).await?;
     let name: String = hex::encode(node).chars().take(NAME_DIGITS).collect();
     Config::update(vault.folder(), |config| config.hosts.insert(account, format!("node-{name}")))?;

@@ -13,7 +13,7 @@ use alloy_sol_types::{SolCall, SolConstructor, SolEvent};
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::contracts::Freeze::FreezeEvents;
 use blockhouse_ledger::contracts::Timeline::TimelineEvents;
-use blockhouse_ledger::contracts::{Alarms, Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
+use blockhouse_ledger::contracts::{Alarms, Anchors, Freeze, OwnerAfterFloor, Retention, Tags, Timeline, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
 use blockhouse_ledger::{Contract, Event, Request};
 use blockhouse_types::{Account, SnapshotId, SourceId};
@@ -306,6 +306,19 @@ impl Ledger {
                 made
             });
             batch.call(alarms, &Alarms::setNodeCall { account: address(who), node });
+        })
+        .await
+    }
+
+    /// Makes the module in which anchors are recorded, if it is not there. Owner.
+    pub async fn establish_anchors(&self, owner: &AccountSecret) -> Result<(), LedgerError> {
+        let (vault, access) = (self.vault, self.access);
+        self.as_one_block(owner, |batch, modules| {
+            if modules.anchors.is_none() {
+                let arguments = Anchors::constructorCall { access_: access }.abi_encode();
+                let made = batch.create(&Anchors::BYTECODE, &arguments);
+                batch.call(vault, &Vault::setModuleCall { name: Contract::Anchors.name_word(), target: made });
+            }
         })
         .await
     }

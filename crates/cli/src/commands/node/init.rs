@@ -112,6 +112,8 @@ fn make(folder: PathBuf, node: NewNode, out: &Output) -> anyhow::Result<Exit> {
         sync: SyncConfig::default(),
         rpc: RpcConfig { listen: node.rpc_listen.unwrap_or(default.listen), ..default },
         metrics: None,
+        anchor: None,
+        witness: None,
     };
     let folder = NodeFolder::new(folder);
     let NewNode { name, address, place, operator, .. } = node;

@@ -106,6 +106,8 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
             sync: SyncConfig::default(),
             rpc: RpcConfig { listen: at(args.rpc_port, index)?, debug: true, ..RpcConfig::default() },
             metrics: None,
+            anchor: None,
+            witness: None,
         };
         // What a kill left of an earlier try is of another network.
         match std::fs::remove_dir_all(folder) {

@@ -91,6 +91,8 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "untold": status.scrub.untold,
         "history_from": status.history.bottom,
         "history_trouble": status.history.trouble,
+        "anchored_height": status.anchoring.as_ref().map(|anchoring| anchoring.height),
+        "cosigned_height": status.witness.as_ref().map(|witness| witness.height),
         "failure": status.failure,
         "version": status.version,
     })
@@ -154,6 +156,13 @@ fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
         let trouble = status.history.trouble.as_ref().map(|why| format!("; left {why}")).unwrap_or_default();
         out.data(format_args!("history  has blocks from {} on, fetches those below{trouble}", status.history.bottom))?;
     }
+    if let Some(anchoring) = status.anchoring.as_ref().filter(|anchoring| anchoring.height > 0) {
+        let time = text::moment(anchoring.time);
+        out.data(format_args!("anchors  block {} is anchored outside, recorded {time}", anchoring.height))?;
+    }
+    if let Some(witness) = status.witness.as_ref().filter(|witness| witness.height > 0) {
+        out.data(format_args!("witness  cosigned block {} at {}", witness.height, text::moment(witness.time)))?;
+    }
     if !status.key.is_zero() {
         out.data(format_args!("key      {:x}", status.key))?;
         out.data(format_args!("account  {:#x}", status.account))?;
@@ -184,6 +193,12 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
             "no block for {} s, where an idle ledger has one a minute: too few validators run, or this node is cut off",
             age(status, now)
         ));
+    }
+    if let Some(trouble) = status.anchoring.as_ref().and_then(|anchoring| anchoring.trouble.as_ref()) {
+        warnings.push(format!("it did not anchor the ledger, and tries again: {trouble}"));
+    }
+    if let Some(trouble) = status.witness.as_ref().and_then(|witness| witness.trouble.as_ref()) {
+        warnings.push(format!("it did not cosign, and tries again: {trouble}"));
     }
     if status.conflicts > 0 {
         warnings.push(format!(

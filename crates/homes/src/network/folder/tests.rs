@@ -22,6 +22,8 @@ fn prepare(folder: &NodeFolder, number: u64) {
         sync: SyncConfig::default(),
         rpc: RpcConfig::default(),
         metrics: None,
+        anchor: None,
+        witness: None,
     };
     let enrol = |keys: &Keys| {
         Enrolment::sign(keys, "n1".parse().unwrap(), "127.0.0.1:9650".parse().unwrap(), Place::default(), None)

@@ -18,7 +18,8 @@ struct World {
 fn config(number: u64) -> NodeConfig {
     let listen = format!("127.0.0.1:{}", 9649 + number).parse().unwrap();
     let (validators, followers, rpc) = (std::collections::BTreeMap::new(), Vec::new(), RpcConfig::default());
-    NodeConfig { listen, validators, followers, rpc_peers: Vec::new(), sync: SyncConfig::default(), rpc, metrics: None }
+    let (sync, rpc_peers) = (SyncConfig::default(), Vec::new());
+    NodeConfig { listen, validators, followers, rpc_peers, sync, rpc, metrics: None, anchor: None, witness: None }
 }
 
 fn fresh(number: u64) -> Keys {

@@ -22,6 +22,8 @@ fn alone() -> (tempfile::TempDir, NodeFolder) {
         sync: SyncConfig::default(),
         rpc: RpcConfig { listen: rpc, ..RpcConfig::default() },
         metrics: None,
+        anchor: None,
+        witness: None,
     };
     let place = tempfile::tempdir().unwrap();
     let folder = NodeFolder::new(place.path().join("node"));
