@@ -174,8 +174,6 @@ fn enrolments_that_make_no_network_are_refused_with_the_reason() {
     ours.found("x", &with(ours.enrolment(4))).refuses(exit::USAGE, "two nodes are called `ann`");
     assert!(!ours.world.path("x").exists(), "nothing was made of what was refused");
 
-    let threshold = ours.world.outside("node init --signing threshold --dir").arg(ours.world.path("x"));
-    threshold.arg("--found").arg(&files[0]).run().refuses(exit::USAGE, "key generation among the validators");
     ours.found("ann", &files).refuses(exit::USAGE, "has a file `node.key` already");
     ours.found("founded", &files).expect(exit::DONE);
     ours.found("founded", &files).refuses(exit::USAGE, "has a file `network` already");

@@ -16,7 +16,7 @@ use blockhouse_crypto::enrol_key::EnrolKeyError;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
 #[cfg(feature = "node")]
-use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, JoinError, StartError};
+use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, GatherError, JoinError, StartError};
 use blockhouse_homes::{ExternalError, HomeError, RemoteError, StoreError};
 use blockhouse_ledger::anchor::{BitcoinHeaderError, CheckAnchorError, ParseAnchorError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
@@ -277,7 +277,8 @@ fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_node_folder))
         .or_else(|| cause.downcast_ref().map(of_enrolment))
         .or_else(|| cause.downcast_ref().map(of_ceremony))
-        .or_else(|| cause.downcast_ref().and_then(of_join));
+        .or_else(|| cause.downcast_ref().and_then(of_join))
+        .or_else(|| cause.downcast_ref().and_then(of_gathering));
     #[cfg(not(feature = "node"))]
     {
         let _ = cause;
@@ -321,6 +322,13 @@ fn of_node_folder(error: &FolderError) -> Option<Verdict> {
             Exit::Failed,
             "remove it and run `blockhouse node init` again in the same folder: the node keeps its key",
         )),
+        FolderError::Founding { .. } => {
+            Some(Verdict::hinted(Exit::Failed, "take the founding file again from the founder: it is the same for all"))
+        }
+        FolderError::Record { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "if no node of the network has finished, remove it: the node begins the ceremony anew",
+        )),
         FolderError::Network { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "take the file again from the founder or from another node: it is the same at all of them",
@@ -362,6 +370,8 @@ fn of_join(error: &JoinError) -> Option<Verdict> {
         JoinError::Fingerprint { .. }
         | JoinError::Inconsistent
         | JoinError::OneKey
+        | JoinError::Founding { .. }
+        | JoinError::OtherNetwork { .. }
         | JoinError::OtherEnrolment { .. } => Some(Verdict::hinted(
             Exit::CheckFailed,
             "do not join; ask the founder, and compare the fingerprint with the other operators",
@@ -378,7 +388,31 @@ fn of_join(error: &JoinError) -> Option<Verdict> {
             Exit::Usage,
             "name the JSON-RPC of the node that the network grew from, or of another that runs: --rpc-peer URL",
         )),
+        JoinError::NoShare => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "a validator of such a network joins with the founding file, while the others do; without its share it can only follow",
+        )),
         JoinError::Validator => Some(Verdict::hinted(Exit::Usage, "join without --follower")),
+        _ => None,
+    }
+}
+
+/// No key was made, and nothing that is left stands in the way of making one.
+#[cfg(feature = "node")]
+fn of_gathering(error: &GatherError) -> Option<Verdict> {
+    const AGAIN: &str = "nothing is lost: run the same again, at the same time as the others";
+    match error {
+        GatherError::Folder(error) => of_node_folder(error),
+        GatherError::Start(error) => of_start(error),
+        GatherError::Failed { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "ask the operator of who is named; then all run the same again, or the network is founded without him",
+        )),
+        GatherError::Patience { .. } => Some(Verdict::hinted(
+            Exit::LedgerUnreachable,
+            "tell their operators; nothing is lost: run the same again when all are there. Who finished before has the key: the file `network` of his node's folder completes the others",
+        )),
+        GatherError::Stopped | GatherError::Connections { .. } => Some(Verdict::hinted(Exit::Failed, AGAIN)),
         _ => None,
     }
 }

@@ -126,11 +126,20 @@ const FULL_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Engine;
 
+/// An engine's folder that no other process uses.
+#[derive(Debug)]
+pub struct Hold(#[allow(dead_code, reason = "the lock goes with it")] std::fs::File);
+
 impl Engine {
     /// Makes the engine's folder of an identity that was drawn just now, durably, with the word that it never voted. It is made before the
     /// key is written anywhere, and never for a key that was there before: a folder that is made again without it follows, and is silent.
     pub fn prepare(folder: &Path, identity: [u8; 32]) -> std::io::Result<()> {
         folder::prepare(folder, &identity)
+    }
+
+    /// Keeps other processes off the engine's folder, which a node has for itself alone, as long as the value lives.
+    pub fn hold(folder: &Path) -> Result<Hold, StartError> {
+        folder::hold(folder).map(Hold)
     }
 
     /// Whether an engine's folder says of that identity whether it voted: one that was lost does not.
@@ -348,7 +357,7 @@ fn is_full(path: &Path) -> bool {
 }
 
 /// The text of a panic.
-fn said(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
 }

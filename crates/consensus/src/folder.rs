@@ -111,6 +111,12 @@ impl Folder {
     }
 }
 
+/// Takes the folder for this process, and makes it if it is not there (F1).
+pub(crate) fn hold(path: &Path) -> Result<File, StartError> {
+    fs::create_dir_all(path).map_err(|source| StartError::Folder { path: path.to_owned(), source })?;
+    lock(path)
+}
+
 /// Makes the folder of an identity that was drawn just now (F3).
 pub(crate) fn prepare(path: &Path, identity: &[u8; 32]) -> io::Result<()> {
     fs::create_dir_all(path)?;

@@ -23,6 +23,8 @@ const WHAT: &str = "a node's key file";
 const ACCOUNT_CONTEXT: &str = "blockhouse v1 node account";
 /// What tells the signature of an enrolment from every vote and greeting.
 const ENROLMENT: &[u8] = b"blockhouse v1 enrolment";
+/// The same for the outcome of a key ceremony.
+const OUTCOME: &[u8] = b"blockhouse v1 ceremony outcome";
 
 /// The secrets of one node.
 #[derive(Clone)]
@@ -47,7 +49,7 @@ impl Keys {
         Self { identity: PrivateKey::random(rng), share: None }
     }
 
-    /// The same identity with a share of the network's key, from [`crate::deal()`].
+    /// The same identity with a share of the network's key, from [`crate::deal()`] or a [`crate::ceremony`].
     #[must_use]
     pub fn with_share(mut self, share: Share) -> Self {
         self.share = Some(share);
@@ -61,8 +63,17 @@ impl Keys {
 
     /// Signs what this node says of itself to who founds a network.
     pub fn sign_enrolment(&self, statement: &[u8]) -> [u8; 64] {
+        self.sign(ENROLMENT, statement)
+    }
+
+    /// Signs the outcome of a key ceremony that this node took part in.
+    pub(crate) fn sign_outcome(&self, statement: &[u8]) -> [u8; 64] {
+        self.sign(OUTCOME, statement)
+    }
+
+    fn sign(&self, name: &[u8], statement: &[u8]) -> [u8; 64] {
         let mut bytes = [0; 64];
-        bytes.copy_from_slice(self.identity.sign(ENROLMENT, statement).as_ref());
+        bytes.copy_from_slice(self.identity.sign(name, statement).as_ref());
         bytes
     }
 
@@ -128,8 +139,17 @@ impl std::fmt::Debug for Keys {
 
 /// True if the node of that key signed the statement by [`Keys::sign_enrolment`].
 pub fn is_enrolment_of(key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {
+    is_signed(ENROLMENT, key, statement, signature)
+}
+
+/// True if the node of that key signed the statement by [`Keys::sign_outcome`].
+pub(crate) fn is_outcome_of(key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {
+    is_signed(OUTCOME, key, statement, signature)
+}
+
+fn is_signed(name: &[u8], key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {
     let (key, signature) = (PublicKey::decode(Copying(key)), Signature::decode(Copying(signature)));
-    matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(ENROLMENT, statement, &signature))
+    matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(name, statement, &signature))
 }
 
 /// The 32 bytes of a public key.

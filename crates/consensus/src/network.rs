@@ -13,14 +13,17 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_utils::NZU32;
 use commonware_utils::ordered::Set;
 
+use crate::ceremony::fits;
+use crate::keys::Keys;
+
 const MAGIC: Magic = *b"BHNW";
 const WHAT: &str = "a network";
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
 /// The most shares that a polynomial may be for: [`COMMITTEE_MAX`].
-const SHARES_MAX: NonZeroU32 = NZU32!(128);
+pub(crate) const SHARES_MAX: NonZeroU32 = NZU32!(128);
 /// The longest polynomial: a point for each of a quorum, and its head.
-const POLYNOMIAL_MAX: usize = COMMITTEE_MAX * GROUP_KEY_LEN + 16;
+pub(crate) const POLYNOMIAL_MAX: usize = COMMITTEE_MAX * GROUP_KEY_LEN + 16;
 
 /// The block that a network begins above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,16 +82,7 @@ impl Network {
         validators: &[[u8; 32]],
         kind: Kind,
     ) -> Result<Self, NetworkError> {
-        if validators.is_empty() || validators.len() > COMMITTEE_MAX {
-            return Err(NetworkError::Size { found: validators.len() });
-        }
-        let mut sorted = validators.to_vec();
-        sorted.sort_unstable();
-        if let Some([key, _]) = sorted.array_windows().find(|[a, b]| a == b) {
-            return Err(NetworkError::Twice { key: *key });
-        }
-        let read = |key: &[u8; 32]| PublicKey::decode(Copying(key)).map_err(|_| NetworkError::NoKey { key: *key });
-        let validators = Set::from_iter_dedup(sorted.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+        let validators = validator_set(validators)?;
         if let Kind::Threshold(sharing) = &kind {
             check_sharing(sharing, validators.len())?;
         }
@@ -133,6 +127,13 @@ impl Network {
         }
     }
 
+    /// True if these keys hold the share of its key that is theirs.
+    pub fn is_share_of(&self, keys: &Keys) -> bool {
+        let me = commonware_cryptography::Signer::public_key(keys.identity());
+        let (Kind::Threshold(sharing), Some(place)) = (&self.kind, self.validators.position(&me)) else { return false };
+        keys.share().is_some_and(|share| fits(share, sharing, place))
+    }
+
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::with_header(MAGIC);
@@ -174,6 +175,20 @@ impl Network {
     }
 }
 
+/// Validators as the engine has them; the order in which they are named does not matter.
+pub(crate) fn validator_set(validators: &[[u8; 32]]) -> Result<Set<PublicKey>, NetworkError> {
+    if validators.is_empty() || validators.len() > COMMITTEE_MAX {
+        return Err(NetworkError::Size { found: validators.len() });
+    }
+    let mut sorted = validators.to_vec();
+    sorted.sort_unstable();
+    if let Some([key, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        return Err(NetworkError::Twice { key: *key });
+    }
+    let read = |key: &[u8; 32]| PublicKey::decode(Copying(key)).map_err(|_| NetworkError::NoKey { key: *key });
+    Ok(Set::from_iter_dedup(sorted.iter().map(read).collect::<Result<Vec<_>, _>>()?))
+}
+
 /// The compressed key of the group.
 pub(crate) fn group_key(sharing: &Sharing<MinPk>) -> [u8; GROUP_KEY_LEN] {
     let mut key = [0; GROUP_KEY_LEN];
@@ -181,7 +196,7 @@ pub(crate) fn group_key(sharing: &Sharing<MinPk>) -> [u8; GROUP_KEY_LEN] {
     key
 }
 
-fn read_sharing(bytes: &[u8]) -> Result<Sharing<MinPk>, NetworkError> {
+pub(crate) fn read_sharing(bytes: &[u8]) -> Result<Sharing<MinPk>, NetworkError> {
     Sharing::decode_cfg(Copying(bytes), &(SHARES_MAX, ModeVersion::v0())).map_err(|_| NetworkError::NoPolynomial)
 }
 

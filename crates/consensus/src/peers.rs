@@ -39,29 +39,49 @@ pub(crate) fn settings<S: Scheme>(config: &Config, keys: &Keys) -> lookup::Confi
         marshal::max_payload_size::<Standard<WireBlock>, S>(validators, &config.network.base().height),
         tuning::GOSSIP_MAX,
     ]);
-    lookup::Config {
-        handshake: Cups::new(greeting(keys.identity().clone()), cups::Version::V1),
-        namespace: [config.network.namespace().as_slice(), STREAM].concat(),
-        listen: config.listen,
-        // Networks live in one rack as well as across the world; who a peer is decides its key, not its address.
-        allow_private_ips: true,
-        allow_dns: true,
-        bypass_ip_check: true,
-        max_message_size: longest,
-        max_peers_per_set: set_size(config),
-        mailbox_size: tuning::MAILBOX,
-        send_batch_size: NZUsize!(8),
-        handshake_timeout: tuning::GREETING_TIMEOUT,
-        dial_timeout: tuning::DIAL_TIMEOUT,
-        peer_connection_cooldown: tuning::RECONNECT,
-        max_concurrent_handshakes: tuning::GREETINGS_AT_ONCE,
-        allowed_handshake_rate_per_ip: tuning::GREETINGS,
-        allowed_handshake_rate_per_subnet: tuning::GREETINGS,
-        ping_frequency: tuning::PING,
-        dial_frequency: tuning::DIAL,
-        // Peers change with the validator set, and that starts the engine anew.
-        tracked_peer_sets: NZUsize!(1),
-        block_duration: tuning::BLOCKED,
+    let namespace = [config.network.namespace().as_slice(), STREAM].concat();
+    let greeted = Greeted { namespace, listen: config.listen, longest, nodes: set_size(config) };
+    greeted.settings(keys)
+}
+
+/// What differs between the networks that nodes form: the ledger's, and those of key ceremonies.
+pub(crate) struct Greeted {
+    /// What their greetings are signed under.
+    pub(crate) namespace: Vec<u8>,
+    /// Where this node listens.
+    pub(crate) listen: SocketAddr,
+    /// The greatest length of a message.
+    pub(crate) longest: u32,
+    /// How many nodes there are, with this one.
+    pub(crate) nodes: NonZeroUsize,
+}
+
+impl Greeted {
+    pub(crate) fn settings(self, keys: &Keys) -> lookup::Config<Handshake> {
+        lookup::Config {
+            handshake: Cups::new(greeting(keys.identity().clone()), cups::Version::V1),
+            namespace: self.namespace,
+            listen: self.listen,
+            // Networks live in one rack as well as across the world; who a peer is decides its key, not its address.
+            allow_private_ips: true,
+            allow_dns: true,
+            bypass_ip_check: true,
+            max_message_size: self.longest,
+            max_peers_per_set: self.nodes,
+            mailbox_size: tuning::MAILBOX,
+            send_batch_size: NZUsize!(8),
+            handshake_timeout: tuning::GREETING_TIMEOUT,
+            dial_timeout: tuning::DIAL_TIMEOUT,
+            peer_connection_cooldown: tuning::RECONNECT,
+            max_concurrent_handshakes: tuning::GREETINGS_AT_ONCE,
+            allowed_handshake_rate_per_ip: tuning::GREETINGS,
+            allowed_handshake_rate_per_subnet: tuning::GREETINGS,
+            ping_frequency: tuning::PING,
+            dial_frequency: tuning::DIAL,
+            // Peers change with the validator set, and that starts the engine anew.
+            tracked_peer_sets: NZUsize!(1),
+            block_duration: tuning::BLOCKED,
+        }
     }
 }
 
@@ -81,11 +101,7 @@ fn set_size(config: &Config) -> NonZeroUsize {
 
 /// Who is dialled, and who may connect besides.
 pub(crate) fn peers(config: &Config) -> Result<AddressableTrackedPeers<PublicKey>, StartError> {
-    let mut primary = BTreeMap::new();
-    for key in config.network.validators() {
-        let text = config.addresses.get(&key).ok_or(StartError::NoAddress { key })?;
-        primary.insert(public(key)?, address(text)?);
-    }
+    let primary = dialled(&config.network.validators(), &config.addresses)?;
     let mut secondary = BTreeMap::new();
     for key in &config.followers {
         let key = public(*key)?;
@@ -97,6 +113,18 @@ pub(crate) fn peers(config: &Config) -> Result<AddressableTrackedPeers<PublicKey
         return Err(StartError::Peers { found: primary.len() + secondary.len() });
     }
     Ok(AddressableTrackedPeers::new(Map::from_iter_dedup(primary), Map::from_iter_dedup(secondary)))
+}
+
+/// Where nodes that dial each other are reached.
+pub(crate) fn dialled(
+    keys: &[[u8; 32]],
+    addresses: &BTreeMap<[u8; 32], String>,
+) -> Result<BTreeMap<PublicKey, Address>, StartError> {
+    let reached = |key: &[u8; 32]| {
+        let text = addresses.get(key).ok_or(StartError::NoAddress { key: *key })?;
+        Ok((public(*key)?, address(text)?))
+    };
+    keys.iter().map(reached).collect()
 }
 
 fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {

@@ -68,6 +68,17 @@ pub const BLOCKS: Quota = Quota::per_second(NZU32!(128));
 pub const GOSSIP: Quota = Quota::per_second(NZU32!(256));
 const PER_SECOND: NonZeroU32 = NZU32!(512);
 
+/// How often a participant of a key ceremony sends again what may have been lost.
+pub const CEREMONY_TICK: Duration = Duration::from_millis(250);
+/// Messages a second from one participant: three a tick, and answers.
+pub const CEREMONY: Quota = Quota::per_second(NZU32!(64));
+/// For how many ticks who is through, or failed, still tells the others.
+pub const CEREMONY_PARTING: u32 = 8;
+/// For how many ticks who has the key waits for others that are not heard any more.
+pub const CEREMONY_LINGER: u32 = 60;
+/// For how many ticks the same participants are awaited before it is told.
+pub const CEREMONY_AWAITED: u32 = 40;
+
 /// The page of the engine's files. Fixed for the life of a folder: another size reads them as damaged.
 pub const PAGE: NonZeroU16 = page_size(4096);
 /// Pages kept in memory: 2 MiB.

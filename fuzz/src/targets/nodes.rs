@@ -1,9 +1,10 @@
 //! Targets for what a node and its founder read: enrolments, the network file, its configuration, what its peers send.
 
-use blockhouse_consensus::Keys;
+use blockhouse_consensus::ceremony::{Attestation, Outcome};
+use blockhouse_consensus::{Base, Keys, Kind, deal};
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_homes::network::{
-    Address, Base, Ceremony, Enrolment, Label, NetworkFile, NodeConfig, Place, Succession, decode_alarms,
+    Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, Succession, decode_alarms,
     decode_message, encode_alarms,
 };
 use blockhouse_homes::store::StatePart;
@@ -48,6 +49,18 @@ fn enrolments() -> Vec<Enrolment> {
     vec![enrol(1, "site=fra,provider=acme,region=eu", Some(Account::new([7; 20]))), enrol(2, "site=ams", None)]
 }
 
+/// A network file as a key ceremony leaves it, but for the signatures.
+fn made_together() -> NetworkFile {
+    let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+    let founding = ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap();
+    let keys = (1..=2).map(|number| Keys::generate(&mut StdRng::seed_from_u64(number))).collect();
+    let base = Base { height: 0, hash: [0; 32].into() };
+    let network = deal(&mut StdRng::seed_from_u64(2), founding.chain_id, 0, base, keys).unwrap().network;
+    let Kind::Threshold(sharing) = network.kind().clone() else { unreachable!("a key was dealt") };
+    let attestation = Attestation { transcript: [1; 32], signatures: vec![[2; 64], [3; 64]] };
+    founding.complete(&Outcome { sharing, share: None, attestation }).unwrap()
+}
+
 /// What all nodes of a network are given.
 pub(super) const NETWORK_FILE: Target = Target {
     name: "network-file",
@@ -58,7 +71,7 @@ pub(super) const NETWORK_FILE: Target = Target {
         let networks = ["network-committee.bin", "network-threshold.bin"].map(|name| golden("consensus", name));
         let file = |network: Vec<u8>| {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
-            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), handover: None }.encode()
+            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), made: None, handover: None }.encode()
         };
         let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
         let founded = ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap();
@@ -66,7 +79,18 @@ pub(super) const NETWORK_FILE: Target = Target {
         let base = Base { height: 7, hash: BlockHash::new([9; 32]) };
         let account = AccountSecret::try_new(&Secret::new([1; 32])).unwrap();
         let grown = succession.file(base, succession.sign(&base, &account, 5)).unwrap();
-        networks.map(file).into_iter().chain([founded.encode(), grown.encode()]).collect()
+        networks.map(file).into_iter().chain([founded.encode(), made_together().encode(), grown.encode()]).collect()
+    },
+};
+
+/// What the validators agree on before they make their key.
+pub(super) const FOUNDING_FILE: Target = Target {
+    name: "founding-file",
+    decoders: &["homes/network/founding_file.rs::decode"],
+    run: |bytes| Verdict::canonical(bytes, FoundingFile::decode(bytes), FoundingFile::encode),
+    seeds: || {
+        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+        vec![ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap().encode()]
     },
 };
 

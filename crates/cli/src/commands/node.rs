@@ -2,6 +2,7 @@
 
 mod enrol;
 mod found;
+mod gather;
 mod grow;
 mod init;
 mod join;
@@ -41,7 +42,8 @@ enum NodeCommand {
     ///
     /// Each operator makes a node: its key, and an enrolment, which says where it is and holds no secret. One of them founds the network with
     /// all enrolments (--found): he never has a key of another. Then each joins with the file that he made, after all have read its
-    /// fingerprint to each other.
+    /// fingerprint to each other. With --signing threshold the nodes make one key together while they join, all at the same time; then the
+    /// founder completes his enrol key (--complete).
     #[command(after_help = help!(
         "blockhouse node init --dir /var/lib/blockhouse-node --name ann --listen 10.0.0.5:9650 --place site=fra-1,provider=acme,region=eu"
     ))]
@@ -49,6 +51,9 @@ enum NodeCommand {
     /// Join a network with the file that its founder gave out, which makes the node ready to run
     ///
     /// Compare the fingerprint with the other operators, or give it with --expect: anybody could have made the file.
+    ///
+    /// With the founding file of a network that is to sign with one key, the nodes make that key now: every validator's operator runs this
+    /// at about the same time, and it ends when all have it. It tells who is missing. Killed or stopped anywhere, it is run again.
     #[command(after_help = help!("blockhouse node join --dir /var/lib/blockhouse-node --network network --expect 6e0b…f1"))]
     Join(join::JoinArgs),
     /// Run a whole network on this machine, to try it
@@ -107,7 +112,7 @@ pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow
     match args.command {
         NodeCommand::Enrol(args) => enrol::run(args, global, out).await,
         NodeCommand::Init(args) => init::run(args, global, out).await,
-        NodeCommand::Join(args) => join::run(&args, out),
+        NodeCommand::Join(args) => join::run(&args, out).await,
         NodeCommand::Refound(args) => refound::run(args, global, out).await,
         NodeCommand::Status(args) => status::run(&args, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,
@@ -122,7 +127,10 @@ fn now() -> u64 {
 
 /// Writes what takes the ledger of that genesis over, and gives its path.
 fn write_enrol_key(folder: &Path, genesis: &Genesis, owner: AccountSecret) -> Result<PathBuf, FolderError> {
-    let key = EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner };
+    write_enrol_key_of(folder, &EnrolKey { chain_id: genesis.chain_id, genesis: genesis.hash(), owner })
+}
+
+fn write_enrol_key_of(folder: &Path, key: &EnrolKey) -> Result<PathBuf, FolderError> {
     let path = folder.join(ENROL_KEY);
     write_secret(&path, key.to_text().as_bytes())?;
     Ok(path)

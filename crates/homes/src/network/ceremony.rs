@@ -1,24 +1,24 @@
 //! The founding of a network by several operators, each of whom keeps his key.
 //!
 //! - **Owns** what fits together of the enrolments that a founder was given.
-//! - **Does not** make the ledger's genesis: `founding` does, for every network.
+//! - **Does not** make the ledger's genesis: `founding` does, for every network. It makes no key: `gathering` does.
 //!
 //! # Invariants
 //! - **C1** No two validators of a network share a key, a name or an address.
 //! - **C2** Nothing of a validator's key is needed but its enrolment, so nobody ever holds a quorum of them.
 
 use blockhouse_consensus::{Kind, NetworkError};
+use blockhouse_ledger::certificate::COMMITTEE_MAX;
 use blockhouse_types::Account;
 use rand::CryptoRng;
 
 use super::enrolment::{Address, Enrolment};
 use super::founding::Beginning;
+use super::founding_file::FoundingFile;
 use super::network_file::NetworkFile;
 use super::place::Label;
 
-/// What a network begins with whose validators enrolled, and sign one by one.
-///
-/// A group that signs with shares of one key needs a dealer, who would know the whole key, or key generation among its members.
+/// What a network begins with whose validators enrolled.
 #[derive(Debug)]
 pub struct Ceremony {
     /// Who makes the first rules: the account that takes the ledger over for a vault.
@@ -46,15 +46,28 @@ pub enum CeremonyError {
 }
 
 impl Ceremony {
-    /// Makes what all nodes are given.
+    /// Makes what all nodes are given, where they sign one by one.
     pub fn found(self, random: &mut impl CryptoRng) -> Result<NetworkFile, CeremonyError> {
-        let mut enrolments = self.enrolments;
-        check_apart(&enrolments)?;
-        enrolments.sort_by(|a, b| a.key().cmp(b.key()));
+        let enrolments = apart_and_sorted(self.enrolments)?;
         let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
         let file = Beginning::draw(self.owner, self.time, random).network(&keys, &Kind::Committee)?;
         Ok(NetworkFile { enrolments, ..file })
     }
+
+    /// Makes what all nodes are given who then make one key together.
+    pub fn begin(self, random: &mut impl CryptoRng) -> Result<FoundingFile, CeremonyError> {
+        let enrolments = apart_and_sorted(self.enrolments)?;
+        if enrolments.is_empty() || enrolments.len() > COMMITTEE_MAX {
+            return Err(NetworkError::Size { found: enrolments.len() }.into());
+        }
+        Ok(FoundingFile::draw(self.owner, self.time, enrolments, random))
+    }
+}
+
+fn apart_and_sorted(mut enrolments: Vec<Enrolment>) -> Result<Vec<Enrolment>, CeremonyError> {
+    check_apart(&enrolments)?;
+    enrolments.sort_by(|a, b| a.key().cmp(b.key()));
+    Ok(enrolments)
 }
 
 /// C1.

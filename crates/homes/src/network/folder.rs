@@ -6,7 +6,8 @@
 //! # Invariants
 //! - **D1** A folder is a node's once its `network` file is there; that is written last, so a kill leaves no half of one.
 //! - **D2** `node.key` is readable by its owner alone.
-//! - **D3** A key that is in a folder is never overwritten but by [`NodeFolder::create`], which is for folders that are made whole.
+//! - **D3** A key that is in a folder is never overwritten but by [`NodeFolder::create`], which is for folders that are made whole. A share of
+//!   a network's key comes beside it, or replaces one of an attempt that led to nothing.
 //! - **D4** That a key never voted is written down before the key, by who drew it, and never for one that was there before.
 //!
 //! Format: `docs/design/node.md`.
@@ -17,14 +18,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blockhouse_consensus::ceremony::Record;
 use blockhouse_consensus::{Engine, Keys, KeysError};
 use blockhouse_ledger::certificate::Certificate;
+use blockhouse_types::DecodeError;
 use zeroize::Zeroizing;
 
 use super::config::{ConfigError, NodeConfig};
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
+use super::founding_file::{FoundingError, FoundingFile};
 use super::network_file::{NetworkFile, NetworkFileError};
 use crate::store::{Access, Store, StoreError};
+
+/// The longest record of a key ceremony: a polynomial, and the hashes of 128 logs.
+const RECORD_MAX: usize = 32 * 1024;
 
 /// Why a folder is no node's, or cannot be made one.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,12 @@ pub enum FolderError {
         source: NetworkFileError,
     },
     #[error("{} cannot be read", path.display())]
+    Founding {
+        path: PathBuf,
+        #[source]
+        source: FoundingError,
+    },
+    #[error("{} cannot be read", path.display())]
     Enrolment {
         path: PathBuf,
         #[source]
@@ -68,6 +81,12 @@ pub enum FolderError {
         path: PathBuf,
         #[source]
         source: KeysError,
+    },
+    #[error("{} cannot be read", path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: DecodeError,
     },
     #[error("{} may be read by others: its mode is {mode:o}, it must be 600", path.display())]
     Open { path: PathBuf, mode: u32 },
@@ -151,6 +170,26 @@ impl NodeFolder {
         sync(&self.path)?;
         write_new(&self.network(), &file.encode(), 0o644)?;
         sync(&self.path)
+    }
+
+    /// What it keeps of key ceremonies; nothing yet, if it is not there.
+    pub(super) fn read_record(&self) -> Result<Record, FolderError> {
+        let path = self.record();
+        match read_file(&path, RECORD_MAX) {
+            Ok(bytes) => Record::decode(&bytes).map_err(|source| FolderError::Record { path, source }),
+            Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes it durable.
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), FolderError> {
+        write_durably(&self.record(), &record.encode(), 0o644)
+    }
+
+    /// Makes the keys durable with a share of a network's key. See D3.
+    pub(super) fn write_share(&self, keys: &Keys) -> Result<(), FolderError> {
+        write_durably(&self.keys(), &keys.encode(), 0o600)
     }
 
     /// Keys that were drawn just now. See D4.
@@ -272,6 +311,10 @@ impl NodeFolder {
         self.path.join("network")
     }
 
+    fn record(&self) -> PathBuf {
+        self.path.join("ceremony")
+    }
+
     fn keys(&self) -> PathBuf {
         self.path.join("node.key")
     }
@@ -284,6 +327,11 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
 
 /// Writes what all nodes are given, whole and durable or not at all.
 pub fn write_network(path: &Path, file: &NetworkFile) -> Result<(), FolderError> {
+    write_durably(path, &file.encode(), 0o644)
+}
+
+/// Writes what the nodes are given that are to make a key together, whole and durable or not at all.
+pub fn write_founding(path: &Path, file: &FoundingFile) -> Result<(), FolderError> {
     write_durably(path, &file.encode(), 0o644)
 }
 

@@ -82,6 +82,16 @@ impl Beginning {
         Self { owner, time, chain_id, vault_id }
     }
 
+    /// What was drawn: the chain id, and 32 bytes.
+    pub(super) const fn into_parts(self) -> (u64, [u8; 32]) {
+        (self.chain_id, self.vault_id)
+    }
+
+    /// That of a founding file: the vault is called by the hash of the file, so the genesis, and with it the fingerprint, commits to all of it.
+    pub(super) const fn of(owner: Account, time: u64, chain_id: u64, founding: [u8; 32]) -> Self {
+        Self { owner, time, chain_id, vault_id: founding }
+    }
+
     /// The ledger as these validators keep it. The genesis names their key, and the network begins above the genesis.
     pub(super) fn network(self, validators: &[[u8; 32]], kind: &Kind) -> Result<NetworkFile, NetworkError> {
         let network = |base| Network::try_new(self.chain_id, 0, base, validators, kind.clone());
@@ -98,6 +108,6 @@ impl Beginning {
             recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
-        Ok(NetworkFile { genesis, network, enrolments: Vec::new(), handover: None })
+        Ok(NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None })
     }
 }

@@ -31,6 +31,14 @@ pub enum JoinError {
     Inconsistent,
     #[error("the network signs with one key, which somebody dealt and may have kept: he alone could write its ledger")]
     OneKey,
+    #[error(
+        "this node has no share of the network's key: it was not in the ceremony that made it, or lost what it had of it"
+    )]
+    NoShare,
+    #[error("the founding file is {found}, and {expected} was expected")]
+    Founding { found: Fingerprint, expected: Fingerprint },
+    #[error("{} is of another network than the founding file", path.display())]
+    OtherNetwork { path: PathBuf },
     #[error("the network file does not say where validator {} is reached: it did not enrol", hex::encode(key))]
     NotEnrolled { key: [u8; 32] },
     #[error("this node, {}, is no validator of the network", hex::encode(key))]
@@ -64,12 +72,13 @@ impl Joining {
     /// The same to the network of a file that was made here.
     pub fn of(folder: NodeFolder, file: NetworkFile, follows: bool) -> Result<Self, JoinError> {
         folder.expect_no_node()?;
-        let key = folder.read_keys()?.public();
+        let keys = folder.read_keys()?;
+        let key = keys.public();
         let mut config = NodeConfig::load(&folder.config())?;
         if !file.is_consistent() {
             return Err(JoinError::Inconsistent);
         }
-        if !file.signs_one_by_one() {
+        if !file.signs_one_by_one() && !file.was_made_together() {
             return Err(JoinError::OneKey);
         }
         let validators = file.network.validators();
@@ -83,12 +92,14 @@ impl Joining {
             (true, false) if enrolled(&key) != folder.read_enrolment()?.as_ref() => {
                 return Err(JoinError::OtherEnrolment { enrolment: folder.enrolment() });
             }
+            (true, false) if !file.signs_one_by_one() && !file.network.is_share_of(&keys) => {
+                return Err(JoinError::NoShare);
+            }
             (true, false) => {}
             // It is let in only by those that name it, itself among them.
             (false, true) => config.followers = vec![hex::encode(key)],
         }
-        let address = |enrolment: &Enrolment| (enrolment.key_text(), enrolment.address().to_string());
-        config.validators = file.enrolments.iter().map(address).collect();
+        config.validators = addresses(&file.enrolments);
         Ok(Self { folder, key, file, config })
     }
 
@@ -128,6 +139,11 @@ impl Joining {
     pub fn execute_over_past(&self) -> Result<(), JoinError> {
         Ok(self.folder.complete_over(&self.file, &self.config)?)
     }
+}
+
+/// Where validators are reached, as configurations have it.
+pub(super) fn addresses(enrolments: &[Enrolment]) -> std::collections::BTreeMap<String, String> {
+    enrolments.iter().map(|enrolment| (enrolment.key_text(), enrolment.address().to_string())).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 use std::path::Path;
 
 use alloy_consensus::TxEnvelope;
+use blockhouse_consensus::ceremony::Attestation;
 use blockhouse_consensus::{Kind, Network, NetworkError};
 use blockhouse_ledger::TrustRoot;
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
@@ -20,6 +21,7 @@ use blockhouse_types::{DecodeError, Decoder, Encoder, Fingerprint, Magic};
 
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::folder::{FolderError, read_file};
+use super::founding_file::FoundingFile;
 use super::succession::{self, HANDOVER_MAX, hands_over};
 use super::survival::Survival;
 
@@ -27,8 +29,8 @@ const MAGIC: Magic = *b"BHNF";
 const WHAT: &str = "a network file";
 /// The longest network file: a genesis, and a polynomial with its validators.
 const NETWORK_MAX: usize = GENESIS_MAX + 64 * 1024;
-/// The same with the enrolments.
-const FILE_MAX: usize = GENESIS_MAX + NETWORK_MAX + COMMITTEE_MAX * ENROLMENT_MAX + HANDOVER_MAX;
+/// The same with the enrolments, and a signature of each, or a handover.
+const FILE_MAX: usize = GENESIS_MAX + NETWORK_MAX + COMMITTEE_MAX * (ENROLMENT_MAX + 64) + 128 + HANDOVER_MAX;
 
 /// What all nodes of a network are given: the ledger's genesis, and who certifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,17 @@ pub struct NetworkFile {
     pub network: Network,
     /// What its validators said of themselves, ascending by key; of none whose key was made for it.
     pub enrolments: Vec<Enrolment>,
+    /// How they made the key by which they sign, if they made one.
+    pub made: Option<Made>,
+}
+
+/// That the validators of a network made its key together, out of a founding file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// That of the founding file.
+    pub salt: [u8; 32],
+    /// Every validator's word for the outcome.
+    pub attestation: Attestation,
     /// What hands the ledger over to the network, if others kept it before.
     pub handover: Option<TxEnvelope>,
 }
@@ -67,6 +80,10 @@ impl NetworkFile {
         encoder.list(self.enrolments.iter(), |encoder, enrolment| {
             encoder.bytes(&enrolment.encode());
         });
+        // Only who enrolled can have made a key, and only where there is one.
+        if self.may_be_made() {
+            encoder.option(self.made.as_ref(), |encoder, made| made.attestation.write(encoder.raw(&made.salt)));
+        }
         if let Some(handover) = &self.handover {
             encoder.bytes(&succession::encode(handover));
         }
@@ -91,9 +108,20 @@ impl NetworkFile {
         if !ascend || !enrolments.iter().all(|enrolment| validators.binary_search(enrolment.key()).is_ok()) {
             return Err(decoder.not_canonical("its enrolments are not of its validators, ascending").into());
         }
-        let handover = if decoder.is_empty() { None } else { Some(read_handover(&mut decoder)?) };
+        let mut file = Self { genesis, network, enrolments, made: None, handover: None };
+        if file.may_be_made() {
+            file.made = decoder
+                .option(|decoder| Ok(Made { salt: decoder.array()?, attestation: Attestation::read(decoder)? }))?;
+        }
+        if !decoder.is_empty() {
+            file.handover = Some(read_handover(&mut decoder)?);
+        }
         decoder.finish()?;
-        Ok(Self { genesis, network, enrolments, handover })
+        Ok(file)
+    }
+
+    fn may_be_made(&self) -> bool {
+        !self.signs_one_by_one() && !self.enrolments.is_empty()
     }
 
     /// Reads a file, which must be of one ledger.
@@ -135,10 +163,26 @@ impl NetworkFile {
         matches!(self.network.kind(), Kind::Committee)
     }
 
+    /// The founding file out of which its validators made its key, if they did.
+    pub fn founding(&self) -> Option<FoundingFile> {
+        let made = self.made.as_ref()?;
+        let (chain_id, owner, time) = (self.genesis.chain_id, self.genesis.owner, self.genesis.time);
+        Some(FoundingFile { chain_id, owner, time, salt: made.salt, enrolments: self.enrolments.clone() })
+    }
+
+    /// True if its one key was made by its validators together, and by all of them: each signed that, and the genesis, so the fingerprint,
+    /// commits to who they are. Then nobody ever had that key.
+    pub fn was_made_together(&self) -> bool {
+        let (Kind::Threshold(sharing), Some(made)) = (self.network.kind(), &self.made) else { return false };
+        let Some(founding) = self.founding() else { return false };
+        let again = founding.network(sharing.clone(), made.attestation.clone());
+        again.is_ok_and(|again| again == *self)
+            && founding.plan().is_ok_and(|plan| made.attestation.holds(&plan, sharing))
+    }
+
     /// What the placement of its validators survives, if all of them enrolled.
     pub fn survival(&self) -> Option<Survival> {
-        let places: Vec<_> = self.enrolments.iter().map(|enrolment| (enrolment.name(), enrolment.place())).collect();
-        (places.len() == self.network.validators().len()).then(|| Survival::of(&places))
+        (self.enrolments.len() == self.network.validators().len()).then(|| survival(&self.enrolments))
     }
 }
 
@@ -146,4 +190,10 @@ fn read_handover(decoder: &mut Decoder<'_>) -> Result<TxEnvelope, DecodeError> {
     let bytes = decoder.bytes("handover", HANDOVER_MAX)?;
     succession::decode(bytes)
         .ok_or_else(|| decoder.not_canonical("its handover is no transaction, or not as one is written"))
+}
+
+/// What the placement of nodes survives.
+pub(super) fn survival(enrolments: &[Enrolment]) -> Survival {
+    let places: Vec<_> = enrolments.iter().map(|enrolment| (enrolment.name(), enrolment.place())).collect();
+    Survival::of(&places)
 }

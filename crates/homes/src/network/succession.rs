@@ -70,7 +70,7 @@ impl Succession {
     pub fn file(&self, base: Base, handover: TxEnvelope) -> Result<NetworkFile, CeremonyError> {
         let network = network(&self.genesis, &self.enrolments, base)?;
         let (genesis, enrolments) = (self.genesis.clone(), self.enrolments.clone());
-        Ok(NetworkFile { genesis, network, enrolments, handover: Some(handover) })
+        Ok(NetworkFile { genesis, network, enrolments, made: None, handover: Some(handover) })
     }
 }
 

@@ -22,10 +22,10 @@ pub(crate) struct InitArgs {
     #[command(flatten)]
     dir: Dir,
     /// What to call the node: one word that no other node of the network has
-    #[arg(long, value_name = "NAME", required_unless_present = "found")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["found", "complete"])]
     name: Option<Label>,
     /// Where it listens for other nodes: an address of this machine and a port
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "found")]
+    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["found", "complete"])]
     listen: Option<SocketAddr>,
     /// Where other nodes reach it, if not there: a name, or an address that is translated
     #[arg(long, value_name = "HOST:PORT")]
@@ -57,12 +57,23 @@ pub(crate) struct InitArgs {
     /// How its validators sign
     #[arg(long, value_enum, default_value_t = SigningArg::Committee, requires = "found")]
     signing: SigningArg,
+    /// Complete the enrol key in --dir, once the nodes that were founded there with --signing threshold have made their key: with the
+    /// network file of any of them
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["found", "name", "listen", "address", "place", "operator", "rpc_listen"]
+    )]
+    complete: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     if args.from_vault {
         return grow::run(grow::Request { folder: args.dir.path, files: args.found, nodes: args.ledger }, global, out)
             .await;
+    }
+    if let Some(network) = &args.complete {
+        return found::complete(network, &args.dir.path, out);
     }
     match (args.name, args.listen) {
         (Some(name), Some(listen)) => {

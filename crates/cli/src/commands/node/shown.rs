@@ -1,14 +1,40 @@
 //! A network as it is shown to who founds or joins it, and to who asks how it is.
 
-use blockhouse_homes::network::{Domain, Enrolment, Label, NetworkFile, Survival};
+use blockhouse_homes::network::{Domain, Enrolment, FoundingFile, Label, NetworkFile, Survival};
+use blockhouse_ledger::certificate::quorum;
 use serde_json::{Value, json};
 
 use crate::output::{Output, OutputError, columns};
 
 /// Shows who keeps it, what that survives and its fingerprint; gives what a summary says of it.
 pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputError> {
+    validators(&file.enrolments, out)?;
+    let (lines, survives) = survival(file.survival().as_ref(), out)?;
+    let fingerprint = file.fingerprint();
+    out.line(format_args!("fingerprint  {fingerprint}"))?;
+    Ok(json!({
+        "type": "summary", "ok": true, "fingerprint": fingerprint, "chain_id": file.genesis.chain_id,
+        "validators": file.network.validators().len(), "quorum": file.network.quorum(),
+        "survey": lines, "survives": survives,
+    }))
+}
+
+/// The same of a network whose key is not made yet.
+pub(super) fn founding(file: &FoundingFile, out: &Output) -> Result<Value, OutputError> {
+    validators(&file.enrolments, out)?;
+    let survived = file.survival();
+    let (lines, survives) = survival(Some(&survived), out)?;
+    let (hash, validators) = (file.hash(), file.enrolments.len());
+    out.line(format_args!("founding     {hash}"))?;
+    Ok(json!({
+        "type": "summary", "ok": true, "founding": hash, "chain_id": file.chain_id,
+        "validators": validators, "quorum": quorum(validators), "survey": lines, "survives": survives,
+    }))
+}
+
+fn validators(enrolments: &[Enrolment], out: &Output) -> Result<(), OutputError> {
     let mut rows = Vec::new();
-    for enrolment in &by_name(file) {
+    for enrolment in &by_name(enrolments) {
         let told = |domain| enrolment.place().of(domain).map(Label::as_str);
         let operator = enrolment.operator().map(|account| format!("0x{account}"));
         out.record(&json!({
@@ -21,15 +47,7 @@ pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputE
         rows.push(vec![name, address, site, provider, region, enrolment.key_text()]);
     }
     let head = ["validator", "address", "site", "provider", "region", "key"];
-    out.line(format_args!("{}", columns(&head, &rows)))?;
-    let (lines, survives) = survival(file.survival().as_ref(), out)?;
-    let fingerprint = file.fingerprint();
-    out.line(format_args!("fingerprint  {fingerprint}"))?;
-    Ok(json!({
-        "type": "summary", "ok": true, "fingerprint": fingerprint, "chain_id": file.genesis.chain_id,
-        "validators": file.network.validators().len(), "quorum": file.network.quorum(),
-        "survey": lines, "survives": survives,
-    }))
+    out.line(format_args!("{}", columns(&head, &rows)))
 }
 
 /// Shows what the placement survives; gives its lines, and what they say.
@@ -51,8 +69,8 @@ pub(super) fn survival(survival: Option<&Survival>, out: &Output) -> Result<(Vec
     Ok((lines, by_domain.collect()))
 }
 
-fn by_name(file: &NetworkFile) -> Vec<&Enrolment> {
-    let mut enrolments: Vec<&Enrolment> = file.enrolments.iter().collect();
+fn by_name(enrolments: &[Enrolment]) -> Vec<&Enrolment> {
+    let mut enrolments: Vec<&Enrolment> = enrolments.iter().collect();
     enrolments.sort_by_key(|enrolment| enrolment.name());
     enrolments
 }
