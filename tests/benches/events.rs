@@ -65,6 +65,7 @@ impl Filler {
             gas_limit: DEFAULT_GAS_LIMIT,
             forks: vec![(0, Fork::Shanghai)],
             recipients: RecipientSetHash::new([5; 32]),
+            governance: None,
         };
         let transaction = |nonce| {
             let input = Vault::commitCall { c: commit(nonce) }.abi_encode().into();

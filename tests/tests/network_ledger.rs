@@ -47,6 +47,7 @@ impl Network {
             gas_limit: DEFAULT_GAS_LIMIT,
             forks: vec![(0, Fork::Shanghai)],
             recipients: RecipientSetHash::new([1; 32]),
+            governance: None,
         };
         let path = folder.join(format!("network-{number}.redb"));
         Embedded::create(&path, &genesis, &key).unwrap();

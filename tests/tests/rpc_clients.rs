@@ -66,6 +66,7 @@ impl Served {
             gas_limit: DEFAULT_GAS_LIMIT,
             forks: vec![(0, Fork::Shanghai)],
             recipients: RecipientSetHash::new([5; 32]),
+            governance: None,
         };
         let path = folder.path().join("ledger.redb");
         Embedded::create(&path, &genesis, &key).unwrap();

@@ -16,7 +16,9 @@ use blockhouse_crypto::enrol_key::EnrolKeyError;
 use blockhouse_crypto::identity::OpenIdentityError;
 use blockhouse_crypto::recipient::UnwrapError;
 #[cfg(feature = "node")]
-use blockhouse_homes::network::{CeremonyError, EnrolmentError, FolderError, GatherError, JoinError, StartError};
+use blockhouse_homes::network::{
+    CeremonyError, EnrolmentError, FolderError, GatherError, GoverningError, JoinError, StartError,
+};
 use blockhouse_homes::{ExternalError, HomeError, RemoteError, StoreError};
 use blockhouse_ledger::anchor::{BitcoinHeaderError, CheckAnchorError, ParseAnchorError};
 use blockhouse_ledger::receipt::{CheckError, FileError, ParseError};
@@ -278,7 +280,8 @@ fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().map(of_enrolment))
         .or_else(|| cause.downcast_ref().map(of_ceremony))
         .or_else(|| cause.downcast_ref().and_then(of_join))
-        .or_else(|| cause.downcast_ref().and_then(of_gathering));
+        .or_else(|| cause.downcast_ref().and_then(of_gathering))
+        .or_else(|| cause.downcast_ref().and_then(of_governing));
     #[cfg(not(feature = "node"))]
     {
         let _ = cause;
@@ -361,6 +364,33 @@ fn of_ceremony(error: &CeremonyError) -> Verdict {
         _ => "a network has 1 to 128 validators",
     };
     Verdict::hinted(Exit::Usage, hint)
+}
+
+#[cfg(feature = "node")]
+fn of_governing(error: &GoverningError) -> Option<Verdict> {
+    match error {
+        GoverningError::Remote(error) => of_remote(error),
+        GoverningError::NotGoverned => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "networks are governed that were founded with `node init --found`, or with `node local --signing committee`, of four nodes or more",
+        )),
+        GoverningError::NotMade => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "take the ledger over first: blockhouse init --ledger URL --enrol-key FILE",
+        )),
+        GoverningError::Refused { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "look at what is in force and proposed: blockhouse node validators list",
+        )),
+        GoverningError::NotTaken { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "the owner of the vault enrols the nodes' accounts: blockhouse node enrol --identity FILE",
+        )),
+        GoverningError::NoProposal { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "see what is proposed: blockhouse node validators list"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(feature = "node")]

@@ -58,6 +58,12 @@ pub trait Application: Send + Sync + 'static {
 
     /// The certificate of a durable block above the base.
     fn certificate(&self, height: u64) -> Option<Certificate>;
+
+    /// The height of the block with which this epoch ends, once that is settled. Above it `propose` makes no block and `verify` takes none,
+    /// whether it was named here or not: what is named only tells the engine to propose that block again until it is final.
+    fn last_block(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// [`Application`] without its type, so that the engine is compiled once and not for each of them.
@@ -68,6 +74,7 @@ pub(crate) trait Erased: Send + Sync + 'static {
     fn standing(&self) -> Standing;
     fn block(&self, height: u64) -> Option<Arc<Block>>;
     fn certificate(&self, height: u64) -> Option<Certificate>;
+    fn last_block(&self) -> Option<u64>;
 }
 
 impl<A: Application> Erased for A {
@@ -93,5 +100,9 @@ impl<A: Application> Erased for A {
 
     fn certificate(&self, height: u64) -> Option<Certificate> {
         Application::certificate(self, height)
+    }
+
+    fn last_block(&self) -> Option<u64> {
+        Application::last_block(self)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! lock               held while a process uses the folder
-//! unvoted            the word that the identity whose hash it holds never voted: until the first epoch begins
+//! unvoted            the word that the identity whose hash it holds never voted in an epoch that has no folder here: until one begins
 //! epoch-<n>/node     whose folder it is, whether it votes, what it began with
+//! epoch-<n>/over     the word that a later epoch began
 //! epoch-<n>/journal/ the engine's files: votes, blocks, certificates, how far the application was given them
 //! ```
 //!
@@ -12,6 +13,8 @@
 //! - **F2** The file `node` is there before the first vote, and says no to voting for good once a journal was lost.
 //! - **F3** A folder without `node` lets nobody vote but by `unvoted`, which is written before the key that it is of and gone before the
 //!   first vote: a folder that was lost, with whatever ledger beside it, is no new one.
+//! - **F4** `unvoted` is written again once for each epoch that had `node`, when the next one begins, and only if the votes of no epoch before were
+//!   lost: so a key that was in the folder without a gap since it was drawn votes in each new epoch, and no other does.
 //!
 //! Format: `docs/design/consensus.md`, section *Folder*.
 
@@ -61,8 +64,29 @@ pub(crate) struct Folder {
 struct Node {
     network: [u8; 32],
     identity: [u8; 32],
-    may_vote: bool,
+    right: Right,
     floor: Option<Floor>,
+}
+
+/// Whether an identity votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// Votes of any epoch may have been lost: it never votes again in this folder.
+    Lost,
+    /// It votes.
+    Votes,
+    /// Those of this epoch were lost, and it never began another: it votes from the next epoch on.
+    Paused,
+}
+
+impl Right {
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Lost => 0,
+            Self::Votes => 1,
+            Self::Paused => 2,
+        }
+    }
 }
 
 impl Folder {
@@ -89,18 +113,27 @@ impl Folder {
                 // A kill may have left it.
                 remove(&unvoted).map_err(failed)?;
                 let raised = if *jumped { floor(application, network) } else { None };
-                let node = Node { may_vote: node.may_vote, floor: raised.clone().or(node.floor.clone()), ..*node };
+                let node = Node { right: node.right, floor: raised.clone().or(node.floor.clone()), ..*node };
                 if raised.is_some() {
                     // Votes below it count no more, and those above it stay in the journal.
                     write(&file, &node.encode()).map_err(failed)?;
                 }
-                return Ok(Self { journal, may_vote: node.may_vote, floor: node.floor, _lock: lock });
+                return Ok(Self { journal, may_vote: node.right == Right::Votes, floor: node.floor, _lock: lock });
             }
         }
+        let right = match &known {
+            Some(node) if node.right == Right::Lost => Right::Lost,
+            Some(_) => Right::Paused,
+            None => {
+                carry_on(path, network.epoch(), &identity)?;
+                let may_vote = never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?;
+                if may_vote { Right::Votes } else { Right::Lost }
+            }
+        };
+        let may_vote = right == Right::Votes;
         let ahead = application.standing().height > network.base().height;
-        let may_vote = known.is_none() && (*never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?);
         let floor = if ahead { floor(application, network) } else { None };
-        let node = Node { network: id, identity, may_vote, floor };
+        let node = Node { network: id, identity, right, floor };
         let begin = || {
             fs::create_dir_all(&journal)?;
             write(&file, &node.encode())?;
@@ -141,7 +174,36 @@ pub(crate) fn remembers(path: &Path, identity: &[u8; 32]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The word that this identity never voted.
+/// Before an epoch begins: if the identity was here through the one before, it never voted in this one, and the word of that is written. F4.
+fn carry_on(path: &Path, epoch: u64, identity: &[u8; 32]) -> Result<(), StartError> {
+    let failed = |source| StartError::Folder { path: path.to_owned(), source };
+    let Some(before) = latest_before(path, epoch).map_err(failed)? else { return Ok(()) };
+    let over = before.join("over");
+    let node = read(&before.join("node"))?.filter(|node| node.identity == *identity && node.right != Right::Lost);
+    if node.is_none() || over.try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    // A kill between the two writes the same word again: the epoch that it is for did not begin.
+    write(&path.join("unvoted"), &unvoted(identity)).and_then(|()| write(&over, &[])).map_err(failed)
+}
+
+/// The folder of the last epoch before this one that began.
+fn latest_before(path: &Path, epoch: u64) -> io::Result<Option<PathBuf>> {
+    let mut latest = None;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("epoch-")?.parse::<u64>().ok());
+        if let Some(number) =
+            number.filter(|number| *number < epoch && latest.as_ref().is_none_or(|(most, _)| number > most))
+            && entry.path().join("node").try_exists()?
+        {
+            latest = Some((number, entry.path()));
+        }
+    }
+    Ok(latest.map(|(_, path)| path))
+}
+
+/// The word that this identity never voted in an epoch that has no folder.
 fn unvoted(identity: &[u8; 32]) -> Vec<u8> {
     let mut encoder = Encoder::with_header(UNVOTED_MAGIC);
     encoder.raw(&hash("blockhouse v1 unvoted", identity));
@@ -223,7 +285,7 @@ fn folder_of(path: &Path) -> &Path {
 impl Node {
     fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::with_header(MAGIC);
-        encoder.raw(&self.network).raw(&self.identity).u8(self.may_vote.into());
+        encoder.raw(&self.network).raw(&self.identity).u8(self.right.tag());
         encoder.option(self.floor.as_ref(), |encoder, floor| {
             encoder.raw(floor.hash.as_bytes()).bytes(&floor.certificate.encode());
         });
@@ -233,9 +295,10 @@ impl Node {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
         let (network, identity) = (decoder.array()?, decoder.array()?);
-        let may_vote = match decoder.u8()? {
-            0 => false,
-            1 => true,
+        let right = match decoder.u8()? {
+            0 => Right::Lost,
+            1 => Right::Votes,
+            2 => Right::Paused,
             other => return Err(decoder.unknown("right to vote", other.into())),
         };
         let floor = decoder.option(|decoder| {
@@ -244,6 +307,9 @@ impl Node {
             Ok(Floor { hash, certificate })
         })?;
         decoder.finish()?;
-        Ok(Self { network, identity, may_vote, floor })
+        Ok(Self { network, identity, right, floor })
     }
 }
+
+#[cfg(test)]
+mod tests;

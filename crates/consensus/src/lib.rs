@@ -23,6 +23,7 @@ pub mod deal;
 mod deliver;
 mod door;
 pub mod engine;
+mod epoch;
 mod folder;
 pub mod gossip;
 pub mod keys;

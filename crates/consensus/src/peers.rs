@@ -21,6 +21,7 @@ use crate::bind::Scheme;
 use crate::block::{Digest, WireBlock};
 use crate::engine::{Config, StartError};
 use crate::keys::Keys;
+use crate::network::Network;
 use crate::tuning;
 
 /// What tells the streams of one ledger's network from all others.
@@ -39,7 +40,7 @@ pub(crate) fn settings<S: Scheme>(config: &Config, keys: &Keys) -> lookup::Confi
         marshal::max_payload_size::<Standard<WireBlock>, S>(validators, &config.network.base().height),
         tuning::GOSSIP_MAX,
     ]);
-    let namespace = [config.network.namespace().as_slice(), STREAM].concat();
+    let namespace = streams(&config.network);
     let greeted = Greeted { namespace, listen: config.listen, longest, nodes: set_size(config) };
     greeted.settings(keys)
 }
@@ -83,6 +84,16 @@ impl Greeted {
             block_duration: tuning::BLOCKED,
         }
     }
+}
+
+/// Nodes meet those of their own epoch alone: the engine keeps out whoever sends a vote of another one, and a node that is some seconds late is no
+/// liar.
+fn streams(network: &Network) -> Vec<u8> {
+    let mut name = [network.namespace().as_slice(), STREAM].concat();
+    if network.epoch() > 0 {
+        name.extend_from_slice(&network.epoch().to_be_bytes());
+    }
+    name
 }
 
 fn greeting(signer: PrivateKey) -> Sake<PrivateKey> {

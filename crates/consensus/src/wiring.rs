@@ -14,7 +14,7 @@ use commonware_consensus::simplex::config::{Floor as VoteFloor, ForwardPolicy, S
 use commonware_consensus::simplex::elector::RoundRobin;
 use commonware_consensus::simplex::types::Finalization;
 use commonware_consensus::simplex::{self, SkipBudget};
-use commonware_consensus::types::{Epoch, FixedEpocher, ViewDelta};
+use commonware_consensus::types::{Epoch, ViewDelta};
 use commonware_cryptography::Sha256;
 use commonware_cryptography::certificate::ConstantProvider;
 use commonware_cryptography::ed25519::PublicKey;
@@ -24,7 +24,7 @@ use commonware_runtime::buffer::paged::CacheRef;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage};
 use commonware_storage::archive::prunable;
 use commonware_storage::translator::TwoCap;
-use commonware_utils::{NZU64, NonZeroDuration};
+use commonware_utils::NonZeroDuration;
 use rand::CryptoRng;
 
 use crate::application::{Application, Erased};
@@ -33,6 +33,7 @@ use crate::block::{Digest, WireBlock, digest};
 use crate::deliver::{Courier, Delivery};
 use crate::door::Door;
 use crate::engine::EngineError;
+use crate::epoch::OneEpoch;
 use crate::folder::Floor;
 use crate::keys::Keys;
 use crate::network::Network;
@@ -97,6 +98,11 @@ impl Member {
 
     fn epoch(&self) -> Epoch {
         Epoch::new(self.network.epoch())
+    }
+
+    /// The validators do not change while an engine runs.
+    fn one_epoch(&self) -> OneEpoch {
+        OneEpoch::new(self.epoch(), self.base(), Arc::clone(&self.application))
     }
 }
 
@@ -276,7 +282,7 @@ type Marshal<E, S> = Actor<
     ConstantProvider<S, Epoch>,
     Certificates<E, S>,
     Blocks<E>,
-    FixedEpocher,
+    OneEpoch,
     Sequential,
     commonware_utils::acknowledgement::Exact,
 >;
@@ -297,7 +303,7 @@ async fn open_marshal<E: Runtime, S: Scheme>(
     let blocks = prunable::Archive::init(context.child("blocks"), files.archive("blocks", member.base())).await;
     let config = marshal::Config {
         provider: ConstantProvider::new(scheme.clone()),
-        epocher: one_epoch(),
+        epocher: member.one_epoch(),
         start: beginning.marshal(),
         partition_prefix: files.name("marshal"),
         mailbox_size: tuning::MAILBOX,
@@ -318,13 +324,8 @@ async fn open_marshal<E: Runtime, S: Scheme>(
     Ok((actor, mailbox))
 }
 
-/// The validator set does not change while an engine runs: its epoch has no end.
-const fn one_epoch() -> FixedEpocher {
-    FixedEpocher::new(NZU64!(u64::MAX))
-}
-
 /// Asks the application by way of the archive of blocks.
-type Inlined<E, S> = Inline<E, S, Door<S>, WireBlock, FixedEpocher>;
+type Inlined<E, S> = Inline<E, S, Door<S>, WireBlock, OneEpoch>;
 type Votes<E, S, N> = simplex::Engine<
     E,
     S,
@@ -352,7 +353,7 @@ where
     N: Blocker<PublicKey = PublicKey>,
 {
     let door = Door::new(Arc::clone(&member.application), member.base());
-    let inline = Inline::new(context.child("inline"), door, mailbox, one_epoch());
+    let inline = Inline::new(context.child("inline"), door, mailbox, member.one_epoch());
     let config = simplex::Config {
         scheme,
         elector: RoundRobin::<Sha256>::default(),

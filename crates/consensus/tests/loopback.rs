@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockhouse_consensus::{Config, Dealt, Engine, EngineError, Handle, Inbox, Keys, Role, StartError};
+use blockhouse_consensus::{
+    Base, Config, Dealt, Engine, EngineError, Handle, Inbox, Keys, Kind, Network, Role, StartError,
+};
 use bytes::Bytes;
 
 use support::{Judge, Ledger, Work, committee, identities, threshold};
@@ -130,6 +132,56 @@ fn one_of_four_is_killed_and_comes_back_with_a_shared_key() {
 #[test]
 fn one_of_four_is_killed_and_comes_back_with_keys_of_their_own() {
     one_is_killed_and_comes_back(committee(11, 4));
+}
+
+/// Three of four end an epoch by themselves: its last block is proposed again until it is final, and nothing stands above it. Other validators go on
+/// from there, the one that was dead among them, and so does a key that comes to a later epoch first.
+#[test]
+fn an_epoch_ends_with_its_last_block_and_another_begins_above_it() {
+    const LAST: u64 = 13;
+    let mut town = Town::new(committee(15, 4));
+    town.ledgers.iter_mut().for_each(|ledger| *ledger = ledger.clone().ending_at(LAST));
+    let nodes: Vec<Handle> = (0..3).map(|index| town.start(index)).collect();
+    town.want(100);
+    town.wait(&[0, 1, 2], LAST);
+    let (view, begun) = (nodes[0].status().view, Instant::now());
+    while nodes.iter().any(|node| node.status().view < view + 8) {
+        assert!(begun.elapsed() < DEADLINE, "the last block is not proposed again");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(town.ledgers[..3].iter().all(|ledger| ledger.height() == LAST));
+    let certificates = town.ledgers[0].certificates();
+    assert!(certificates.last().unwrap().finality().unwrap().descendants.is_empty(), "it was signed itself");
+    for node in nodes {
+        assert_eq!(node.status().conflicts, 0);
+        node.stop().unwrap();
+    }
+
+    // The second, the third, the fourth that was away and has the blocks from elsewhere, and a fifth.
+    let keys: Vec<Keys> = town.dealt.keys[1..].iter().chain(&town.followers).cloned().collect();
+    let public: Vec<[u8; 32]> = keys.iter().map(Keys::public).collect();
+    let base = Base { height: LAST, hash: town.ledgers[0].standing_hash() };
+    let network = Network::try_new(support::CHAIN, 5, base, &public, Kind::Committee).unwrap();
+    Engine::prepare(&town.folder(4), town.followers[0].public()).unwrap();
+    let next = Town {
+        ports: ports(5),
+        ledgers: (0..4).map(|_| town.ledgers[0].copy().in_epoch_of(&network)).collect(),
+        dealt: Dealt { network, keys },
+        folder: town.folder,
+        work: town.work,
+        followers: town.followers,
+    };
+    let nodes: Vec<Handle> = (0..4)
+        .map(|index| {
+            let ledger = Arc::new(next.ledgers[index].clone());
+            Engine::start(next.config(index), next.keys(index), ledger, &next.folder(index + 1)).unwrap().0
+        })
+        .collect();
+    next.wait(&[0, 1, 2, 3], LAST + 10);
+    let roles: Vec<Role> = nodes.iter().map(|node| node.status().role).collect();
+    // The fourth never began the first epoch, so it has the word that it never voted.
+    assert_eq!(roles, [Role::Validator; 4]);
+    nodes.into_iter().for_each(|node| node.stop().unwrap());
 }
 
 #[test]

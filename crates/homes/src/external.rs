@@ -180,7 +180,7 @@ impl External {
             height: last.number.to(),
             hash: last.hash,
             time: last.timestamp.to(),
-            keys: LedgerKeys::resume(external_key(), Vec::new()),
+            keys: LedgerKeys::resume(external_key(), Vec::new(), Vec::new()),
             fingerprint: self.root().fingerprint(),
         })
     }

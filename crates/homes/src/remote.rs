@@ -147,7 +147,7 @@ impl Remote {
     }
 
     /// The answer of the first node that gives one which can be read.
-    async fn any<P, A, T>(
+    pub(crate) async fn any<P, A, T>(
         &self,
         method: &'static str,
         params: P,
@@ -253,6 +253,23 @@ impl Remote {
             }
         }
         if may_be_taken { Ok(()) } else { Err(SendError::NoNode(problems)) }
+    }
+
+    /// The answer of the first node that gives one, an error of the protocol among them.
+    #[cfg(feature = "node")]
+    pub(crate) async fn exchange<P: RpcSend>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<alloy_json_rpc::ResponsePayload, RemoteError> {
+        let mut problems = Vec::new();
+        for node in self.in_turn() {
+            match self.shared.client.exchange(node, method, params.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => problems.push(NodeProblem { node: node.clone(), error }),
+            }
+        }
+        Err(RemoteError::NoNode { problems })
     }
 
     async fn send_to(&self, node: &NodeUrl, raw: &Bytes, hash: B256) -> Result<(), NodeError> {

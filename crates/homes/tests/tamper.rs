@@ -465,7 +465,7 @@ impl Alone {
         let mut random = rand::rngs::StdRng::seed_from_u64(seed());
         let validators = vec![Keys::generate(&mut random)];
         let owner = account(1).account();
-        let founding = Founding { owner, time: 1_700_000_000, signing: Signing::Threshold, validators };
+        let founding = Founding { owner, time: 1_700_000_000, signing: Signing::Threshold, validators, governed: None };
         let founded = founding.found(&mut random).unwrap();
         let [listen, rpc] = [(); 2].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
         let [listen, rpc] = [listen, rpc].map(|listener| listener.local_addr().unwrap());

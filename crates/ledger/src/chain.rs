@@ -4,7 +4,8 @@
 //! - **Does not** execute blocks: an [`Executed`] is the proof that this was done.
 //!
 //! # Invariants
-//! - **A1** The key in force changes by a block that [`Executed`] shows to be a handover, and in no other way.
+//! - **A1** The key in force changes by a block that [`Executed`] shows to be a handover, after one that it shows to be a closing block, and in no
+//!   other way.
 //! - **A2** An authority never moves past a block without a certificate by the key in force there.
 //!
 //! Format: `docs/design/ledger.md`, sections *Certificates* and *Handover*.
@@ -22,6 +23,7 @@ use crate::contracts::Access;
 use crate::execute::Executed;
 use crate::fingerprint::TrustRoot;
 use crate::genesis::Genesis;
+use crate::validators::succession;
 
 /// The authority over a chain up to its last verified block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub struct Authority {
     chain_id: u64,
     ledger_key: [u8; 32],
     handovers: u64,
+    successions: u64,
     height: u64,
     hash: BlockHash,
 }
@@ -57,6 +60,7 @@ impl Authority {
             chain_id: genesis.chain_id,
             ledger_key: genesis.ledger_key,
             handovers: 0,
+            successions: 0,
             height: 0,
             hash: genesis.hash(),
         }
@@ -88,10 +92,12 @@ impl Authority {
         let place = BlockPlace { chain_id: self.chain_id, height: header.number, hash: next.hash };
         let key = self.key_at(next);
         certificate.verify(&key, &place)?;
+        let successor = succession(header);
         *self = Self {
             chain_id: self.chain_id,
-            ledger_key: key,
+            ledger_key: successor.unwrap_or(key),
             handovers: self.handovers + u64::from(next.handover.is_some()),
+            successions: self.successions + u64::from(successor.is_some()),
             height: header.number,
             hash: next.hash,
         };
@@ -99,11 +105,15 @@ impl Authority {
     }
 
     /// Takes up an authority that was stored: the caller vouches that it was verified then.
-    pub const fn resume(chain_id: u64, ledger_key: [u8; 32], handovers: u64, height: u64, hash: BlockHash) -> Self {
-        Self { chain_id, ledger_key, handovers, height, hash }
+    pub const fn resume(
+        (chain_id, ledger_key): (u64, [u8; 32]),
+        (handovers, successions): (u64, u64),
+        (height, hash): (u64, BlockHash),
+    ) -> Self {
+        Self { chain_id, ledger_key, handovers, successions, height, hash }
     }
 
-    /// The ledger key in force.
+    /// The ledger key in force: it certifies the next block, unless that hands the ledger over.
     pub const fn ledger_key(&self) -> [u8; 32] {
         self.ledger_key
     }
@@ -111,6 +121,11 @@ impl Authority {
     /// How many handovers there were.
     pub const fn handovers(&self) -> u64 {
         self.handovers
+    }
+
+    /// How many times other validators followed.
+    pub const fn successions(&self) -> u64 {
+        self.successions
     }
 
     /// The height of the last verified block.
@@ -140,8 +155,9 @@ fn named_key(block: &Block) -> Option<[u8; 32]> {
     Access::handoverCall::abi_decode(tx.input()).ok().map(|call| call.nextKey.0)
 }
 
-/// Which of two certified chains of one genesis `recover` takes: the greater has more handovers, or is higher.
+/// Which of two certified chains of one genesis `recover` takes: the greater has more handovers, or was kept by more sets of validators one after
+/// another, or is higher. So whoever has got the keys of a set that is not in force any more outdoes no chain that went on after it.
 /// Equal ones with different hashes are a fork that the operator has to explain.
 pub fn compare(a: &Authority, b: &Authority) -> Ordering {
-    (a.handovers, a.height).cmp(&(b.handovers, b.height))
+    (a.handovers, a.successions, a.height).cmp(&(b.handovers, b.successions, b.height))
 }

@@ -1,11 +1,11 @@
-//! Blocks in, transaction receipts and roots out: the rules B1 to B6.
+//! Blocks in, transaction receipts and roots out: the rules B1 to B7.
 //!
 //! - **Owns** how a block is made from transactions, and the check of a block made elsewhere: it is made again
 //!   and must be the same in every byte.
 //! - **Does not** store, certify or choose a time.
 //!
 //! # Invariants
-//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B6 above its parent.
+//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B7 above its parent.
 //!
 //! Format: `docs/design/ledger.md`, section *Blocks*.
 
@@ -31,6 +31,7 @@ use crate::rules::{Enrolled, TransactionFault, sender};
 use crate::state::{StateChanges, StateError, StateNodes};
 use crate::system::{self, Due, SYSTEM_ADDRESS};
 use crate::time::{BlockTime, NoTime};
+use crate::validators::mix_hash;
 
 /// A block that satisfies the rules, and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,12 @@ pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
         #[source]
         source: CallError<E>,
     },
+    #[error("who keeps the ledger after block {height} could not be read")]
+    Validators {
+        height: u64,
+        #[source]
+        source: CallError<E>,
+    },
     #[error("block {height} could not be executed")]
     View {
         height: u64,
@@ -101,6 +108,9 @@ impl<E: std::error::Error + Send + Sync + 'static> BuildError<E> {
             Self::View { source: ViewError::State(error), .. } => Ok(error),
             Self::Enrolled { height, index, source } => {
                 source.into_state().map_err(|source| Self::Enrolled { height, index, source })
+            }
+            Self::Validators { height, source } => {
+                source.into_state().map_err(|source| Self::Validators { height, source })
             }
             other => Err(other),
         }
@@ -232,7 +242,7 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         let height = self.height;
         let own = self.due.transaction();
         let ends_with_own = own.is_some() && txs.last() == own;
-        if matches!(self.due, Due::Tick(_)) && !ends_with_own && !self.is_handover(txs) {
+        if matches!(self.due, Due::Must(_)) && !ends_with_own && !self.is_handover(txs) {
             return Err(BuildError::NoTick { height });
         }
         let mut enrolled = Enrolled::at(self.genesis, self.parent, self.nodes);
@@ -263,11 +273,11 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         txs: Vec<TxEnvelope>,
         senders: Vec<Address>,
     ) -> Result<Executed, BuildError<N::Error>> {
-        let Self { genesis, parent, height, time, .. } = *self;
+        let Self { genesis, parent, nodes, height, time, .. } = *self;
         let handover = handover(genesis, height, &txs, &run.receipts)?;
         let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
         let Outcome { header: ran, receipts, changes } = run.finish(&txs).map_err(view)?;
-        let header = Header {
+        let mut header = Header {
             parent_hash: parent.hash_slow(),
             ommers_hash: EMPTY_OMMER_ROOT_HASH,
             number: height,
@@ -278,6 +288,8 @@ impl<'a, N: StateNodes> Frame<'a, N> {
             withdrawals_root: Some(EMPTY_ROOT_HASH),
             ..ran
         };
+        header.mix_hash =
+            mix_hash(genesis, &header, nodes, &changes).map_err(|source| BuildError::Validators { height, source })?;
         let body = BlockBody { transactions: txs, ommers: Vec::new(), withdrawals: Some(Withdrawals::default()) };
         let block = Block::new(header, body);
         match block.length() {

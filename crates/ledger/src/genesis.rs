@@ -14,13 +14,19 @@ use alloy_consensus::{BlockBody, Header};
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolConstructor;
 use blockhouse_crypto::hash::hash;
+use blockhouse_types::encoding::VERSION;
 use blockhouse_types::{Account, BlockHash, DecodeError, Decoder, Encoder, Magic, RecipientSetHash, VaultId};
 use revm::primitives::hardfork::SpecId;
 
 use crate::block::Block;
 use crate::contracts::{Access, OwnerAfterFloor, Vault};
+use crate::governance::Governance;
 
 const MAGIC: Magic = *b"BHGN";
+/// The version of a genesis that says how the ledger is governed: a release that does not know governance refuses it.
+const GOVERNED: u8 = 2;
+/// Where a header has the version.
+const VERSION_AT: usize = 4;
 const WHAT: &str = "a genesis";
 const CONTEXT: &str = "blockhouse v1 genesis";
 
@@ -91,6 +97,8 @@ pub struct Genesis {
     pub forks: Vec<(u64, Fork)>,
     /// The recipient set that new sources may use.
     pub recipients: RecipientSetHash,
+    /// Who keeps it and who may change that; of a ledger whose key changes by handovers alone, nothing.
+    pub governance: Option<Governance>,
 }
 
 impl Genesis {
@@ -106,13 +114,25 @@ impl Genesis {
             encoder.u64(*from).u8(fork.tag());
         });
         encoder.raw(self.recipients.as_bytes());
-        encoder.finish()
+        let Some(governance) = &self.governance else { return encoder.finish() };
+        governance.write(&mut encoder);
+        let mut bytes = encoder.finish();
+        if let Some(version) = bytes.get_mut(VERSION_AT) {
+            *version = GOVERNED;
+        }
+        bytes
     }
 
     /// Reads an object and checks that its values make a ledger.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::with_header(WHAT, MAGIC, bytes)?;
-        decoder.limit("length", bytes.len() as u64, GENESIS_MAX as u64)?;
+        Decoder::new(WHAT, bytes).limit("length", bytes.len() as u64, GENESIS_MAX as u64)?;
+        let is_governed = bytes.get(VERSION_AT) == Some(&GOVERNED);
+        // The header of either version is read as one of version 1.
+        let mut plain = bytes.to_vec();
+        if let Some(version) = plain.get_mut(VERSION_AT).filter(|_| is_governed) {
+            *version = VERSION;
+        }
+        let mut decoder = Decoder::with_header(WHAT, MAGIC, &plain)?;
         let genesis = Self {
             vault_id: VaultId::new(decoder.array()?),
             chain_id: decoder.u64()?,
@@ -123,6 +143,7 @@ impl Genesis {
             gas_limit: decoder.u64()?,
             forks: decoder.list("forks", FORKS_MAX, decode_fork)?,
             recipients: RecipientSetHash::new(decoder.array()?),
+            governance: if is_governed { Some(Governance::read(&mut decoder)?) } else { None },
         };
         genesis.check(&decoder)?;
         decoder.finish()?;
@@ -147,8 +168,9 @@ impl Genesis {
             (self.forks.first().is_none_or(|(from, _)| *from > self.time), "no fork holds at block 0"),
             (self.time == u64::MAX, "no block could follow"),
         ];
-        match faults.into_iter().find(|(wrong, _)| *wrong) {
-            Some((_, why)) => Err(decoder.not_canonical(why)),
+        let governance = self.governance.as_ref().and_then(|governance| governance.fault(self));
+        match faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why).or(governance) {
+            Some(why) => Err(decoder.not_canonical(why)),
             None => Ok(()),
         }
     }

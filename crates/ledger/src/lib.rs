@@ -13,6 +13,7 @@ mod evm;
 pub mod execute;
 pub mod fingerprint;
 pub mod genesis;
+pub mod governance;
 pub mod proof;
 pub mod receipt;
 pub mod recall;
@@ -26,6 +27,7 @@ pub mod time;
 pub mod trace;
 pub mod transaction;
 pub mod trie;
+pub mod validators;
 mod writes;
 
 pub use block::{Block, BlockError, BlockObject, block_hash, decode_block, decode_header, encode_block};
@@ -37,6 +39,7 @@ pub use evm::ViewError;
 pub use execute::{BuildError, Executed, Gathered, ImportError, Room, build, gather, import};
 pub use fingerprint::TrustRoot;
 pub use genesis::{Fork, Genesis};
+pub use governance::{Founder, Governance};
 pub use recall::Recall;
 pub use receipt::{CheckError, Checked, ParseError, Receipt, ReceiptParts, Vouched};
 pub use replay::{Replay, ReplayError};
@@ -47,3 +50,4 @@ pub use state::{
 };
 pub use time::{BlockTime, Clock, ClockError, choose_time};
 pub use transaction::Request;
+pub use validators::{Member, Tenure, succession};

@@ -11,6 +11,7 @@
 
 mod check;
 mod file;
+mod links;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,10 @@ use serde::{Deserialize, Serialize};
 pub use check::{CheckError, Checked, Vouched};
 use file::WrittenProof;
 pub use file::{FileError, FileFacts};
+use links::WrittenLink;
+pub use links::{LINKS_MAX, Link, LinkError};
 
+use crate::block::decode_header;
 use crate::certificate::Certificate;
 use crate::contracts::Vault;
 use crate::fingerprint::TrustRoot;
@@ -35,7 +39,10 @@ use crate::proof::prove_receipt;
 pub const RECEIPT_MAX: usize = 16 * 1024 * 1024;
 
 const TYPE: &str = "blockhouse-receipt";
+/// Of a receipt without links.
 const VERSION: u64 = 1;
+/// Of a receipt with links.
+const LINKED: u64 = 2;
 
 /// What a receipt says. Nothing in it is true before [`Receipt::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +57,8 @@ pub struct Receipt {
     genesis: B256,
     vault: Address,
     ledger_key: B256,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    links: Vec<WrittenLink>,
     header: Bytes,
     descendants: Vec<Bytes>,
     certificate: Bytes,
@@ -65,8 +74,10 @@ pub struct Receipt {
 /// What a receipt is made from.
 #[derive(Debug, Clone)]
 pub struct ReceiptParts<'a> {
-    /// The ledger, and the key in force now: it certifies the last header.
+    /// The ledger, and the key in force now: it certifies the last header, or the links lead from it to the one that does.
     pub root: TrustRoot,
+    /// The closing blocks from that key on; none but on a governed ledger.
+    pub links: &'a [Link],
     /// The header of the block that holds the commit.
     pub header: &'a Header,
     /// The transaction receipts of that block.
@@ -97,10 +108,14 @@ pub enum ParseError {
     TooLong { length: usize },
     #[error("the file is no receipt")]
     Json(#[source] serde_json::Error),
-    #[error("the receipt has type `{kind}` and version {version}; this release reads `{TYPE}` version {VERSION}")]
+    #[error(
+        "the receipt has type `{kind}` and version {version}; this release reads `{TYPE}` versions {VERSION} and {LINKED}"
+    )]
     Version { kind: String, version: u64 },
     #[error("the receipt is not in its canonical encoding")]
     NotCanonical,
+    #[error("the receipt has {found} links, the limit is {LINKS_MAX}")]
+    Links { found: usize },
 }
 
 impl Receipt {
@@ -113,11 +128,12 @@ impl Receipt {
         let receipt = parts.receipts.get(transaction).ok_or(missing)?;
         Ok(Self {
             kind: TYPE.to_owned(),
-            version: VERSION,
+            version: if parts.links.is_empty() { VERSION } else { LINKED },
             chain_id: root.chain_id,
             genesis: B256::new(root.genesis.to_bytes()),
             vault,
             ledger_key: B256::new(root.ledger_key),
+            links: parts.links.iter().map(WrittenLink::from).collect(),
             header: alloy_rlp::encode(parts.header).into(),
             descendants: parts.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
             certificate: parts.certificate.encode().into(),
@@ -136,11 +152,15 @@ impl Receipt {
             return Err(ParseError::TooLong { length: bytes.len() });
         }
         let receipt: Self = serde_json::from_slice(bytes).map_err(ParseError::Json)?;
-        if receipt.kind != TYPE || receipt.version != VERSION {
+        let version = if receipt.links.is_empty() { VERSION } else { LINKED };
+        if receipt.kind != TYPE || !matches!(receipt.version, VERSION | LINKED) {
             return Err(ParseError::Version { kind: receipt.kind, version: receipt.version });
         }
-        if receipt.to_bytes() != bytes {
+        if receipt.version != version || receipt.to_bytes() != bytes {
             return Err(ParseError::NotCanonical);
+        }
+        if receipt.links.len() > LINKS_MAX {
+            return Err(ParseError::Links { found: receipt.links.len() });
         }
         Ok(receipt)
     }
@@ -153,15 +173,15 @@ impl Receipt {
         bytes
     }
 
-    /// The fingerprint of the vault that it says it is of.
+    /// The fingerprint of the vault that it says it is of: the oldest, if it has links.
     pub fn fingerprint(&self) -> Fingerprint {
-        let root = TrustRoot {
-            chain_id: self.chain_id,
-            genesis: BlockHash::new(self.genesis.0),
-            vault: self.vault,
-            ledger_key: self.ledger_key.0,
-        };
-        root.fingerprint()
+        self.fingerprint_under(self.ledger_key.0)
+    }
+
+    /// What the fingerprint of its vault is while that key is in force.
+    fn fingerprint_under(&self, ledger_key: [u8; 32]) -> Fingerprint {
+        let (genesis, vault) = (BlockHash::new(self.genesis.0), self.vault);
+        TrustRoot { chain_id: self.chain_id, genesis, vault, ledger_key }.fingerprint()
     }
 
     /// The snapshot that it says it is of.
@@ -172,6 +192,11 @@ impl Receipt {
     /// The block 0 that it says its ledger begins with.
     pub const fn genesis(&self) -> BlockHash {
         BlockHash::new(self.genesis.0)
+    }
+
+    /// The height of the block that it says holds the commit; 0 if that cannot be read.
+    pub fn height(&self) -> u64 {
+        decode_header(&self.header).map_or(0, |header| header.number)
     }
 
     /// The chain id that it says it is of.

@@ -3,12 +3,12 @@
 //! The call is an ordinary transaction of an account whose secret everybody can compute, so every tool shows it, its receipt and its
 //! logs. The rules of blocks let nothing else of that account in: it holds no right, and what it says is the same on every node.
 //!
-//! - **Owns** the account, the two transactions it ever makes, and when one is due.
+//! - **Owns** the account, the transactions it ever makes, and when one is due.
 //! - **Does not** run it.
 //!
 //! # Invariants
 //! - **S1** A transaction of the system account stands last in its block and is the one that is due there, byte for byte.
-//! - **S2** Once it has made `Automation`, every block but a handover ends with a tick. What comes of a tick cannot stop a block.
+//! - **S2** Once it has made `Automation`, every block but a handover ends with a tick, after `Validators` is made on a governed ledger. What comes of a tick cannot stop a block.
 //!
 //! Format: `docs/design/ledger.md`, section *The ledger's own calls*.
 
@@ -30,6 +30,8 @@ use crate::transaction::Request;
 const CONTEXT: &str = "blockhouse v1 system account";
 /// Gas of the transaction that makes `Automation`.
 pub const MAKING_GAS: u64 = 4_000_000;
+/// Gas of the transaction that makes `Validators`: the greatest set it may begin with fits.
+pub const GOVERNING_GAS: u64 = 40_000_000;
 /// Gas of a tick: several times what the contract bounds itself to.
 pub const TICK_GAS: u64 = 1_000_000;
 
@@ -52,15 +54,15 @@ pub(crate) enum Due {
     Nothing,
     /// A network makes `Automation` with it; an embedded ledger, whose commands call `tick` themselves, does without.
     Making(TxEnvelope),
-    /// It must.
-    Tick(TxEnvelope),
+    /// It must: with a tick, or with what makes `Validators` on a governed ledger.
+    Must(TxEnvelope),
 }
 
 impl Due {
     pub(crate) const fn transaction(&self) -> Option<&TxEnvelope> {
         match self {
             Self::Nothing => None,
-            Self::Making(tx) | Self::Tick(tx) => Some(tx),
+            Self::Making(tx) | Self::Must(tx) => Some(tx),
         }
     }
 }
@@ -69,9 +71,14 @@ impl Due {
 pub(crate) fn due<N: StateNodes>(genesis: &Genesis, parent: &Header, nodes: &N) -> Result<Due, StateError<N::Error>> {
     let state = State::at(parent.state_root, nodes);
     let nonce = state.account(&SYSTEM_ADDRESS)?.map_or(0, |record| record.nonce);
+    if nonce == 1
+        && let Some(governance) = &genesis.governance
+    {
+        return Ok(Due::Must(sign(genesis, nonce, (TxKind::Create, governance.creation(genesis)), GOVERNING_GAS)));
+    }
     if nonce > 0 {
         let input = Automation::tickCall {}.abi_encode().into();
-        return Ok(Due::Tick(sign(genesis, nonce, (TxKind::Call(automation_address()), input), TICK_GAS)));
+        return Ok(Due::Must(sign(genesis, nonce, (TxKind::Call(automation_address()), input), TICK_GAS)));
     }
     let vault = state.account(&genesis.vault_address())?;
     if vault.is_none_or(|record| record.code_hash == KECCAK_EMPTY) {

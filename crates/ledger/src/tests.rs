@@ -4,5 +4,6 @@ mod blocks;
 mod destroyed;
 mod ethereum;
 mod gather;
+mod governed;
 mod handover;
 pub(crate) mod world;

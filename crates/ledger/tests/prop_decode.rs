@@ -28,6 +28,7 @@ prop_compose! {
             gas_limit,
             forks: vec![(0, Fork::Shanghai)],
             recipients: RecipientSetHash::new(recipients),
+            governance: None,
         }
     }
 }

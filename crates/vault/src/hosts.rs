@@ -287,14 +287,14 @@ pub async fn join(
     Ok(Joined { vault: vault.id(), fingerprint, down })
 }
 
-/// J3. A handover since the answer has changed the fingerprint: what the ledger had then counts.
+/// J3. A handover, or other validators, since the answer has changed the fingerprint: what the ledger had then counts.
 async fn check_ledger(vault: &Vault, answer: &HostAnswer, expected: Option<Fingerprint>) -> Result<(), HostsError> {
     let standing = vault.standing().await?;
     let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
     if genesis.vault_id != answer.vault {
         return Err(HostsError::OtherVault { answer: answer.vault, ledger: genesis.vault_id });
     }
-    let later = standing.keys.handovers().iter().map(|handover| handover.key);
+    let later = standing.keys.handovers().iter().chain(standing.keys.successions()).map(|change| change.key);
     let had: Vec<Fingerprint> = std::iter::once(standing.keys.first())
         .chain(later)
         .map(|key| TrustRoot::new(&genesis, key).fingerprint())

@@ -73,7 +73,12 @@ pub(super) const NETWORK_FILE: Target = Target {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
             NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), made: None, handover: None }.encode()
         };
-        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+        let ceremony = Ceremony {
+            owner: Account::new([3; 20]),
+            time: 1_700_000_000,
+            enrolments: enrolments(),
+            epoch_length: Some(64),
+        };
         let founded = ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap();
         let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
         let base = Base { height: 7, hash: BlockHash::new([9; 32]) };

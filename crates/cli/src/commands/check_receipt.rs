@@ -56,12 +56,13 @@ pub(crate) struct CheckReceiptArgs {
 
 pub(crate) async fn run(args: CheckReceiptArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let receipt = Receipt::parse(&read(&args.receipt)?)?;
-    let fingerprint = match args.fingerprint {
-        Some(fingerprint) => Some(fingerprint),
-        None => of_vault_here(global).await?,
+    let fingerprints = match args.fingerprint {
+        Some(fingerprint) => Some((fingerprint, fingerprint)),
+        None => of_vault_here(global, receipt.height()).await?,
     };
-    let fingerprint = fingerprint.ok_or(Refusal::NoFingerprint { found: receipt.fingerprint() })?;
-    let checked = receipt.check(Some(fingerprint))?;
+    let (now, then) = fingerprints.ok_or(Refusal::NoFingerprint { found: receipt.fingerprint() })?;
+    // A receipt from before other validators followed is of the fingerprint that the vault had then.
+    let checked = receipt.check(Some(now)).or_else(|error| receipt.check(Some(then)).map_err(|_| error))?;
     if let Some(path) = &args.file {
         let Some(facts) = &checked.file else {
             let hint = "make one of the file: blockhouse receipt SNAP PATH";
@@ -154,13 +155,13 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The fingerprint of the vault in the vault folder, if there is one, by the ledger on this host: no site is opened.
-async fn of_vault_here(global: &Global) -> anyhow::Result<Option<Fingerprint>> {
+/// The fingerprint of the vault in the vault folder, now and at that height, if there is one, by the ledger on this host: no site is opened.
+async fn of_vault_here(global: &Global, height: u64) -> anyhow::Result<Option<(Fingerprint, Fingerprint)>> {
     let Ok(folder) = global.folder() else { return Ok(None) };
     if !folder.exists() {
         return Ok(None);
     }
-    Ok(Some(local_fingerprint(&folder).await?))
+    Ok(Some(local_fingerprint(&folder, height).await?))
 }
 
 fn compare(path: &Path, facts: &FileFacts) -> anyhow::Result<()> {

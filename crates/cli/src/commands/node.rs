@@ -11,6 +11,7 @@ mod refound;
 mod run;
 mod shown;
 mod status;
+mod validators;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,6 +83,9 @@ enum NodeCommand {
     /// Show on one screen how a node is, and what its network survives
     #[command(after_help = help!("blockhouse node status --dir /var/lib/blockhouse-node"))]
     Status(status::StatusArgs),
+    /// Show and change the validators of a network whose nodes sign one by one
+    #[command(after_help = help!("blockhouse node validators list --dir /var/lib/blockhouse-node"))]
+    Validators(validators::ValidatorsArgs),
 }
 
 /// How the validators of a new network sign.
@@ -117,6 +121,7 @@ pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow
         NodeCommand::Status(args) => status::run(&args, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,
         NodeCommand::Run(args) => run::run(args, out).await,
+        NodeCommand::Validators(args) => validators::run(args, out).await,
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Ledger {
     blocks: Arc<Mutex<Vec<Kept>>>,
     judge: Judge,
     work: Option<Arc<Work>>,
+    /// The last block of the epoch.
+    last: Option<u64>,
 }
 
 /// Whether there is something to record.
@@ -94,12 +96,25 @@ impl Work {
 impl Ledger {
     pub fn new(network: &Network, mark: u8, judge: &Judge) -> Self {
         let blocks = Arc::new(Mutex::new(vec![(Arc::new(base_block()), None)]));
-        Self { key: network.key(), mark, blocks, judge: Arc::clone(judge), work: None }
+        Self { key: network.key(), mark, blocks, judge: Arc::clone(judge), work: None, last: None }
     }
 
     /// Makes blocks only up to the height that is wanted.
     pub fn with_work(mut self, work: &Arc<Work>) -> Self {
         self.work = Some(Arc::clone(work));
+        self
+    }
+
+    /// The epoch ends with the block of that height.
+    pub fn ending_at(mut self, last: u64) -> Self {
+        self.last = Some(last);
+        self
+    }
+
+    /// The same blocks in the next epoch, which has no end.
+    pub fn in_epoch_of(mut self, network: &Network) -> Self {
+        self.key = network.key();
+        self.last = None;
         self
     }
 
@@ -113,6 +128,17 @@ impl Ledger {
 
     pub fn certificates(&self) -> Vec<Certificate> {
         self.blocks.lock().unwrap().iter().filter_map(|(_, certificate)| certificate.clone()).collect()
+    }
+
+    /// The hash of the last block.
+    pub fn standing_hash(&self) -> blockhouse_types::BlockHash {
+        self.standing().hash
+    }
+
+    /// Another ledger with the same blocks.
+    pub fn copy(&self) -> Self {
+        let blocks = Arc::new(Mutex::new(self.blocks.lock().unwrap().clone()));
+        Self { blocks, ..self.clone() }
     }
 
     /// Forgets the newest blocks, as a restored backup would.
@@ -138,6 +164,9 @@ impl Ledger {
 impl Application for Ledger {
     async fn propose(&self, pending: Vec<Arc<Block>>) -> Option<Block> {
         let parent = self.parent(&pending);
+        if self.last.is_some_and(|last| parent.number >= last) {
+            return None;
+        }
         if let Some(work) = &self.work {
             let mut wanted = work.wanted.subscribe();
             wanted.wait_for(|wanted| *wanted > parent.number).await.ok()?;
@@ -147,6 +176,9 @@ impl Application for Ledger {
 
     async fn verify(&self, pending: Vec<Arc<Block>>, block: Arc<Block>) -> bool {
         let parent = self.parent(&pending);
+        if self.last.is_some_and(|last| block.header.number > last) {
+            return false;
+        }
         block.header.number <= parent.number || block.header.timestamp == parent.timestamp + 1
     }
 
@@ -168,6 +200,10 @@ impl Application for Ledger {
         assert_eq!(first.0, hash.to_bytes(), "two blocks are final at height {}", place.height);
         blocks.push((block, Some(certificate)));
         Ok(())
+    }
+
+    fn last_block(&self) -> Option<u64> {
+        self.last
     }
 
     fn standing(&self) -> Standing {

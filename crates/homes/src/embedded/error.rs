@@ -120,7 +120,7 @@ impl HomeError {
     }
 
     /// Why the handovers could not be read from this store.
-    pub(super) fn of_handovers(store: &Store, error: CallError<StoreError>) -> Self {
+    pub(crate) fn of_handovers(store: &Store, error: CallError<StoreError>) -> Self {
         let failed = |source| Self::Handovers(Box::new(source));
         error.into_state().map_or_else(failed, |error| store.of_state(error).into())
     }

@@ -5,7 +5,7 @@ use alloy_primitives::B256;
 use blockhouse_crypto::{FileProof, LedgerKey};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::fingerprint::TrustRoot;
-use blockhouse_ledger::receipt::ReceiptParts;
+use blockhouse_ledger::receipt::{LINKS_MAX, Link, ReceiptParts};
 use blockhouse_types::{BlockHash, SnapshotId};
 
 use super::error::HomeError;
@@ -16,8 +16,10 @@ use crate::store::{Place, Store};
 /// Proof that a transaction is on the ledger, under the ledger key in force.
 #[derive(Debug, Clone)]
 pub struct Evidence {
-    /// The ledger, and the key in force: the certificate is by it.
+    /// The ledger, and the key in force: the certificate is by it, or by the one to which the links lead from it.
     pub root: TrustRoot,
+    /// The closing blocks at which other validators followed; none but on a governed ledger.
+    pub links: Vec<Link>,
     /// The header of the block that holds the transaction.
     pub header: Header,
     /// The headers from the next block to the certified one; empty if the block itself is certified.
@@ -44,8 +46,10 @@ impl Evidence {
             Some(key) => (Vec::new(), Certificate::solo(key, &place_of(store, &header))),
             None => certified_descendants(store, keys, place.height)?,
         };
+        let (key, links) = links(store, keys, place.height)?;
         Ok(Self {
-            root: TrustRoot::new(store.genesis(), keys.in_force()),
+            root: TrustRoot::new(store.genesis(), key),
+            links,
             header,
             descendants,
             certificate,
@@ -58,6 +62,7 @@ impl Evidence {
     pub fn receipt_parts(&self, snapshot: SnapshotId, file: Option<FileProof>) -> ReceiptParts<'_> {
         ReceiptParts {
             root: self.root,
+            links: &self.links,
             header: &self.header,
             receipts: &self.receipts,
             descendants: &self.descendants,
@@ -82,6 +87,25 @@ impl Embedded {
         })
         .await?
     }
+}
+
+/// The last closing blocks below `height`, and the key that certified the first of them: a receipt with them is checked by whoever knows one of the
+/// keys along them. Where the ledger was handed over, the key in force certifies all, and there is none.
+fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u8; 32], Vec<Link>), HomeError> {
+    if !keys.handovers().is_empty() {
+        return Ok((keys.in_force(), Vec::new()));
+    }
+    let below = keys.successions().iter().take_while(|succession| succession.height <= height);
+    let below: Vec<u64> = below.map(|succession| succession.height - 1).collect();
+    let Some(closing) = below.get(below.len().saturating_sub(LINKS_MAX)..).filter(|closing| !closing.is_empty()) else {
+        return Ok((keys.first(), Vec::new()));
+    };
+    let links = closing.iter().map(|height| {
+        let object = block_object(store, keys, *height)?;
+        Ok(Link { header: object.block.header, certificate: object.certificate })
+    });
+    let links = links.collect::<Result<Vec<_>, HomeError>>()?;
+    Ok((closing.first().map_or(keys.first(), |height| keys.at(*height)), links))
 }
 
 /// True if another key than the one in force certified that block.

@@ -33,6 +33,7 @@ impl External {
         let receipts = self.receipts(&header, place.block_hash, &transactions).await?;
         Ok(Evidence {
             root: self.root(),
+            links: Vec::new(),
             header,
             descendants: Vec::new(),
             certificate: Certificate::External,

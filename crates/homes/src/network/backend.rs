@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
-use blockhouse_consensus::{Handle, Network, Role};
+use blockhouse_consensus::{Handle, Role};
 use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
@@ -16,6 +16,7 @@ use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::scrub::Progress;
 use super::sync::{Shelf, Trouble};
+use super::tenure::Seat;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
 use crate::rpc::{Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
@@ -35,10 +36,8 @@ struct Shared {
     chain: Arc<Chain>,
     waiting: Arc<Waiting>,
     orderer: Arc<Orderer>,
-    engine: Handle,
+    seat: Seat,
     arrivals: broadcast::Sender<B256>,
-    validators: u64,
-    quorum: u64,
     /// The height at the start.
     starting: u64,
     itself: Itself,
@@ -69,20 +68,18 @@ pub(super) struct Itself {
 
 impl NodeBackend {
     pub(super) fn new(
-        network: &Network,
         (chain, waiting, orderer): (Arc<Chain>, Arc<Waiting>, Arc<Orderer>),
-        engine: Handle,
+        seat: Seat,
         itself: Itself,
     ) -> Self {
         let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
-        let (validators, quorum) = (network.validators().len() as u64, network.quorum() as u64);
-        let parts = Shared { chain, waiting, orderer, engine, arrivals, validators, quorum, starting, itself };
+        let parts = Shared { chain, waiting, orderer, seat, arrivals, starting, itself };
         Self { shared: Arc::new(parts) }
     }
 
-    /// The engine.
-    pub fn engine(&self) -> &Handle {
-        &self.shared.engine
+    /// The engine that runs, or ran last.
+    pub fn engine(&self) -> Arc<Handle> {
+        self.shared.seat.engine()
     }
 
     /// Why this node takes no part any more, once it does not.
@@ -176,12 +173,13 @@ impl Backend for NodeBackend {
     }
 
     fn peers(&self) -> u64 {
-        self.shared.engine.status().peers as u64
+        self.engine().status().peers as u64
     }
 
     fn node(&self) -> Option<NodeStatus> {
         let shared = &self.shared;
-        let (engine, pool) = (shared.engine.status(), shared.waiting.pool().status());
+        let (engine, pool) = (shared.seat.engine().status(), shared.waiting.pool().status());
+        let network = shared.seat.network();
         let store = shared.chain.head();
         let header = store.head().header();
         Some(NodeStatus {
@@ -193,8 +191,8 @@ impl Backend for NodeBackend {
                 Role::Follower => NodeRole::Follower,
                 Role::Silent => NodeRole::Silent,
             },
-            validators: shared.validators,
-            quorum: shared.quorum,
+            validators: network.validators().len() as u64,
+            quorum: network.quorum() as u64,
             height: header.number,
             hash: store.head().hash(),
             // What is in the store was executed, so it has a time.
@@ -228,7 +226,7 @@ impl Backend for NodeBackend {
     }
 
     fn syncing(&self) -> Option<Syncing> {
-        let status = self.shared.engine.status();
+        let status = self.engine().status();
         let (starting, current, highest) = (self.shared.starting, self.shared.chain.head().height(), status.tip);
         (current < highest).then_some(Syncing { starting, current, highest })
     }

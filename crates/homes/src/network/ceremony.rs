@@ -9,11 +9,12 @@
 
 use blockhouse_consensus::{Kind, NetworkError};
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
+use blockhouse_ledger::governance::Founder;
 use blockhouse_types::Account;
 use rand::CryptoRng;
 
 use super::enrolment::{Address, Enrolment};
-use super::founding::Beginning;
+use super::founding::{Beginning, Governed};
 use super::founding_file::FoundingFile;
 use super::network_file::NetworkFile;
 use super::place::Label;
@@ -27,6 +28,8 @@ pub struct Ceremony {
     pub time: u64,
     /// The validators' enrolments.
     pub enrolments: Vec<Enrolment>,
+    /// Blocks in an epoch, if the validators may change: by the word of as many operators as must agree on a block, where each enrolment names one.
+    pub epoch_length: Option<u64>,
 }
 
 /// Why enrolments make no network.
@@ -50,7 +53,8 @@ impl Ceremony {
     pub fn found(self, random: &mut impl CryptoRng) -> Result<NetworkFile, CeremonyError> {
         let enrolments = apart_and_sorted(self.enrolments)?;
         let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
-        let file = Beginning::draw(self.owner, self.time, random).network(&keys, &Kind::Committee)?;
+        let governed = self.epoch_length.and_then(|length| Governed::by_operators(length, founders(&enrolments)?));
+        let file = Beginning::draw(self.owner, self.time, random).network(&keys, &Kind::Committee, governed)?;
         Ok(NetworkFile { enrolments, ..file })
     }
 
@@ -68,6 +72,13 @@ fn apart_and_sorted(mut enrolments: Vec<Enrolment>) -> Result<Vec<Enrolment>, Ce
     check_apart(&enrolments)?;
     enrolments.sort_by(|a, b| a.key().cmp(b.key()));
     Ok(enrolments)
+}
+
+/// What the ledger says of the validators; none if one names no operator.
+fn founders(enrolments: &[Enrolment]) -> Option<Vec<Founder>> {
+    let founder =
+        |it: &Enrolment| Some(Founder { key: *it.key(), address: it.address().to_string(), operator: it.operator()? });
+    enrolments.iter().map(founder).collect()
 }
 
 /// C1.
@@ -110,7 +121,7 @@ mod tests {
 
     fn found(enrolments: Vec<Enrolment>) -> Result<NetworkFile, CeremonyError> {
         let owner = Account::new([3; 20]);
-        Ceremony { owner, time: 1_700_000_000, enrolments }.found(&mut StdRng::seed_from_u64(9))
+        Ceremony { owner, time: 1_700_000_000, enrolments, epoch_length: Some(64) }.found(&mut StdRng::seed_from_u64(9))
     }
 
     fn four() -> Vec<Enrolment> {

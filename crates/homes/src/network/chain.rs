@@ -6,7 +6,9 @@
 //! # Invariants
 //! - **C1** The store holds final blocks only. What is executed above them is in memory, and lost with the process without harm.
 //! - **C2** A block is final here at most once: one at or below the head is compared, not taken again.
-//! - **C3** Every final block is under the key of this network: a handover to another key is no valid block here.
+//! - **C3** Every final block is certified by the key in force, and what is voted for is under the key of this network: a handover to another key is
+//!   no valid block here, and where other validators can follow none is at all.
+//! - **C4** Above the block with which a tenure ends nothing is made and nothing is valid, until the next tenure begins there.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -15,16 +17,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use alloy_consensus::{Header, Transaction as _, TxEnvelope};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use alloy_sol_types::SolCall;
 use blockhouse_consensus::tuning::BLOCK_MAX;
+use blockhouse_consensus::{Network, NetworkError};
 use blockhouse_ledger::TransactionFault;
-use blockhouse_ledger::block::{Block, block_hash};
-use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::block::{Block, BlockObject, block_hash};
+use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
 use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
 use blockhouse_ledger::time::BlockTime;
+use blockhouse_ledger::validators::{last_block, succession};
+use blockhouse_ledger::{Genesis, TransactionFault};
 use blockhouse_types::BlockHash;
 
 use super::layers::Layers;
@@ -37,9 +42,9 @@ const EXECUTED_MAX: usize = 32;
 /// A chain of one network.
 #[derive(Debug)]
 pub struct Chain {
-    /// The ledger key of this network.
-    key: [u8; 32],
-    /// What hands the ledger over to it, if others kept it before.
+    /// The tenure in which this node takes part.
+    term: RwLock<Term>,
+    /// What hands the ledger over to this network, if others kept it before.
     opening: Option<TxEnvelope>,
     /// What is written to: one block after the other.
     writer: Mutex<Store>,
@@ -49,11 +54,24 @@ pub struct Chain {
     recall: Arc<Recall>,
 }
 
+/// The time of one set of validators.
+#[derive(Debug, Clone, Copy)]
+struct Term {
+    /// Their key.
+    key: [u8; 32],
+    /// The block that they begin above.
+    base: u64,
+    /// The block with which their time ended, once that is final here.
+    closed: Option<u64>,
+}
+
 #[derive(Debug, Clone)]
 struct Final {
     store: Store,
-    /// The key in force after it.
+    /// The key in force after it: it certifies the next block.
     in_force: [u8; 32],
+    /// The last block of the tenure, once it is settled.
+    last_block: Option<u64>,
 }
 
 /// What was executed, by hash, and in which order.
@@ -61,6 +79,8 @@ struct Final {
 struct Memory {
     blocks: BTreeMap<BlockHash, (u64, Arc<Executed>)>,
     count: u64,
+    /// The height of a closing block among them.
+    closing: Option<u64>,
 }
 
 /// Why a block cannot follow.
@@ -79,8 +99,24 @@ pub enum ChainError {
     Unknown { height: u64 },
     #[error("block {height} ({hash}) would not stand under the key of this network")]
     Key { height: u64, hash: BlockHash },
+    #[error("block {height} would follow the last block of these validators: others keep the ledger from there on")]
+    Over { height: u64 },
+    #[error("block {height} is not certified")]
+    Certificate {
+        height: u64,
+        #[source]
+        source: CertificateError,
+    },
     #[error("block {height} is final as {ours} here, and came as {theirs}")]
     Fork { height: u64, ours: B256, theirs: BlockHash },
+    #[error("the validators from epoch {epoch} on make no network")]
+    Validators {
+        epoch: u64,
+        #[source]
+        source: NetworkError,
+    },
+    #[error("this node takes no part any more: {why}")]
+    Stopped { why: String },
     #[error("the store of the ledger failed")]
     Store(#[from] StoreError),
     #[error("the keys of the ledger could not be read")]
@@ -90,7 +126,7 @@ pub enum ChainError {
 impl ChainError {
     /// True if it says something of the block: on every node, and for ever. All else is this node's own trouble.
     pub const fn is_verdict(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Key { .. })
+        matches!(self, Self::Invalid(_) | Self::Key { .. } | Self::Over { .. } | Self::Certificate { .. })
     }
 }
 
@@ -108,9 +144,11 @@ impl Chain {
     pub fn open(store: Store, key: [u8; 32]) -> Result<Self, ChainError> {
         let store = store.believing_misses();
         let in_force = LedgerKeys::of(&store).map_err(ChainError::Keys)?.in_force();
-        let last = RwLock::new(Final { store: store.clone(), in_force });
+        let last_block = last_block_of(&store)?;
+        let last = RwLock::new(Final { store: store.clone(), in_force, last_block });
+        let term = RwLock::new(Term { key, base: 0, closed: None });
         let (executed, recall) = (Mutex::default(), Arc::default());
-        Ok(Self { key, opening: None, writer: Mutex::new(store), last, executed, recall })
+        Ok(Self { term, opening: None, writer: Mutex::new(store), last, executed, recall })
     }
 
     /// The same of a network that takes the ledger over by this handover: nothing is made above the base before it.
@@ -123,7 +161,30 @@ impl Chain {
     pub fn opening(&self, pending: &[Arc<Block>]) -> Option<TxEnvelope> {
         let last = self.last();
         let is_under_way = pending.iter().any(|block| block.header.number > last.store.height());
-        self.opening.clone().filter(|_| last.in_force != self.key && !is_under_way)
+        self.opening.clone().filter(|_| last.in_force != self.term().key && !is_under_way)
+    }
+
+    /// From now on this node takes part in that network: one that begins above the last final block, or began before it.
+    pub fn begin(&self, network: &Network) {
+        let term = Term { key: network.key(), base: network.base().height, closed: None };
+        *self.term.write().unwrap_or_else(PoisonError::into_inner) = term;
+    }
+
+    /// Whether the tenure in which this node takes part is over: its closing block is final here.
+    pub fn is_over(&self) -> bool {
+        self.term().closed.is_some()
+    }
+
+    /// The last block of the tenure, once it is settled: by the last final block, or by one that may become final.
+    pub fn last_block(&self) -> Option<u64> {
+        let last = self.last();
+        let pending = || lock(&self.executed).closing.filter(|closing| *closing > last.store.height());
+        // After it is final the engine still helps others to that.
+        self.term().closed.or(last.last_block).or_else(pending)
+    }
+
+    fn term(&self) -> Term {
+        *self.term.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The store at the last final block. It stays there while the chain goes on.
@@ -168,8 +229,9 @@ impl Chain {
         let last = self.last();
         let (store, above) = (&last.store, self.layers(&last, pending)?);
         let parent = above.last().map_or_else(|| store.head().header(), |executed| &executed.block.header);
+        self.check_open(parent)?;
         let (strange, candidates): (Vec<_>, Vec<_>) =
-            candidates.iter().cloned().partition(|tx| self.hands_over_elsewhere(store.genesis().access_address(), tx));
+            candidates.iter().cloned().partition(|tx| self.hands_over_elsewhere(store.genesis(), tx));
         let nodes = self.nodes(store, &above);
         let made = gather(store.genesis(), parent, &nodes, &candidates, Room { time, length: BLOCK_MAX });
         let Gathered { executed, refused } = made.map_err(|error| of_build(store, parent.number, error))?;
@@ -184,7 +246,23 @@ impl Chain {
     pub fn execute(&self, pending: &[Arc<Block>], block: &Block) -> Result<Arc<Executed>, ChainError> {
         let last = self.last();
         let above = self.layers(&last, pending)?;
-        self.execute_above(&last, &above, block)
+        let executed = self.execute_above(&last, &above, block)?;
+        self.check_open(above.last().map_or_else(|| last.store.head().header(), |parent| &parent.block.header))?;
+        self.check_key(&last, &above, &executed)?;
+        Ok(executed)
+    }
+
+    /// Makes a block final that came with its certificate from whoever has it. Nothing if it was final before.
+    pub fn take(&self, object: &BlockObject) -> Result<Option<Arc<Executed>>, ChainError> {
+        let last = self.last();
+        let (chain_id, height) = (last.store.genesis().chain_id, object.block.header.number);
+        if object.chain_id != chain_id || height != last.store.height() + 1 {
+            return Err(ChainError::Unknown { height });
+        }
+        let place = BlockPlace { chain_id, height, hash: object.hash() };
+        let certified = object.certificate.verify(&last.in_force, &place);
+        certified.map_err(|source| ChainError::Certificate { height, source })?;
+        self.finalize(&object.block, &object.certificate)
     }
 
     /// Makes a block final: durable when this returns. Nothing if it was final before (C2).
@@ -197,9 +275,18 @@ impl Chain {
             return if is_same { Ok(None) } else { Err(ChainError::Fork { height, ours, theirs }) };
         }
         let executed = self.execute_above(&last, &[], block)?;
+        if certificate.key() != executed.handover.unwrap_or(last.in_force) {
+            return Err(ChainError::Key { height, hash: theirs });
+        }
         writer.append(&executed, certificate)?;
-        let in_force = executed.handover.unwrap_or(last.in_force);
-        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store: writer.clone(), in_force };
+        let in_force = succession(&executed.block.header).or(executed.handover).unwrap_or(last.in_force);
+        let store = writer.clone();
+        let last_block = if begins_epoch(&store) { last_block_of(&store)? } else { last.last_block };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, last_block };
+        if succession(&executed.block.header).is_some() {
+            let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
+            term.closed = term.closed.or(Some(height));
+        }
         drop(writer);
         lock(&self.executed).forget_until(height);
         Ok(Some(executed))
@@ -218,6 +305,10 @@ impl Chain {
         let mut above = Vec::new();
         for block in pending.iter().filter(|block| block.header.number > last.store.height()) {
             let executed = self.execute_above(last, &above, block)?;
+            self.check_open(
+                above.last().map_or_else(|| last.store.head().header(), |it: &Arc<Executed>| &it.block.header),
+            )?;
+            self.check_key(last, &above, &executed)?;
             above.push(executed);
         }
         Ok(above)
@@ -240,23 +331,30 @@ impl Chain {
             Ok(state) => ChainError::Store(store.of_state(state)),
             Err(error) => ChainError::Invalid(error),
         })?;
-        self.check_key(last, above, &executed)?;
         Ok(self.remember(executed))
     }
 
     /// C3.
     fn check_key(&self, last: &Final, above: &[Arc<Executed>], executed: &Executed) -> Result<(), ChainError> {
         let before = above.iter().rev().find_map(|executed| executed.handover).unwrap_or(last.in_force);
-        if executed.handover.unwrap_or(before) == self.key {
+        let is_governed = last.store.genesis().governance.is_some();
+        if executed.handover.unwrap_or(before) == self.term().key && !(is_governed && executed.handover.is_some()) {
             return Ok(());
         }
         Err(ChainError::Key { height: executed.block.header.number, hash: executed.hash })
     }
 
-    fn hands_over_elsewhere(&self, access: Address, tx: &TxEnvelope) -> bool {
-        tx.to() == Some(access)
+    /// C4.
+    fn check_open(&self, parent: &Header) -> Result<(), ChainError> {
+        let is_closed = succession(parent).is_some() && parent.number != self.term().base;
+        if is_closed { Err(ChainError::Over { height: parent.number.saturating_add(1) }) } else { Ok(()) }
+    }
+
+    fn hands_over_elsewhere(&self, genesis: &Genesis, tx: &TxEnvelope) -> bool {
+        tx.to() == Some(genesis.access_address())
             && tx.input().starts_with(&handoverCall::SELECTOR)
-            && handoverCall::abi_decode(tx.input()).map_or(true, |call| call.nextKey.0 != self.key)
+            && (genesis.governance.is_some()
+                || handoverCall::abi_decode(tx.input()).map_or(true, |call| call.nextKey.0 != self.term().key))
     }
 
     fn remember(&self, executed: Executed) -> Arc<Executed> {
@@ -272,6 +370,9 @@ impl Memory {
     fn insert(&mut self, executed: Executed) -> Arc<Executed> {
         let executed = Arc::new(executed);
         self.count += 1;
+        if succession(&executed.block.header).is_some() {
+            self.closing = Some(executed.block.header.number);
+        }
         self.blocks.insert(executed.hash, (self.count, Arc::clone(&executed)));
         if self.blocks.len() > EXECUTED_MAX
             && let Some(oldest) = self.blocks.iter().min_by_key(|(_, (count, _))| *count).map(|(hash, _)| *hash)
@@ -284,6 +385,17 @@ impl Memory {
     fn forget_until(&mut self, height: u64) {
         self.blocks.retain(|_, (_, executed)| executed.block.header.number > height);
     }
+}
+
+/// Whether the block above the head is the first of an epoch.
+fn begins_epoch(store: &Store) -> bool {
+    let governance = store.genesis().governance.as_ref();
+    governance.is_some_and(|governance| store.height().saturating_add(1).is_multiple_of(governance.epoch_length))
+}
+
+fn last_block_of(store: &Store) -> Result<Option<u64>, ChainError> {
+    last_block(store.genesis(), store.head().header(), store)
+        .map_err(|error| ChainError::Keys(HomeError::of_handovers(store, error)))
 }
 
 fn of_build(store: &Store, parent: u64, error: BuildError<StoreError>) -> ChainError {

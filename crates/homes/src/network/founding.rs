@@ -5,7 +5,9 @@
 
 use blockhouse_consensus::{Base, Keys, Kind, Network, NetworkError, deal};
 use blockhouse_crypto::hash::hash;
+use blockhouse_ledger::certificate::quorum;
 use blockhouse_ledger::genesis::{CHAIN_ID_MAX, CHAIN_ID_MIN, Fork, Genesis};
+use blockhouse_ledger::governance::{Founder, GOVERNORS_MAX, Governance, VALIDATORS_MIN};
 use blockhouse_types::{Account, BlockHash, RecipientSetHash, VaultId};
 use rand::{CryptoRng, RngExt as _};
 
@@ -27,6 +29,40 @@ pub enum Signing {
     Committee,
 }
 
+/// How the validators of a network that sign one by one may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Governed {
+    /// Blocks in an epoch: validators change between two.
+    pub epoch_length: u64,
+    /// Who may change them.
+    pub governors: Vec<Account>,
+    /// How many of those it takes.
+    pub threshold: u8,
+    /// What the ledger says of the first validators.
+    pub validators: Vec<Founder>,
+}
+
+impl Governed {
+    /// By the accounts of the validators themselves, of which it takes as many as must agree on a block. None if there are fewer, or more, than
+    /// can be governed so.
+    pub fn by_operators(epoch_length: u64, validators: Vec<Founder>) -> Option<Self> {
+        let governors: Vec<Account> = validators.iter().map(|founder| founder.operator).collect();
+        let fits = (VALIDATORS_MIN..=GOVERNORS_MAX).contains(&governors.len());
+        let distinct: std::collections::BTreeSet<_> = governors.iter().collect();
+        if !fits || distinct.len() != governors.len() {
+            return None;
+        }
+        let threshold = u8::try_from(quorum(governors.len())).ok()?;
+        Some(Self { epoch_length, governors, threshold, validators })
+    }
+
+    fn governance(mut self) -> Governance {
+        self.validators.sort_by_key(|founder| founder.key);
+        let Self { epoch_length, governors, threshold, validators } = self;
+        Governance { epoch_length, governors, threshold, validators }
+    }
+}
+
 /// What a network begins with.
 #[derive(Debug)]
 pub struct Founding {
@@ -38,6 +74,8 @@ pub struct Founding {
     pub signing: Signing,
     /// The validators' identities.
     pub validators: Vec<Keys>,
+    /// How its validators may change; never, if not told.
+    pub governed: Option<Governed>,
 }
 
 /// A network, and the keys of its validators in the order in which they were given.
@@ -61,7 +99,7 @@ impl Founding {
             }
             Signing::Committee => (Kind::Committee, self.validators),
         };
-        Ok(Founded { file: beginning.network(&validators, &kind)?, keys })
+        Ok(Founded { file: beginning.network(&validators, &kind, self.governed)?, keys })
     }
 }
 
@@ -93,7 +131,12 @@ impl Beginning {
     }
 
     /// The ledger as these validators keep it. The genesis names their key, and the network begins above the genesis.
-    pub(super) fn network(self, validators: &[[u8; 32]], kind: &Kind) -> Result<NetworkFile, NetworkError> {
+    pub(super) fn network(
+        self,
+        validators: &[[u8; 32]],
+        kind: &Kind,
+        governed: Option<Governed>,
+    ) -> Result<NetworkFile, NetworkError> {
         let network = |base| Network::try_new(self.chain_id, 0, base, validators, kind.clone());
         let genesis = Genesis {
             vault_id: VaultId::new(self.vault_id),
@@ -106,6 +149,7 @@ impl Beginning {
             forks: vec![(0, Fork::Shanghai)],
             // No key has this hash: who takes the ledger over names those that open its snapshots.
             recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
+            governance: governed.filter(|_| matches!(kind, Kind::Committee)).map(Governed::governance),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
         Ok(NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None })

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{B256, hex};
-use blockhouse_consensus::{self as consensus, Engine, EngineError, Gossip, Inbox, StartError};
+use blockhouse_consensus::{EngineError, Gossip, Inbox, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{AnchorConfig, ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
+use super::follow::follow;
 use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
 use super::network_file::NetworkFile;
@@ -35,6 +36,7 @@ use super::pool::journal::{Journal, JournalError};
 use super::scrub::{self, Progress};
 use super::speaker::{Speaker, address};
 use super::sync::{self, Shelf, SyncError, Trouble};
+use super::tenure::Engines;
 use super::waiting::Waiting;
 use super::witness::Witness;
 use crate::embedded::HomeError;
@@ -130,7 +132,7 @@ pub(super) struct Parts {
     pub(super) file: NetworkFile,
     pub(super) config: NodeConfig,
     pub(super) healer: Healer,
-    /// The nodes in `rpc_peers`, if there are any.
+    /// The nodes from which it heals, and takes what its engine does not bring.
     pub(super) peers: Option<Remote>,
     /// Its store took blocks of peers before this start.
     pub(super) jumped: bool,
@@ -173,19 +175,25 @@ impl Node {
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
-        let settings = consensus::Config {
-            network: file.network.clone(),
-            addresses: config.validator_addresses(&folder.config())?,
-            followers: config.follower_keys(&folder.config())?,
-            listen: config.listen,
-            never_voted: false,
-            keep_blocks: config.sync.keep_blocks,
+        let engines = Engines {
+            folder: folder.engine(),
+            config_path: folder.config(),
+            file: file.clone(),
+            config: config.clone(),
+            keys: keys.clone(),
             jumped: parts.jumped,
+            chain: Arc::clone(&chain),
+            waiting: Arc::clone(&waiting),
+            orderer: Arc::clone(&orderer),
         };
-        let (handle, inbox) = Engine::start(settings, keys.clone(), Arc::clone(&orderer), &folder.engine())?;
+        let running = engines.begin()?;
+        let seat = running.seat.clone();
+        let (teller, news) = mpsc::channel(4);
         let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
-        tasks.spawn(hear(Arc::clone(&waiting), inbox));
-        tasks.spawn(tell(Arc::clone(&waiting), handle.gossip()));
+        tasks.spawn(running.keep(teller.clone()));
+        if let Some(peers) = parts.peers.clone().filter(|_| file.genesis.governance.is_some()) {
+            tasks.spawn(follow(Arc::clone(&chain), Arc::clone(&orderer), peers));
+        }
         let shelf = Arc::new(Shelf::default());
         tasks.spawn(tidy(Arc::clone(&waiting), Arc::clone(&shelf)));
         let trouble = Trouble::default();
@@ -213,8 +221,7 @@ impl Node {
         });
         let (account, healed) = (address(&account), parts.healed);
         let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness };
-        let backend = NodeBackend::new(&file.network, (chain, waiting, orderer), handle, itself);
-        let (teller, news) = mpsc::channel(4);
+        let backend = NodeBackend::new((chain, waiting, orderer), seat, itself);
         let peers = parts.healer.peers_if_any().cloned();
         tasks.spawn(outdone::watch(backend.clone(), file.network.key(), peers, teller.clone()));
         tasks.spawn(heal(backend.clone(), parts.healer.clone(), teller));
@@ -243,17 +250,7 @@ impl Node {
 
     /// Waits for what happens to it. Cancelling loses nothing.
     pub(super) async fn news(&mut self) -> News {
-        // Of a node whose store failed, who heals it has the word: its engine ends by that.
-        let engine = async {
-            match self.backend.engine().ended().await {
-                Err(error) if self.backend.failure().is_none() => error,
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            news = self.news.recv() => news.unwrap_or(News::Sound),
-            error = engine => News::Failed(NodeError::Ended(error)),
-        }
+        self.news.recv().await.unwrap_or(News::Sound)
     }
 
     /// Why it takes no part any more, once it does not.
@@ -281,8 +278,10 @@ impl Node {
 async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
     node.failed().await;
     // Nothing more is written to a store that is not sound.
-    node.engine().end_soon();
-    let ended = node.engine().ended().await;
+    let engine = node.engine();
+    engine.end_soon();
+    let ended = engine.ended().await;
+    drop(engine);
     let mut pause = HEAL_AGAIN;
     loop {
         let told = match (healer.examine(&node.head()).await, &ended) {
@@ -311,7 +310,7 @@ fn schedule(folder: &NodeFolder, config: AnchorConfig, speaker: Speaker) -> Resu
 }
 
 /// Takes what peers send.
-async fn hear(waiting: Arc<Waiting>, mut inbox: Inbox) {
+pub(super) async fn hear(waiting: Arc<Waiting>, mut inbox: Inbox) {
     while let Some(heard) = inbox.recv().await {
         // What is no message is a peer's fault, and nothing of it is kept.
         let _ = tokio::task::block_in_place(|| waiting.hear(heard.from, &heard.bytes));
@@ -319,7 +318,7 @@ async fn hear(waiting: Arc<Waiting>, mut inbox: Inbox) {
 }
 
 /// Sends to peers what was handed in here, until it is final.
-async fn tell(waiting: Arc<Waiting>, gossip: Gossip) {
+pub(super) async fn tell(waiting: Arc<Waiting>, gossip: Gossip) {
     loop {
         let woken = waiting.woken();
         // A full queue of the network drops it; it is due again.

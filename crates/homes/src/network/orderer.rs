@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockhouse_consensus::{Application, Standing, Stop};
-use blockhouse_ledger::block::{Block, block_hash};
+use blockhouse_ledger::block::{Block, BlockObject, block_hash};
 use blockhouse_ledger::certificate::Certificate;
+use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_types::BlockHash;
 use tokio::sync::watch;
@@ -173,14 +174,11 @@ impl Application for Orderer {
         if let Some(reason) = self.failure.borrow().clone() {
             return Err(Stop { reason });
         }
-        let height = block.header.number;
         match heavy(|| self.chain.finalize(&block, &certificate)) {
-            Ok(Some(executed)) => {
-                self.waiting.on_final(&executed);
-                self.heights.send_replace(height);
+            Ok(executed) => {
+                self.on_final(executed);
                 Ok(())
             }
-            Ok(None) => Ok(()),
             Err(error) => {
                 let reason = chain(&error);
                 self.unrecorded.store(true, Ordering::Relaxed);
@@ -202,9 +200,39 @@ impl Application for Orderer {
     fn certificate(&self, height: u64) -> Option<Certificate> {
         self.chain.head().certificate(height).ok()
     }
+
+    fn last_block(&self) -> Option<u64> {
+        self.chain.last_block()
+    }
 }
 
 impl Orderer {
+    /// Takes a certified block that came another way than by the engine; true if it was new here.
+    pub(super) fn take(&self, object: &BlockObject) -> Result<bool, ChainError> {
+        if let Some(why) = self.failure.borrow().clone() {
+            return Err(ChainError::Stopped { why });
+        }
+        let taken = heavy(|| self.chain.take(object));
+        if let Err(error @ (ChainError::Store(_) | ChainError::Keys(_))) = &taken {
+            self.fail(chain(error));
+        }
+        let executed = taken?;
+        let is_new = executed.is_some();
+        self.on_final(executed);
+        Ok(is_new)
+    }
+
+    /// O3. Two ways may bring one block: the first of them counts.
+    fn on_final(&self, executed: Option<Arc<Executed>>) {
+        let Some(executed) = executed else { return };
+        self.waiting.on_final(&executed);
+        self.heights.send_if_modified(|height| {
+            let rises = executed.block.header.number > *height;
+            *height = executed.block.header.number.max(*height);
+            rises
+        });
+    }
+
     fn is_final(&self, block: &Block) -> Option<bool> {
         let ours = self.chain.head().hash_at(block.header.number).ok()??;
         Some(ours.0 == block_hash(&block.header).to_bytes())

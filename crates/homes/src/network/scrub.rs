@@ -73,14 +73,7 @@ impl Pass {
 
     fn begin(store: &Store, bottom: u64, is_whole: bool) -> Result<Self, Damage> {
         let (top, hash) = (store.height(), store.head().hash());
-        // Which key was in force where stands in the state.
-        let keys = LedgerKeys::of(store).map_err(|error| {
-            let error = match error {
-                HomeError::Store(error) => error,
-                other => store.damaged(crate::chain::chain(&other)),
-            };
-            Damage::of(Part::State, (Some(top), Some(hash)), &error)
-        })?;
+        let keys = keys_of(store)?;
         Ok(Self { keys, top, bottom, is_whole, stage: Stage::Down(top, hash), transactions: 0 })
     }
 
@@ -127,8 +120,11 @@ impl Pass {
     fn step_up(&mut self, store: &Store, height: u64) -> Result<Stage, Damage> {
         let hash = store.hash_at(height).and_then(|hash| hash.ok_or_else(|| store.damaged("its head went back")));
         let hash = hash.map_err(|error| Damage::of(Part::Block, (Some(height), None), &error))?;
-        // The key of a network does not change while it runs.
-        let examined = store.examine_block(height, hash, &self.keys.in_force())?;
+        // Of one that came since, other validators may have certified it.
+        if store.genesis().governance.is_some() {
+            self.keys = keys_of(store)?;
+        }
+        let examined = store.examine_block(height, hash, &self.keys.at(height))?;
         self.transactions += examined.transactions;
         Ok(Stage::Up(height + 1))
     }
@@ -141,6 +137,17 @@ impl Pass {
             _ => (all, all),
         }
     }
+}
+
+/// Which key was in force where: that stands in the state.
+fn keys_of(store: &Store) -> Result<LedgerKeys, Damage> {
+    LedgerKeys::of(store).map_err(|error| {
+        let error = match error {
+            HomeError::Store(error) => error,
+            other => store.damaged(crate::chain::chain(&other)),
+        };
+        Damage::of(Part::State, (Some(store.height()), Some(store.head().hash())), &error)
+    })
 }
 
 fn step_state(store: &Store, place: StatePlace) -> Result<Stage, Damage> {

@@ -5,10 +5,11 @@
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, U64};
 use blockhouse_ledger::proof::prove_receipt;
+use blockhouse_ledger::receipt::Link;
 use serde::Serialize;
 
 use super::{Answer, Fault, Params, Terms, data, json};
-use crate::embedded::{Evidence, LedgerKeys, block_object, standing_of};
+use crate::embedded::{Evidence, Handover, LedgerKeys, block_object, standing_of};
 #[cfg(feature = "node")]
 use crate::store::Past;
 use crate::store::Store;
@@ -86,7 +87,7 @@ pub(super) fn past_blocks(store: &Store, terms: &Terms, mut params: Params) -> A
     json(&past)
 }
 
-/// A handover, as it is answered.
+/// A change of the key, as it is answered.
 #[derive(Serialize)]
 struct HandoverView {
     height: U64,
@@ -102,6 +103,7 @@ struct StandingView {
     time: U64,
     ledger_key: B256,
     handovers: Vec<HandoverView>,
+    successions: Vec<HandoverView>,
     fingerprint: B256,
 }
 
@@ -109,17 +111,25 @@ struct StandingView {
 pub(super) fn standing(store: &Store, _: &Terms, params: Params) -> Answer {
     params.finish()?;
     let standing = standing_of(store)?;
-    let handovers = standing.keys.handovers().iter();
+    let views = |changes: &[Handover]| {
+        changes.iter().map(|it| HandoverView { height: U64::from(it.height), key: B256::new(it.key) }).collect()
+    };
     json(&StandingView {
         height: U64::from(standing.height),
         hash: standing.hash,
         time: U64::from(standing.time),
         ledger_key: B256::new(standing.keys.in_force()),
-        handovers: handovers
-            .map(|handover| HandoverView { height: U64::from(handover.height), key: B256::new(handover.key) })
-            .collect(),
+        handovers: views(standing.keys.handovers()),
+        successions: views(standing.keys.successions()),
         fingerprint: B256::new(standing.fingerprint.to_bytes()),
     })
+}
+
+/// A closing block with its certificate, as it is answered.
+#[derive(Serialize)]
+struct LinkView {
+    header: Bytes,
+    certificate: Bytes,
 }
 
 /// A proof that a transaction ended as it did, as it is answered: the fields of a receipt that concern the ledger.
@@ -130,6 +140,7 @@ struct ProofView {
     genesis: B256,
     vault: Address,
     ledger_key: B256,
+    links: Vec<LinkView>,
     header: Bytes,
     descendants: Vec<Bytes>,
     certificate: Bytes,
@@ -156,6 +167,7 @@ pub(super) fn receipt_proof(store: &Store, _: &Terms, mut params: Params) -> Ans
         genesis: B256::new(evidence.root.genesis.to_bytes()),
         vault: evidence.root.vault,
         ledger_key: B256::new(evidence.root.ledger_key),
+        links: evidence.links.iter().map(link).collect(),
         header: alloy_rlp::encode(&evidence.header).into(),
         descendants: evidence.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
         certificate: evidence.certificate.encode().into(),
@@ -163,4 +175,8 @@ pub(super) fn receipt_proof(store: &Store, _: &Terms, mut params: Params) -> Ans
         transaction_receipt: receipt.encoded_2718().into(),
         proof: prove_receipt(&evidence.receipts, index),
     })
+}
+
+fn link(link: &Link) -> LinkView {
+    LinkView { header: alloy_rlp::encode(&link.header).into(), certificate: link.certificate.encode().into() }
 }

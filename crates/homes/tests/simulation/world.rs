@@ -72,7 +72,8 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         let mut validators: Vec<Keys> = (0..4).map(|_| Keys::generate(&mut random)).collect();
         validators.sort_by_key(Keys::public);
-        let founding = Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators };
+        let founding =
+            Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators, governed: None };
         let founded = founding.found(&mut random).unwrap();
         let file = Arc::new(founded.file.clone());
         let folder = Arc::new(folder());

@@ -50,6 +50,7 @@ pub fn genesis() -> Genesis {
         gas_limit: DEFAULT_GAS_LIMIT,
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new(RECIPIENTS),
+        governance: None,
     }
 }
 

@@ -10,6 +10,7 @@ use blockhouse_types::{BlockHash, DecodeError, Fingerprint, SnapshotId, SourceId
 
 use super::Receipt;
 use super::file::{FileError, FileFacts};
+use super::links::{KeyAt, LinkError};
 use crate::block::{BlockError, decode_header};
 use crate::certificate::{BlockPlace, Certificate, CertificateError, external_key};
 use crate::contracts::Vault;
@@ -20,7 +21,7 @@ use crate::trie::InclusionError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
-    /// The vault's fingerprint; equal to the one asked for, if one was.
+    /// The vault's fingerprint: the one asked for; if none was, that of the key which certified the last header.
     pub fingerprint: Fingerprint,
     /// The ledger's chain id.
     pub chain_id: u64,
@@ -59,6 +60,12 @@ pub enum Vouched {
 pub enum CheckError {
     #[error("the receipt is of the vault with fingerprint {found}, not {asked}")]
     OtherVault { found: Fingerprint, asked: Fingerprint },
+    #[error("link {index} of the receipt leads nowhere")]
+    Link {
+        index: usize,
+        #[source]
+        source: LinkError,
+    },
     #[error("the receipt's certificate cannot be read")]
     CertificateForm(#[source] DecodeError),
     #[error("the receipt's last block is not certified")]
@@ -102,7 +109,7 @@ impl CheckError {
     pub const fn step(&self) -> u8 {
         match self {
             Self::OtherVault { .. } => 2,
-            Self::CertificateForm(_) | Self::Certificate(_) | Self::Unsigned { .. } => 3,
+            Self::Link { .. } | Self::CertificateForm(_) | Self::Certificate(_) | Self::Unsigned { .. } => 3,
             Self::HeaderForm { .. } | Self::Descendant { .. } => 4,
             Self::Inclusion { .. } | Self::TransactionReceipt | Self::Failed => 5,
             Self::NoLog { .. } | Self::OtherContract { .. } | Self::OtherEvent | Self::OtherSnapshot { .. } => 6,
@@ -115,13 +122,10 @@ impl Receipt {
     /// Checks everything that can be checked offline. Without a fingerprint this shows only that the receipt is
     /// consistent, and anyone can make a consistent one: show the fingerprint found and say so.
     pub fn check(&self, fingerprint: Option<Fingerprint>) -> Result<Checked, CheckError> {
-        let found = self.fingerprint();
-        if let Some(asked) = fingerprint.filter(|asked| *asked != found) {
-            return Err(CheckError::OtherVault { found, asked });
-        }
+        let (found, in_force) = self.check_links(fingerprint)?;
         let header = read_header(0, &self.header)?;
         let last = self.check_descendants(&header)?;
-        let vouched = self.check_certificate(&last)?;
+        let vouched = self.check_certificate(in_force, &last)?;
         let event = self.check_log(&self.check_transaction(&header)?)?;
         let source = SourceId::new(event.source.0);
         let file = match &self.file {
@@ -143,6 +147,22 @@ impl Receipt {
         })
     }
 
+    /// Step 2: the fingerprint that the vault had under one of the keys along the links is the one asked for. Returns it, and the last of these keys.
+    fn check_links(&self, asked: Option<Fingerprint>) -> Result<(Fingerprint, KeyAt), CheckError> {
+        let mut in_force = KeyAt { key: self.ledger_key.0, after: 0 };
+        let mut found = self.fingerprint();
+        let mut meant = asked.filter(|asked| *asked == found);
+        for (index, link) in self.links.iter().enumerate() {
+            in_force = link.follow(self.chain_id, in_force).map_err(|source| CheckError::Link { index, source })?;
+            found = self.fingerprint_under(in_force.key);
+            meant = meant.or(asked.filter(|asked| *asked == found));
+        }
+        match (asked, meant) {
+            (Some(asked), None) => Err(CheckError::OtherVault { found, asked }),
+            (_, meant) => Ok((meant.unwrap_or(found), in_force)),
+        }
+    }
+
     /// Step 4; returns the place of the last header.
     fn check_descendants(&self, header: &Header) -> Result<BlockPlace, CheckError> {
         let mut last = BlockPlace { chain_id: self.chain_id, height: header.number, hash: hash_of(&self.header) };
@@ -158,17 +178,21 @@ impl Receipt {
     }
 
     /// Step 3. Of an outside chain the block itself is what its nodes are asked for: nothing follows it.
-    fn check_certificate(&self, last: &BlockPlace) -> Result<Vouched, CheckError> {
+    fn check_certificate(&self, in_force: KeyAt, last: &BlockPlace) -> Result<Vouched, CheckError> {
         let certificate = Certificate::decode(&self.certificate).map_err(CheckError::CertificateForm)?;
         // It signs nothing: whoever knows the ledger's key can write it, and block 0 holds no transaction that a receipt could prove.
         if matches!(certificate, Certificate::Genesis { .. }) {
             return Err(CheckError::Unsigned { height: last.height });
         }
-        if certificate == Certificate::External && self.ledger_key.0 == external_key() {
+        if certificate == Certificate::External && self.ledger_key.0 == external_key() && self.links.is_empty() {
             let is_alone = self.descendants.is_empty();
             return is_alone.then_some(Vouched::ByChain).ok_or(CheckError::Descendant { index: 1 });
         }
-        certificate.verify(&self.ledger_key.0, last).map_err(CheckError::Certificate)?;
+        if !self.links.is_empty() && last.height <= in_force.after {
+            let source = LinkError::Order { height: last.height, after: in_force.after };
+            return Err(CheckError::Link { index: self.links.len(), source });
+        }
+        certificate.verify(&in_force.key, last).map_err(CheckError::Certificate)?;
         Ok(Vouched::ByKey)
     }
 

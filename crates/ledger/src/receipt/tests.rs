@@ -29,6 +29,7 @@ fn receipt(world: &World, made: &Executed, snapshot: B256, file: Option<FileProo
     let header = &made.block.header;
     let parts = ReceiptParts {
         root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
+        links: &[],
         header,
         receipts: &made.receipts,
         descendants: &[],
@@ -269,6 +270,7 @@ fn a_receipt_can_be_issued_again_under_a_later_key() {
     let descendants = [handed.block.header.clone(), later.block.header.clone()];
     let parts = ReceiptParts {
         root: TrustRoot::new(world.genesis(), world.ledger_key.public()),
+        links: &[],
         header: &made.block.header,
         receipts: &made.receipts,
         descendants: &descendants,

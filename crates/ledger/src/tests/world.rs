@@ -56,6 +56,7 @@ pub(crate) fn genesis(chain_id: u64) -> Genesis {
         gas_limit: DEFAULT_GAS_LIMIT,
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new([0xbb; 32]),
+        governance: None,
     }
 }
 

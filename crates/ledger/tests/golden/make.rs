@@ -42,6 +42,7 @@ fn genesis() -> Genesis {
         gas_limit: DEFAULT_GAS_LIMIT,
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new(RECIPIENTS),
+        governance: None,
     }
 }
 
@@ -112,6 +113,7 @@ pub(crate) fn write(folder: &Path) {
     let last = chain.objects.last().unwrap();
     let parts = ReceiptParts {
         root: TrustRoot::new(&genesis, ledger_key().public()),
+        links: &[],
         header: &made.block.header,
         receipts: &made.receipts,
         descendants: &[],

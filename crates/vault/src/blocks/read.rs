@@ -22,7 +22,7 @@ use alloy_sol_types::{SolCall, SolEvent};
 use blockhouse_ledger::contracts::{Access, Vault};
 use blockhouse_ledger::{
     Authority, BlockObject, BlockPlace, Call, CallOutcome, Executed, Genesis, Replay, ReplayError, TrustRoot, call,
-    compare,
+    compare, succession,
 };
 use blockhouse_sites::{BLOCKS_PER_FOLDER, ObjectKey, Site};
 use blockhouse_types::{BagHash, BlockHash, Fingerprint, SnapshotId};
@@ -141,7 +141,7 @@ impl Chain {
     fn take(&mut self, object: &Arc<BlockObject>) -> bool {
         let Ok(executed) = self.replay.extend(object) else { return false };
         self.snapshots.extend(committed(&executed, self.replay.genesis().vault_address()));
-        self.keys.extend(executed.handover);
+        self.keys.extend(executed.handover.into_iter().chain(succession(&executed.block.header)));
         self.blocks.push(Arc::clone(object));
         true
     }

@@ -39,6 +39,7 @@ pub(super) fn genesis(keys: &Keys, key: &LedgerKey, time: u64) -> Genesis {
         gas_limit: GAS_LIMIT,
         forks: vec![(0, Fork::Shanghai)],
         recipients: keys.recipients.hash(),
+        governance: None,
     }
 }
 

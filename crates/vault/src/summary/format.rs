@@ -19,7 +19,7 @@ const MAGIC: [u8; 4] = *b"BHL2";
 const WHAT: &str = "a summary of the ledger";
 /// What the whole of it is hashed under. Another layout, or records that are made of the same events in another way, need another
 /// one: then what an earlier release wrote is made anew.
-const CONTEXT: &str = "blockhouse v2 ledger summary";
+const CONTEXT: &str = "blockhouse v3 ledger summary";
 /// The most handovers and writers that are kept: more are read from the ledger.
 const KEYS_MAX: usize = 1 << 16;
 /// As many as the bytes hold: snapshots and their tags.
@@ -40,9 +40,11 @@ pub(super) fn encode(summary: &Summary, genesis: BlockHash) -> Vec<u8> {
     }
     encoder.u64(standing.height).raw(standing.hash.as_slice()).u64(standing.time);
     encoder.raw(standing.fingerprint.as_bytes()).raw(&standing.keys.first());
-    encoder.list(standing.keys.handovers().iter(), |encoder, handover| {
-        encoder.u64(handover.height).raw(&handover.key);
-    });
+    for changes in [standing.keys.handovers(), standing.keys.successions()] {
+        encoder.list(changes.iter(), |encoder, change| {
+            encoder.u64(change.height).raw(&change.key);
+        });
+    }
     encoder.option(*tags, |encoder, tags| {
         encoder.raw(tags.as_slice());
     });
@@ -117,9 +119,10 @@ fn read(body: &[u8], genesis: BlockHash) -> Result<Option<Summary>, DecodeError>
     };
     let (height, hash, time) = (decoder.u64()?, B256::new(decoder.array()?), decoder.u64()?);
     let (fingerprint, first) = (Fingerprint::new(decoder.array()?), decoder.array()?);
-    let handovers = decoder
-        .list("handovers", KEYS_MAX, |decoder| Ok(Handover { height: decoder.u64()?, key: decoder.array()? }))?;
-    let standing = Standing { height, hash, time, keys: LedgerKeys::resume(first, handovers), fingerprint };
+    let mut changes =
+        |what| decoder.list(what, KEYS_MAX, |decoder| Ok(Handover { height: decoder.u64()?, key: decoder.array()? }));
+    let keys = LedgerKeys::resume(first, changes("handovers")?, changes("successions")?);
+    let standing = Standing { height, hash, time, keys, fingerprint };
     let tags = decoder.option(|decoder| decoder.array().map(Address::new))?;
     let writers = decoder.list("writers", KEYS_MAX, writer)?;
     let bag = (decoder.u32()?, BagHash::new(decoder.array()?));
@@ -250,7 +253,7 @@ mod tests {
 
     fn summary() -> Summary {
         let handovers = vec![Handover { height: 3, key: [4; 32] }];
-        let keys = LedgerKeys::resume([5; 32], handovers);
+        let keys = LedgerKeys::resume([5; 32], handovers.clone(), handovers);
         let fingerprint = Fingerprint::new([6; 32]);
         let writer = WriterRecord {
             account: Account::new([7; 20]),

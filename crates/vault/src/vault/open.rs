@@ -10,7 +10,7 @@ use blockhouse_homes::{
     Embedded, External, ExternalError, ExternalOptions, HomeError, HostClock, Options, Remote, RemoteError, Sealer,
     Standing,
 };
-use blockhouse_ledger::Clock;
+use blockhouse_ledger::{Clock, TrustRoot};
 use blockhouse_pipeline::host_secrets::HostSecrets;
 use blockhouse_sites::{Enrolled, Expected, Patience, Site, SiteName, Sites, Spare};
 use blockhouse_types::{Code, DecodeError, Fingerprint};
@@ -453,12 +453,15 @@ pub(crate) fn enrolled(config: &Config) -> Vec<Enrolled> {
 }
 
 /// The fingerprint of the vault in `folder` by what is on this host alone: no site is opened, and no node asked.
-pub async fn local_fingerprint(folder: &VaultFolder) -> Result<Fingerprint, OpenError> {
+/// And the one that it had at the block of that height: other validators may have followed since.
+pub async fn local_fingerprint(folder: &VaultFolder, height: u64) -> Result<(Fingerprint, Fingerprint), OpenError> {
     let config = Config::load(folder)?;
     if let Some(chain) = external_of(folder, &config)? {
-        return Ok(chain.root().fingerprint());
+        return Ok((chain.root().fingerprint(), chain.root().fingerprint()));
     }
-    Ok(Embedded::new(Options::reader(folder.ledger(), Arc::new(now))).standing().await?.fingerprint)
+    let home = Embedded::new(Options::reader(folder.ledger(), Arc::new(now)));
+    let (standing, genesis) = (home.standing().await?, home.read(|store| store.genesis().clone()).await?);
+    Ok((standing.fingerprint, TrustRoot::new(&genesis, standing.keys.at(height)).fingerprint()))
 }
 
 fn load_secrets(folder: &VaultFolder) -> Result<Option<HostSecrets>, OpenError> {

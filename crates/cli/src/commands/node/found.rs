@@ -23,12 +23,17 @@ const NETWORK: &str = "network";
 /// The same before its validators made their key.
 const FOUNDING: &str = "founding";
 
-pub(crate) fn run(files: &[PathBuf], folder: &Path, signing: SigningArg, out: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(
+    files: &[PathBuf],
+    folder: &Path,
+    (signing, epoch_length): (SigningArg, u64),
+    out: &Output,
+) -> anyhow::Result<Exit> {
     let enrolments = files.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
     expect_new(folder)?;
     let mut random = rand::rng();
     let owner = AccountSecret::random(&mut random);
-    let ceremony = Ceremony { owner: owner.account(), time: now(), enrolments };
+    let ceremony = Ceremony { owner: owner.account(), time: now(), enrolments, epoch_length: Some(epoch_length) };
     let make = || std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()));
     if signing == SigningArg::Threshold {
         let founding = ceremony.begin(&mut random)?;

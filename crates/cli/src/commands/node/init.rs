@@ -7,6 +7,7 @@ use blockhouse_homes::NodeUrl;
 use blockhouse_homes::network::{
     Address, Enrolment, Keys, Label, NodeConfig, NodeFolder, Place, RpcConfig, SyncConfig,
 };
+use blockhouse_ledger::governance::{EPOCH_LENGTH, EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN};
 use blockhouse_types::Account;
 use clap::Args;
 use serde_json::json;
@@ -33,7 +34,7 @@ pub(crate) struct InitArgs {
     /// Where it stands, so that it is known what is lost together: site=S,provider=P,region=R, all or some
     #[arg(long, value_name = "PLACE")]
     place: Option<Place>,
-    /// The account that speaks for the node on the ledger
+    /// The account that speaks for the node on the ledger [default: the node's own]
     #[arg(long, value_name = "ACCOUNT")]
     operator: Option<Account>,
     /// Where it answers clients by JSON-RPC [default: 127.0.0.1:8545]
@@ -65,6 +66,15 @@ pub(crate) struct InitArgs {
         conflicts_with_all = ["found", "name", "listen", "address", "place", "operator", "rpc_listen"]
     )]
     complete: Option<PathBuf>,
+    /// Blocks in an epoch: validators change between two, by the word of the nodes' operators
+    #[arg(
+        long,
+        value_name = "BLOCKS",
+        default_value_t = EPOCH_LENGTH,
+        requires = "found",
+        value_parser = clap::value_parser!(u64).range(EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX)
+    )]
+    epoch_length: u64,
 }
 
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
@@ -87,7 +97,7 @@ pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow
             };
             make(args.dir.path, node, out)
         }
-        _ => found::run(&args.found, &args.dir.path, args.signing, out),
+        _ => found::run(&args.found, &args.dir.path, (args.signing, args.epoch_length), out),
     }
 }
 
@@ -128,7 +138,10 @@ fn make(folder: PathBuf, node: NewNode, out: &Output) -> anyhow::Result<Exit> {
     };
     let folder = NodeFolder::new(folder);
     let NewNode { name, address, place, operator, .. } = node;
-    let enrol = |keys: &Keys| Enrolment::sign(keys, name, address, place, operator);
+    let enrol = |keys: &Keys| {
+        let operator = operator.unwrap_or_else(|| keys.account().account());
+        Enrolment::sign(keys, name, address, place, Some(operator))
+    };
     let enrolment = folder.prepare(Keys::generate(&mut rand::rng()), &config, enrol)?;
     let file = folder.enrolment();
     out.line(format_args!("key        {}", enrolment.key_text()))?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::NodeUrl;
-use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, SyncConfig};
+use blockhouse_homes::network::{Founding, Governed, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, SyncConfig};
+use blockhouse_ledger::governance::{EPOCH_LENGTH, EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN, Founder};
 use clap::Args;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -41,6 +42,14 @@ pub(crate) struct LocalArgs {
     /// How the nodes of a new network sign
     #[arg(long, value_enum, default_value_t = SigningArg::Threshold)]
     signing: SigningArg,
+    /// Blocks in an epoch, where the nodes sign one by one: validators change between two
+    #[arg(
+        long,
+        value_name = "BLOCKS",
+        default_value_t = EPOCH_LENGTH,
+        value_parser = clap::value_parser!(u64).range(EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX)
+    )]
+    epoch_length: u64,
 }
 
 pub(crate) async fn run(args: LocalArgs, out: &Output) -> anyhow::Result<Exit> {
@@ -95,7 +104,8 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
         SigningArg::Threshold => Signing::Threshold,
         SigningArg::Committee => Signing::Committee,
     };
-    let founding = Founding { owner: owner.account(), time: now(), signing, validators: keys };
+    let governed = Governed::by_operators(args.epoch_length, founders(args, &keys)?);
+    let founding = Founding { owner: owner.account(), time: now(), signing, validators: keys, governed };
     let founded = founding.found(&mut random)?;
     for (index, (folder, keys)) in folders.iter().zip(&founded.keys).enumerate() {
         let config = NodeConfig {
@@ -121,6 +131,15 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
     // A folder without it is begun anew.
     write_enrol_key(&args.dir, &founded.file.genesis, owner)?;
     Ok(())
+}
+
+/// What the ledger says of the nodes: each speaks for itself.
+fn founders(args: &LocalArgs, keys: &[Keys]) -> anyhow::Result<Vec<Founder>> {
+    let founder = |(index, keys): (usize, &Keys)| {
+        let (address, operator) = (at(args.port, index)?.to_string(), keys.account().account());
+        Ok(Founder { key: keys.public(), address, operator })
+    };
+    keys.iter().enumerate().map(founder).collect()
 }
 
 /// Where a node listens that begins counting at that port.

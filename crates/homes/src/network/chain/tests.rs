@@ -4,9 +4,9 @@ use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Bytes, TxKind};
 use blockhouse_consensus::Keys;
 use blockhouse_crypto::{AccountSecret, Secret};
+use blockhouse_ledger::Request;
 use blockhouse_ledger::execute::build;
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
-use blockhouse_ledger::{Genesis, Request};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -27,8 +27,13 @@ impl World {
         let mut random = StdRng::seed_from_u64(1);
         let owner = AccountSecret::try_new(&Secret::new([1; 32])).unwrap();
         let validators = vec![Keys::generate(&mut random)];
-        let founding =
-            Founding { owner: owner.account(), time: 1_700_000_000, signing: Signing::Committee, validators };
+        let founding = Founding {
+            owner: owner.account(),
+            time: 1_700_000_000,
+            signing: Signing::Committee,
+            validators,
+            governed: None,
+        };
         let file = founding.found(&mut random).unwrap().file;
         let folder = tempfile::tempdir().unwrap();
         Self { folder, key: file.network.key(), genesis: file.genesis, owner }

@@ -61,7 +61,7 @@ impl Rebuilding {
     fn goes_on(&self) -> Result<bool, HealError> {
         let Some(salvage) = &self.salvage else { return Ok(false) };
         let chain_id = self.store.genesis().chain_id;
-        // The key of a network does not change while it runs; where it took the ledger over, another one was in force before.
+        // Other validators may follow further up: of the blocks above, those of the ones in force now are enough. Where a network took the ledger over, another one was in force before.
         let keys = [Some(LedgerKeys::of(&self.store)?.in_force()), self.network];
         let is_certified = |height| {
             salvage.object(chain_id, height).is_some_and(|object| {

@@ -47,7 +47,7 @@ impl World {
 
     /// The network of these nodes.
     fn found(&self, name: &str, enrolments: Vec<Enrolment>) -> PathBuf {
-        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments };
+        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments, epoch_length: None };
         let path = self.folder.path().join(name);
         write_network(&path, &ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap()).unwrap();
         path
@@ -70,6 +70,7 @@ fn a_network_of_one_key_or_of_another_beginning_is_not_joined() {
         time: 1_700_000_000,
         signing: Signing::Threshold,
         validators: (1..=4).map(fresh).collect(),
+        governed: None,
     };
     let dealt = NetworkFile { enrolments: honest.enrolments.clone(), ..founding.found(&mut random).unwrap().file };
     let again = |epoch, base| {

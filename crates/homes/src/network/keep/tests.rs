@@ -10,7 +10,7 @@ fn alone() -> (tempfile::TempDir, NodeFolder) {
     let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let validators = vec![Keys::generate(&mut random)];
     let owner = blockhouse_types::Account::new([3; 20]);
-    let founding = Founding { owner, time: 1_700_000_000, signing: Signing::Threshold, validators };
+    let founding = Founding { owner, time: 1_700_000_000, signing: Signing::Threshold, validators, governed: None };
     let founded = founding.found(&mut random).unwrap();
     let [listen, rpc] = [(); 2].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let [listen, rpc] = [listen, rpc].map(|listener| listener.local_addr().unwrap());

@@ -33,6 +33,7 @@ fn rules() -> Rules {
         gas_limit: DEFAULT_GAS_LIMIT,
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new([5; 32]),
+        governance: None,
     };
     Rules { genesis, system: address(66), gas_max: DEFAULT_GAS_LIMIT - 1_000_000, recall: Arc::default() }
 }

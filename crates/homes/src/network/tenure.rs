@@ -1,0 +1,249 @@
+//! From one set of validators to the next: which network a node takes part in, and the engine that runs for it.
+//!
+//! The engine of a tenure ends with the closing block. It goes on for a moment after that block is final here, so that the other nodes make it
+//! final too; then it is stopped, and the engine of the next tenure begins above that block, with journals of its own.
+//!
+//! - **Owns** the engine of the node, the tasks that carry its gossip, and when one follows another.
+//! - **Does not** know which votes were given: the engine's folder does.
+//!
+//! # Invariants
+//! - **E1** An engine begins above a block that is final here, and runs for the validators that the state after that block names.
+//! - **E2** Two engines of a node never run at once.
+//!
+//! Format: `docs/design/consensus.md`, section *Succession*.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use blockhouse_consensus::{
+    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address,
+};
+use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
+use blockhouse_types::BlockHash;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::chain::{Chain, ChainError};
+use super::config::{ConfigError, NodeConfig};
+use super::network_file::NetworkFile;
+use super::node::{News, NodeError, hear, tell};
+use super::orderer::Orderer;
+use super::waiting::Waiting;
+use crate::embedded::HomeError;
+use crate::store::Store;
+
+/// How long an engine goes on after its closing block is final here: views enough for the other nodes to see it final too.
+const HANDING_OVER: Duration = Duration::from_secs(2);
+/// Where nobody is reached: the address of a validator that names none.
+const NOWHERE: &str = "0.0.0.0:0";
+
+/// Who keeps the ledger above the head of a store.
+#[derive(Debug)]
+pub(super) struct Now {
+    /// What all its nodes agree on.
+    pub(super) network: Network,
+    /// The nodes of its set, as the ledger has them; none where the ledger says nothing.
+    members: Vec<Member>,
+    /// The validators of the tenure before.
+    former: Vec<[u8; 32]>,
+}
+
+impl Now {
+    /// As the state after the head says; before any succession, as the network file does.
+    pub(super) fn of(store: &Store, file: &NetworkFile) -> Result<Self, ChainError> {
+        let (genesis, head) = (store.genesis(), store.head().header());
+        let next = head.number.saturating_add(1);
+        let failed = |error| ChainError::Keys(HomeError::of_handovers(store, error));
+        let Some(governance) = &genesis.governance else {
+            return Ok(Self { network: file.network.clone(), members: Vec::new(), former: Vec::new() });
+        };
+        let mut all = tenures(genesis, head, store, next).map_err(failed)?;
+        let members = members(genesis, head, store, next / governance.epoch_length).map_err(failed)?;
+        let Some(last) = all.pop() else {
+            return Ok(Self { network: file.network.clone(), members, former: Vec::new() });
+        };
+        let former = all.pop().map_or_else(|| file.network.validators(), |tenure| tenure.voters);
+        Ok(Self { network: network_of(store, &last)?, members, former })
+    }
+
+    /// Where its validators are: as the operator says, else as the ledger does.
+    fn addresses(&self, mut told: BTreeMap<[u8; 32], String>) -> BTreeMap<[u8; 32], String> {
+        let hint = |key: &[u8; 32]| {
+            let member = self.members.iter().find(|member| member.key == *key);
+            let hint = member.map(|member| member.address.clone()).filter(|hint| is_address(hint));
+            hint.unwrap_or_else(|| NOWHERE.to_owned())
+        };
+        for key in self.network.validators() {
+            told.entry(key).or_insert_with(|| hint(&key));
+        }
+        told
+    }
+
+    /// Who is let in beside the validators: whom the operator names, whom the ledger names, and who has just left.
+    fn followers(&self, mut told: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
+        let named = self.members.iter().filter(|member| !member.votes).map(|member| member.key);
+        told.extend(named.chain(self.former.iter().copied()));
+        let validators = self.network.validators();
+        told.retain(|key| validators.binary_search(key).is_err());
+        told.sort_unstable();
+        told.dedup();
+        told
+    }
+}
+
+fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
+    let height = tenure.first.saturating_sub(1);
+    let hash = store.hash_at(height)?.ok_or_else(|| store.damaged(format!("block {height} has no hash")))?;
+    let base = Base { height, hash: BlockHash::new(hash.0) };
+    let network = Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, Kind::Committee);
+    network.map_err(|error| ChainError::Validators { epoch: tenure.epoch, source: error })
+}
+
+/// The engine of a node, whichever it is at the moment.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    current: Arc<RwLock<(Arc<Handle>, Arc<Network>)>>,
+}
+
+impl Seat {
+    /// The engine that runs, or ran last.
+    pub(super) fn engine(&self) -> Arc<Handle> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// What it runs for.
+    pub(super) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+}
+
+/// What the engines of a node begin with.
+#[derive(Clone)]
+pub(super) struct Engines {
+    pub(super) folder: PathBuf,
+    pub(super) config_path: PathBuf,
+    pub(super) file: NetworkFile,
+    pub(super) config: NodeConfig,
+    pub(super) keys: Keys,
+    pub(super) chain: Arc<Chain>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) orderer: Arc<Orderer>,
+}
+
+impl Engines {
+    /// Starts the engine of the tenure in which the ledger stands.
+    fn start(&self) -> Result<(Handle, Inbox, Network), NodeError> {
+        let now = self.take_part()?;
+        let told: Result<_, ConfigError> = self.config.validator_addresses(&self.config_path);
+        let settings = consensus::Config {
+            network: now.network.clone(),
+            addresses: now.addresses(told?),
+            followers: now.followers(self.config.follower_keys(&self.config_path)?),
+            listen: self.config.listen,
+            never_voted: false,
+            keep_blocks: None,
+        };
+        let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
+        Ok((handle, inbox, now.network))
+    }
+
+    /// Takes part in the tenure in which the ledger stands. It may pass the end of one meanwhile: blocks come another way than by an engine too.
+    fn take_part(&self) -> Result<Now, ChainError> {
+        loop {
+            let now = Now::of(&self.chain.head(), &self.file)?;
+            self.chain.begin(&now.network);
+            if Now::of(&self.chain.head(), &self.file)?.network == now.network {
+                return Ok(now);
+            }
+        }
+    }
+
+    /// Starts the first one; the rest is done by [`Running::keep`].
+    pub(super) fn begin(self) -> Result<Running, NodeError> {
+        let (handle, inbox, network) = self.start()?;
+        let seat = Seat { current: Arc::new(RwLock::new((Arc::new(handle), Arc::new(network)))) };
+        Ok(Running { engines: self, seat, inbox })
+    }
+}
+
+/// Engines of which the first one runs.
+pub(super) struct Running {
+    engines: Engines,
+    pub(super) seat: Seat,
+    inbox: Inbox,
+}
+
+impl Running {
+    /// Lets one engine follow another until the node fails or an engine does; says why.
+    pub(super) async fn keep(self, news: mpsc::Sender<News>) {
+        let Self { engines, seat, mut inbox } = self;
+        loop {
+            let mut talk = JoinSet::new();
+            let gossip: Gossip = seat.engine().gossip();
+            talk.spawn(hear(Arc::clone(&engines.waiting), inbox));
+            talk.spawn(tell(Arc::clone(&engines.waiting), gossip));
+            match run_out(&engines, &seat.engine()).await {
+                Ended::Failed => return,
+                Ended::Engine(error) => {
+                    let _ = news.send(News::Failed(NodeError::Ended(error))).await;
+                    return;
+                }
+                Ended::Over => {}
+            }
+            talk.shutdown().await;
+            // E2: its port and its folder are free when it has ended.
+            seat.engine().end_soon();
+            let _ = seat.engine().ended().await;
+            match engines.start() {
+                Ok((handle, next, network)) => {
+                    inbox = next;
+                    let current = (Arc::new(handle), Arc::new(network));
+                    let old =
+                        std::mem::replace(&mut *seat.current.write().unwrap_or_else(PoisonError::into_inner), current);
+                    // Its thread has ended: nothing is waited for.
+                    drop(old);
+                }
+                Err(error) => {
+                    let _ = news.send(News::Failed(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// How the time of an engine ended.
+enum Ended {
+    /// Other validators follow.
+    Over,
+    /// The node takes no part any more: who heals it has the word.
+    Failed,
+    /// The engine failed by itself.
+    Engine(EngineError),
+}
+
+/// Waits until the time of the engine is over, and it has been so for a moment.
+async fn run_out(engines: &Engines, engine: &Handle) -> Ended {
+    let (mut heights, mut failure) = (engines.orderer.heights(), engines.orderer.failure());
+    let over = async {
+        while !engines.chain.is_over() {
+            // The orderer is held by who waits here.
+            let _ = heights.changed().await;
+        }
+        tokio::time::sleep(HANDING_OVER).await;
+    };
+    tokio::select! {
+        () = over => Ended::Over,
+        _ = failure.wait_for(Option::is_some) => {
+            // Nothing more is written to a store that is not sound.
+            engine.end_soon();
+            Ended::Failed
+        }
+        ended = engine.ended() => match ended {
+            Err(error) if engines.orderer.failure().borrow().is_none() => Ended::Engine(error),
+            _ => Ended::Failed,
+        },
+    }
+}

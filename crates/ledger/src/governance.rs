@@ -1,0 +1,159 @@
+//! Governance: what a genesis says of who keeps the ledger, and of who may change that.
+//!
+//! - **Owns** its bytes in the genesis, and the bytes that create `Validators` from it.
+//! - **Does not** read the contract: `validators` does.
+//!
+//! # Invariants
+//! - **V1** The contract stands at one address on every governed ledger, and begins with the set whose key the genesis names.
+//!
+//! Format: `docs/design/ledger.md`, section *Genesis*.
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolConstructor;
+use blockhouse_types::{Account, DecodeError, Decoder, Encoder};
+use revm::primitives::eip3860::MAX_INITCODE_SIZE;
+
+use crate::certificate::Committee;
+use crate::contracts::Validators;
+use crate::genesis::Genesis;
+use crate::system::{GOVERNING_GAS, SYSTEM_ADDRESS};
+
+/// From the epoch in which a change is made to the one in which it is in force. With two, who votes in the next epoch is settled before this
+/// one begins: so an engine knows its last block in time.
+pub const LEAD: u64 = 2;
+/// The fewest blocks of an epoch: more than an honest network ever has above its last final block.
+pub const EPOCH_LENGTH_MIN: u64 = 16;
+/// The most blocks of an epoch.
+pub const EPOCH_LENGTH_MAX: u64 = 1 << 32;
+/// Blocks of an epoch unless told otherwise: a day of a ledger that is idle but for its heartbeat.
+pub const EPOCH_LENGTH: u64 = 1440;
+/// The fewest validators of a governed network: fewer do without each other in no change.
+pub const VALIDATORS_MIN: usize = 4;
+/// The most: what the contract takes.
+pub const VALIDATORS_MAX: usize = 64;
+/// The most governors: what the contract takes.
+pub const GOVERNORS_MAX: usize = 16;
+/// The longest address of a node.
+const HINT_MAX: usize = 259;
+/// The contract's word for nodes that vote.
+pub(crate) const VOTES: u8 = 0;
+/// The contract's word for keys of the members, each its own.
+const ONE_BY_ONE: u8 = 1;
+
+/// Where `Validators` stands once it is made: the same on every governed ledger.
+pub fn validators_address() -> Address {
+    SYSTEM_ADDRESS.create(1)
+}
+
+/// A validator that the ledger begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founder {
+    /// Its identity.
+    pub key: [u8; 32],
+    /// `host:port` where other nodes reach it.
+    pub address: String,
+    /// The account that speaks for it.
+    pub operator: Account,
+}
+
+/// Who keeps a ledger, and who may change that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Governance {
+    /// Blocks in an epoch: epoch e begins at height e × this.
+    pub epoch_length: u64,
+    /// Who may change the validators.
+    pub governors: Vec<Account>,
+    /// How many of them it takes.
+    pub threshold: u8,
+    /// The first validators, ascending by key.
+    pub validators: Vec<Founder>,
+}
+
+impl Governance {
+    /// The key that its first validators have in common.
+    pub fn key(&self) -> [u8; 32] {
+        Committee::key_of(&self.validators.iter().map(|founder| founder.key).collect::<Vec<_>>())
+    }
+
+    pub(crate) fn write(&self, encoder: &mut Encoder) {
+        encoder.u64(self.epoch_length).u8(self.threshold);
+        encoder.list(self.governors.iter(), |encoder, account| {
+            encoder.raw(account.as_bytes());
+        });
+        encoder.list(self.validators.iter(), |encoder, founder| {
+            encoder.raw(&founder.key).bytes(founder.address.as_bytes()).raw(founder.operator.as_bytes());
+        });
+    }
+
+    pub(crate) fn read(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let (epoch_length, threshold) = (decoder.u64()?, decoder.u8()?);
+        let governors = decoder.list("governors", GOVERNORS_MAX, |d| d.array().map(Account::new))?;
+        let validators = decoder.list("validators", VALIDATORS_MAX, |decoder| {
+            let key = decoder.array()?;
+            let address = decoder.text("address", HINT_MAX)?.to_owned();
+            Ok(Founder { key, address, operator: Account::new(decoder.array()?) })
+        })?;
+        Ok(Self { epoch_length, governors, threshold, validators })
+    }
+
+    /// What is wrong with it, if anything: the contract could not be made of that.
+    pub(crate) fn fault(&self, genesis: &Genesis) -> Option<&'static str> {
+        let range = EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX;
+        let mut governors = self.governors.clone();
+        governors.sort_unstable();
+        governors.dedup();
+        let faults = [
+            (!range.contains(&self.epoch_length), "the length of an epoch is out of range"),
+            (governors.len() != self.governors.len(), "a governor is named twice"),
+            (self.governors.len() > GOVERNORS_MAX, "there are too many governors"),
+            (self.governors.iter().any(Account::is_zero), "a governor is the zero account"),
+            (self.threshold == 0, "changes need nobody's word"),
+            (usize::from(self.threshold) > self.governors.len(), "changes need more governors than there are"),
+            (self.validators.len() < VALIDATORS_MIN, "there are too few validators to be governed"),
+            (self.validators.len() > VALIDATORS_MAX, "there are too many validators to be governed"),
+            (!self.validators.is_sorted_by(|a, b| a.key < b.key), "the validators do not ascend"),
+            (self.validators.iter().any(|it| it.key == [0; 32] || it.operator.is_zero()), "a validator is zero"),
+            (self.validators.iter().any(|it| !is_hint(&it.address)), "a validator's address is none"),
+            (self.key() != genesis.ledger_key, "the validators are not those that the ledger key names"),
+            (genesis.gas_limit < 2 * GOVERNING_GAS, "a block has too little gas to make the contract that governs it"),
+            (
+                self.creation(genesis).len() > MAX_INITCODE_SIZE,
+                "the addresses of the validators are too long for one contract",
+            ),
+        ];
+        faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why)
+    }
+
+    /// The init code of `Validators`, which the ledger itself creates.
+    pub(crate) fn creation(&self, genesis: &Genesis) -> Bytes {
+        let constructor = Validators::constructorCall {
+            access_: genesis.access_address(),
+            setup: Validators::Setup {
+                epochLength: self.epoch_length,
+                lead: LEAD,
+                scheme: ONE_BY_ONE,
+                keyHash: B256::new(genesis.ledger_key),
+                governors: self.governors.iter().map(|account| Address::new(account.to_bytes())).collect(),
+                threshold: U256::from(self.threshold),
+            },
+            first: self.validators.iter().map(Founder::member).collect(),
+        };
+        [&Validators::BYTECODE[..], &constructor.abi_encode()].concat().into()
+    }
+}
+
+impl Founder {
+    fn member(&self) -> Validators::Validator {
+        Validators::Validator {
+            p2pKey: B256::new(self.key),
+            consensusKey: self.key.to_vec().into(),
+            hint: self.address.clone().into_bytes().into(),
+            operator: Address::new(self.operator.to_bytes()),
+            role: VOTES,
+        }
+    }
+}
+
+fn is_hint(text: &str) -> bool {
+    (1..=HINT_MAX).contains(&text.len())
+}
