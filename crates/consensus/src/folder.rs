@@ -126,7 +126,7 @@ impl Folder {
             Some(_) => Right::Paused,
             None => {
                 carry_on(path, network.epoch(), &identity)?;
-                let may_vote = never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?;
+                let may_vote = *never_voted || is_unvoted(&unvoted, &identity).map_err(failed)?;
                 if may_vote { Right::Votes } else { Right::Lost }
             }
         };

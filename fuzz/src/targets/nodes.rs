@@ -51,10 +51,10 @@ fn enrolments() -> Vec<Enrolment> {
 
 /// A network file as a key ceremony leaves it, but for the signatures.
 fn made_together() -> NetworkFile {
-    let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+    let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments(), epoch_length: None };
     let founding = ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap();
     let keys = (1..=2).map(|number| Keys::generate(&mut StdRng::seed_from_u64(number))).collect();
-    let base = Base { height: 0, hash: [0; 32].into() };
+    let base = Base { height: 0, hash: BlockHash::new([0; 32]) };
     let network = deal(&mut StdRng::seed_from_u64(2), founding.chain_id, 0, base, keys).unwrap().network;
     let Kind::Threshold(sharing) = network.kind().clone() else { unreachable!("a key was dealt") };
     let attestation = Attestation { transcript: [1; 32], signatures: vec![[2; 64], [3; 64]] };
@@ -94,7 +94,7 @@ pub(super) const FOUNDING_FILE: Target = Target {
     decoders: &["homes/network/founding_file.rs::decode"],
     run: |bytes| Verdict::canonical(bytes, FoundingFile::decode(bytes), FoundingFile::encode),
     seeds: || {
-        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments() };
+        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments(), epoch_length: None };
         vec![ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap().encode()]
     },
 };

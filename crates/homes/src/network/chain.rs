@@ -21,7 +21,6 @@ use alloy_primitives::B256;
 use alloy_sol_types::SolCall;
 use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_consensus::{Network, NetworkError};
-use blockhouse_ledger::TransactionFault;
 use blockhouse_ledger::block::{Block, BlockObject, block_hash};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
 use blockhouse_ledger::recall::Recall;

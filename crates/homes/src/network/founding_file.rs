@@ -85,7 +85,7 @@ impl FoundingFile {
         }
         let read = Self { chain_id, owner, time, salt, enrolments };
         // With whatever key: so no ceremony is held for a ledger that cannot be.
-        let begun = read.beginning().network(&read.validators(), &Kind::Committee);
+        let begun = read.beginning().network(&read.validators(), &Kind::Committee, None);
         if !begun.is_ok_and(|begun| Genesis::decode(&begun.genesis.encode()).is_ok()) {
             return Err(decoder.not_canonical("no ledger begins so").into());
         }
@@ -144,7 +144,7 @@ impl FoundingFile {
         sharing: blockhouse_consensus::ceremony::Sharing,
         attestation: Attestation,
     ) -> Result<NetworkFile, NetworkError> {
-        let file = self.beginning().network(&self.validators(), &Kind::Threshold(sharing))?;
+        let file = self.beginning().network(&self.validators(), &Kind::Threshold(sharing), None)?;
         Ok(NetworkFile {
             enrolments: self.enrolments.clone(),
             made: Some(Made { salt: self.salt, attestation }),

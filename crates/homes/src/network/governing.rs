@@ -17,7 +17,7 @@ use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::{Genesis, Member, Request};
 use serde_json::{Value, json};
 
-use super::alarms::address;
+use super::speaker::address;
 use super::enrolment::Enrolment;
 use crate::remote::{NodeError, Remote, RemoteError, SendError};
 

@@ -43,6 +43,8 @@ pub struct NetworkFile {
     pub enrolments: Vec<Enrolment>,
     /// How they made the key by which they sign, if they made one.
     pub made: Option<Made>,
+    /// What hands the ledger over to the network, if others kept it before.
+    pub handover: Option<TxEnvelope>,
 }
 
 /// That the validators of a network made its key together, out of a founding file.
@@ -52,8 +54,6 @@ pub struct Made {
     pub salt: [u8; 32],
     /// Every validator's word for the outcome.
     pub attestation: Attestation,
-    /// What hands the ledger over to the network, if others kept it before.
-    pub handover: Option<TxEnvelope>,
 }
 
 /// Why bytes are no network file.

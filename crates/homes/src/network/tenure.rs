@@ -127,6 +127,8 @@ pub(super) struct Engines {
     pub(super) file: NetworkFile,
     pub(super) config: NodeConfig,
     pub(super) keys: Keys,
+    /// The store took blocks of peers before this start.
+    pub(super) jumped: bool,
     pub(super) chain: Arc<Chain>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) orderer: Arc<Orderer>,
@@ -143,7 +145,8 @@ impl Engines {
             followers: now.followers(self.config.follower_keys(&self.config_path)?),
             listen: self.config.listen,
             never_voted: false,
-            keep_blocks: None,
+            keep_blocks: self.config.sync.keep_blocks,
+            jumped: self.jumped,
         };
         let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
         Ok((handle, inbox, now.network))
