@@ -40,14 +40,14 @@ pub async fn another_past(world: &World) -> PathBuf {
     path
 }
 
-/// The anchor file, said to begin with the block of that receipt.
-pub fn anchor_of(file: &Path, receipt: &Path) -> PathBuf {
+/// The anchor file, said to begin with the block of that receipt; `bent`: with a next header that says so too.
+pub fn anchor_of(file: &Path, receipt: &Path, bent: bool) -> PathBuf {
     let receipt = fs::read_to_string(receipt).unwrap();
     let header = receipt.split("\"header\":\"0x").nth(1).unwrap().split('"').next().unwrap();
     let hash = hex::encode(keccak256(hex::decode(header).unwrap()));
     let text = fs::read_to_string(file).unwrap();
     let was = text.split("\"block\":\"0x").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let path = file.with_extension("forged");
-    fs::write(&path, text.replace(&was, &hash)).unwrap();
+    fs::write(&path, text.replacen(&was, &hash, if bent { 2 } else { 1 })).unwrap();
     path
 }
