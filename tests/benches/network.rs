@@ -139,7 +139,7 @@ impl Load {
         let used = || nodes.iter().map(processor_time).sum::<Duration>();
         let (before, used_before) = (nodes[0].height(), used());
         let sent = self.send(nodes, count, None);
-        let (blocks, used) = (nodes[0].height() - before, used() - used_before);
+        let (blocks, used) = (nodes[0].height() - before, used().saturating_sub(used_before));
         let (start, end) =
             (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
         println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
@@ -166,7 +166,8 @@ struct Anvil {
 
 impl Anvil {
     fn start(chain_id: u64) -> Self {
-        let tools = std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").expect("BLOCKHOUSE_ETHEREUM_TOOLS says where anvil is");
+        let tools =
+            std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").expect("BLOCKHOUSE_ETHEREUM_TOOLS says where anvil is");
         let program = Path::new(&tools).join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(program);
@@ -203,8 +204,17 @@ fn desks(count: usize, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
 }
 
 fn options() -> Options {
-    let mut options =
-        Options { signing: "threshold".to_owned(), writers: 40, sessions: 5, seconds: 20, rate: 100, burst: 4000, idle: 0, dead: 0, anvil: false };
+    let mut options = Options {
+        signing: "threshold".to_owned(),
+        writers: 40,
+        sessions: 5,
+        seconds: 20,
+        rate: 100,
+        burst: 4000,
+        idle: 0,
+        dead: 0,
+        anvil: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap();

@@ -91,6 +91,7 @@ impl Ledger {
             gas_limit: GAS_LIMIT,
             forks: vec![(0, Fork::Shanghai)],
             recipients: RecipientSetHash::new([5; 32]),
+            governance: None,
         };
         Embedded::create(path, &genesis, &key).unwrap();
         let writers = (1..=WRITERS).map(|number| Writer::new(number, &genesis)).collect();

@@ -3,7 +3,12 @@
 //! A network of real processes with real contract calls in its blocks; it is idle while a follower joins. All share the cores.
 //!
 //! `cargo bench --profile ci --workspace --bench sync -- [--validators N] [--blocks N] [--writers N]`
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what goes wrong ends the measurement")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "what goes wrong ends the measurement"
+)]
 
 #[path = "../tests/support/late.rs"]
 #[allow(dead_code, reason = "tests use the rest of it")]

@@ -126,7 +126,7 @@ fn what_is_left(ours: &Operators) {
         for entry in fs::read_dir(ours.dir(name)).unwrap().map(Result::unwrap) {
             let is_file = entry.file_type().unwrap().is_file() && entry.file_name() != "node.key";
             let holds = |bytes: Vec<u8>| bytes.windows(32).any(|window| window == share);
-            assert!(!is_file || !holds(fs::read(entry.path()).unwrap()), "{:?}", entry.file_name());
+            assert!(!is_file || !holds(fs::read(entry.path()).unwrap()), "{}", entry.file_name().display());
         }
     }
     // Killed before the last file had its name, and all others have left: anybody's network file completes it.
@@ -165,7 +165,6 @@ fn certified_by_it(ours: &Operators, fingerprint: &str) {
     let text = node.ask("blockhouse_certificate", &json!([format!("{height:#x}")]));
     let certificate = hex::decode(text.as_str().unwrap().trim_start_matches("0x")).unwrap();
     assert!(certificate.len() <= 200, "{} bytes", certificate.len());
-    println!("a certificate of four has {} bytes", certificate.len());
     assert!(matches!(Certificate::decode(&certificate).unwrap(), Certificate::Threshold(_)));
 
     let receipt = ours.world.path("receipt.json");

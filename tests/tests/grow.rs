@@ -188,7 +188,7 @@ fn a_growth_that_is_killed_leaves_one_that_can_seal_at_most_and_goes_on() {
     tree::write(&source.join("file"), &tree::prose(2000, 1));
     world.back_up(&source);
     let (vault, own, sites) = (world.vault(), ours.dir(0), world.path("sites"));
-    let begin = |put_back: bool| {
+    let set_up = |put_back: bool| {
         for (folder, name) in [(&vault, "vault-0"), (&own, "own-0"), (&sites, "sites-0")] {
             let kept = world.path(name);
             if put_back {
@@ -199,14 +199,14 @@ fn a_growth_that_is_killed_leaves_one_that_can_seal_at_most_and_goes_on() {
             }
         }
     };
-    begin(false);
+    set_up(false);
     let (mut sealed, mut left, mut begun, mut step) = (0, 0, 0, 1);
     loop {
-        begin(true);
+        set_up(true);
         let inject = format!("inject={STEPS}:signal=KILL:when={step}");
         let trace = format!("trace={STEPS}");
-        let words: Vec<&OsStr> = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsStr::new).into();
-        let ended = ours.growing().under("strace", &words).spawn().finish();
+        let flags: Vec<&OsStr> = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsStr::new).into();
+        let ended = ours.growing().under("strace", &flags).spawn().finish();
         let is_network = ours.network().exists();
         if ended.code() == exit::DONE {
             break;
@@ -222,9 +222,9 @@ fn a_growth_that_is_killed_leaves_one_that_can_seal_at_most_and_goes_on() {
                 .run();
             assert!(!is_network, "a host that may seal beside a network that can begin: step {step}");
             if tried.code() == exit::DONE {
-                sealed += 1
+                sealed += 1;
             } else {
-                left += 1
+                left += 1;
             }
             if tried.code() != exit::DONE {
                 assert!(tried.says("the ledger is left to"), "step {step}: {}", tried.stderr);
@@ -272,7 +272,7 @@ fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
     let old_receipt = ours.receipt(&first, "old.json");
     ours.taking_over("node refound --json")
         .run()
-        .refuses(exit::USAGE, "4 validators of the network are there, and 3 can record");
+        .refuses(exit::USAGE, "4 nodes of the network are there or connected, and 3 validators can record");
 
     for number in [2, 3] {
         old.node(number).kill();

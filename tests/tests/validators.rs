@@ -151,12 +151,12 @@ fn a_fifth_node_takes_the_place_of_the_fourth() {
     (ANN..=EVE).fold(enrol, |call, index| call.arg(ours.node(index).url())).run().expect(exit::DONE);
 
     // The governors are the four that founded it, and three of them must agree.
-    ours.govern("propose --remove", EVE).arg(ours.key(DAN)).run().refuses(exit::NOT_ALLOWED, "is no governor");
-    let two = ours.govern("propose --remove", ANN).arg(ours.key(DAN)).run().expect(exit::DONE).text("proposal");
+    ours.govern("propose", EVE).arg("--remove").arg(ours.key(DAN)).run().refuses(exit::NOT_ALLOWED, "is no governor");
+    let two = ours.govern("propose", ANN).arg("--remove").arg(ours.key(DAN)).run().expect(exit::DONE).text("proposal");
     let early = ours.govern(&format!("enact {two}"), ANN).run().expect(exit::NOT_ALLOWED);
     assert!(early.says("1 governors approve it, 3 are needed"), "{}", early.stderr);
     ours.govern(&format!("withdraw {two}"), ANN).run().expect(exit::DONE);
-    let propose = ours.govern("propose --replace", ANN).arg(ours.key(DAN)).arg("--by").arg(ours.enrolment(EVE));
+    let propose = ours.govern("propose", ANN).arg("--replace").arg(ours.key(DAN)).arg("--by").arg(ours.enrolment(EVE));
     let proposal = propose.run().expect(exit::DONE).text("proposal");
     for index in [BEN, CAT] {
         ours.govern(&format!("approve {proposal}"), index).run().expect(exit::DONE);

@@ -135,6 +135,10 @@ impl Folder {
         let floor = if ahead { floor(application, network) } else { None };
         let node = Node { network: id, identity, right, floor };
         let begin = || {
+            if known.is_some() {
+                // First: under its old word an empty journal would vote again.
+                write(&file, &node.encode())?;
+            }
             fs::create_dir_all(&journal)?;
             write(&file, &node.encode())?;
             remove(&unvoted)

@@ -71,7 +71,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, plan: Plan, keys: Vec<Keys>) -> Self {
+    fn new(seed: u64, plan: Plan, keys: &[Keys]) -> Self {
         let public = plan.participants();
         let of = |key: &[u8; 32]| keys.iter().find(|keys| keys.public() == *key).unwrap().clone();
         let disk = |key| Disk { keys: of(key), share: None, record: Record::default().encode(), outcome: None };
@@ -84,7 +84,7 @@ impl World {
     fn generate(seed: u64, count: usize) -> Self {
         let keys = identities(seed, count);
         let public: Vec<[u8; 32]> = keys.iter().map(Keys::public).collect();
-        Self::new(seed, Plan::generate(&[7; 32], &public).unwrap(), keys)
+        Self::new(seed, Plan::generate(&[7; 32], &public).unwrap(), &keys)
     }
 
     /// Starts a node as `node join` does: it counts up, durably, before it says a word.
@@ -107,7 +107,9 @@ impl World {
 
     fn start_dead(&mut self) {
         let dead: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].running.is_none()).collect();
-        dead.into_iter().for_each(|node| self.start(node));
+        for node in dead {
+            self.start(node);
+        }
     }
 
     fn kill(&mut self, node: usize) {
@@ -506,7 +508,7 @@ fn a_key_is_handed_on_to_other_validators() {
         let to: Vec<[u8; 32]> = keys[1..].iter().map(Keys::public).collect();
         let dealers = if seed % 2 == 0 { &first.public[..] } else { &first.public[1..] };
         let plan = Plan::reshare(&[8; 32], &network, dealers, &to).unwrap();
-        let mut second = World::new(seed, plan, keys);
+        let mut second = World::new(seed, plan, &keys);
         (second.lost, second.twice) = (10, 10);
         second.start_all();
         for _ in 0..300 {

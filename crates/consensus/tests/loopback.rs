@@ -181,7 +181,9 @@ fn an_epoch_ends_with_its_last_block_and_another_begins_above_it() {
     let roles: Vec<Role> = nodes.iter().map(|node| node.status().role).collect();
     // The fourth never began the first epoch, so it has the word that it never voted.
     assert_eq!(roles, [Role::Validator; 4]);
-    nodes.into_iter().for_each(|node| node.stop().unwrap());
+    for node in nodes {
+        node.stop().unwrap();
+    }
 }
 
 #[test]

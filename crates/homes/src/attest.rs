@@ -18,6 +18,10 @@ use crate::store::{Store, StoreError};
 /// True if a block above that height holds more than the ledger's own calls, and what was said in `Anchors`: an anchor of those alone
 /// would be recorded, and that record anchored again, without end.
 pub fn has_news(store: &Store, anchors: Address, above: u64) -> Result<bool, StoreError> {
+    // Of a node that began by a state the blocks below are not here yet: one of them may say something.
+    if above.saturating_add(1) < store.bottom() {
+        return Ok(true);
+    }
     let own = [Anchors::recordCall::SELECTOR, Anchors::cosignCall::SELECTOR];
     for height in above.saturating_add(1)..=store.height() {
         let is_news = |transaction: &alloy_consensus::TxEnvelope| match transaction.to() {

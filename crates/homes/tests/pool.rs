@@ -67,8 +67,7 @@ impl Node {
             .expect("all that the pool gives can stand in a block");
         self.nodes.apply(&made.changes);
         self.head = made.block.header.clone();
-        let included =
-            |tx: &std::sync::Arc<Examined>| Included { sender: tx.sender(), nonce: tx.nonce(), hash: tx.hash() };
+        let included = |tx: &Arc<Examined>| Included { sender: tx.sender(), nonce: tx.nonce(), hash: tx.hash() };
         self.pool.on_final(self.head.number, &taken.iter().map(included).collect::<Vec<_>>());
         taken.len()
     }

@@ -101,7 +101,6 @@ pub struct Attestation {
 /// What an anchor file says. Nothing in it is true before [`AnchorFile::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the names are the keys of the page")]
 pub struct AnchorFile {
     // The order of the fields is the order of the keys.
     #[serde(rename = "type")]

@@ -17,10 +17,10 @@ use revm::primitives::eip3860::MAX_INITCODE_SIZE;
 use revm::primitives::hardfork::SpecId;
 
 use crate::call::{Call, CallError, CallOutcome, call};
-use crate::recall::Recall;
 use crate::contracts::Access;
 use crate::execute::environment;
 use crate::genesis::Genesis;
+use crate::recall::Recall;
 use crate::state::{State, StateNodes};
 use crate::system::SYSTEM_ADDRESS;
 

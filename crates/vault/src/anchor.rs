@@ -119,7 +119,7 @@ pub async fn evm(
     let last = anchorer.last().await?;
     report.anchored = last.map(|last| last.height);
     if let Some(last) = last
-        && !is_recorded(&ledger, &anchorer, last.height).await?
+        && !is_recorded(&ledger, &anchorer, (crate::ledger::address(writer.account()), last.height)).await?
     {
         let made = anchorer.found(last, genesis.0).await?;
         record(vault, &ledger, made, &mut report).await?;
@@ -154,11 +154,12 @@ async fn contract(vault: &Vault, unlocked: Option<&Unlocked>) -> Result<Address,
     }
 }
 
-/// True if the ledger has this account's anchor of that block, with its proof, whoever recorded it.
-async fn is_recorded(ledger: &Ledger, anchorer: &Anchorer, height: u64) -> Result<bool, AnchorError> {
+/// True if this host recorded the payer's anchor of that block, with its proof. What others recorded may be around a block outside that never
+/// was.
+async fn is_recorded(ledger: &Ledger, anchorer: &Anchorer, (own, height): (Address, u64)) -> Result<bool, AnchorError> {
     let records = ledger.anchor_records().await?;
     Ok(records.iter().rev().any(|record| match &record.event {
-        AnchorsEvents::Anchored(event) => event.height == height && anchorer.is_own(event),
+        AnchorsEvents::Anchored(event) => event.by == own && event.height == height && anchorer.is_own(event),
         AnchorsEvents::Cosigned(_) => false,
     }))
 }

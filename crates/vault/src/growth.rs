@@ -148,7 +148,8 @@ pub async fn leave(vault: &Vault, heir: [u8; 32], growth: &Growth) -> Result<Las
     // Before anything is done: who cannot be reached now would hold it up half-way.
     secure_blocks(vault).await?;
     if !growth.is_sealed_here {
-        return Ok(growth.last);
+        // Another command may have taken more of the old nodes since it was planned.
+        return Ok(last_block(&vault.standing().await?));
     }
     let left = vault.home().own_copy()?.leave_to(heir).await?;
     secure_blocks(vault).await?;
@@ -156,7 +157,7 @@ pub async fn leave(vault: &Vault, heir: [u8; 32], growth: &Growth) -> Result<Las
 }
 
 /// Makes this host a client of the network's nodes, and throws its ledger key away. The network may begin when this has returned.
-pub async fn follow_network(
+pub fn follow_network(
     vault: &mut Vault,
     nodes: Vec<NodeUrl>,
     base: LastBlock,

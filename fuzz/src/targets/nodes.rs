@@ -4,8 +4,8 @@ use blockhouse_consensus::ceremony::{Attestation, Outcome};
 use blockhouse_consensus::{Base, Keys, Kind, deal};
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_homes::network::{
-    Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, Succession, decode_alarms,
-    decode_message, encode_alarms,
+    Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, ProposalId, Succession,
+    decode_alarms, decode_message, encode_alarms,
 };
 use blockhouse_homes::store::StatePart;
 use blockhouse_types::{Account, BlockHash, Encoder};
@@ -24,17 +24,29 @@ pub(super) const ENROLMENT: Target = Target {
     seeds: || enrolments().iter().map(Enrolment::encode).collect(),
 };
 
-/// Names, places and addresses of nodes, as they are typed and as enrolments hold them.
+/// Names, places and addresses of nodes, as they are typed and as enrolments hold them, and the names of proposals.
 pub(super) const PLACE: Target = Target {
     name: "node-place",
-    decoders: &["homes/network/place.rs::from_str", "homes/network/enrolment.rs::from_str"],
+    decoders: &[
+        "homes/network/place.rs::from_str",
+        "homes/network/enrolment.rs::from_str",
+        "homes/network/governing.rs::from_str",
+    ],
     run: |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
         let (label, place, address) = (text.parse::<Label>(), text.parse::<Place>(), text.parse::<Address>());
         if let Ok(address) = &address {
             assert!(address.as_str().parse().as_ref() == Ok(address), "an address has two ways to be written");
         }
-        if label.is_ok() || place.is_ok() || address.is_ok() { Verdict::Accepted } else { Verdict::Refused }
+        let proposal = text.parse::<ProposalId>();
+        if let Ok(proposal) = &proposal {
+            assert!(proposal.to_string().parse().as_ref() == Ok(proposal), "a proposal is not named as it is written");
+        }
+        if label.is_ok() || place.is_ok() || address.is_ok() || proposal.is_ok() {
+            Verdict::Accepted
+        } else {
+            Verdict::Refused
+        }
     },
     seeds: || ["ann", "site=fra,provider=acme,region=eu", "A.example:9650", "[::1]:9650"].map(Into::into).into(),
 };
@@ -51,7 +63,8 @@ fn enrolments() -> Vec<Enrolment> {
 
 /// A network file as a key ceremony leaves it, but for the signatures.
 fn made_together() -> NetworkFile {
-    let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments(), epoch_length: None };
+    let ceremony =
+        Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments(), epoch_length: None };
     let founding = ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap();
     let keys = (1..=2).map(|number| Keys::generate(&mut StdRng::seed_from_u64(number))).collect();
     let base = Base { height: 0, hash: BlockHash::new([0; 32]) };
@@ -71,7 +84,8 @@ pub(super) const NETWORK_FILE: Target = Target {
         let networks = ["network-committee.bin", "network-threshold.bin"].map(|name| golden("consensus", name));
         let file = |network: Vec<u8>| {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
-            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), made: None, handover: None }.encode()
+            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), made: None, handover: None }
+                .encode()
         };
         let ceremony = Ceremony {
             owner: Account::new([3; 20]),
@@ -94,7 +108,12 @@ pub(super) const FOUNDING_FILE: Target = Target {
     decoders: &["homes/network/founding_file.rs::decode"],
     run: |bytes| Verdict::canonical(bytes, FoundingFile::decode(bytes), FoundingFile::encode),
     seeds: || {
-        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments: enrolments(), epoch_length: None };
+        let ceremony = Ceremony {
+            owner: Account::new([3; 20]),
+            time: 1_700_000_000,
+            enrolments: enrolments(),
+            epoch_length: None,
+        };
         vec![ceremony.begin(&mut StdRng::seed_from_u64(1)).unwrap().encode()]
     },
 };

@@ -57,7 +57,7 @@ fn summary(bytes: &[u8]) -> Verdict {
 
 fn with_summary_hash(bytes: &[u8]) -> Vec<u8> {
     let body = bytes.get(..bytes.len().saturating_sub(32)).unwrap_or_default();
-    [body, &hash("blockhouse v2 ledger summary", body)].concat()
+    [body, &hash("blockhouse v3 ledger summary", body)].concat()
 }
 
 /// A segment of the index: opened, asked, joined with others.

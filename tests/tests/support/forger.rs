@@ -14,7 +14,7 @@ use blockhouse_vault::folder::VaultFolder;
 use blockhouse_vault::vault::{Settings, Vault};
 
 /// The receipt of a snapshot that never was, in a block that says it is a year older, certified by the ledger's own key.
-pub async fn another_past(world: &World) -> PathBuf {
+pub(crate) async fn another_past(world: &World) -> PathBuf {
     let vault = Vault::open(VaultFolder::new(world.vault()), Settings::default()).await.unwrap();
     let newest = vault.ledger().snapshots().await.unwrap().pop().unwrap();
     let mut evidence = vault.home().evidence(newest.transaction).await.unwrap();
@@ -41,7 +41,7 @@ pub async fn another_past(world: &World) -> PathBuf {
 }
 
 /// The anchor file, said to begin with the block of that receipt; `bent`: with a next header that says so too.
-pub fn anchor_of(file: &Path, receipt: &Path, bent: bool) -> PathBuf {
+pub(crate) fn anchor_of(file: &Path, receipt: &Path, bent: bool) -> PathBuf {
     let receipt = fs::read_to_string(receipt).unwrap();
     let header = receipt.split("\"header\":\"0x").nth(1).unwrap().split('"').next().unwrap();
     let hash = hex::encode(keccak256(hex::decode(header).unwrap()));

@@ -43,7 +43,8 @@ impl Late {
         let owner = AccountSecret::random(&mut random);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let keys = (0..validators).map(|_| Keys::generate(&mut random)).collect();
-        let founding = Founding { owner: owner.account(), time, signing: Signing::Committee, validators: keys };
+        let founding =
+            Founding { owner: owner.account(), time, signing: Signing::Committee, validators: keys, governed: None };
         let founded = founding.found(&mut random).unwrap();
         let following: Vec<_> = (0..followers).map(|_| Keys::generate(&mut random)).collect();
         let names: Vec<_> = following.iter().map(NodeConfig::name_of).collect();
@@ -72,6 +73,8 @@ impl Late {
             sync: SyncConfig::default(),
             rpc,
             metrics: None,
+            anchor: None,
+            witness: None,
         }
     }
 

@@ -36,15 +36,15 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::NothingLeft => Some(failed(
             "start the other nodes first; if there are none, this validator's key must not be used again: another takes its place",
         )),
-        NodeError::Store(_)
-        | NodeError::Sync(_)
-        | NodeError::Heal(_)
-        | NodeError::DamagedAgain { .. }
-        | NodeError::FailedAgain { .. } => Some(failed(DISK)),
         NodeError::Journal(JournalError::Newer { .. }) => Some(failed(
             "run the version that wrote it; without the file the node starts, and what was handed in and is not final is lost",
         )),
-        NodeError::Journal(_) => Some(failed(DISK)),
+        NodeError::Store(_)
+        | NodeError::Sync(_)
+        | NodeError::Heal(_)
+        | NodeError::Journal(_)
+        | NodeError::DamagedAgain { .. }
+        | NodeError::FailedAgain { .. } => Some(failed(DISK)),
         NodeError::Engine(error) => of_start(error),
         NodeError::Server(_) | NodeError::Metrics { .. } => Some(failed(PORT)),
         NodeError::Ended(error) => Some(failed(of_engine(error))),

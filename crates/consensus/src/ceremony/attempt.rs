@@ -13,6 +13,7 @@ use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
 use commonware_parallel::Sequential;
 use commonware_utils::N3f1;
+use commonware_utils::ordered::Set;
 use rand::CryptoRng;
 
 use super::failure::Failure;
@@ -44,6 +45,7 @@ pub(super) struct Attempt {
     player: Option<Player<MinPk, PrivateKey>>,
     acks: BTreeMap<PublicKey, PlayerAck<PublicKey>>,
     logs: BTreeMap<PublicKey, Checked>,
+    dealers: Set<PublicKey>,
 }
 
 /// What to answer to a log.
@@ -70,6 +72,7 @@ impl Attempt {
             player: None,
             acks: BTreeMap::new(),
             logs: BTreeMap::new(),
+            dealers: plan.dealers().clone(),
             info: info.clone(),
         };
         if plan.players().position(&me).is_some() {
@@ -85,7 +88,9 @@ impl Attempt {
             this.commitment = Some(commitment.clone());
             if let Some(share) = this.unanswered.get(&me).cloned() {
                 let ack = this.hear_deal(&me, commitment, share)?;
-                ack.into_iter().for_each(|ack| this.hear_ack(&me, ack));
+                if let Some(ack) = ack {
+                    this.hear_ack(&me, ack);
+                }
             }
         }
         Ok(this)
@@ -145,6 +150,10 @@ impl Attempt {
     /// A dealer's log, from whomever: its signature says whose it is.
     pub(super) fn hear_log(&mut self, rng: &mut impl CryptoRng, signed: SignedLog) -> Result<Heard, Failure> {
         let Some((dealer, log)) = signed.clone().check(&self.info) else { return Ok(Heard::Known) };
+        // The engine takes the signature of any key: only dealers have logs, and so there are never more than dealers.
+        if self.dealers.position(&dealer).is_none() {
+            return Ok(Heard::Known);
+        }
         if let Some(known) = self.logs.get(&dealer) {
             if known.log == log {
                 return Ok(Heard::Known);

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::application::{Application, Standing, Stop};
+use crate::engine::Config;
 use crate::keys::Keys;
 use crate::network::{Base, Kind};
 
@@ -69,7 +70,16 @@ impl World {
     /// Whether it votes in that epoch, which begins now or goes on.
     fn votes_in(&self, epoch: u64) -> bool {
         let network = Network::try_new(1 << 33, epoch, BASE, &[self.key], Kind::Committee).unwrap();
-        let votes = Folder::open(self.folder.path(), &network, self.key, false, &Still).unwrap().may_vote;
+        let config = Config {
+            network,
+            addresses: std::collections::BTreeMap::new(),
+            followers: Vec::new(),
+            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            never_voted: false,
+            keep_blocks: None,
+            jumped: false,
+        };
+        let votes = Folder::open(self.folder.path(), &config, self.key, &Still).unwrap().may_vote;
         assert!(!self.path("unvoted").exists(), "the word is gone before a vote is given");
         votes
     }

@@ -174,7 +174,7 @@ fn compare(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
         return Ok(());
     }
     let keys = LedgerKeys::of(store)?;
-    verify(object, &keys.at(height))?;
+    expect_certified(object, &keys.at(height))?;
     Err(HomeError::Fork { height, ours, theirs })
 }
 
@@ -182,10 +182,10 @@ fn compare(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
 fn other_parent(store: &Store, authority: &Authority, object: &BlockObject) -> HomeError {
     let fork =
         HomeError::Fork { height: store.height(), ours: store.head().hash(), theirs: object.block.header.parent_hash };
-    verify(object, &authority.ledger_key()).err().unwrap_or(fork)
+    expect_certified(object, &authority.ledger_key()).err().unwrap_or(fork)
 }
 
-pub(super) fn verify(object: &BlockObject, key: &[u8; 32]) -> Result<(), HomeError> {
+pub(super) fn expect_certified(object: &BlockObject, key: &[u8; 32]) -> Result<(), HomeError> {
     let height = object.block.header.number;
     let place = BlockPlace { chain_id: object.chain_id, height, hash: object.hash() };
     let certified = object.certificate.verify(key, &place);

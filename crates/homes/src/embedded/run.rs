@@ -1,9 +1,10 @@
 //! Many blocks at once: what a node takes that is far behind.
 //!
-//! - **Owns** the order of that work: certificates are checked beside the execution, and a run is one durable transaction.
+//! - **Owns** the order of that work: each is executed once its certificate was checked on another core, and a run is one durable transaction.
 //! - **Does not** judge otherwise than one by one: whatever ends a run is judged by [`import_into`].
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes};
@@ -11,9 +12,10 @@ use alloy_trie::Nibbles;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::execute::{Executed, import};
 use blockhouse_ledger::state::{StateChanges, StateNodes, StateTrie};
+use blockhouse_ledger::succession;
 
 use super::error::HomeError;
-use super::heal::{import_into, verify};
+use super::heal::{expect_certified, import_into};
 use super::keys::LedgerKeys;
 use crate::store::{Store, StoreError};
 
@@ -24,7 +26,7 @@ pub(crate) fn import_run(store: &mut Store, objects: &[BlockObject]) -> Result<(
     loop {
         let taken = take_run(store, rest)?;
         let (Some(next), Some(after)) = (rest.get(taken), rest.get(taken + 1..)) else { return Ok(()) };
-        // It is wrong, or a handover: one by one says which.
+        // It is wrong, a handover, or above a closing block: one by one says which.
         import_into(store, [next.clone()], Store::append)?;
         rest = after;
     }
@@ -34,23 +36,28 @@ pub(crate) fn import_run(store: &mut Store, objects: &[BlockObject]) -> Result<(
 fn take_run(store: &mut Store, objects: &[BlockObject]) -> Result<usize, HomeError> {
     let key = LedgerKeys::of(store)?.in_force();
     let chain_id = store.genesis().chain_id;
-    let (executed, certified) = std::thread::scope(|scope| {
-        let certified = scope.spawn(|| {
-            let is_certified = |object: &&BlockObject| object.chain_id == chain_id && verify(object, &key).is_ok();
-            objects.iter().take_while(is_certified).count()
+    let executed = std::thread::scope(|scope| {
+        let (vouch, certified) = channel();
+        let checking = scope.spawn(move || {
+            let is_certified =
+                |object: &&BlockObject| object.chain_id == chain_id && expect_certified(object, &key).is_ok();
+            // Who executes may have ended before.
+            let _ = objects.iter().take_while(is_certified).try_for_each(|object| vouch.send(object));
         });
-        let executed = execute_run(store, objects);
-        // A panic there vouches for nothing.
-        (executed, certified.join().unwrap_or(0))
+        let executed = execute_run(store, certified);
+        // A panic there vouches for nothing more.
+        let _ = checking.join();
+        executed
     });
     let certificates = objects.iter().map(|object| object.certificate.clone());
-    let taken: Vec<_> = executed.into_iter().zip(certificates).take(certified).collect();
+    let taken: Vec<_> = executed.into_iter().zip(certificates).collect();
     store.append_all(&taken)?;
     Ok(taken.len())
 }
 
-/// Executes blocks one upon the other, up to the first that is not valid or hands the ledger over.
-fn execute_run(store: &Store, objects: &[BlockObject]) -> Vec<Arc<Executed>> {
+/// Executes certified blocks one upon the other, up to the first that is not valid or hands the ledger over, and none above a closing block: there the
+/// key with which the run began vouches for nothing.
+fn execute_run<'a>(store: &Store, objects: impl IntoIterator<Item = &'a BlockObject>) -> Vec<Arc<Executed>> {
     let mut nodes = Above { store, changes: StateChanges::default(), hashes: Vec::new() };
     let (mut parent, mut done): (Header, Vec<Arc<Executed>>) = (store.head().header().clone(), Vec::new());
     for object in objects {
@@ -61,6 +68,9 @@ fn execute_run(store: &Store, objects: &[BlockObject]) -> Vec<Arc<Executed>> {
         parent.clone_from(&executed.block.header);
         nodes.put(&executed);
         done.push(Arc::new(executed));
+        if succession(&parent).is_some() {
+            break;
+        }
     }
     done
 }

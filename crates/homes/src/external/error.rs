@@ -58,6 +58,11 @@ pub enum ExternalError {
     /// No account can send so often.
     #[error("the account {account} has no nonces left")]
     NoNonce { account: Address },
+    /// No contract can be put at an address that is found again.
+    #[error(
+        "the chain has no deterministic deployment proxy, and the account {account} has sent too much there for one of its own: pay from a new account"
+    )]
+    NoFactory { account: Address },
     /// What belongs together was sent in part.
     #[error("{sent} of {of} transactions that belong together were sent, and then no more: {why}")]
     InPart { sent: usize, of: usize, why: String },

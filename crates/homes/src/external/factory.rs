@@ -28,6 +28,11 @@ impl External {
         if let Some(found) = self.find_factory(owner).await? {
             return Ok(found);
         }
+        // One that is made now would not be found again.
+        let account = Address::new(owner.account().to_bytes());
+        if self.mined_nonce(account).await? >= SEARCHED {
+            return Err(super::ExternalError::NoFactory { account }.into());
+        }
         let input = Bytes::from([&INIT[..], &RUNTIME[..]].concat());
         self.send(owner, vec![Wish { input, ..Wish::default() }]).await.map_err(of_fault)?;
         self.find_factory(owner).await?.ok_or(HomeError::NoBlocks)

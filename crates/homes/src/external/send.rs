@@ -25,7 +25,7 @@ use crate::rpc::Fault;
 /// How often the chain is looked at while a transaction is waited for, at first and at last.
 const POLL_MIN: Duration = Duration::from_millis(50);
 pub(super) const POLL_MAX: Duration = Duration::from_secs(2);
-/// Gas beyond the estimate: a session costs more for each other one that is opened before it.
+/// Gas beyond the estimate, for what others do in between. It does not cover a list of sessions that became full since: that one is sent again.
 const GAS_ROOM: u64 = 50_000;
 /// What an account wants to send.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -218,10 +218,10 @@ impl Backend for NodeBackend {
     }
 
     fn kept_state(&self, block: Option<B256>) -> Option<Store> {
-        let (shelf, now) = (&self.shared.itself.shelf, Instant::now());
+        let (states, now) = (&self.shared.itself.shelf, Instant::now());
         match block {
-            Some(block) => shelf.of(&block, now),
-            None => Some(shelf.late(&self.shared.chain.head(), now)),
+            Some(block) => states.of(&block, now),
+            None => Some(states.late(&self.shared.chain.head(), now)),
         }
     }
 

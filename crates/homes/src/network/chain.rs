@@ -7,7 +7,7 @@
 //! - **C1** The store holds final blocks only. What is executed above them is in memory, and lost with the process without harm.
 //! - **C2** A block is final here at most once: one at or below the head is compared, not taken again.
 //! - **C3** Every final block is certified by the key in force, and what is voted for is under the key of this network: a handover to another key is
-//!   no valid block here, and where other validators can follow none is at all.
+//!   no valid block here, and where other validators can follow none is at all but that by which this network took the ledger over.
 //! - **C4** Above the block with which a tenure ends nothing is made and nothing is valid, until the next tenure begins there.
 
 #[cfg(test)]
@@ -23,9 +23,9 @@ use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_consensus::{Network, NetworkError};
 use blockhouse_ledger::block::{Block, BlockObject, block_hash};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
-use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::validators::{last_block, succession};
 use blockhouse_ledger::{Genesis, TransactionFault};
@@ -176,6 +176,10 @@ impl Chain {
 
     /// The last block of the tenure, once it is settled: by the last final block, or by one that may become final.
     pub fn last_block(&self) -> Option<u64> {
+        // Nobody follows a network that took the ledger over (ledger T3), whatever was settled before it did.
+        if self.opening.is_some() {
+            return None;
+        }
         let last = self.last();
         let pending = || lock(&self.executed).closing.filter(|closing| *closing > last.store.height());
         // After it is final the engine still helps others to that.
@@ -255,6 +259,10 @@ impl Chain {
     pub fn take(&self, object: &BlockObject) -> Result<Option<Arc<Executed>>, ChainError> {
         let last = self.last();
         let (chain_id, height) = (last.store.genesis().chain_id, object.block.header.number);
+        // Until the handover is final only the own engine brings blocks: others may have what those before recorded beside it.
+        if self.opening(&[]).is_some() {
+            return Err(ChainError::Unknown { height });
+        }
         if object.chain_id != chain_id || height != last.store.height() + 1 {
             return Err(ChainError::Unknown { height });
         }
@@ -280,7 +288,9 @@ impl Chain {
         writer.append(&executed, certificate)?;
         let in_force = succession(&executed.block.header).or(executed.handover).unwrap_or(last.in_force);
         let store = writer.clone();
-        let last_block = if begins_epoch(&store) { last_block_of(&store)? } else { last.last_block };
+        // A handover ends what the contract had settled.
+        let is_settled_anew = begins_epoch(&store) || executed.handover.is_some();
+        let last_block = if is_settled_anew { last_block_of(&store)? } else { last.last_block };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, last_block };
         if succession(&executed.block.header).is_some() {
             let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
@@ -336,8 +346,9 @@ impl Chain {
     /// C3.
     fn check_key(&self, last: &Final, above: &[Arc<Executed>], executed: &Executed) -> Result<(), ChainError> {
         let before = above.iter().rev().find_map(|executed| executed.handover).unwrap_or(last.in_force);
-        let is_governed = last.store.genesis().governance.is_some();
-        if executed.handover.unwrap_or(before) == self.term().key && !(is_governed && executed.handover.is_some()) {
+        let is_own = executed.block.body.transactions.iter().any(|tx| self.is_opening(tx));
+        let ends_governance = last.store.genesis().governance.is_some() && executed.handover.is_some() && !is_own;
+        if executed.handover.unwrap_or(before) == self.term().key && !ends_governance {
             return Ok(());
         }
         Err(ChainError::Key { height: executed.block.header.number, hash: executed.hash })
@@ -349,9 +360,15 @@ impl Chain {
         if is_closed { Err(ChainError::Over { height: parent.number.saturating_add(1) }) } else { Ok(()) }
     }
 
+    /// Whether that is what hands the ledger over to this network.
+    fn is_opening(&self, tx: &TxEnvelope) -> bool {
+        self.opening.as_ref() == Some(tx)
+    }
+
     fn hands_over_elsewhere(&self, genesis: &Genesis, tx: &TxEnvelope) -> bool {
         tx.to() == Some(genesis.access_address())
             && tx.input().starts_with(&handoverCall::SELECTOR)
+            && !self.is_opening(tx)
             && (genesis.governance.is_some()
                 || handoverCall::abi_decode(tx.input()).map_or(true, |call| call.nextKey.0 != self.term().key))
     }

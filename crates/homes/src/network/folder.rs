@@ -72,7 +72,7 @@ pub enum FolderError {
         #[source]
         source: EnrolmentError,
     },
-    #[error("{} does not hold the block {height} that the network begins above", path.display())]
+    #[error("{} does not end with the block {height} that the network begins above", path.display())]
     OtherPast { path: PathBuf, height: u64 },
     #[error("{} is of ledger {found}, its genesis of {expected}", path.display())]
     OtherLedger { path: PathBuf, found: u64, expected: u64 },
@@ -162,7 +162,8 @@ impl NodeFolder {
         let base = file.network.base();
         let store = Store::open(&self.store(), Access::Read, Duration::ZERO, None)?;
         let found = store.hash_at(base.height)?;
-        if *store.genesis() != file.genesis || found.is_none_or(|hash| hash.0 != base.hash.to_bytes()) {
+        let ends_there = store.height() == base.height && found.is_some_and(|hash| hash.0 == base.hash.to_bytes());
+        if *store.genesis() != file.genesis || !ends_there {
             return Err(FolderError::OtherPast { path: self.store(), height: base.height });
         }
         drop(store);
@@ -290,6 +291,26 @@ impl NodeFolder {
     /// What it does to come near the others, as a line of text, while it does and does not answer yet.
     pub fn syncing(&self) -> PathBuf {
         self.path.join("syncing")
+    }
+
+    /// The word that the ledger may have taken blocks of which the engine does not know.
+    fn jumped(&self) -> PathBuf {
+        self.path.join("jumped")
+    }
+
+    /// Writes that word down, durably; true if it was there.
+    pub(super) fn note_jump(&self) -> Result<bool, FolderError> {
+        let path = self.jumped();
+        let was = path.exists();
+        if !was {
+            write_durably(&path, b"", 0o644)?;
+        }
+        Ok(was)
+    }
+
+    /// Takes it back: the engine's folder knows now. One that stays only makes it look once more.
+    pub(super) fn forget_jump(&self) {
+        let _ = std::fs::remove_file(self.jumped());
     }
 
     /// What was found altered here and is not told on the ledger yet.

@@ -19,6 +19,7 @@ use blockhouse_ledger::genesis::Genesis;
 use blockhouse_types::{Account, DecodeError, Decoder, Encoder, Fingerprint, Magic};
 use rand::CryptoRng;
 
+use super::ceremony::check_apart;
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::folder::{FolderError, read_file};
 use super::founding::Beginning;
@@ -82,6 +83,9 @@ impl FoundingFile {
         let enrolments: Vec<Enrolment> = enrolments.into_iter().map(Enrolment::decode).collect::<Result<_, _>>()?;
         if enrolments.is_empty() || !enrolments.array_windows().all(|[a, b]| a.key() < b.key()) {
             return Err(decoder.not_canonical("its enrolments do not ascend, or there are none").into());
+        }
+        if check_apart(&enrolments).is_err() {
+            return Err(decoder.not_canonical("two of its enrolments share a name or an address").into());
         }
         let read = Self { chain_id, owner, time, salt, enrolments };
         // With whatever key: so no ceremony is held for a ledger that cannot be.
@@ -169,7 +173,7 @@ mod tests {
             Enrolment::sign(&keys, format!("n{number}").parse().unwrap(), address, Place::default(), None)
         };
         let enrolments = (1..=4).map(enrol).collect();
-        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments };
+        let ceremony = Ceremony { owner: Account::new([3; 20]), time: 1_700_000_000, enrolments, epoch_length: None };
         ceremony.begin(&mut StdRng::seed_from_u64(seed)).unwrap()
     }
 

@@ -242,7 +242,9 @@ impl<T: FnMut(&str) + Send + 'static> Keeper for Files<T> {
         } else if lines.is_empty() {
             (self.tell)("all are there");
         } else {
-            lines.iter().for_each(|line| (self.tell)(line));
+            for line in &lines {
+                (self.tell)(line);
+            }
         }
     }
 }

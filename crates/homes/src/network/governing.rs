@@ -13,16 +13,18 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolEvent, SolInterface as _};
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::contracts::Validators::{self as Contract, ValidatorsErrors};
-use blockhouse_ledger::governance::validators_address;
+use blockhouse_ledger::governance::{LEAD, validators_address};
 use blockhouse_ledger::{Genesis, Member, Request};
 use serde_json::{Value, json};
 
-use super::speaker::address;
 use super::enrolment::Enrolment;
+use super::speaker::address;
 use crate::remote::{NodeError, Remote, RemoteError, SendError};
 
 /// Gas of a call: the greatest set is enacted under it.
 const GAS: u64 = 20_000_000;
+/// The most blocks of one question for logs: nodes answer no more.
+const LOG_RANGE: u64 = 100_000;
 /// Between two looks for a transaction that was sent.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -214,10 +216,37 @@ impl Governing {
     /// The proposals that are not void: those to the newest set.
     async fn open(&self) -> Result<Vec<Open>, GoverningError> {
         let version = self.ask(&Contract::versionCall {}).await?;
+        let newest = self.ask(&Contract::setCountCall {}).await?.saturating_sub(U256::from(1));
+        let newest = self.ask(&Contract::setAtCall { index: newest }).await?.from;
+        let length = self.ask(&Contract::epochLengthCall {}).await?;
+        let height: alloy_primitives::U64 = self.remote.any("eth_blockNumber", (), Ok).await?;
+        let (height, mut logs) = (height.to::<u64>(), Vec::new());
+        // What is open was proposed after the newest set was enacted, so in the epoch of that or later.
+        let mut first = newest.saturating_sub(LEAD).saturating_mul(length);
+        while first <= height {
+            let last = first.saturating_add(LOG_RANGE - 1).min(height);
+            logs.extend(self.proposed(first, last).await?);
+            first = last.saturating_add(1);
+        }
+        let mut open: Vec<Open> = Vec::new();
+        for event in logs.iter().filter_map(|log| Contract::Proposed::decode_log(log).ok()) {
+            let id = ProposalId(event.proposal);
+            let is_known = open.iter().any(|other| other.proposal == id);
+            if event.version == version && !is_known {
+                let approvals = self.ask(&Contract::approvalsCall { proposal: event.proposal }).await?.saturating_to();
+                open.push(Open { proposal: id, by: event.by, changes: event.data.changes, approvals });
+            }
+        }
+        Ok(open)
+    }
+
+    /// The events of proposals in these blocks.
+    async fn proposed(&self, first: u64, last: u64) -> Result<Vec<alloy_primitives::Log>, GoverningError> {
         let filter = json!({
-            "address": validators_address(), "topics": [Contract::Proposed::SIGNATURE_HASH], "fromBlock": "0x0", "toBlock": "latest",
+            "address": validators_address(), "topics": [Contract::Proposed::SIGNATURE_HASH],
+            "fromBlock": format!("{first:#x}"), "toBlock": format!("{last:#x}"),
         });
-        let logs: Vec<alloy_primitives::Log> = self
+        let logs = self
             .remote
             .any("eth_getLogs", (filter,), |logs: Vec<Value>| {
                 let log = |log: Value| {
@@ -234,16 +263,7 @@ impl Governing {
                 logs.into_iter().map(log).collect()
             })
             .await?;
-        let mut open: Vec<Open> = Vec::new();
-        for event in logs.iter().filter_map(|log| Contract::Proposed::decode_log(log).ok()) {
-            let id = ProposalId(event.proposal);
-            let is_known = open.iter().any(|other| other.proposal == id);
-            if event.version == version && !is_known {
-                let approvals = self.ask(&Contract::approvalsCall { proposal: event.proposal }).await?.saturating_to();
-                open.push(Open { proposal: id, by: event.by, changes: event.data.changes, approvals });
-            }
-        }
-        Ok(open)
+        Ok(logs)
     }
 
     /// Shows changes to the other governors, and approves them; gives the id.

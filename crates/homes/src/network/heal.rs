@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blockhouse_consensus::Network;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
 use blockhouse_ledger::genesis::Genesis;
@@ -77,7 +78,7 @@ pub struct Healer {
     genesis: Genesis,
     peers: Option<Remote>,
     /// The key of the network, if it may not be in force yet at what a store that is made anew holds.
-    network: Option<[u8; 32]>,
+    network: Option<Network>,
 }
 
 /// What heals a store. It is applied while nobody has the store open.
@@ -131,8 +132,8 @@ impl Healer {
 
     /// The same of a node of the network of that key.
     #[must_use]
-    pub fn of_network(self, key: [u8; 32]) -> Self {
-        Self { network: Some(key), ..self }
+    pub fn of_network(self, network: Network) -> Self {
+        Self { network: Some(network), ..self }
     }
 
     /// The nodes that are asked.

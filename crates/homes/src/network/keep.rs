@@ -150,7 +150,7 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let config = NodeConfig::load(&folder.config())?;
     let peers = (!config.rpc_peers.is_empty()).then(|| Remote::new(config.rpc_peers.clone()));
     let peers = peers.transpose().map_err(NodeError::Peers)?;
-    let healer = Healer::new(folder.store(), file.genesis.clone(), peers.clone()).of_network(file.network.key());
+    let healer = Healer::new(folder.store(), file.genesis.clone(), peers.clone()).of_network(file.network.clone());
     Ok(Parts { file, config, healer, peers, jumped: false, healed: 0 })
 }
 
@@ -169,9 +169,12 @@ async fn near_store(
         sheet.note(news);
         tell(Told::Sync(news));
     };
+    // A kill between the jump and the engine's start must not make it forgotten.
+    let was_jumped = folder.note_jump()?;
     let before = store.height();
     let store = sync.come_near(store, &mut both).await?;
-    parts.jumped = store.height() > before;
+    parts.jumped = was_jumped || store.height() > before;
+    outdone::expect_own(&store, &parts.file.network, peers)?;
     Ok(store)
 }
 

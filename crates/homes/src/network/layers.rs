@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
-use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::execute::Executed;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::state::{StateNodes, StateTrie};
 
 use crate::store::{Store, StoreError};

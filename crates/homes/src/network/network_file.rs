@@ -145,16 +145,12 @@ impl NetworkFile {
     /// key, above its base. The fingerprint says nothing of where a network begins, so nothing else is left open here.
     pub fn is_consistent(&self) -> bool {
         let (base, network) = (self.network.base(), &self.network);
-        match &self.handover {
-            Some(handover) => {
-                let is_first = base.height > 0 && network.epoch() == 0;
-                is_first && hands_over(handover, &self.genesis, &base, &network.key())
-            }
-            None => {
-                let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
-                begins && network.key() == self.genesis.ledger_key
-            }
+        if let Some(handover) = &self.handover {
+            let is_first = base.height > 0 && network.epoch() == 0;
+            return is_first && hands_over(handover, &self.genesis, &base, &network.key());
         }
+        let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
+        begins && network.key() == self.genesis.ledger_key
     }
 
     /// True if its validators sign one by one: then its key, and so the fingerprint, commits to each of theirs. One key for all was

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{B256, hex};
-use blockhouse_consensus::{EngineError, Gossip, Inbox, StartError};
+use blockhouse_consensus::{EngineError, Gossip, Inbox, Keys, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -187,6 +187,7 @@ impl Node {
             orderer: Arc::clone(&orderer),
         };
         let running = engines.begin()?;
+        folder.forget_jump();
         let seat = running.seat.clone();
         let (teller, news) = mpsc::channel(4);
         let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
@@ -205,20 +206,7 @@ impl Node {
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
         let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
-        let anchoring = match &config.anchor {
-            Some(anchor) => {
-                let schedule = schedule(folder, anchor.clone(), speaker.clone())?;
-                let told = Arc::clone(&schedule.told);
-                tasks.spawn(schedule.run());
-                Some(told)
-            }
-            None => None,
-        };
-        let witness = config.witness.clone().map(|config| {
-            let told = Arc::new(Attesting::default());
-            tasks.spawn(Witness { config, keys, speaker, told: Arc::clone(&told) }.run());
-            told
-        });
+        let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
         let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness };
         let backend = NodeBackend::new((chain, waiting, orderer), seat, itself);
@@ -337,4 +325,31 @@ async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
         // A journal that cannot be written refuses the next transaction by itself, and says why.
         let _ = waiting.tidy().await;
     }
+}
+
+/// How the two kinds of attesting stand, of those that the operator asked for.
+type Attested = (Option<Arc<Attesting>>, Option<Arc<Attesting>>);
+
+/// Anchors the ledger outside, and cosigns it, if its operator says so.
+fn attest(
+    tasks: &mut JoinSet<()>,
+    (folder, config): (&NodeFolder, &NodeConfig),
+    keys: Keys,
+    speaker: &Speaker,
+) -> Result<Attested, NodeError> {
+    let anchoring = match &config.anchor {
+        Some(anchor) => {
+            let schedule = schedule(folder, anchor.clone(), speaker.clone())?;
+            let told = Arc::clone(&schedule.told);
+            tasks.spawn(schedule.run());
+            Some(told)
+        }
+        None => None,
+    };
+    let witness = config.witness.clone().map(|config| {
+        let told = Arc::new(Attesting::default());
+        tasks.spawn(Witness { config, keys, speaker: speaker.clone(), told: Arc::clone(&told) }.run());
+        told
+    });
+    Ok((anchoring, witness))
 }

@@ -19,6 +19,7 @@ use alloy_consensus::Transaction as _;
 use alloy_consensus::transaction::SignerRecoverable as _;
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolCall as _;
+use blockhouse_consensus::Network;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::call::{Call, CallOutcome, call};
 use blockhouse_ledger::certificate::BlockPlace;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 
 use super::backend::NodeBackend;
 use super::node::{News, NodeError};
-use crate::embedded::LedgerKeys;
+use crate::embedded::{Handover, LedgerKeys};
 use crate::remote::{NodeError as PeerError, NodeUrl, Remote};
 use crate::store::{Store, StoreError};
 
@@ -58,6 +59,15 @@ pub(super) async fn expect_in_force(store: &Store, own: &[u8; 32], peers: Option
         }
     }
     Ok(())
+}
+
+/// Fails if the store itself is past such a handover: it came with blocks that were taken before anybody showed it.
+pub(super) fn expect_own(store: &Store, network: &Network, peers: &Remote) -> Result<(), NodeError> {
+    let keys = LedgerKeys::of(store).map_err(NodeError::Past)?;
+    let is_other = |it: &&Handover| it.height > network.base().height && it.key != network.key();
+    let Some(other) = keys.handovers().iter().find(is_other) else { return Ok(()) };
+    let Some(by) = peers.in_turn().next().cloned() else { return Ok(()) };
+    Err(Outdone { height: other.height, key: other.key, by }.into())
 }
 
 /// Asks again and again while the node runs.
@@ -104,9 +114,9 @@ async fn last_common(
         Ok(Some(_)) => store.height(),
         Err(error) => return Ok(Err(error)),
     };
-    // The blocks of two chains are equal up to some height, and differ from there on.
+    // The blocks of two chains are equal up to some height, and differ from there on. What is not here yet is not compared.
     let mut known = None;
-    let mut low = 0;
+    let mut low = store.bottom();
     while low < unknown {
         let middle = low + (unknown - low) / 2;
         let hash = match theirs(peers, node, middle).await {

@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use blockhouse_consensus::Base;
+use blockhouse_consensus::{Base, Network};
+use blockhouse_ledger::block::BlockObject;
 
 use super::keep::Told;
 use super::node::NodeError;
@@ -65,6 +66,11 @@ async fn take(store: &mut Store, base: &Base, peers: &Remote) -> Result<Result<(
         }
     }
     Ok(Err(RemoteError::NoNode { problems }))
+}
+
+/// False for a block directly above the base that others certified: what those before recorded there is beside this network's chain.
+pub(super) fn may_follow(object: &BlockObject, network: &Network) -> bool {
+    object.block.header.number != network.base().height + 1 || object.certificate.key() == network.key()
 }
 
 async fn take_of(

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use blockhouse_ledger::state::{StatePlace, check_from};
+use blockhouse_ledger::succession;
 
 use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
@@ -120,8 +121,10 @@ impl Pass {
     fn step_up(&mut self, store: &Store, height: u64) -> Result<Stage, Damage> {
         let hash = store.hash_at(height).and_then(|hash| hash.ok_or_else(|| store.damaged("its head went back")));
         let hash = hash.map_err(|error| Damage::of(Part::Block, (Some(height), None), &error))?;
-        // Of one that came since, other validators may have certified it.
-        if store.genesis().governance.is_some() {
+        // Above a closing block others certify.
+        let below = height.saturating_sub(1);
+        let below = store.header(below).map_err(|error| Damage::of(Part::Block, (Some(below), None), &error))?;
+        if succession(&below).is_some() {
             self.keys = keys_of(store)?;
         }
         let examined = store.examine_block(height, hash, &self.keys.at(height))?;

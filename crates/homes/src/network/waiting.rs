@@ -210,11 +210,12 @@ impl Waiting {
         };
         let hash = examined.hash();
         let mut pool = self.pool();
-        let added =
-            pool.add(examined, origin, self.now(), |sender| self.standing(&store, sender)).map_err(|error| match error {
+        let added = pool.add(examined, origin, self.now(), |sender| self.standing(&store, sender)).map_err(
+            |error| match error {
                 AddError::Refused(refusal) => SubmitError::Refused(refusal),
                 AddError::Standing { sender, source } => SubmitError::Standing { sender, source },
-            })?;
+            },
+        )?;
         let held = pool.get(&hash).cloned().ok_or(SubmitError::Refused(Refusal::AlreadyKnown { hash }))?;
         Ok((held, added))
     }
@@ -257,10 +258,11 @@ impl Waiting {
     fn standing(&self, store: &Store, sender: &Address) -> Result<Standing, StoreError> {
         let (nodes, head) = (self.chain.nodes(store, &[]), store.head().header());
         let record = State::at(head.state_root, &nodes).account(sender).map_err(|error| store.of_state(error))?;
-        let enrolled = is_enrolled(store.genesis(), head, &nodes, sender).map_err(|error| match error.into_state() {
-            Ok(state) => store.of_state(state),
-            Err(other) => store.damaged(format!("Access could not be asked: {}", crate::chain::chain(&other))),
-        })?;
+        let enrolled =
+            is_enrolled(store.genesis(), head, &nodes, sender).map_err(|error| match error.into_state() {
+                Ok(state) => store.of_state(state),
+                Err(other) => store.damaged(format!("Access could not be asked: {}", crate::chain::chain(&other))),
+            })?;
         Ok(Standing { nonce: record.map_or(0, |record| record.nonce), enrolled })
     }
 

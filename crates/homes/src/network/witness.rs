@@ -1,7 +1,7 @@
 //! A node that cosigns the checkpoints of its ledger: a witness, if those who keep the ledger are others.
 //!
 //! - **Owns** when that is due, and what its operator is told of it.
-//! - **Does not** judge a block: it signs none but those that it has executed, and that are final here.
+//! - **Does not** judge a block: it signs none but those that are final here, which it executed, or whose state it took under their certificate.
 //!
 //! Format: `docs/design/anchors.md`, section *Witnesses*.
 

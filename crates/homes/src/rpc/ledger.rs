@@ -73,7 +73,9 @@ pub(super) fn past_blocks(store: &Store, terms: &Terms, mut params: Params) -> A
     let (top, count) = (top.to::<u64>().min(store.height()), count.to::<u64>().min(OBJECTS_MAX));
     let keys = LedgerKeys::of(store)?;
     let (mut past, mut length) = (Vec::new(), 0);
-    for height in (1..=top).rev().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+    store.expect_here(top)?;
+    // What is there is given; the next question is refused.
+    for height in (store.bottom().max(1)..=top).rev().take(usize::try_from(count).unwrap_or(usize::MAX)) {
         terms.check_time()?;
         let object = block_object(store, &keys, height)?;
         let receipts = Past::receipt_bytes(&store.receipts(height)?);

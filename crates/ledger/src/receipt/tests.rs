@@ -346,6 +346,7 @@ fn an_outside_chain_is_named_as_the_one_to_trust_and_vouches_for_no_kept_ledger(
     let root = TrustRoot::external(genesis.chain_id, genesis.hash(), genesis.vault_address());
     let parts = ReceiptParts {
         root,
+        links: &[],
         header,
         receipts: &made.receipts,
         descendants: &[],
@@ -378,6 +379,7 @@ fn a_certificate_of_block_0_vouches_for_no_snapshot() {
         for header in [&header, &made.block.header] {
             let parts = ReceiptParts {
                 root,
+                links: &[],
                 header,
                 receipts: &made.receipts,
                 descendants: &[],

@@ -252,23 +252,26 @@ fn read<N: Nodes>(nodes: &N, name: &RlpNode, path: &Nibbles) -> Result<Read, Tri
     let undecodable = |source| TrieError::Node { path: *path, source };
     let read = match name.as_hash() {
         None => Read::Inside(TrieNode::decode(&mut name.as_slice()).map_err(undecodable)?),
-        Some(hash) => match nodes.recall().and_then(|recall| recall.node(&hash)) {
-            Some(held) => Read::Own(held),
-            None => {
-                let bytes = nodes.node(path).map_err(|source| TrieError::View { path: *path, source })?;
-                let bytes = bytes.ok_or(TrieError::Missing { path: *path })?;
-                if keccak256(&bytes) != hash {
-                    return Err(TrieError::Hash { path: *path });
-                }
-                let held = Arc::new(Held::decode(bytes).map_err(undecodable)?);
-                if let Some(recall) = nodes.recall() {
-                    recall.keep_node(hash, &held);
-                }
-                Read::Own(held)
-            }
-        },
+        Some(hash) => Read::Own(match nodes.recall().and_then(|recall| recall.node(&hash)) {
+            Some(held) => held,
+            None => read_own(nodes, hash, path)?,
+        }),
     };
     if stands(read.node(), path) { Ok(read) } else { Err(TrieError::Place { path: *path }) }
+}
+
+/// Reads the node with that hash at that path, and keeps it.
+fn read_own<N: Nodes>(nodes: &N, hash: B256, path: &Nibbles) -> Result<Arc<Held>, TrieError<N::Error>> {
+    let bytes = nodes.node(path).map_err(|source| TrieError::View { path: *path, source })?;
+    let bytes = bytes.ok_or(TrieError::Missing { path: *path })?;
+    if keccak256(&bytes) != hash {
+        return Err(TrieError::Hash { path: *path });
+    }
+    let held = Arc::new(Held::decode(bytes).map_err(|source| TrieError::Node { path: *path, source })?);
+    if let Some(recall) = nodes.recall() {
+        recall.keep_node(hash, &held);
+    }
+    Ok(held)
 }
 
 /// Whether a node can stand at that path: then no path below it is longer than a key, and each entry has a whole one.

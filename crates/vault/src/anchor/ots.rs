@@ -20,6 +20,7 @@ use blockhouse_types::BlockHash;
 
 use super::{AnchorError, contract};
 use crate::folder::Held;
+use crate::ledger::address;
 use crate::retention;
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
@@ -56,7 +57,9 @@ pub async fn promise(
     let writer = vault.secrets().ok_or(AnchorError::NoAccount)?.writer.clone();
     let contract = contract(vault, unlocked).await?;
     let _alone = Held::try_alone(&vault.folder().anchor_lock())?;
-    let above = records(vault).await?.iter().map(|(height, _)| *height).max().unwrap_or(0);
+    let account = address(writer.account());
+    let own_stamps = records(vault).await?.into_iter().filter(|stamp| stamp.by == account);
+    let above = own_stamps.map(|stamp| stamp.height).max().unwrap_or(0);
     let found = own
         .read(move |store| {
             let is_due = store.height() > above && has_news(store, contract, above)?;
@@ -93,8 +96,11 @@ pub async fn upgrade(vault: &Vault, calendars: &[NodeUrl]) -> Result<Upgraded, A
     let client = Calendars::new().map_err(AnchorError::Calendar)?;
     let (ledger, mut upgraded) = (vault.ledger_as(&writer), Upgraded::default());
     let records = records(vault).await?;
-    let done: BTreeSet<u64> = records.iter().filter(|(_, ots)| kept_in(ots).is_some()).map(|(at, _)| *at).collect();
-    for (height, mut ots) in records.into_iter().filter(|(height, _)| !done.contains(height)) {
+    // What others recorded may be none, and ends nothing.
+    let account = address(writer.account());
+    let is_done = |stamp: &&Stamp| stamp.by == account && is_complete(&stamp.ots);
+    let done: BTreeSet<u64> = records.iter().filter(is_done).map(|stamp| stamp.height).collect();
+    for Stamp { height, mut ots, .. } in records.into_iter().filter(|stamp| !done.contains(&stamp.height)) {
         let read = move |store: &blockhouse_homes::Store| {
             let place = place_at(store, height)?;
             Ok::<_, AnchorError>(place.map(|place| (place, checkpoint_digest(store.genesis().hash(), &place))))
@@ -102,10 +108,18 @@ pub async fn upgrade(vault: &Vault, calendars: &[NodeUrl]) -> Result<Upgraded, A
         let own = vault.home().own_copy()?.read(read).await??;
         // T1.
         let Some((place, _)) = own.filter(|(_, digest)| *digest == ots.digest) else { continue };
+        let before = ots.clone();
         ask(&client, calendars, &mut ots, &mut upgraded.failed).await;
         match kept_in(&ots) {
+            // All of it is recorded.
+            Some(_) if ots == before => {}
             Some(bitcoin) => {
-                ledger.record_anchor(&record(&place, &ots)?).await?;
+                // One that is too long keeps none of the others from being recorded.
+                let Ok(call) = record(&place, &ots) else {
+                    upgraded.waiting.push(height);
+                    continue;
+                };
+                ledger.record_anchor(&call).await?;
                 upgraded.kept.push((place, bitcoin));
             }
             None => upgraded.waiting.push(height),
@@ -139,12 +153,29 @@ fn kept_in(ots: &Ots) -> Option<u64> {
     })
 }
 
-/// The proofs on the ledger, by the heights that they are said to be of.
-async fn records(vault: &Vault) -> Result<Vec<(u64, Ots)>, AnchorError> {
+/// True if there is a Bitcoin block for each promise: one that a single calendar names may be none.
+fn is_complete(ots: &Ots) -> bool {
+    let claims = ots.claims();
+    let count = |is: fn(&OtsAttestation) -> bool| claims.iter().filter(|claim| is(&claim.by)).count();
+    let kept = count(|by| matches!(by, OtsAttestation::Bitcoin { .. }));
+    kept > 0 && kept >= count(|by| matches!(by, OtsAttestation::Pending { .. }))
+}
+
+/// A proof on the ledger.
+struct Stamp {
+    /// The block that it is said to be of.
+    height: u64,
+    /// Who recorded it.
+    by: Address,
+    ots: Ots,
+}
+
+/// The proofs on the ledger.
+async fn records(vault: &Vault) -> Result<Vec<Stamp>, AnchorError> {
     let records = vault.ledger().anchor_records().await?;
     let proof = |event: AnchorsEvents| match event {
         AnchorsEvents::Anchored(event) if event.kind == AttestationKind::Ots.word() => {
-            Some((event.height, Ots::decode(&event.data).ok()?))
+            Some(Stamp { height: event.height, by: event.by, ots: Ots::decode(&event.data).ok()? })
         }
         _ => None,
     };
@@ -153,7 +184,8 @@ async fn records(vault: &Vault) -> Result<Vec<(u64, Ots)>, AnchorError> {
 
 fn record(place: &BlockPlace, ots: &Ots) -> Result<Anchors::recordCall, AnchorError> {
     let data = ots.encode();
-    if data.len() > OTS_MAX {
+    // Together the answers of calendars may be more than one proof can have: nobody would read it.
+    if data.len() > OTS_MAX || Ots::decode(&data).is_err() {
         return Err(AnchorError::LongProof { length: data.len() });
     }
     let hash: BlockHash = place.hash;

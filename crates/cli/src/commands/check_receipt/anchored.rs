@@ -137,8 +137,9 @@ async fn chains(attested: &[Attested], means: Means, is_witnessed: bool) -> anyh
         let refused = Refusal::AnchorNotVouched { chain: first.chain_id, height, hash };
         return if is_witnessed { Ok(Vec::new()) } else { Err(refused.into()) };
     };
-    // The node is of one of the chains: the first that it is of is asked about, and if it is of none that is the error.
-    let mut refused = None;
+    // One that is on the chain is enough: whoever is enrolled may have recorded others. If none is, the error is of the first that is of the
+    // node's chain.
+    let mut refused: Option<anyhow::Error> = None;
     for (block, on_chain) in on_chains {
         let OnChain { chain_id, genesis, height, block: hash, .. } = on_chain;
         match ask(url.clone(), (chain_id, genesis), (height, hash)).await {
@@ -147,7 +148,11 @@ async fn chains(attested: &[Attested], means: Means, is_witnessed: bool) -> anyh
                     format!("the node at {url}, which says that block {height} of chain {chain_id} is {hash}");
                 return Ok(vec![Anchored { block, by: Shown::Chain { on_chain, is_final, trusted } }]);
             }
-            Err(error) if is_of_another(&error) => refused = refused.or(Some(error)),
+            Err(error) if error.is::<Refusal>() => {
+                if refused.as_ref().is_none_or(is_of_another) {
+                    refused = Some(error);
+                }
+            }
             Err(error) => return Err(error),
         }
     }

@@ -71,7 +71,7 @@ pub(super) async fn take_over(
     copy(&vault, &folder).await?;
     let base = growth::leave(&vault, heir, &growth).await?;
     copy(&vault, &folder).await?;
-    growth::follow_network(&mut vault, nodes, base, growth.fingerprint).await?;
+    growth::follow_network(&mut vault, nodes, base, growth.fingerprint)?;
     // Something may have been sealed since it was planned, by the owner too.
     let growth = growth::plan(&vault, before, heir, account).await?;
     let joining = joining(&folder, &succession, &growth, (base, account))?;

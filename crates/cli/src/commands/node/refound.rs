@@ -66,10 +66,10 @@ async fn ask(vault: &Vault, nodes: &[NodeUrl], out: &Output) -> Vec<NodeStatus> 
     for node in nodes {
         match growth::follow_one(vault, node).await {
             Ok(height) => {
-                out.talk(format_args!("the node at {node} was asked; the ledger here reaches block {height}"))
+                out.talk(format_args!("the node at {node} was asked; the ledger here reaches block {height}"));
             }
             Err(error) => {
-                out.warn(format_args!("warning: nothing could be had of the node at {node}: {}", one_line(&error)))
+                out.warn(format_args!("warning: nothing could be had of the node at {node}: {}", one_line(&error)));
             }
         }
         let Ok(remote) = Remote::new(vec![node.clone()]) else { continue };
@@ -87,7 +87,8 @@ fn expect_no_quorum(nodes: &[NodeStatus], is_accepted: bool, out: &Output) -> Re
     let Some(quorum) = voting.map(|node| node.quorum).max().filter(|quorum| connected >= *quorum) else {
         return Ok(());
     };
-    let what = format!("{connected} validators of the network are there, and {quorum} can record blocks");
+    let what =
+        format!("{connected} nodes of the network are there or connected, and {quorum} validators can record blocks");
     if is_accepted {
         out.warn(format_args!(
             "warning: {what}: whatever they record from now on is not on the ledger of the new network"
@@ -96,7 +97,7 @@ fn expect_no_quorum(nodes: &[NodeStatus], is_accepted: bool, out: &Output) -> Re
     }
     Err(Refusal::usage(
         what,
-        "a network that goes on is not founded anew: wait, or stop its nodes for good first. With --despite-quorum there may be two ledgers until the old nodes are stopped, and backups that only the old one holds are lost",
+        "a network that goes on is not founded anew: wait, or stop its nodes for good first; followers that are connected count too, so stop those. With --despite-quorum there may be two ledgers until the old nodes are stopped, and backups that only the old one holds are lost",
     ))
 }
 

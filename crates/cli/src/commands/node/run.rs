@@ -31,8 +31,10 @@ pub(crate) struct RunArgs {
 pub(crate) fn begin_with_few_arenas() {
     const ARENAS: &str = "MALLOC_ARENA_MAX";
     if cfg!(target_env = "gnu") && std::env::var_os(ARENAS).is_none() {
+        // By its path: behind `/proc/self/exe` the process would be called `exe`.
+        let Ok(program) = std::env::current_exe() else { return };
         let mut words = std::env::args_os();
-        let mut again = Command::new("/proc/self/exe");
+        let mut again = Command::new(program);
         if let Some(name) = words.next() {
             again.arg0(name);
         }

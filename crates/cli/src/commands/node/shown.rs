@@ -22,8 +22,7 @@ pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputE
 /// The same of a network whose key is not made yet.
 pub(super) fn founding(file: &FoundingFile, out: &Output) -> Result<Value, OutputError> {
     validators(&file.enrolments, out)?;
-    let survived = file.survival();
-    let (lines, survives) = survival(Some(&survived), out)?;
+    let (lines, survives) = survival(Some(&file.survival()), out)?;
     let (hash, validators) = (file.hash(), file.enrolments.len());
     out.line(format_args!("founding     {hash}"))?;
     Ok(json!({

@@ -246,5 +246,5 @@ fn key(text: &str) -> Result<[u8; 32], String> {
 
 /// As `node status` shows it.
 fn shown(key: &[u8; 32]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(key)
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use blockhouse_consensus::Network;
+use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 
+use super::super::past::may_follow;
 use super::{HealError, Healer, Kind, REBUILT, Remedy, WAIT};
 use crate::embedded::{LedgerKeys, import_into, lock_folder};
 use crate::remote::{NodeError, NodeProblem, NodeUrl, RUN, Remote, RemoteError};
@@ -61,7 +64,13 @@ impl Rebuilding {
     fn goes_on(&self) -> Result<bool, HealError> {
         let Some(salvage) = &self.salvage else { return Ok(false) };
         let chain_id = self.store.genesis().chain_id;
-        // Other validators may follow further up: of the blocks above, those of the ones in force now are enough. Where a network took the ledger over, another one was in force before.
+        // It began by the state of a block that was certified: the ledger goes on at least to there.
+        let bottom = salvage.bottom();
+        if self.store.height() + 1 < bottom && salvage.height().is_some_and(|height| height >= bottom) {
+            return Ok(true);
+        }
+        // Other validators may follow further up: of the blocks above, those of the ones in force now are enough. Where a network took the
+        // ledger over, another one was in force before.
         let keys = [Some(LedgerKeys::of(&self.store)?.in_force()), self.network];
         let is_certified = |height| {
             salvage.object(chain_id, height).is_some_and(|object| {
@@ -100,7 +109,8 @@ impl Healer {
         let certificate = Certificate::Genesis { key: self.genesis.ledger_key };
         Store::create(new.path(), &self.genesis, &certificate)?;
         let store = Store::open(new.path(), Access::Write, Duration::ZERO, None)?;
-        let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0, network: self.network };
+        let network = self.network.as_ref().map(Network::key);
+        let mut rebuilding = Rebuilding { store, salvage, damage, from_peers: 0, network };
         loop {
             let before = rebuilding.store.height();
             while tokio::task::block_in_place(|| rebuilding.take_own())? {
@@ -157,7 +167,10 @@ impl Healer {
         rebuilding: &mut Rebuilding,
     ) -> Result<Result<bool, NodeError>, HealError> {
         let before = rebuilding.store.height();
-        let objects = match peers.blocks(node, before + 1, RUN).await {
+        let may_follow = |object: &BlockObject| self.network.as_ref().is_none_or(|network| may_follow(object, network));
+        let fetched = peers.blocks(node, before + 1, RUN).await;
+        let fetched = fetched.map(|objects| objects.into_iter().take_while(may_follow).collect::<Vec<_>>());
+        let objects = match fetched {
             Ok(objects) if objects.is_empty() => return Ok(self.is_of_ledger(peers, node).await.map(|()| false)),
             Ok(objects) => objects,
             Err(error) => return Ok(Err(error)),

@@ -41,6 +41,7 @@ pub(in crate::network) fn genesis() -> Genesis {
         gas_limit: 60_000_000,
         forks: vec![(0, Fork::Shanghai)],
         recipients: RecipientSetHash::new([4; 32]),
+        governance: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use blockhouse_ledger::block::BlockObject;
 use tokio::task::JoinSet;
 
+use super::super::past::may_follow;
 use super::{Ended, Sync, SyncError, SyncNews};
 use crate::embedded::import_run;
 use crate::remote::{NodeError, NodeUrl, RUN, Remote};
@@ -42,7 +43,8 @@ impl Sync<'_> {
         fetching.spawn(fetch(self.peers.clone(), node.clone(), store.height() + 1));
         while let Some(fetched) = fetching.join_next().await {
             let fetched = fetched.unwrap_or_else(|error| Err(NodeError::form("blockhouse_getBlockObjects", error)));
-            let objects = fetched.map_err(Ended::Peer)?;
+            let fetched = fetched.map_err(Ended::Peer)?;
+            let objects: Vec<_> = fetched.into_iter().take_while(|object| may_follow(object, self.network())).collect();
             if objects.is_empty() {
                 break;
             }

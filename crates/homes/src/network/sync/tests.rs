@@ -75,9 +75,9 @@ fn parts_are_the_whole_state_and_the_blocks_below_follow() {
     let root = old.head().header().state_root;
     let (mut next, mut parts) = (Some(StatePlace::default()), 0);
     while let Some(place) = next {
-        let part = part(&old, place);
-        new.put_state(&part.take(root, place, &new).unwrap()).unwrap();
-        (next, parts) = (part.next(), parts + 1);
+        let some = part(&old, place);
+        new.put_state(&some.take(root, place, &new).unwrap()).unwrap();
+        (next, parts) = (some.next(), parts + 1);
     }
     assert!(parts > 1, "{parts} parts");
     new.sync().unwrap();
@@ -115,7 +115,8 @@ fn a_part_that_was_changed_is_not_taken() {
     let world = World::new();
     let (chain, past) = chain(&world);
     let old = chain.head();
-    let (_, new) = begun(&world, "new", &past[..1]);
+    let least = usize::try_from(Store::BLOCKS_BELOW).unwrap() + 1;
+    let (_, new) = begun(&world, "new", &past[..least]);
     let (root, from) = (old.head().header().state_root, StatePlace::default());
     let true_part = part(&old, from);
     let taken = true_part.take(root, from, &new).unwrap();

@@ -138,9 +138,9 @@ fn bad_proofs_are_refused() {
         assert!(Ots::decode(&good[..length]).is_err(), "cut at {length}");
     }
     assert_eq!(Ots::decode(&[&good[..], &[0]].concat()), Err(OtsError::Long { left: 1 }));
-    let sha1 = [&good[..31], &[0x02], &good[32..]].concat();
+    let sha1 = [&good[..32], &[0x02], &good[33..]].concat();
     assert_eq!(Ots::decode(&sha1), Err(OtsError::Digest { tag: 2 }));
-    let start = &good[..64];
+    let start = &good[..65];
     let with = |rest: &[u8]| Ots::decode(&[start, rest].concat());
     assert_eq!(with(&[0x02]), Err(OtsError::Operation { tag: 2 }));
     assert_eq!(with(&[0xf0, 0x00]), Err(OtsError::Message));
