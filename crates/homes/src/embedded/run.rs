@@ -3,6 +3,9 @@
 //! - **Owns** the order of that work: each is executed once its certificate was checked on another core, and a run is one durable transaction.
 //! - **Does not** judge otherwise than one by one: whatever ends a run is judged by [`import_into`].
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
