@@ -259,7 +259,8 @@ fn begin_sites_again(sites: &Path, kept: &Path) {
 #[test]
 fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
     let world = World::empty();
-    let old = Network::start(&world.path("old"), 4, "");
+    // One that can change its validators, as `node init --found` makes them.
+    let old = Network::start(&world.path("old"), 4, "--signing committee");
     let init = world.init(3).args("--json --enrol-key").arg(world.path("old").join("enrol.key"));
     let init = old.nodes().iter().fold(init, |call, node| call.arg("--ledger").arg(node.url()));
     let before = init.run().expect(exit::DONE).summary()["fingerprint"].as_str().unwrap().to_owned();
