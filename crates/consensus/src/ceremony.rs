@@ -4,7 +4,7 @@
 //! arguments, messages go out as values. The same machine hands a key on to another set of validators (resharing).
 //!
 //! - **Owns** attempts, messages, what is signed at the end, and who is to blame.
-//! - **Does not** carry messages ([`crate::convene`] does) or write files: who drives it makes durable what it says, when it says so.
+//! - **Does not** carry messages ([`mod@crate::convene`] does) or write files: who drives it makes durable what it says, when it says so.
 //!
 //! # Invariants
 //! - **K1** A key counts only if every participant signed the same outcome: the same logs of the same dealers, none with a reveal, and
