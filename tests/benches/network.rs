@@ -22,7 +22,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -30,8 +29,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
-use blockhouse_tests::World;
 use blockhouse_tests::network::{Network, Node};
+use blockhouse_tests::{World, anvil};
 use serde_json::{Value, json};
 use writers::{Signed, Writer, enrol, enrol_at, genesis, opened};
 
@@ -166,11 +165,8 @@ struct Anvil {
 
 impl Anvil {
     fn start(chain_id: u64) -> Self {
-        let tools =
-            std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").expect("BLOCKHOUSE_ETHEREUM_TOOLS says where anvil is");
-        let program = Path::new(&tools).join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program);
+        let mut command = Command::new(anvil::program());
         command.args(["--quiet", "--port", &port.to_string(), "--chain-id", &chain_id.to_string()]);
         // Without fees, as our ledger; a base fee rises where blocks are more than half full.
         command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0", "--disable-min-priority-fee"]);

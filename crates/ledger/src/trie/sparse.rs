@@ -11,15 +11,18 @@
 //! - **N2** With its [`NodeChanges`] a keeper that held the nodes of the old root, each at its path, holds those of the new root, and no other.
 //! - **N3** A root depends on the entries alone, not on the way to them.
 
+mod seal;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes, keccak256};
-use alloy_rlp::{Decodable, Encodable};
-use alloy_trie::nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode};
-use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieMask};
+use alloy_rlp::Decodable;
+use alloy_trie::nodes::{RlpNode, TrieNode};
+use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 
+use self::seal::Sealing;
 use crate::recall::Recall;
 
 /// The nibbles of a key.
@@ -455,72 +458,6 @@ fn lengthened(by: &Nibbles, node: Node) -> Node {
         Node::Leaf { key, value } => Node::Leaf { key: by.join(&key), value },
         Node::Extension { key, child } => Node::Extension { key: by.join(&key), child },
         branch => Node::Extension { key: *by, child: Box::new(branch) },
-    }
-}
-
-/// The writing down of the nodes that were read or are new.
-struct Sealing<'a> {
-    changes: NodeChanges,
-    recall: Option<&'a Recall>,
-}
-
-impl Sealing<'_> {
-    /// Seals all from the root on, and gives its hash; none if nothing was read.
-    fn root(&mut self, node: Node) -> Option<B256> {
-        if matches!(node, Node::Named(_)) {
-            return None;
-        }
-        let bytes = self.encode(node, Nibbles::new());
-        let root = keccak256(&bytes);
-        // The root has a hash however short it is.
-        self.write(Nibbles::new(), root, bytes);
-        Some(root)
-    }
-
-    /// How a parent names a node that it has at that path; writes it down if that is by its hash.
-    fn name(&mut self, node: Node, path: Nibbles) -> RlpNode {
-        if let Node::Named(name) = node {
-            return name;
-        }
-        let bytes = self.encode(node, path);
-        let name = RlpNode::from_rlp(&bytes);
-        if let Some(hash) = name.as_hash() {
-            self.write(path, hash, bytes);
-        }
-        name
-    }
-
-    /// The next block begins with these nodes.
-    fn write(&mut self, path: Nibbles, hash: B256, bytes: Bytes) {
-        if let Some(recall) = self.recall
-            && let Ok(held) = Held::decode(bytes.clone())
-        {
-            recall.keep_node(hash, &Arc::new(held));
-        }
-        self.changes.insert(path, Some(bytes));
-    }
-
-    /// The RLP of a node, all below it sealed.
-    fn encode(&mut self, node: Node, path: Nibbles) -> Bytes {
-        let mut bytes = Vec::new();
-        match node {
-            Node::Named(name) => bytes.extend_from_slice(&name),
-            Node::Leaf { key, value } => LeafNodeRef::new(&key, &value).encode(&mut bytes),
-            Node::Extension { key, child } => {
-                let child = self.name(*child, path.join(&key));
-                ExtensionNodeRef::new(&key, &child).encode(&mut bytes);
-            }
-            Node::Branch(children) => {
-                let (mut stack, mut mask) = (Vec::new(), TrieMask::default());
-                for (nibble, child) in (0_u8..).zip(*children) {
-                    let Some(child) = child else { continue };
-                    mask.set_bit(nibble);
-                    stack.push(self.name(child, path.join(&Nibbles::from_nibbles([nibble]))));
-                }
-                BranchNodeRef::new(&stack, mask).encode(&mut bytes);
-            }
-        }
-        bytes.into()
     }
 }
 

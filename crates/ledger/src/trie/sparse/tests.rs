@@ -4,6 +4,10 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::super::Entries;
+use alloy_rlp::Encodable;
+use alloy_trie::TrieMask;
+use alloy_trie::nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef};
+
 use super::*;
 
 /// The nodes of a trie in memory, and its root.
