@@ -92,8 +92,11 @@ impl Operators {
         hex::encode(key)
     }
 
-    /// What `node validators` says, asked by the node of that operator.
+    /// What `node validators` says, asked by the node of that operator, once that has what the others have.
     fn govern(&self, words: &str, index: usize) -> Call {
+        let running = (ANN..=EVE).filter(|other| self.running[*other].is_some());
+        let height = running.map(|other| self.node(other).height()).max().unwrap();
+        wait_until(|| self.node(index).height() >= height, "an operator's node has what the others have");
         self.world.outside("node validators").args(words).args("--json --dir").arg(self.dir(index))
     }
 
