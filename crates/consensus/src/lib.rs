@@ -42,5 +42,5 @@ pub use engine::{Config, Engine, EngineError, Handle, Hold, StartError};
 pub use gossip::{Gossip, Heard, Inbox};
 pub use keys::{Keys, KeysError, is_enrolment_of};
 pub use network::{Base, Kind, Network, NetworkError};
-pub use peers::is_address;
+pub use peers::{is_address, is_node_key};
 pub use status::{Role, Status};

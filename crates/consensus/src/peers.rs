@@ -142,6 +142,11 @@ fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {
     PublicKey::decode(Copying(&key)).map_err(|_| StartError::NoKey { key })
 }
 
+/// True if it is a key that a node can have.
+pub fn is_node_key(key: &[u8; 32]) -> bool {
+    public(*key).is_ok()
+}
+
 /// True if nodes can be told that another is reached there: `host:port` or `ip:port`.
 pub fn is_address(text: &str) -> bool {
     address(text).is_ok()

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use blockhouse_ledger::block_hash;
+use blockhouse_ledger::certificate::DESCENDANTS_MAX;
+use blockhouse_types::BlockHash;
 use commonware_broadcast::buffered;
 use commonware_consensus::Reporters;
 use commonware_consensus::marshal::core::{Actor, Mailbox};
@@ -25,6 +28,7 @@ use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage};
 use commonware_storage::archive::prunable;
 use commonware_storage::translator::TwoCap;
 use commonware_utils::NonZeroDuration;
+use commonware_utils::channel::oneshot;
 use rand::CryptoRng;
 
 use crate::application::{Application, Erased};
@@ -100,6 +104,15 @@ impl Member {
         Epoch::new(self.network.epoch())
     }
 
+    /// The block of that hash, if it is one of the newest that the ledger has.
+    fn recent(&self, hash: &BlockHash) -> Option<WireBlock> {
+        let standing = self.application.standing().height;
+        let heights = (self.base() + 1..=standing).rev().take(DESCENDANTS_MAX + 1);
+        let mut blocks = heights.filter_map(|height| self.application.block(height));
+        let block = blocks.find(|block| block_hash(&block.header) == *hash);
+        block.and_then(|block| WireBlock::new(block, self.base()))
+    }
+
     /// The validators do not change while an engine runs.
     fn one_epoch(&self) -> OneEpoch {
         OneEpoch::new(self.epoch(), self.base(), Arc::clone(&self.application))
@@ -142,33 +155,44 @@ impl Files {
 /// Where the engine begins: at a block that is known to be final, or at the base.
 enum Beginning<S: Scheme> {
     Base(Box<WireBlock>),
-    Final(Finalization<S, Digest>),
+    /// With the block, if the ledger has it.
+    Final(Finalization<S, Digest>, Option<Box<WireBlock>>),
 }
 
 impl<S: Scheme> Beginning<S> {
     fn of(member: &Member, scheme: &S) -> Result<Self, EngineError> {
         if let Some(floor) = &member.floor {
             let finalization = scheme.finalization(&floor.certificate, digest(&floor.hash));
-            return finalization.map(Self::Final).ok_or(EngineError::Floor { hash: floor.hash });
+            let block = member.recent(&floor.hash).map(Box::new);
+            let begins = |finalization| Self::Final(finalization, block);
+            return finalization.map(begins).ok_or(EngineError::Floor { hash: floor.hash });
         }
         let base = member.network.base();
         let block = member.application.block(base.height).and_then(|block| WireBlock::new(block, base.height));
-        let block = block.filter(|block| blockhouse_ledger::block_hash(&block.block().header) == base.hash);
+        let block = block.filter(|block| block_hash(&block.block().header) == base.hash);
         block.map(|block| Self::Base(Box::new(block))).ok_or(EngineError::Base { height: base.height, hash: base.hash })
     }
 
     fn marshal(&self) -> Start<S, Digest, commonware_cryptography::Digested<WireBlock>> {
         match self {
             Self::Base(block) => Start::Genesis(block.as_ref().clone().digested()),
-            Self::Final(finalization) => Start::Floor(finalization.clone()),
+            Self::Final(finalization, _) => Start::Floor(finalization.clone()),
         }
     }
 
     fn votes(self) -> VoteFloor<S, Digest> {
         match self {
             Self::Base(block) => VoteFloor::Genesis(commonware_cryptography::Digestible::digest(block.as_ref())),
-            Self::Final(finalization) => VoteFloor::Finalized(finalization),
+            Self::Final(finalization, _) => VoteFloor::Finalized(finalization),
         }
+    }
+
+    /// Gives the marshal the block where it begins: it would ask the other nodes' engines for it, and wait for good if none of them has it yet.
+    fn give(&self, marshal: &Mailbox<S, Standard<WireBlock>>) {
+        let Self::Final(finalization, Some(block)) = self else { return };
+        // It is durable in the ledger: nobody waits until the marshal has it durable too.
+        let (durable, _) = oneshot::channel();
+        marshal.verified_deferred(finalization.round(), block.as_ref().clone().digested(), durable);
     }
 }
 
@@ -198,6 +222,7 @@ where
     let (actor, mailbox) = open_marshal(&context, &member, &scheme, &beginning, &files).await?;
     let (delivery, queue) = Delivery::new(Arc::clone(&member.counts), member.base());
     let marshal = actor.start(delivery, buffer, fetch);
+    beginning.give(&mailbox);
     let courier = Courier {
         clock: context.child("courier"),
         application: Arc::clone(&member.application),

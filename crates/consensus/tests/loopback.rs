@@ -240,6 +240,38 @@ fn a_ledger_behind_the_engine_is_given_what_it_lost() {
     node.stop().unwrap();
 }
 
+/// None of the others may have the block any more where a node goes on that caught up without its engine.
+#[test]
+fn who_jumped_ahead_needs_nobody_to_go_on_there() {
+    let mut town = Town::new(committee(18, 4));
+    let mut nodes: Vec<Handle> = (0..4).map(|index| town.start(index)).collect();
+    town.want(20);
+    town.wait(&[0, 1, 2, 3], 20);
+    nodes.remove(1).stop().unwrap();
+    town.want(40);
+    town.wait(&[0, 2, 3], 40);
+    drop(nodes);
+    town.ledgers[1] = town.ledgers[0].copy();
+    let config = Config { jumped: true, ..town.config(1) };
+    let ledger = Arc::new(town.ledgers[1].clone());
+    let (alone, _inbox) = Engine::start(config, town.keys(1), ledger, &town.folder(1)).unwrap();
+    let begun = Instant::now();
+    // The engine counts from the base.
+    let jumped = town.ledgers[1].height() - town.dealt.network.base().height;
+    while processed(&alone) < jumped {
+        assert!(begun.elapsed() < DEADLINE, "{}", alone.metrics());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    alone.stop().unwrap();
+}
+
+/// The height up to which the engine has given its ledger what is final.
+fn processed(node: &Handle) -> u64 {
+    let metrics = node.metrics();
+    let line = metrics.lines().find(|line| !line.starts_with('#') && line.contains("processed_height"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
 #[test]
 fn a_validator_that_lost_its_votes_is_silent_and_follows() {
     let town = Town::new(threshold(15, 4));

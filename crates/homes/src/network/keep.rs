@@ -161,6 +161,8 @@ async fn near_store(
     remedy: Option<Remedy>,
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<Store, NodeError> {
+    // A kill between the jump and the engine's start must not make it forgotten; what heals the store may take blocks of peers too.
+    parts.jumped = parts.peers.is_some() && folder.note_jump()?;
     let store = sound_store_in_time(folder, parts, remedy, tell).await?;
     let Some(peers) = &parts.peers else { return Ok(store) };
     let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
@@ -169,11 +171,9 @@ async fn near_store(
         sheet.note(news);
         tell(Told::Sync(news));
     };
-    // A kill between the jump and the engine's start must not make it forgotten.
-    let was_jumped = folder.note_jump()?;
     let before = store.height();
     let store = sync.come_near(store, &mut both).await?;
-    parts.jumped = was_jumped || store.height() > before;
+    parts.jumped |= store.height() > before;
     outdone::expect_own(&store, &parts.file.network, peers)?;
     Ok(store)
 }
@@ -259,6 +259,7 @@ async fn apply(
         healed => healed?,
     };
     parts.healed += 1;
+    parts.jumped |= healed.rebuilt.is_some() && healed.from_peers > 0;
     tell(Told::Healed(&healed));
     Ok(())
 }

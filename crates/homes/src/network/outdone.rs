@@ -103,15 +103,15 @@ async fn handed_over(
     Ok(Ok(judged.transpose()?.flatten().map(|key| (common + 1, key))))
 }
 
-/// The height of the last block that this chain and the peer's share; none if the peer has not so many blocks, or is of another ledger.
+/// The height of the last block that this chain and the peer's share; none if the peer is of another ledger.
 async fn last_common(
     store: &Store,
     (peers, node): (&Remote, &NodeUrl),
 ) -> Result<Result<Option<u64>, PeerError>, NodeError> {
     let mut unknown = match theirs(peers, node, store.height()).await {
-        Ok(None) => return Ok(Ok(None)),
         Ok(Some(hash)) if store.hash_at(store.height())? == Some(hash) => return Ok(Ok(Some(store.height()))),
-        Ok(Some(_)) => store.height(),
+        // Who has fewer blocks may be on another chain all the same: what those before recorded can be the longer one.
+        Ok(_) => store.height(),
         Err(error) => return Ok(Err(error)),
     };
     // The blocks of two chains are equal up to some height, and differ from there on. What is not here yet is not compared.

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use blockhouse_ledger::state::{StatePlace, check_from};
-use blockhouse_ledger::succession;
 
 use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
@@ -121,10 +120,9 @@ impl Pass {
     fn step_up(&mut self, store: &Store, height: u64) -> Result<Stage, Damage> {
         let hash = store.hash_at(height).and_then(|hash| hash.ok_or_else(|| store.damaged("its head went back")));
         let hash = hash.map_err(|error| Damage::of(Part::Block, (Some(height), None), &error))?;
-        // Above a closing block others certify.
-        let below = height.saturating_sub(1);
-        let below = store.header(below).map_err(|error| Damage::of(Part::Block, (Some(below), None), &error))?;
-        if succession(&below).is_some() {
+        // Above a closing block others certify, and from a handover on. A certificate that cannot be read is told below.
+        let is_by_other = |key: [u8; 32]| key != self.keys.at(height);
+        if store.certificate(height).is_ok_and(|certificate| is_by_other(certificate.key())) {
             self.keys = keys_of(store)?;
         }
         let examined = store.examine_block(height, hash, &self.keys.at(height))?;

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use blockhouse_consensus::{
-    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address,
+    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address, is_node_key,
 };
 use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
 use blockhouse_types::BlockHash;
@@ -61,10 +61,13 @@ impl Now {
             return Ok(Self { network: file.network.clone(), members: Vec::new(), former: Vec::new() });
         };
         let mut all = tenures(genesis, head, store, next).map_err(failed)?;
-        let members = members(genesis, head, store, next / governance.epoch_length).map_err(failed)?;
+        let set = |epoch| members(genesis, head, store, epoch).map_err(failed);
+        let mut members = set(next / governance.epoch_length)?;
         let Some(last) = all.pop() else {
             return Ok(Self { network: file.network.clone(), members, former: Vec::new() });
         };
+        // A set that was passed over does not name all who keep the ledger.
+        members.extend(set(last.epoch)?.into_iter().filter(|member| member.votes));
         let former = all.pop().map_or_else(|| file.network.validators(), |tenure| tenure.voters);
         Ok(Self { network: network_of(store, &last)?, members, former })
     }
@@ -88,7 +91,9 @@ impl Now {
 
     /// Who is let in beside the validators: whom the operator names, whom the ledger names, and who has just left.
     fn followers(&self, mut told: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
-        let named = self.members.iter().filter(|member| !member.votes).map(|member| member.key);
+        // The contract takes any 32 bytes: nobody can come with those that are no key.
+        let named = self.members.iter().filter(|member| !member.votes && is_node_key(&member.key));
+        let named = named.map(|member| member.key);
         told.extend(named.chain(self.former.iter().copied()));
         let validators = self.network.validators();
         told.retain(|key| validators.binary_search(key).is_err());
@@ -250,8 +255,10 @@ async fn run_out(engines: &Engines, engine: &Handle) -> Ended {
             Ended::Failed
         }
         ended = engine.ended() => match ended {
-            Err(error) if engines.orderer.failure().borrow().is_none() => Ended::Engine(error),
-            _ => Ended::Failed,
+            _ if engines.orderer.failure().borrow().is_some() => Ended::Failed,
+            Err(error) => Ended::Engine(error),
+            // Nobody asked it to end: a part of it did.
+            Ok(()) => Ended::Engine(EngineError::Ended { part: "engine" }),
         },
     }
 }

@@ -100,6 +100,8 @@ pub async fn upgrade(vault: &Vault, calendars: &[NodeUrl]) -> Result<Upgraded, A
     let account = address(writer.account());
     let is_done = |stamp: &&Stamp| stamp.by == account && is_complete(&stamp.ots);
     let done: BTreeSet<u64> = records.iter().filter(is_done).map(|stamp| stamp.height).collect();
+    let own = records.iter().filter(|stamp| stamp.by == account);
+    let mut recorded: Vec<(u64, Ots)> = own.map(|stamp| (stamp.height, stamp.ots.clone())).collect();
     for Stamp { height, mut ots, .. } in records.into_iter().filter(|stamp| !done.contains(&stamp.height)) {
         let read = move |store: &blockhouse_homes::Store| {
             let place = place_at(store, height)?;
@@ -112,7 +114,7 @@ pub async fn upgrade(vault: &Vault, calendars: &[NodeUrl]) -> Result<Upgraded, A
         ask(&client, calendars, &mut ots, &mut upgraded.failed).await;
         match kept_in(&ots) {
             // All of it is recorded.
-            Some(_) if ots == before => {}
+            Some(_) if ots == before || recorded.iter().any(|(at, known)| *at == height && *known == ots) => {}
             Some(bitcoin) => {
                 // One that is too long keeps none of the others from being recorded.
                 let Ok(call) = record(&place, &ots) else {
@@ -120,6 +122,7 @@ pub async fn upgrade(vault: &Vault, calendars: &[NodeUrl]) -> Result<Upgraded, A
                     continue;
                 };
                 ledger.record_anchor(&call).await?;
+                recorded.push((height, ots));
                 upgraded.kept.push((place, bitcoin));
             }
             None => upgraded.waiting.push(height),

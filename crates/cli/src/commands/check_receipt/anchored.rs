@@ -148,12 +148,11 @@ async fn chains(attested: &[Attested], means: Means, is_witnessed: bool) -> anyh
                     format!("the node at {url}, which says that block {height} of chain {chain_id} is {hash}");
                 return Ok(vec![Anchored { block, by: Shown::Chain { on_chain, is_final, trusted } }]);
             }
-            Err(error) if error.is::<Refusal>() => {
+            Err(error) => {
                 if refused.as_ref().is_none_or(is_of_another) {
                     refused = Some(error);
                 }
             }
-            Err(error) => return Err(error),
         }
     }
     refused.map_or_else(|| Ok(Vec::new()), Err)

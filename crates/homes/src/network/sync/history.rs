@@ -73,6 +73,10 @@ async fn take(chain: &Chain, peers: &Remote, node: &NodeUrl, mut next: (u64, B25
     if past.is_empty() {
         return Err(Ended::strange(PAST, format!("it has no block {}", next.0)));
     }
+    // It is here: the last of these must follow it.
+    if past.iter().any(|past| past.height() == 0) {
+        return Err(Ended::strange(PAST, "it gave block 0 too"));
+    }
     tokio::task::block_in_place(|| -> Result<(), Ended> {
         let store = chain.head();
         let (keys, chain_id) = (LedgerKeys::of(&store)?, store.genesis().chain_id);
