@@ -137,10 +137,15 @@ fn upgrade(world: &World, load: &Load<'_>, running: &mut [Option<RunningNode>]) 
     for (index, node) in nodes.iter().enumerate() {
         let old = running[index].take().unwrap();
         // Half of them are not asked whether they are ready.
-        if index % 2 == 0 { old.stop() } else { drop(old) }
+        if index % 2 == 0 {
+            old.stop()
+        } else {
+            drop(old)
+        }
         load.goes_on();
         running[index] = Some(node.run_again());
-        let others = || nodes.iter().filter(|other| other.port() != node.port()).map(|other| status(other)["height"].as_u64());
+        let others =
+            || nodes.iter().filter(|other| other.port() != node.port()).map(|other| status(other)["height"].as_u64());
         let highest = others().flatten().max().unwrap();
         wait_until(
             || {
@@ -157,7 +162,8 @@ fn upgrade(world: &World, load: &Load<'_>, running: &mut [Option<RunningNode>]) 
         wait_until(|| seen().len() == 3 && seen().iter().filter(is_old).count() == left, "releases are told");
         let shown = world.outside("node status --json --dir").arg(&node.dir).run().expect(exit::DONE);
         let warnings = shown.lines().pop().unwrap()["warnings"].clone();
-        let about = warnings.as_array().unwrap().iter().filter(|line| line.as_str().unwrap().contains("upgrade")).count();
+        let about =
+            warnings.as_array().unwrap().iter().filter(|line| line.as_str().unwrap().contains("upgrade")).count();
         assert_eq!(about, left, "{warnings}");
     }
 }

@@ -267,5 +267,7 @@ fn address(account: &Account) -> Address {
 fn decode_fork(decoder: &mut Decoder<'_>) -> Result<(u64, Fork), DecodeError> {
     let from = decoder.u64()?;
     let tag = decoder.u8()?;
-    Fork::from_tag(tag).map(|fork| (from, fork)).ok_or_else(|| decoder.unknown("set of rules, which a newer blockhouse may know", tag.into()))
+    Fork::from_tag(tag)
+        .map(|fork| (from, fork))
+        .ok_or_else(|| decoder.unknown("set of rules, which a newer blockhouse may know", tag.into()))
 }

@@ -148,13 +148,13 @@ pub struct NodeStatus {
 impl NodeStatus {
     /// The other nodes that are of another release than this one, by what both say.
     pub fn of_other_releases(&self) -> impl Iterator<Item = &OtherRelease> {
-        let is_other = |other: &&OtherRelease| other.version != self.version || other.rules != self.rules;
+        let is_other = move |other: &&OtherRelease| other.version != self.version || other.rules != self.rules;
         self.releases.iter().filter(is_other)
     }
 
     /// Those of them that do not know all rules of this ledger.
     pub fn too_old(&self) -> impl Iterator<Item = &OtherRelease> {
-        self.releases.iter().filter(|other| !other.knows(self.rules_named))
+        self.releases.iter().filter(move |other| !other.knows(self.rules_named))
     }
 
     /// In Prometheus' text format. Names end in their unit.
@@ -202,7 +202,11 @@ impl NodeStatus {
             ("rules", "the newest rules of a ledger that it knows", self.rules),
             ("rules_named", "the newest rules that this ledger's genesis names", self.rules_named),
             ("releases_other", "other nodes that are of another release", self.of_other_releases().count() as u64),
-            ("releases_too_old", "other nodes that do not know all rules of this ledger", self.too_old().count() as u64),
+            (
+                "releases_too_old",
+                "other nodes that do not know all rules of this ledger",
+                self.too_old().count() as u64,
+            ),
         ];
         let mut text = String::new();
         for (name, help, value) in gauges {
@@ -263,6 +267,8 @@ mod tests {
     #[test]
     fn a_release_that_does_not_say_knows_the_first_rules_alone() {
         let other = |rules| OtherRelease { rpc: String::new(), version: "0.1.0".to_owned(), rules };
-        assert!(other(0).knows(1) && !other(0).knows(2) && other(2).knows(2) && other(3).knows(2) && !other(1).knows(2));
+        assert!(
+            other(0).knows(1) && !other(0).knows(2) && other(2).knows(2) && other(3).knows(2) && !other(1).knows(2)
+        );
     }
 }

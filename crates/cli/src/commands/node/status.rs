@@ -189,7 +189,7 @@ fn releases(status: &NodeStatus) -> impl Iterator<Item = String> {
             other.rpc, other.version
         )
     });
-    let too_old = status.too_old().map(|other| {
+    let too_old = status.too_old().map(move |other| {
         format!(
             "the node at {} does not know the rules {} that this ledger's genesis names: it has to be upgraded before they hold",
             other.rpc, status.rules_named
