@@ -64,6 +64,11 @@ impl Anvil {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// One question by hand: no client of ours is in between.
     #[expect(clippy::needless_pass_by_value, reason = "so are they written where they are asked")]
     pub fn ask(&self, method: &str, params: Value) -> Option<Value> {

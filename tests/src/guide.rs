@@ -200,20 +200,23 @@ fn rewritten(page: &str, steps: &[Step], said: &[Vec<String>]) -> String {
 
 /// A line without what differs from run to run: ids, keys, times, sizes, durations, owners, heights, and the width of columns.
 fn plain(line: &str) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "s", "bytes"];
+    const UNITS: [&str; 8] = ["B", "KiB", "MiB", "GiB", "TiB", "s", "bytes", "blocks"];
     let bare = |word: &str| word.trim_matches(|mark: char| !mark.is_ascii_alphanumeric()).to_owned();
     let words: Vec<&str> = line.split_whitespace().collect();
     let is_listed = words.first().is_some_and(|word| word.len() == 5 && word[1..].bytes().all(|b| b.is_ascii_digit()));
     let replaced = words.iter().enumerate().map(|(place, word)| {
+        // Of `name=value` the name stays.
+        let (before, word) = word.split_once('=').map_or(("", *word), |(name, value)| (name, value));
         let core = bare(word);
         let is_number = !core.is_empty() && core.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let digits = core.strip_prefix("0x").unwrap_or(&core);
         let is_id = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let has_unit = words.get(place + 1).is_some_and(|next| UNITS.contains(&bare(next).as_str()));
-        // How many transactions meet in one block of a network is a matter of moments.
-        let is_height = is_number && place > 0 && words[place - 1] == "block";
+        // How many transactions meet in one block of a network is a matter of moments, and so in which epoch it is.
+        let is_after = |name: &str| place > 0 && words[place - 1] == name;
+        let is_height = is_number && (is_after("block") || is_after("epoch") || before == "height");
         let is_owner = is_listed && (place == 1 || place == 2);
-        if core.starts_with("age1") && core.len() > 20 {
+        let word = if core.starts_with("age1") && core.len() > 20 {
             word.replace(&core, "age1#")
         } else if core.len() == 20 && core.ends_with('Z') && core.contains('T') {
             word.replace(&core, "@")
@@ -222,8 +225,9 @@ fn plain(line: &str) -> String {
         } else if UNITS.contains(&core.as_str()) && place > 0 && words[place - 1].trim_matches('(') != "0" {
             word.replace(&core, "~")
         } else {
-            (*word).to_owned()
-        }
+            word.to_owned()
+        };
+        if before.is_empty() { word } else { format!("{before}={word}") }
     });
     replaced.collect::<Vec<_>>().join(" ")
 }
@@ -256,6 +260,9 @@ mod tests {
         differ("10 files, 2.05 MiB", "11 files, 2.05 MiB");
         differ("10 files (0 B new)", "10 files (1 B new)");
         same("block 12; any 1 site", "block 7; any 1 site");
+        same("TamperReported node=a12b2cdf335c height=13", "TamperReported node=b12b2cdf335c height=7");
+        differ("TamperReported what=block", "TamperReported what=state");
+        differ("TamperReported node=a12b2cdf335c", "TamperReported by=a12b2cdf335c");
         differ("any 2 sites may vanish", "any 1 sites may vanish");
         same("-0644  1000  1000  5 2026-11-21T09:17:23Z a", "-0644 0 0 5 2025-01-21T09:17:23Z a");
         differ("-0644  1000  1000  5 2026-11-21T09:17:23Z a", "-0600 0 0 5 2025-01-21T09:17:23Z a");

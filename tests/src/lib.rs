@@ -14,6 +14,7 @@ pub mod damage;
 pub mod guide;
 pub mod need;
 pub mod network;
+pub mod provider;
 pub mod schema;
 pub mod servers;
 pub mod trace;

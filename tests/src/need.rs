@@ -7,6 +7,7 @@
 //! What is said goes past the test harness, which swallows the words of tests that pass.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 /// The variable that names the programs to do without.
 pub const WAIVE: &str = "BLOCKHOUSE_WAIVE";
@@ -21,6 +22,14 @@ pub fn program(name: &str, package: &str, works: bool) -> bool {
 #[track_caller]
 pub fn set_up(name: &str, is_there: bool) -> bool {
     demanded(name, "run `./x test`, which sets it up", is_there)
+}
+
+/// The binary of an earlier release that `./x test` builds out of the history; none if it is waived.
+#[track_caller]
+pub fn earlier_release() -> Option<PathBuf> {
+    let here = || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("earlier/blockhouse");
+    let binary = std::env::var_os("BLOCKHOUSE_EARLIER").map_or_else(here, PathBuf::from);
+    set_up("earlier-release", binary.is_file()).then_some(binary)
 }
 
 #[track_caller]

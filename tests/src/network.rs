@@ -177,7 +177,12 @@ impl Node {
 
     /// Starts it again, apart from the others; it ends when the value is dropped.
     pub fn run_again(&self) -> RunningNode {
-        let mut command = Command::new(binary());
+        self.run_by(&binary())
+    }
+
+    /// The same by that program, which may be of another release.
+    pub fn run_by(&self, program: &Path) -> RunningNode {
+        let mut command = Command::new(program);
         command.args(["node", "run", "--with-parent", "--dir"]).arg(&self.dir);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -244,6 +249,15 @@ impl Node {
 #[derive(Debug)]
 pub struct RunningNode {
     child: Child,
+}
+
+impl RunningNode {
+    /// Ends it as a service manager does.
+    pub fn stop(mut self) {
+        let own = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 impl Drop for RunningNode {

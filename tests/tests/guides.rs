@@ -8,7 +8,7 @@ use std::process::Command;
 use blockhouse_crypto::{AgeIdentity, Role};
 use blockhouse_tests::guide::{Walk, blocks, repository};
 use blockhouse_tests::world::{World, binary};
-use blockhouse_tests::{need, tree};
+use blockhouse_tests::{anvil, need, tree};
 
 const GUIDES: [&str; 4] =
     ["docs/guides/first-backup.md", "docs/guides/readers.md", "docs/guides/recover.md", "docs/guides/incident.md"];
@@ -60,6 +60,11 @@ fn the_guide_to_networks() {
     let walk = Walk::in_folder(&world.path("system"), &binary());
     papers(&walk, "home/ann/papers");
     tree::settle();
+    // The page goes to the end: without anvil it would be another one.
+    if !need::set_up("ethereum-tools", anvil::program().exists()) {
+        return;
+    }
+    let walk = walk.with_programs(anvil::program().parent().unwrap());
     walk.page("docs/guides/network.md", "home/ann");
 }
 

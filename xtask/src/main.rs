@@ -9,6 +9,7 @@ mod check;
 mod contracts;
 mod deb;
 mod demo;
+mod earlier;
 mod ethereum;
 mod fuzz;
 mod long;

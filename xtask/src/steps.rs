@@ -14,7 +14,14 @@ pub(crate) struct Steps {
 struct Step {
     name: &'static str,
     took: Duration,
-    passed: bool,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Passed,
+    Failed,
+    NotRun,
 }
 
 impl Steps {
@@ -23,13 +30,20 @@ impl Steps {
         println!("\n── {name}");
         let started = Instant::now();
         let result = work();
-        let step = Step { name, took: started.elapsed(), passed: result.is_ok() };
+        let end = if result.is_ok() { End::Passed } else { End::Failed };
+        let step = Step { name, took: started.elapsed(), end };
         if let Err(error) = result {
             eprintln!("error: {error:#}");
         }
         println!("── {}", step.line(0));
         self.done.push(step);
-        self.done.last().is_some_and(|step| step.passed)
+        end == End::Passed
+    }
+
+    /// Says, here and in the table, that a step is not run.
+    pub(crate) fn pass_over(&mut self, name: &'static str, why: &str) {
+        println!("\n── {name}\nNOT RUN: {why}");
+        self.done.push(Step { name, took: Duration::ZERO, end: End::NotRun });
     }
 
     /// Prints the table; fails if a step failed.
@@ -41,7 +55,7 @@ impl Steps {
         }
         let all: Duration = self.done.iter().map(|step| step.took).sum();
         println!("  {:width$} {:8.1} s", "all", all.as_secs_f64());
-        let failed: Vec<_> = self.done.iter().filter(|step| !step.passed).map(|step| step.name).collect();
+        let failed: Vec<_> = self.done.iter().filter(|step| step.end == End::Failed).map(|step| step.name).collect();
         if !failed.is_empty() {
             bail!("{} of {} steps failed: {}", failed.len(), self.done.len(), failed.join(", "));
         }
@@ -51,7 +65,11 @@ impl Steps {
 
 impl Step {
     fn line(&self, width: usize) -> String {
-        let end = if self.passed { "passed" } else { "FAILED" };
+        let end = match self.end {
+            End::Passed => "passed",
+            End::Failed => "FAILED",
+            End::NotRun => "NOT RUN",
+        };
         format!("{:width$} {:8.1} s  {end}", self.name, self.took.as_secs_f64())
     }
 }
@@ -66,7 +84,8 @@ mod tests {
         let mut steps = Steps::default();
         assert!(!steps.run("first", || bail!("no")));
         assert!(steps.run("second", || Ok(())));
+        steps.pass_over("third", "why");
         let error = steps.finish().unwrap_err().to_string();
-        assert_eq!(error, "1 of 2 steps failed: first");
+        assert_eq!(error, "1 of 3 steps failed: first");
     }
 }

@@ -456,6 +456,7 @@ fn of_open(error: &OpenError) -> Option<Verdict> {
             Exit::LedgerUnreachable,
             "bring back a site of the vault: each holds the blocks of the ledger",
         )),
+        StoreError::Newer { .. } => Some(Verdict::hinted(Exit::Failed, NEWER)),
         _ => None,
     }
 }
@@ -1059,6 +1060,9 @@ fn of_request(_: &RequestError) -> Verdict {
 fn of_enrol_key(_: &EnrolKeyError) -> Verdict {
     Verdict::hinted(Exit::Usage, "give the file that the ledger's founder made, as it was made")
 }
+
+/// Of what a later release wrote.
+const NEWER: &str = "run the release that wrote it, or a later one: nothing was changed here";
 
 fn of_store(error: &StoreError) -> Option<Verdict> {
     match error {

@@ -32,6 +32,7 @@ mod outdone;
 mod past;
 mod place;
 pub mod pool;
+mod releases;
 mod scrub;
 mod speaker;
 mod succession;

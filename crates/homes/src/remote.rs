@@ -70,6 +70,20 @@ pub struct NodeIdentity {
     pub account: Address,
 }
 
+/// Which release a node is of, as it says.
+#[cfg(feature = "node")]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct NodeRelease {
+    /// Its public key among nodes.
+    #[serde(default)]
+    pub(crate) key: B256,
+    /// Its version.
+    pub(crate) version: String,
+    /// The newest rules of the ledger that it knows; 0 if it is of a release that does not say.
+    #[serde(default)]
+    pub(crate) rules: u64,
+}
+
 /// The nodes of a ledger, seen by a host. Clones share which of them answered last.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -114,6 +128,12 @@ impl Remote {
 
     /// Who a node says that it is. It can say anything: whoever goes by it compares it with what its operator reads.
     pub async fn identity(&self, node: &NodeUrl) -> Result<NodeIdentity, NodeError> {
+        self.shared.client.ask(node, "blockhouse_nodeStatus", ()).await
+    }
+
+    /// Which release that node is of.
+    #[cfg(feature = "node")]
+    pub(crate) async fn release(&self, node: &NodeUrl) -> Result<NodeRelease, NodeError> {
         self.shared.client.ask(node, "blockhouse_nodeStatus", ()).await
     }
 

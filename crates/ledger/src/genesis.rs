@@ -56,7 +56,11 @@ pub enum Fork {
 }
 
 impl Fork {
-    const fn tag(self) -> u8 {
+    /// The newest that this release knows.
+    pub const NEWEST: Self = Self::Shanghai;
+
+    /// Its number in a genesis: later ones have greater ones.
+    pub const fn tag(self) -> u8 {
         match self {
             Self::Shanghai => 1,
         }
@@ -175,6 +179,11 @@ impl Genesis {
         }
     }
 
+    /// The newest rules that hold at any time.
+    pub fn newest_fork(&self) -> Fork {
+        self.forks.last().map_or(Fork::Shanghai, |(_, fork)| *fork)
+    }
+
     /// The rules at a block time.
     pub(crate) fn fork_at(&self, time: u64) -> Fork {
         let begun = self.forks.iter().rev().find(|(from, _)| *from <= time);
@@ -258,5 +267,7 @@ fn address(account: &Account) -> Address {
 fn decode_fork(decoder: &mut Decoder<'_>) -> Result<(u64, Fork), DecodeError> {
     let from = decoder.u64()?;
     let tag = decoder.u8()?;
-    Fork::from_tag(tag).map(|fork| (from, fork)).ok_or_else(|| decoder.unknown("fork", tag.into()))
+    Fork::from_tag(tag)
+        .map(|fork| (from, fork))
+        .ok_or_else(|| decoder.unknown("set of rules, which a newer blockhouse may know", tag.into()))
 }

@@ -41,6 +41,20 @@ proptest! {
         prop_assert_eq!(decode_block(&encode_block(&block)).unwrap(), block);
     }
 
+    /// Rules of a later release, at whatever time they begin: nobody follows until then and guesses.
+    #[test]
+    fn a_genesis_with_rules_that_are_not_known_is_refused(genesis in genesis(), rules in 2..=u8::MAX) {
+        let mut bytes = genesis.encode();
+        let time_and_gas = [genesis.time.to_le_bytes(), genesis.gas_limit.to_le_bytes()].concat();
+        let begins = bytes.windows(16).position(|found| found == time_and_gas).unwrap();
+        // One fork: its count, its time, its number.
+        let number = begins + 16 + 1 + 8;
+        prop_assert_eq!(bytes[number], genesis.newest_fork().tag());
+        bytes[number] = rules;
+        let refused = Genesis::decode(&bytes).unwrap_err().to_string();
+        prop_assert!(refused.contains("unknown set of rules") && refused.contains("newer blockhouse"), "{refused}");
+    }
+
     #[test]
     fn block_0_reads_back(genesis in genesis(), key in any::<[u8; 32]>(), half in any::<[u8; 32]>()) {
         let mut signature = [0; 64];

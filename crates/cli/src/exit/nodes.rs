@@ -4,7 +4,7 @@ use blockhouse_homes::StoreError;
 use blockhouse_homes::network::pool::journal::JournalError;
 use blockhouse_homes::network::{EngineError, FolderError, HealError, NodeError, StartError};
 
-use super::{Exit, Verdict};
+use super::{Exit, NEWER, Verdict};
 
 const CONFIG: &str = "correct it: docs/reference/node.md says what each key means";
 const VALIDATORS: &str = "correct [validators] in node.toml: every validator of the network with the host:port where it listens, by its public key";
@@ -30,6 +30,7 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::NoPast { .. } => Some(failed(PAST)),
         NodeError::OtherPast { .. } => Some(failed(OTHER_PAST)),
         NodeError::Store(StoreError::Busy { .. }) => Some(Verdict::hinted(Exit::Busy, USED)),
+        NodeError::Store(StoreError::Newer { .. }) => Some(failed(NEWER)),
         NodeError::Store(StoreError::Damaged { .. } | StoreError::Missing { .. })
         | NodeError::Heal(HealError::NoPeers { .. } | HealError::Peers { .. })
         | NodeError::Chain(_) => Some(Verdict::hinted(Exit::LedgerUnreachable, LEDGER)),

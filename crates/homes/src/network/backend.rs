@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Role};
+use blockhouse_ledger::Fork;
 use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
@@ -14,6 +15,7 @@ use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
+use super::releases::Releases;
 use super::scrub::Progress;
 use super::sync::{Shelf, Trouble};
 use super::tenure::Seat;
@@ -62,6 +64,8 @@ pub(super) struct Itself {
     pub(super) trouble: Trouble,
     /// How anchoring stands, if it does that.
     pub(super) anchoring: Option<Arc<Attesting>>,
+    /// Which releases the others run.
+    pub(super) releases: Releases,
     /// How cosigning stands, if it does that.
     pub(super) witness: Option<Arc<Attesting>>,
 }
@@ -214,6 +218,9 @@ impl Backend for NodeBackend {
             witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            rules: Fork::NEWEST.tag().into(),
+            rules_named: store.genesis().newest_fork().tag().into(),
+            releases: shared.itself.releases.read(),
         })
     }
 

@@ -59,6 +59,25 @@ pub struct AttestingStatus {
     pub trouble: Option<String>,
 }
 
+/// What another node said of its release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherRelease {
+    /// Where it was asked.
+    pub rpc: String,
+    /// The version of its program.
+    pub version: String,
+    /// The newest rules that it knows; 0 if its release does not say.
+    pub rules: u64,
+}
+
+impl OtherRelease {
+    /// True if it knows these rules. A release that does not say knows the first.
+    pub const fn knows(&self, rules: u64) -> bool {
+        rules <= if self.rules == 0 { 1 } else { self.rules }
+    }
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,9 +134,29 @@ pub struct NodeStatus {
     pub failure: Option<String>,
     /// The version of the program.
     pub version: String,
+    /// The newest rules of a ledger that it knows, by their number in a genesis; 0 if it is of a release that does not say.
+    #[serde(default)]
+    pub rules: u64,
+    /// The newest rules that this ledger's genesis names; 0 likewise.
+    #[serde(default)]
+    pub rules_named: u64,
+    /// What the nodes in its `rpc_peers` last said of their releases.
+    #[serde(default)]
+    pub releases: Vec<OtherRelease>,
 }
 
 impl NodeStatus {
+    /// The other nodes that are of another release than this one, by what both say.
+    pub fn of_other_releases(&self) -> impl Iterator<Item = &OtherRelease> {
+        let is_other = move |other: &&OtherRelease| other.version != self.version || other.rules != self.rules;
+        self.releases.iter().filter(is_other)
+    }
+
+    /// Those of them that do not know all rules of this ledger.
+    pub fn too_old(&self) -> impl Iterator<Item = &OtherRelease> {
+        self.releases.iter().filter(move |other| !other.knows(self.rules_named))
+    }
+
     /// In Prometheus' text format. Names end in their unit.
     pub fn prometheus(&self) -> String {
         let is = u64::from;
@@ -160,6 +199,14 @@ impl NodeStatus {
                 is(self.role == NodeRole::Validator && self.failure.is_none()),
             ),
             ("failed", "1 if it takes no part any more", is(self.failure.is_some())),
+            ("rules", "the newest rules of a ledger that it knows", self.rules),
+            ("rules_named", "the newest rules that this ledger's genesis names", self.rules_named),
+            ("releases_other", "other nodes that are of another release", self.of_other_releases().count() as u64),
+            (
+                "releases_too_old",
+                "other nodes that do not know all rules of this ledger",
+                self.too_old().count() as u64,
+            ),
         ];
         let mut text = String::new();
         for (name, help, value) in gauges {
@@ -204,6 +251,9 @@ mod tests {
             witness: None,
             failure: None,
             version: "0".to_owned(),
+            rules: 1,
+            rules_named: 1,
+            releases: Vec::new(),
         };
         let text = status.prometheus();
         assert!(text.contains("blockhouse_height 7\n") && text.contains("blockhouse_votes 1\n"));
@@ -212,5 +262,13 @@ mod tests {
             assert!(text.contains(&format!("# TYPE {name} ")) && number.parse::<u64>().is_ok(), "{line}");
         }
         assert!(NodeStatus { failure: Some("x".to_owned()), ..status }.prometheus().contains("blockhouse_votes 0\n"));
+    }
+
+    #[test]
+    fn a_release_that_does_not_say_knows_the_first_rules_alone() {
+        let other = |rules| OtherRelease { rpc: String::new(), version: "0.1.0".to_owned(), rules };
+        assert!(
+            other(0).knows(1) && !other(0).knows(2) && other(2).knows(2) && other(3).knows(2) && !other(1).knows(2)
+        );
     }
 }

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// Its content is not what its head commits to, or not a store at all.
     #[error("the ledger store {} is damaged: {what}", path.display())]
     Damaged { path: PathBuf, what: String },
+    /// A later release wrote it: it is not damaged, and nothing of it is changed.
+    #[error("the ledger store {} has layout {layout}, of a newer blockhouse; this one reads layout {known}", path.display())]
+    Newer { path: PathBuf, layout: u8, known: u8 },
     /// The disk or the file system failed.
     #[error("could not {action} the ledger store {}", path.display())]
     Io {
@@ -54,6 +57,8 @@ pub(super) enum Fault {
     NeedsWriter,
     /// The bytes of the file are wrong.
     Damaged(String),
+    /// It has a layout that is not known yet.
+    Newer { layout: u8, known: u8 },
     /// The system refused.
     Io(std::io::Error),
 }

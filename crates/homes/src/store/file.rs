@@ -226,6 +226,7 @@ fn with_path(path: &Path, action: &'static str, fault: Fault) -> StoreError {
     match fault {
         Fault::Held => StoreError::Busy { path, waited: Duration::ZERO },
         Fault::Damaged(what) => StoreError::Damaged { path, what },
+        Fault::Newer { layout, known } => StoreError::Newer { path, layout, known },
         Fault::NeedsWriter => StoreError::Damaged { path, what: "it was not closed and could not be finished".into() },
         Fault::Io(source) if source.kind() == io::ErrorKind::NotFound => StoreError::Missing { path },
         Fault::Io(source) => StoreError::Io { action, path, source },

@@ -16,7 +16,7 @@ use super::heir;
 use super::receipt_rows::decode_receipts;
 
 /// The version of this layout; another one is refused.
-const FORMAT: &[u8] = &[2];
+const LAYOUT: u8 = 2;
 
 /// `format`, `genesis`, `head`, `events`, `heir`, `bottom`.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -59,7 +59,7 @@ pub(super) struct BlockRows<'a> {
 pub(super) fn write_genesis(transaction: &WriteTransaction, genesis: &[u8]) -> Result<(), Fault> {
     {
         let mut meta = transaction.open_table(META)?;
-        meta.insert("format", FORMAT)?;
+        meta.insert("format", [LAYOUT].as_slice())?;
         meta.insert("genesis", genesis)?;
     }
     // Readers open every table: all are there from the start.
@@ -393,12 +393,13 @@ impl std::fmt::Debug for Rows {
 }
 
 fn check_format(found: &[u8]) -> Result<(), Fault> {
-    match found {
-        FORMAT => Ok(()),
+    match *found {
+        [LAYOUT] => Ok(()),
         // Its blocks are at the sites: it is made anew from there.
-        [older] if FORMAT.first().is_some_and(|own| older < own) => {
+        [older] if older < LAYOUT => {
             Err(Fault::damaged(format!("an earlier version of Blockhouse wrote it, with layout {older}")))
         }
+        [layout] => Err(Fault::Newer { layout, known: LAYOUT }),
         _ => Err(Fault::damaged(format!("its layout has the unknown version {found:?}"))),
     }
 }

@@ -95,6 +95,11 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "cosigned_height": status.witness.as_ref().map(|witness| witness.height),
         "failure": status.failure,
         "version": status.version,
+        "rules": status.rules,
+        "rules_named": status.rules_named,
+        "releases": status.releases.iter().map(|other| json!({
+            "rpc": other.rpc, "version": other.version, "rules": other.rules,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -174,6 +179,25 @@ fn ago(seconds: u64) -> String {
     if seconds < 3600 { format!("{seconds} s ago") } else { text::age(seconds) }
 }
 
+/// What is told of nodes of other releases: that they are, and which of them would stop.
+fn releases(status: &NodeStatus) -> impl Iterator<Item = String> {
+    let version = &status.version;
+    let others = status.of_other_releases().map(move |other| {
+        let earlier = if other.rules == 0 { ", a release that does not say which rules it knows" } else { "" };
+        format!(
+            "the node at {} runs version {}{earlier}; this one runs {version}: upgrade one node after the other, and soon all",
+            other.rpc, other.version
+        )
+    });
+    let too_old = status.too_old().map(move |other| {
+        format!(
+            "the node at {} does not know the rules {} that this ledger's genesis names: it has to be upgraded before they hold",
+            other.rpc, status.rules_named
+        )
+    });
+    others.chain(too_old)
+}
+
 /// What an operator should look at, though the node goes on.
 fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -200,6 +224,7 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
     if let Some(trouble) = status.witness.as_ref().and_then(|witness| witness.trouble.as_ref()) {
         warnings.push(format!("it did not cosign, and tries again: {trouble}"));
     }
+    warnings.extend(releases(status));
     if status.conflicts > 0 {
         warnings.push(format!(
             "{} of one validator contradicted each other: its key is used twice, or it lies",
