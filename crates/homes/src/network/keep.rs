@@ -4,7 +4,8 @@
 //! - **Does not** look for damage in a running node, nor say what heals it.
 //!
 //! # Invariants
-//! - **K1** A node takes part only over a store that was opened with all its pages compared, and whose last blocks were examined.
+//! - **K1** A node takes part only over a store of which the pages by which the database goes were compared, and the last blocks examined. The other
+//!   pages are compared first of all once it runs.
 //! - **K3** It takes no part once a peer has shown that the ledger was handed over to another network.
 //! - **K2** The journal of votes is not touched by healing: who heals votes again with all that he said before.
 
@@ -229,7 +230,7 @@ async fn sound_store(
         if let Some(remedy) = remedy.take() {
             apply(folder, parts, remedy, tell).await?;
         }
-        match tokio::task::block_in_place(|| Store::open(&folder.store(), Access::Write, STORE_WAIT, None)) {
+        match tokio::task::block_in_place(|| Store::open(&folder.store(), Access::Watched, STORE_WAIT, None)) {
             Ok(store) if *store.genesis() != parts.file.genesis => {
                 return Err(NodeError::OtherGenesis { path: folder.path().to_owned() });
             }
