@@ -70,21 +70,55 @@ fn main() {
 
 fn head() {
     println!(
-        "\n| snapshots | block of 1 commit, p50 | p99 | of {FULL}, p50 | p99 | start, p50 | after a kill, p50 | on disk |"
+        "\nBlocks: by the clock (p50, p99); on the processor, bytes written to the disk and nodes of tries changed (p50).\n"
     );
-    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("| snapshots | blocks of | p50 | p99 | processor | written | nodes | start | after a kill | file |");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
 }
 
-fn median(took: &mut [Duration]) -> f64 {
-    took.sort_unstable();
-    took[took.len() / 2].as_secs_f64() * 1e3
+fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> T {
+    at(values, 50)
 }
 
-/// The p50 and the p99.
-fn spread(took: &mut [Duration]) -> String {
-    took.sort_unstable();
-    let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    format!("{:.2} ms | {:.2} ms", at(50), at(99))
+/// What so many of a hundred are not above.
+fn at<T: Ord + Copy>(values: impl Iterator<Item = T>, share: usize) -> T {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values[(values.len() - 1) * share / 100]
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+/// What a block cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    clock: Duration,
+    processor: Duration,
+    written: u64,
+    nodes: usize,
+}
+
+impl Cost {
+    /// The columns of some blocks.
+    fn columns(costs: &[Self]) -> String {
+        let costs = || costs.iter().copied();
+        let clock = |share| millis(at(costs().map(|cost| cost.clock), share));
+        let processor = millis(median(costs().map(|cost| cost.processor)));
+        let written = median(costs().map(|cost| cost.written)) >> 10;
+        let nodes = median(costs().map(|cost| cost.nodes));
+        format!("{} | {} | {processor} | {written} KiB | {nodes}", clock(50), clock(99))
+    }
+}
+
+/// How long this thread was on a processor, and how much it wrote to the disk; a busy machine changes neither much.
+fn used() -> (Duration, u64) {
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let processor = schedule.split_whitespace().next().unwrap().parse().unwrap();
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap();
+    (Duration::from_nanos(processor), written)
 }
 
 struct Ledger {
@@ -188,18 +222,18 @@ impl Ledger {
         self.note();
     }
 
-    /// A row of the table.
+    /// The rows of its size.
     fn measure(&mut self) {
         let size = self.commits;
         // First, so that the last blocks are alike whatever the size is.
-        let mut single: Vec<_> = (0..ROUNDS).map(|_| self.block(1)).collect();
-        let mut clean: Vec<_> = (0..STARTS).map(|_| self.start_again()).collect();
-        let mut killed: Vec<_> = (0..STARTS).map(|_| self.start_killed()).collect();
-        let mut full: Vec<_> = (0..ROUNDS / 20).map(|_| self.block(FULL)).collect();
-        let (single, full) = (spread(&mut single), spread(&mut full));
-        let (clean, killed) = (median(&mut clean), median(&mut killed));
-        let disk = self.path().metadata().unwrap().len() >> 20;
-        println!("| {size} | {single} | {full} | {clean:.1} ms | {killed:.1} ms | {disk} MiB |");
+        let single: Vec<_> = (0..ROUNDS).map(|_| self.block(1)).collect();
+        let clean = median((0..STARTS).map(|_| self.start_again()));
+        let killed = median((0..STARTS).map(|_| self.start_killed()));
+        let full: Vec<_> = (0..ROUNDS / 20).map(|_| self.block(FULL)).collect();
+        let file = self.path().metadata().unwrap().len() >> 20;
+        let (clean, killed) = (millis(clean), millis(killed));
+        println!("| {size} | 1 commit | {} | {clean} | {killed} | {file} MiB |", Cost::columns(&single));
+        println!("| | {FULL} commits | {} | | | |", Cost::columns(&full));
         self.note();
     }
 
@@ -207,9 +241,11 @@ impl Ledger {
     fn start_again(&mut self) -> Duration {
         self.chain = None;
         let started = Instant::now();
+        let read = Store::open(&self.path(), Access::Read, Duration::ZERO, None).unwrap();
+        let mut recent = Pass::recent(&read).unwrap();
+        while recent.step(&read).unwrap() {}
+        drop(read);
         let mut store = Store::open(&self.path(), Access::Watched, Duration::ZERO, None).unwrap();
-        let mut recent = Pass::recent(&store).unwrap();
-        while recent.step(&store).unwrap() {}
         store.index_events().unwrap();
         self.chain = Some(Chain::open(store, self.key.public()).unwrap());
         started.elapsed()
@@ -227,8 +263,8 @@ impl Ledger {
         self.start_again()
     }
 
-    /// A block of so many commits, each with the opening of the session after it; gives how long it took to make and record.
-    fn block(&mut self, commits: usize) -> Duration {
+    /// A block of so many commits, each with the opening of the session after it; gives what it cost to make and record.
+    fn block(&mut self, commits: usize) -> Cost {
         let mut calls = Vec::new();
         for _ in 0..commits {
             let (writer, session) = self.sessions.pop_front().unwrap();
@@ -239,21 +275,21 @@ impl Ledger {
         self.record(&calls)
     }
 
-    fn record(&mut self, calls: &[Signed]) -> Duration {
+    fn record(&mut self, calls: &[Signed]) -> Cost {
         let decode = |call: &Signed| {
             TxEnvelope::decode_2718_exact(&hex::decode(call.raw.trim_start_matches("0x")).unwrap()).unwrap()
         };
         let candidates: Vec<_> = calls.iter().map(decode).collect();
         self.millis += 100;
-        let (chain, started) = (self.chain.as_ref().unwrap(), Instant::now());
+        let (chain, before, started) = (self.chain.as_ref().unwrap(), used(), Instant::now());
         let made = chain.propose(&[], &candidates, BlockTime::of_millis(self.millis)).unwrap();
         let executed = made.executed;
         let (chain_id, height) = (self.genesis.chain_id, executed.block.header.number);
         let certificate = Certificate::solo(&self.key, &BlockPlace { chain_id, height, hash: executed.hash });
         chain.finalize(&executed.block, &certificate).unwrap();
-        let took = started.elapsed();
+        let (clock, after, nodes) = (started.elapsed(), used(), executed.changes.nodes.len());
         self.take(&executed, calls.len());
-        took
+        Cost { clock, processor: after.0.saturating_sub(before.0), written: after.1 - before.1, nodes }
     }
 
     fn take(&mut self, executed: &Executed, calls: usize) {

@@ -104,7 +104,9 @@ impl StoreFile {
     #[cfg(feature = "node")]
     pub(super) fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
         match guarded(|| Unfinished::open(path, CACHE_BYTES)) {
-            Ok(unfinished) => Ok(Self { handle: Some(Handle::Unfinished(unfinished)), pages: None, path: path.to_owned() }),
+            Ok(unfinished) => {
+                Ok(Self { handle: Some(Handle::Unfinished(unfinished)), pages: None, path: path.to_owned() })
+            }
             Err(fault) => Err(with_path(path, "open", fault)),
         }
     }
@@ -202,64 +204,6 @@ impl std::fmt::Debug for StoreFile {
     }
 }
 
-fn write(
-        &self,
-        durability: Durability,
-        fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
-    ) -> Result<(), StoreError> {
-        let Some(Handle::Write(database)) = &self.handle else {
-            return Err(StoreError::ReadOnly { path: self.path.clone() });
-        };
-        guarded(|| write(database, durability, fill)).map_err(|fault| with_path(&self.path, "write", fault))
-    }
-
-    /// Goes on comparing pages while the caller holds a view; see [`PageFile`]. Nothing is compared of a file that is open to be read.
-    #[cfg(feature = "node")]
-    pub(super) fn compare_pages(&self, place: &PagePlace, bytes: usize) -> Result<Option<PagePlace>, StoreError> {
-        self.guard("read", || self.pages.as_ref().map_or(Ok(None), |pages| pages.compare_some(place, bytes)))
-    }
-
-    /// This file is damaged, in these words.
-    pub(super) fn damaged(&self, what: impl Into<String>) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), what: what.into() }
-    }
-}
-
-impl Drop for StoreFile {
-    fn drop(&mut self) {
-        let handle = self.handle.take();
-        // Closing writes to the file too; what a damaged one does then changes nothing for the caller.
-        let _ = guarded(|| {
-            drop(handle);
-            Ok(())
-        });
-    }
-}
-
-impl std::fmt::Debug for StoreFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreFile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-fn open_once(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    match access {
-        Access::Read => match builder.open_read_only(path).map_err(Fault::from) {
-            Ok(database) => Ok(Handle::Read(database)),
-            Err(Fault::NeedsWriter) => rehearse(path, CACHE_BYTES).map(Handle::Finished),
-            Err(fault) => Err(fault),
-        },
-        Access::Write => {
-            if !checked {
-                drop(rehearse(path, CACHE_BYTES)?);
-            }
-            Ok(Handle::Write(builder.open(path)?))
-        }
-    }
-}
-
 fn open_handle(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
@@ -269,19 +213,16 @@ fn open_handle(path: &Path, access: Access, checked: bool) -> Result<Handle, Fau
             Err(Fault::NeedsWriter) => rehearse(path, CACHE_BYTES).map(Handle::Finished),
             Err(fault) => Err(fault),
         },
-        #[cfg(feature = "node")]
-        Access::Watched => {
-            if !opens_at_once(path)? {
-                return open_handle(path, Access::Write, checked);
-            }
-            Ok(Handle::Write(builder.open(path)?))
-        }
         Access::Write => {
             if !checked {
                 drop(rehearse(path, CACHE_BYTES)?);
             }
             Ok(Handle::Write(builder.open(path)?))
         }
+        #[cfg(feature = "node")]
+        Access::Watched if opens_at_once(path)? => Ok(Handle::Write(builder.open(path)?)),
+        #[cfg(feature = "node")]
+        Access::Watched => open_handle(path, Access::Write, checked),
     }
 }
 
