@@ -322,7 +322,7 @@ impl Seen {
                     receipts.as_array().unwrap().iter().for_each(|receipt| seen.take(receipt, now));
                 }
                 next = next.max(height + 1);
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(10));
             }
         })
     }
