@@ -1,8 +1,8 @@
 //! Four nodes on this machine: how many commits of snapshots a second, how soon each is final, what a node takes.
 //!
 //! Real contract calls of enrolled writers, handed in over JSON-RPC at all nodes; a commit counts when the first node has it in a final
-//! block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. All processes and
-//! this one share the cores.
+//! block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. In the burst up to
+//! 25 commits are one batch of JSON-RPC. All processes and this one share the cores.
 //!
 //! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--writers N] [--sessions N] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
 //! [--dead SECONDS] [--anvil]`; with 0 seconds, or a burst of 0, that part is left out. With `--anvil` the same calls are made of one anvil
@@ -20,7 +20,7 @@ mod writers;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,9 @@ const DEAD: usize = 3;
 /// After so many seconds a network must have become used to a dead node.
 const SETTLING: usize = 10;
 /// Commits in one request of the burst.
-const BATCH: usize = 10;
+const BATCH: usize = 25;
+/// A connection that nobody used for so long is not used again: the node may close it at any moment.
+const RESTED: Duration = Duration::from_secs(2);
 
 struct Options {
     signing: String,
@@ -123,8 +125,10 @@ impl Load {
     fn measure(&mut self, nodes: &[Node], options: &Options) -> Figures {
         let mut figures = Figures::default();
         if options.seconds > 0 {
-            let sent = self.send(nodes, options.seconds * options.rate, Some(options.rate));
+            let (before, count) = (used(nodes), options.seconds * options.rate);
+            let sent = self.send(nodes, count, Some(options.rate));
             figures.p50 = tell_waits(&format!("{} commits a second for {} s", options.rate, options.seconds), &sent);
+            tell_work(used(nodes).saturating_sub(before), nodes.len(), count);
         }
         if options.burst > 0 {
             figures.rate = self.burst(nodes, options);
@@ -135,17 +139,15 @@ impl Load {
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     fn burst(&mut self, nodes: &[Node], options: &Options) -> f64 {
         let (count, sessions) = (options.burst, options.sessions);
-        let used = || nodes.iter().map(processor_time).sum::<Duration>();
-        let (before, used_before) = (nodes[0].height(), used());
+        let (before, used_before) = (nodes[0].height(), used(nodes));
         let sent = self.send(nodes, count, None);
-        let (blocks, used) = (nodes[0].height() - before, used().saturating_sub(used_before));
+        let (blocks, used) = (nodes[0].height() - before, used(nodes).saturating_sub(used_before));
         let (start, end) =
             (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
         println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
         let rate = sent.len() as f64 / (end - start).as_secs_f64();
         println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");
-        let each = used.as_secs_f64() * 1e3 / (count * nodes.len()) as f64;
-        println!("| of a processor, a commit and node | {each:.2} ms |");
+        tell_work(used, nodes.len(), count);
         rate
     }
 }
@@ -258,6 +260,16 @@ fn idle(network: &Network, time: Duration) {
     }
 }
 
+/// The time of a processor that all these used so far.
+fn used(nodes: &[Node]) -> Duration {
+    nodes.iter().map(processor_time).sum()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for display")]
+fn tell_work(used: Duration, nodes: usize, commits: usize) {
+    println!("| of a processor, a commit and node | {:.2} ms |", used.as_secs_f64() * 1e3 / (commits * nodes) as f64);
+}
+
 /// The time of a processor that a node used so far.
 fn processor_time(node: &Node) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", node.pid)).unwrap();
@@ -298,17 +310,19 @@ struct Seen {
 impl Seen {
     fn watch(self: &Arc<Self>, node: Node) -> std::thread::JoinHandle<()> {
         let seen = Arc::clone(self);
+        let mut line = Line::to(&node);
         std::thread::spawn(move || {
             let mut next = node.height() + 1;
             while !seen.stop.load(Ordering::Relaxed) {
-                let height = node.height();
+                let height = line.ask("eth_blockNumber", &json!([]));
+                let height = u64::from_str_radix(height.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
                 let now = Instant::now();
                 for height in next..=height {
-                    let receipts = node.ask("eth_getBlockReceipts", &json!([format!("{height:#x}")]));
+                    let receipts = line.ask("eth_getBlockReceipts", &json!([format!("{height:#x}")]));
                     receipts.as_array().unwrap().iter().for_each(|receipt| seen.take(receipt, now));
                 }
                 next = next.max(height + 1);
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(10));
             }
         })
     }
@@ -344,15 +358,16 @@ struct Desk {
 impl Desk {
     /// Opens the sessions that its writers keep open.
     fn open(&mut self, node: &Node, sessions: usize) {
+        let mut line = Line::to(node);
         for writer in self.writers.values_mut() {
-            send_batch(node, &(0..sessions).map(|_| writer.open()).collect::<Vec<_>>());
+            send_batch(&mut line, &(0..sessions).map(|_| writer.open()).collect::<Vec<_>>());
         }
     }
 
     /// Sends so many commits, each when it is due or as soon as there is a session for it, and opens another session with each. Gives when
     /// each was due.
     fn send(&mut self, node: &Node, count: usize, pause: Option<Duration>) -> Vec<(B256, Instant)> {
-        let (start, mut sent) = (Instant::now(), Vec::new());
+        let (start, mut sent, mut line) = (Instant::now(), Vec::new(), Line::to(node));
         while sent.len() < count {
             let due = pause.map(|pause| start + pause * u32::try_from(sent.len()).unwrap());
             std::thread::sleep(due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now())));
@@ -366,7 +381,7 @@ impl Desk {
                 sent.push((commit.hash, due));
                 batch.extend([commit, writer.open()]);
             }
-            send_batch(node, &batch);
+            send_batch(&mut line, &batch);
         }
         sent
     }
@@ -394,17 +409,51 @@ fn send_all(
     all
 }
 
-fn send_batch(node: &Node, batch: &[Signed]) {
+fn send_batch(line: &mut Line, batch: &[Signed]) {
     let request = |(id, signed): (usize, &Signed)| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [signed.raw] });
-    let body = Value::from(batch.iter().enumerate().map(request).collect::<Vec<_>>()).to_string();
-    let mut stream = TcpStream::connect(("127.0.0.1", node.port())).unwrap();
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = line.post(&Value::from(batch.iter().enumerate().map(request).collect::<Vec<_>>()).to_string());
     assert!(!answer.contains("\"error\""), "{answer}");
+}
+
+/// A connection to a node, which stays open from request to request as every client's does.
+struct Line {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+    used: Instant,
+}
+
+impl Line {
+    fn to(node: &Node) -> Self {
+        Self { port: node.port(), stream: None, used: Instant::now() }
+    }
+
+    /// The result of a request, which must succeed.
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let mut answer: Value = serde_json::from_str(&self.post(&request.to_string())).unwrap();
+        assert!(answer.get("error").is_none(), "{method} {params}: {answer}");
+        answer["result"].take()
+    }
+
+    fn post(&mut self, body: &str) -> String {
+        let stream = self.stream.take().filter(|_| self.used.elapsed() < RESTED);
+        let mut stream =
+            stream.unwrap_or_else(|| BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).unwrap()));
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length";
+        stream.get_mut().write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        let (mut length, mut field) = (None, String::new());
+        while field != "\r\n" {
+            field.clear();
+            assert!(stream.read_line(&mut field).unwrap() > 0, "the node ended the connection");
+            if let Some((name, value)) = field.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().ok();
+            }
+        }
+        let mut answer = vec![0; length.expect("an answer has a length")];
+        stream.read_exact(&mut answer).unwrap();
+        (self.stream, self.used) = (Some(stream), Instant::now());
+        String::from_utf8(answer).unwrap()
+    }
 }

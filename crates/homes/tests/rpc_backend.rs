@@ -44,6 +44,8 @@ fn waiting(nonce: u64) -> Pooled {
 }
 
 impl Backend for Odd {
+    const POOLS: bool = true;
+
     fn node(&self) -> Option<NodeStatus> {
         None
     }
@@ -150,6 +152,23 @@ async fn a_full_pool_is_a_limit_and_no_refusal() {
     let served = served(Manner::Full, Limits::USUAL).await;
     let (code, message) = served.try_call("eth_sendRawTransaction", json!([open_session(0)])).await.unwrap_err();
     assert_eq!((code, message.as_str()), (-32_005, "txpool is full"));
+}
+
+/// What is handed in together is begun together, and each call has its own answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_in_one_batch_is_answered_in_its_order() {
+    let batch = |ids: [u64; 3]| {
+        let call = |id| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [open_session(id)] });
+        Value::from(ids.map(call).to_vec()).to_string()
+    };
+    let full = served(Manner::Full, Limits::USUAL).await;
+    let answers = full.post(&batch([7, 1, 4])).await.json();
+    let told = |answer: &Value| (answer["id"].as_u64().unwrap(), answer["error"]["code"].as_i64().unwrap());
+    let told: Vec<_> = answers.as_array().unwrap().iter().map(told).collect();
+    assert_eq!(told, [(7, -32_005), (1, -32_005), (4, -32_005)]);
+    let panics = served(Manner::Panics, Limits::USUAL).await;
+    assert_eq!(panics.post(&batch([0, 1, 2])).await.code(), -32_603);
+    assert_eq!(panics.call("net_peerCount", json!([])).await, "0x3");
 }
 
 #[tokio::test(flavor = "multi_thread")]

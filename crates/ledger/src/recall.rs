@@ -22,6 +22,8 @@ const NODES: usize = 4096;
 const CODES: usize = 64;
 /// How many senders: more than wait, or stand in blocks that are not final.
 const SENDERS: usize = 16_384;
+/// How many answers of `Access`: more than there are writers, at several states of it.
+const ANSWERS: usize = 4096;
 
 /// What was checked, by its hash.
 #[derive(Debug)]
@@ -29,11 +31,17 @@ pub struct Recall {
     nodes: Mutex<Recent<Arc<Held>>>,
     codes: Mutex<Recent<Bytecode>>,
     senders: Mutex<Recent<Address>>,
+    enrolled: Mutex<Recent<bool>>,
 }
 
 impl Default for Recall {
     fn default() -> Self {
-        Self { nodes: Recent::of(NODES), codes: Recent::of(CODES), senders: Recent::of(SENDERS) }
+        Self {
+            nodes: Recent::of(NODES),
+            codes: Recent::of(CODES),
+            senders: Recent::of(SENDERS),
+            enrolled: Recent::of(ANSWERS),
+        }
     }
 }
 
@@ -63,6 +71,15 @@ impl Recall {
 
     pub(crate) fn keep_sender(&self, hash: B256, sender: Address) {
         keep(&self.senders, hash, sender);
+    }
+
+    /// What `Access` said of an account, under the hash of all that decides it.
+    pub(crate) fn enrolled(&self, hash: &B256) -> Option<bool> {
+        get(&self.enrolled, hash)
+    }
+
+    pub(crate) fn keep_enrolled(&self, hash: B256, enrolled: bool) {
+        keep(&self.enrolled, hash, enrolled);
     }
 }
 
@@ -98,7 +115,9 @@ impl<V: Clone> Recent<V> {
 
     fn keep(&mut self, hash: B256, value: V) {
         if self.young.len() >= self.most {
-            self.old = std::mem::take(&mut self.young);
+            // The room of both stays: a map that grows again and again moves all that it has each time.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
         self.young.insert(hash, value);
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Transaction, TxEnvelope, TxType, Typed2718};
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256, b256, keccak256};
 use alloy_sol_types::SolCall;
 use alloy_trie::KECCAK_EMPTY;
 use revm::context_interface::cfg::GasParams;
@@ -26,6 +26,9 @@ use crate::system::SYSTEM_ADDRESS;
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
 const ENROLLED_GAS: u64 = 1_000_000;
+/// keccak256 of the code of `Access`. Asked who is enrolled, that code reads its own slots and nothing else, neither block nor time: under one
+/// storage root its answers stay. Other code at its place is asked each time.
+pub(crate) const ACCESS_CODE: B256 = b256!("1d21442c1dbea08b5d736c4b123345bfa6f8cd7f0e09d0ae7acbb33e68528973");
 
 /// Why a transaction cannot stand in a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,11 +150,30 @@ pub fn is_enrolled<N: StateNodes>(
 ) -> Result<bool, CallError<N::Error>> {
     let access = genesis.access_address();
     let record = State::at(head.state_root, nodes).account(&access).map_err(|source| CallError::View(source.into()))?;
-    if record.is_none_or(|record| record.code_hash == KECCAK_EMPTY) {
+    let Some(record) = record.filter(|record| record.code_hash != KECCAK_EMPTY) else {
         return Ok(genesis.names(sender));
+    };
+    let Some(recall) = nodes.recall().filter(|_| record.code_hash == ACCESS_CODE) else {
+        return ask_access(genesis, head, nodes, sender);
+    };
+    let spec = genesis.fork_at(head.timestamp).spec();
+    let asked = keccak256([record.storage_root.as_slice(), sender.as_slice(), &[spec as u8]].concat());
+    if let Some(enrolled) = recall.enrolled(&asked) {
+        return Ok(enrolled);
     }
+    let enrolled = ask_access(genesis, head, nodes, sender)?;
+    recall.keep_enrolled(asked, enrolled);
+    Ok(enrolled)
+}
+
+fn ask_access<N: StateNodes>(
+    genesis: &Genesis,
+    head: &Header,
+    nodes: &N,
+    sender: &Address,
+) -> Result<bool, CallError<N::Error>> {
     let input = Access::isEnrolledCall { who: *sender }.abi_encode();
-    let ask = Call { gas: Some(ENROLLED_GAS), ..Call::read(Address::ZERO, access, input) };
+    let ask = Call { gas: Some(ENROLLED_GAS), ..Call::read(Address::ZERO, genesis.access_address(), input) };
     let answer = call(genesis, head, nodes, &ask)?;
     let CallOutcome::Returned(output) = answer.outcome else { return Ok(false) };
     Ok(Access::isEnrolledCall::abi_decode_returns(&output).unwrap_or(false))

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod destroyed;
+mod enrolled;
 mod ethereum;
 mod gather;
 mod governed;

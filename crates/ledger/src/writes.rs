@@ -104,6 +104,8 @@ impl Writes {
     }
 
     fn take(&mut self, trie: StateTrie, nodes: NodeChanges) {
-        self.changes.nodes.extend(nodes.into_iter().map(|(path, node)| ((trie, path), node)));
+        // Both are in order already: all of them are taken at once, not each to its place.
+        let mut nodes = nodes.into_iter().map(|(path, node)| ((trie, path), node)).collect();
+        self.changes.nodes.append(&mut nodes);
     }
 }

@@ -122,6 +122,8 @@ impl NodeBackend {
 }
 
 impl Backend for NodeBackend {
+    const POOLS: bool = true;
+
     async fn read<T, F>(&self, read: F) -> Result<T, HomeError>
     where
         T: Send + 'static,

@@ -228,6 +228,8 @@ impl Waiting {
             queue.last += 1;
             queue.last
         };
+        // What was handed in together is all in the queue before one of them writes it.
+        tokio::task::yield_now().await;
         let mut kept = self.journal.lock().await;
         if kept.durable >= number {
             return Ok(());

@@ -73,6 +73,9 @@ pub struct PoolStatus {
 ///    used; refused is what is neither. Only the hash of the very bytes is given.
 /// 4. Bounded: [`Self::pooled`] is as long as the pool may be; nothing here waits without end but the two channels.
 pub trait Backend: Clone + Send + Sync + 'static {
+    /// Whether transactions that are handed in together are taken side by side, each as it begins: a pool puts them in order.
+    const POOLS: bool = false;
+
     /// Reads from one opened store, where it may block.
     fn read<T, F>(&self, read: F) -> impl Future<Output = Result<T, HomeError>> + Send
     where

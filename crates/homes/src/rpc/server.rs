@@ -104,7 +104,8 @@ impl Server {
         let methods = methods(Answerer::new(backend, limits), debug).map_err(ServerError::Methods)?;
         let (stop, handle) = stop_channel();
         let clients = Arc::new(Clients::new(limits));
-        let desk = Desk { door: Arc::new(Door { gate, limits }), clients, methods, stop };
+        let together = B::POOLS.then(|| usize::try_from(limits.response_bytes).unwrap_or(usize::MAX));
+        let desk = Desk { door: Arc::new(Door { gate, limits }), clients, methods, together, stop };
         let accepting = tokio::spawn(desk.accept(listener));
         Ok(Self { address, handle, accepting })
     }
@@ -150,6 +151,8 @@ struct Desk {
     door: Arc<Door>,
     clients: Arc<Clients>,
     methods: Methods,
+    /// How long the answer may be to transactions that are handed in together, where a home takes them so.
+    together: Option<usize>,
     stop: StopHandle,
 }
 
@@ -183,7 +186,8 @@ impl Desk {
 
     fn connection(&self, io: Paced, client: Client, owed: Arc<Owed>) -> impl Future<Output = ()> + Send + use<> {
         let clients = Arc::clone(&self.clients);
-        let counted = move |inner| Counted { inner, clients: Arc::clone(&clients), owed: Arc::clone(&owed) };
+        let together = self.together;
+        let counted = move |inner| Counted { inner, clients: Arc::clone(&clients), owed: Arc::clone(&owed), together };
         let layer = RpcServiceBuilder::new().layer_fn(counted);
         let methods = jsonrpsee_server::Server::builder()
             .set_config(config(&self.door.limits))

@@ -24,7 +24,8 @@ use super::rehearsal::rehearse;
 #[cfg(feature = "node")]
 use super::rehearsal::{Unfinished, rehearse_opening};
 
-/// Pages that redb keeps in memory. A store is open for one request, so a small cache is enough.
+/// Pages that redb keeps in memory, at most half of them of a write that is under way: a block of a hundred commits changes some two thousand.
+/// With half as many again a node takes 15 MiB more, and the same time.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The first pause while another process holds the file; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(2);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_rlp::Decodable;
-use alloy_trie::nodes::{RlpNode, TrieNode};
+use alloy_trie::nodes::{BranchNode, RlpNode, TrieNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 
 use self::seal::Sealing;
@@ -312,18 +312,16 @@ fn walk<N: Nodes>(
         if let Read::Own(held) = &read {
             pass(&held.bytes);
         }
-        let rest = key.slice(path.len()..);
         let child = match read.node() {
-            TrieNode::Leaf(leaf) => return Ok((leaf.key == rest).then(|| leaf.value.clone())),
-            TrieNode::Extension(extension) if rest.starts_with(&extension.key) => {
+            TrieNode::Leaf(leaf) => return Ok((leaf.key == key.slice(path.len()..)).then(|| leaf.value.clone())),
+            TrieNode::Extension(extension) if key.slice(path.len()..).starts_with(&extension.key) => {
                 path.extend(&extension.key);
                 Some(extension.child.clone())
             }
             TrieNode::Branch(branch) => {
-                let nibble = nibble_at(&rest, 0);
+                let nibble = nibble_at(&key, path.len());
                 path.push(nibble);
-                let branch = branch.as_ref();
-                branch.children().nth(usize::from(nibble)).and_then(|(_, child)| child.cloned())
+                child_of(branch, nibble).cloned()
             }
             TrieNode::Extension(_) | TrieNode::EmptyRoot => None,
         };
@@ -332,6 +330,14 @@ fn walk<N: Nodes>(
             None => return Ok(None),
         }
     }
+}
+
+/// The child of a branch at a nibble: of the children that are there it has as many before it as bits stand below its own.
+fn child_of(branch: &BranchNode, nibble: u8) -> Option<&RlpNode> {
+    let bit = 1_u16.checked_shl(u32::from(nibble))?;
+    let mask = branch.state_mask.get();
+    let before = (mask & (bit - 1)).count_ones();
+    if mask & bit == 0 { None } else { branch.stack.get(usize::try_from(before).ok()?) }
 }
 
 /// A nibble of a key that has one there.

@@ -89,6 +89,7 @@ async fn an_idle_node_proposes_when_the_last_block_is_a_heartbeat_old() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_handed_in_is_proposed_at_once_and_leaves_the_pool_when_final() {
     let node = Node::new();
+    node.clock.pass(millis(PACE));
     let mut proposal = Box::pin(node.orderer.propose(Vec::new()));
     assert!(poll!(&mut proposal).is_pending());
     let tx = node.world.sign(0, TxKind::Create, vec![0]);
@@ -103,6 +104,21 @@ async fn what_is_handed_in_is_proposed_at_once_and_leaves_the_pool_when_final() 
     node.orderer.finalize(block, node.world.certificate()).await.unwrap();
     assert_eq!((*heights.borrow(), node.orderer.standing().height), (1, 1));
     assert!(node.waiting.pool().get(&hash).is_none());
+}
+
+/// O5.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_soon_after_a_block_shares_the_next_one() {
+    let node = Node::new();
+    let txs = [0, 1].map(|nonce| node.world.sign(nonce, TxKind::Create, vec![0]));
+    node.waiting.submit(&txs[0].encoded_2718()).await.unwrap();
+    let mut proposal = Box::pin(node.orderer.propose(Vec::new()));
+    assert!(poll!(&mut proposal).is_pending());
+    node.clock.pass(millis(PACE) - 1);
+    assert!(poll!(&mut proposal).is_pending());
+    node.waiting.submit(&txs[1].encoded_2718()).await.unwrap();
+    node.clock.pass(1);
+    assert_eq!(proposal.await.unwrap().body.transactions, txs);
 }
 
 /// O1: a fast clock of the leader costs it its turn, and makes nothing invalid.
