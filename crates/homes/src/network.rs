@@ -27,6 +27,7 @@ mod layers;
 mod metrics;
 mod network_file;
 mod node;
+mod operator;
 mod orderer;
 mod outdone;
 mod past;
