@@ -379,7 +379,8 @@ impl Old {
         let listed = self.ours.world.call("node recovery list --json").run().expect(exit::DONE).summary();
         let known = [self.owner(), self.account(0), self.account(1)];
         let accounts = listed["recovery_accounts"].as_array().unwrap().iter().map(|account| account.as_str().unwrap());
-        accounts.filter(|account| !known.iter().any(|known| known == account)).next().unwrap().to_owned()
+        let mut accounts = accounts;
+        accounts.find(|account| !known.iter().any(|known| known == account)).unwrap().to_owned()
     }
 
     /// The owner's account, as the identity file has it.
@@ -468,7 +469,7 @@ fn kill_at_each_step(folders: &[(&PathBuf, &str)], ours: &Grown, command: impl F
                 command().run().expect(exit::DONE);
             }
             assert!(ours.network().exists(), "{call} {step}");
-            step += 1 + step / 2;
+            step *= 2;
         }
         put_back();
     }
