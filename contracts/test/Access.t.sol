@@ -232,7 +232,9 @@ contract AccessTest is Fixture {
         _refuses(Recovery.ZeroKey.selector, PAPER);
         vm.prank(PAPER);
         access.handover(0, "parent");
-        vm.expectRevert(abi.encodeWithSelector(Recovery.WrongParent.selector, bytes32("grandparent"), bytes32("parent")));
+        vm.expectRevert(
+            abi.encodeWithSelector(Recovery.WrongParent.selector, bytes32("grandparent"), bytes32("parent"))
+        );
         vm.prank(PAPER);
         access.handover("key", "grandparent");
     }

@@ -357,7 +357,9 @@ impl Old {
         self.recovery("--threshold 4").args(&add).run().expect(exit::DONE);
         let world = &self.ours.world;
         let set = || self.recovery("--threshold 2").arg("--remove").arg(self.paper());
-        set().run().refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 4 are needed");
+        set()
+            .run()
+            .refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 4 are needed");
         let proposal = world.path("change");
         set().arg("--propose").arg(&proposal).run().expect(exit::DONE);
         let words = [0, 1].map(|number| self.word_of(number, &proposal, &format!("change-{number}")));
@@ -368,7 +370,10 @@ impl Old {
         some.run().refuses(exit::NOT_ALLOWED, "3 recovery accounts agree");
         let all = words.iter().chain([&paper]).fold(set(), |call, word| call.arg("--approval").arg(word));
         let now = all.run().expect(exit::DONE).summary();
-        assert_eq!((now["recovery_threshold"].as_u64(), now["recovery_accounts"].as_array().unwrap().len()), (Some(2), 3));
+        assert_eq!(
+            (now["recovery_threshold"].as_u64(), now["recovery_accounts"].as_array().unwrap().len()),
+            (Some(2), 3)
+        );
         // The same words say nothing of another change.
         let again = words.iter().fold(self.recovery("--threshold 1"), |call, word| call.arg("--approval").arg(word));
         again.run().refuses(exit::CHECK, "signed something else");
@@ -403,7 +408,9 @@ fn a_network_is_founded_anew_by_as_many_accounts_as_it_takes() {
     copy_all(source, &kept);
     lost.lose_two();
     let refound = || ours.taking_over("node refound --json");
-    refound().run().refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 2 are needed");
+    refound()
+        .run()
+        .refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 2 are needed");
     assert!(!ours.network().exists());
     let proposal = world.path("proposal");
     let proposed = refound().arg("--propose").arg(&proposal).run().expect(exit::DONE).summary();

@@ -83,7 +83,11 @@ pub enum StartError {
     Address { text: String },
     #[error("{key} is no key of a node", key = hex::encode(key))]
     NoKey { key: [u8; 32] },
-    #[error("a network has at most {} nodes, and a running one room for {} followers more than it began with: not {found} nodes", tuning::PEERS_MAX, tuning::FOLLOWERS_MORE)]
+    #[error(
+        "a network has at most {} nodes, and a running one room for {} followers more than it began with: not {found} nodes",
+        tuning::PEERS_MAX,
+        tuning::FOLLOWERS_MORE
+    )]
     Peers { found: usize },
     #[error("could not start the engine's thread")]
     Thread(#[source] std::io::Error),
@@ -166,13 +170,17 @@ impl Engine {
         let (change, changes) = mpsc::unbounded_channel();
         let room = peers::set_size(&config).get();
         let door = Arrivals { network: config.network.clone(), room, change };
-        let node = Node { config, keys, application, folder, peers, changes, ends, shared: Arc::clone(&shared), stopped };
+        let node =
+            Node { config, keys, application, folder, peers, changes, ends, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));
         });
         let thread = thread.map_err(StartError::Thread)?;
-        Ok((Handle { shared, gossip, arrivals: door, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) }, inbox))
+        Ok((
+            Handle { shared, gossip, arrivals: door, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) },
+            inbox,
+        ))
     }
 }
 
@@ -248,11 +256,7 @@ impl Handle {
 
     /// Tells the running node where its validators are from now on, and which followers it serves. A connection to one whose address changed is
     /// made anew; the others stay. What does not fit is refused, and what was told before holds.
-    pub fn tell_peers(
-        &self,
-        addresses: &BTreeMap<[u8; 32], String>,
-        followers: &[[u8; 32]],
-    ) -> Result<(), StartError> {
+    pub fn tell_peers(&self, addresses: &BTreeMap<[u8; 32], String>, followers: &[[u8; 32]]) -> Result<(), StartError> {
         let Arrivals { network, room, change } = &self.arrivals;
         let peers = peers::peers(network, addresses, followers)?;
         let found = peers.primary.len() + peers.secondary.len();

@@ -30,7 +30,9 @@ pub enum RecoveryError {
     #[error("the contract `Access` of this ledger is of the first version: one recovery account is always enough")]
     FirstVersion,
     /// It could never be reached.
-    #[error("{threshold} of {accounts} recovery accounts cannot agree; it takes 1 to {THRESHOLD_MAX}, and never more than there are")]
+    #[error(
+        "{threshold} of {accounts} recovery accounts cannot agree; it takes 1 to {THRESHOLD_MAX}, and never more than there are"
+    )]
     Threshold { threshold: u8, accounts: usize },
     /// It changes nothing.
     #[error("account 0x{account} is a recovery account already")]

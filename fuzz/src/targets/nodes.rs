@@ -115,9 +115,11 @@ pub(super) const PROPOSAL: Target = Target {
     seeds: || {
         let genesis = super::ledger::objects()[0].genesis.clone().unwrap();
         let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
-        let handover = RecoveryProposal::Handover { succession, base: Base { height: 7, hash: BlockHash::new([9; 32]) } };
+        let handover =
+            RecoveryProposal::Handover { succession, base: Base { height: 7, hash: BlockHash::new([9; 32]) } };
         let (added, removed) = (vec![Account::new([1; 20]), Account::new([2; 20])], vec![Account::new([3; 20])]);
-        let change = RecoveryProposal::Change { genesis, change: RecoveryChange { number: 1, added, removed, threshold: 2 } };
+        let change =
+            RecoveryProposal::Change { genesis, change: RecoveryChange { number: 1, added, removed, threshold: 2 } };
         let word = change.sign(&AccountSecret::try_new(&Secret::new([1; 32])).unwrap());
         vec![handover.encode(), change.encode(), word.encode()]
     },

@@ -33,13 +33,13 @@ pub(super) fn of_growth(error: &GrowthError) -> Option<Verdict> {
 
 pub(super) fn of_recovery(error: &RecoveryError) -> Option<Verdict> {
     match error {
-        RecoveryError::OneHost => Some(Verdict::hinted(
-            Exit::Usage,
-            "let a network keep the ledger first: blockhouse node init --from-vault",
-        )),
-        RecoveryError::FirstVersion => {
-            Some(Verdict::hinted(Exit::Usage, "it is what it is, for contracts are final; a new vault has the newer one"))
+        RecoveryError::OneHost => {
+            Some(Verdict::hinted(Exit::Usage, "let a network keep the ledger first: blockhouse node init --from-vault"))
         }
+        RecoveryError::FirstVersion => Some(Verdict::hinted(
+            Exit::Usage,
+            "it is what it is, for contracts are final; a new vault has the newer one",
+        )),
         RecoveryError::Threshold { .. } | RecoveryError::There { .. } | RecoveryError::NotThere { .. } => {
             Some(Verdict::hinted(Exit::Usage, "`blockhouse node recovery list` shows the accounts"))
         }

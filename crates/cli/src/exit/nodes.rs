@@ -63,9 +63,12 @@ pub(super) fn of_proposal(error: &ProposalError) -> Option<Verdict> {
             Exit::CheckFailed,
             "propose it anew with --propose FILE: something was recorded since, or other nodes are meant",
         )),
-        ProposalError::Twice { .. } | ProposalError::Sender { .. } | ProposalError::NotRecovery { .. } => Some(
-            Verdict::hinted(Exit::Usage, "leave that --approval out; `blockhouse node recovery list` shows the accounts"),
-        ),
+        ProposalError::Twice { .. } | ProposalError::Sender { .. } | ProposalError::NotRecovery { .. } => {
+            Some(Verdict::hinted(
+                Exit::Usage,
+                "leave that --approval out; `blockhouse node recovery list` shows the accounts",
+            ))
+        }
         _ => None,
     }
 }

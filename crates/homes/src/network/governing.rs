@@ -277,7 +277,8 @@ impl Governing {
         let members = self.ask(&Contract::setOfCall { epoch_: from }).await?;
         let member = B256::new(key);
         let found = members.into_iter().find(|node| node.p2pKey == member);
-        let node = found.ok_or_else(|| GoverningError::Refused { why: format!("{member:x} is no node of the newest set") })?;
+        let node =
+            found.ok_or_else(|| GoverningError::Refused { why: format!("{member:x} is no node of the newest set") })?;
         let hint = address.as_str().as_bytes().to_vec().into();
         Ok(Contract::Change { kind: REPLACE, member, validator: Contract::Validator { hint, ..node } })
     }

@@ -163,7 +163,10 @@ mod tests {
         assert!(matches!(news.recv().await, Some(News::Misread(_))));
         assert!(!changes.has_changed().unwrap());
         let key = hex::encode([7; 32]);
-        write(text(&format!("followers = [\"{key}\"]\nrpc_peers = [\"http://h:1\"]")).replace("127.0.0.1:1", "127.0.0.1:2"));
+        write(
+            text(&format!("followers = [\"{key}\"]\nrpc_peers = [\"http://h:1\"]"))
+                .replace("127.0.0.1:1", "127.0.0.1:2"),
+        );
         changes.changed().await.unwrap();
         let now = told.borrow().clone();
         assert_eq!((now.followers, now.rpc_peers.len()), (vec![key], 1));

@@ -172,7 +172,9 @@ fn what_is_signed_is_what_the_contract_computes() {
     let handover = with_word_of(&world, [7; 32], &[]);
     let call = Access::handoverDigestCall { nextKey: B256::new([7; 32]), parentHash: handover.parent };
     assert_eq!(world.read(access, call).0, handover.digest(chain_id, access));
-    for (added, removed) in [(vec![], vec![]), (vec![secret(5).account(), secret(6).account()], vec![secret(4).account()])] {
+    for (added, removed) in
+        [(vec![], vec![]), (vec![secret(5).account(), secret(6).account()], vec![secret(4).account()])]
+    {
         let change = RecoveryChange { number: 1, added, removed, threshold: 3 };
         let Access::changeRecoveryCall { added, removed, threshold, .. } = change.call(Vec::new());
         let call = Access::recoveryChangeDigestCall { added, removed, threshold };

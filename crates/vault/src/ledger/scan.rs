@@ -12,7 +12,9 @@ use blockhouse_ledger::contracts::Access::AccessEvents;
 use blockhouse_ledger::contracts::{Access, Tags, Vault};
 
 use super::records::Snapshots;
-use super::{Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChange, RecoveryStep, SnapshotRecord, account};
+use super::{
+    Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChange, RecoveryStep, SnapshotRecord, account,
+};
 
 /// The blocks of the first page.
 const PAGE_BLOCKS: u64 = 16_384;
