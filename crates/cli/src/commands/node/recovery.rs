@@ -154,7 +154,7 @@ fn tell_matter(proposal: &RecoveryProposal, out: &Output) -> anyhow::Result<()> 
                     out.line(format_args!("{word:<12} 0x{account}"))?;
                 }
             }
-            out.line(format_args!("it takes     {}", text::count(change.threshold.into(), "recovery account")))?;
+            out.line(format_args!("it takes     {}", text::count(change.threshold, "recovery account")))?;
         }
     }
     Ok(())
