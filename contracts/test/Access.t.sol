@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {Access} from "../src/Access.sol";
+import {Recovery} from "../src/access/Recovery.sol";
 import {NotWriter, OutOfRange} from "../src/Errors.sol";
 import {Fixture} from "./Fixture.sol";
 import {vm} from "./Vm.sol";
@@ -26,9 +27,9 @@ contract AccessTest is Fixture {
     function test_construction_refuses_no_owner_and_bad_recovery_accounts() public {
         _refuses(Ownable.OwnableInvalidOwner.selector, address(0));
         new Access(address(0), _one(PAPER));
-        _refuses(Access.ZeroAccount.selector);
+        _refuses(Recovery.ZeroAccount.selector);
         new Access(OWNER, _one(address(0)));
-        _refuses(Access.AlreadyRecovery.selector, OWNER);
+        _refuses(Recovery.AlreadyRecovery.selector, OWNER);
         new Access(OWNER, _one(OWNER));
     }
 
@@ -81,7 +82,7 @@ contract AccessTest is Fixture {
     }
 
     function test_enrolment_refuses_zero_twice_and_false_predecessors() public {
-        _refuses(Access.ZeroAccount.selector);
+        _refuses(Recovery.ZeroAccount.selector);
         _enrol(address(0));
         _refuses(Access.AlreadyEnrolled.selector, WRITER);
         _enrol(WRITER);
@@ -111,29 +112,29 @@ contract AccessTest is Fixture {
 
     function test_recovery_accounts_come_and_go_but_for_the_last() public {
         _expectEvent(address(access));
-        emit Access.RecoveryAdded(FRESH);
+        emit Recovery.RecoveryAdded(FRESH);
         vm.prank(OWNER);
         access.addRecovery(FRESH);
         vm.assertEq(access.recoveryCount(), 3, "three");
 
         _expectEvent(address(access));
-        emit Access.RecoveryRemoved(FRESH);
+        emit Recovery.RecoveryRemoved(FRESH);
         _removeRecovery(FRESH);
         vm.assertFalse(access.isRecovery(FRESH), "removed");
         _removeRecovery(PAPER);
-        _refuses(Access.LastRecovery.selector, OWNER);
+        _refuses(Recovery.LastRecovery.selector, OWNER);
         _removeRecovery(OWNER);
         vm.assertEq(access.recoveryCount(), 1, "one");
     }
 
     function test_recovery_refuses_zero_twice_and_unknown() public {
-        _refuses(Access.ZeroAccount.selector);
+        _refuses(Recovery.ZeroAccount.selector);
         vm.prank(OWNER);
         access.addRecovery(address(0));
-        _refuses(Access.AlreadyRecovery.selector, PAPER);
+        _refuses(Recovery.AlreadyRecovery.selector, PAPER);
         vm.prank(OWNER);
         access.addRecovery(PAPER);
-        _refuses(Access.NotRecovery.selector, STRANGER);
+        _refuses(Recovery.NotRecovery.selector, STRANGER);
         _removeRecovery(STRANGER);
     }
 
@@ -157,7 +158,7 @@ contract AccessTest is Fixture {
         _expectEvent(address(access));
         emit Ownable.OwnershipTransferred(OWNER, FRESH);
         _expectEvent(address(access));
-        emit Access.RecoveryAdded(FRESH);
+        emit Recovery.RecoveryAdded(FRESH);
         vm.prank(FRESH);
         access.acceptOwnership();
         vm.assertEq(access.owner(), FRESH, "moved");
@@ -211,7 +212,7 @@ contract AccessTest is Fixture {
     function test_handover_is_recorded_for_its_place_in_the_chain() public {
         vm.setBlockhash(99, "parent");
         _expectEvent(address(access));
-        emit Access.HandedOver(1, "key", PAPER);
+        emit Recovery.HandedOver(1, "key", PAPER);
         vm.prank(PAPER);
         access.handover("key", "parent");
         vm.assertEq(access.handovers(), 1, "count");
@@ -219,19 +220,21 @@ contract AccessTest is Fixture {
         vm.assertEq(height, 100, "height");
         vm.assertEq(key, "key", "key");
         vm.assertEq(by, PAPER, "by");
-        _refuses(Access.UnknownHandover.selector, 0, 1);
+        _refuses(Recovery.UnknownHandover.selector, 0, 1);
         access.handoverAt(0);
-        _refuses(Access.UnknownHandover.selector, 2, 1);
+        _refuses(Recovery.UnknownHandover.selector, 2, 1);
         access.handoverAt(2);
     }
 
     function test_handover_refuses_no_key_and_every_other_parent() public {
         vm.setBlockhash(98, "grandparent");
         vm.setBlockhash(99, "parent");
-        _refuses(Access.ZeroKey.selector, PAPER);
+        _refuses(Recovery.ZeroKey.selector, PAPER);
         vm.prank(PAPER);
         access.handover(0, "parent");
-        vm.expectRevert(abi.encodeWithSelector(Access.WrongParent.selector, bytes32("grandparent"), bytes32("parent")));
+        vm.expectRevert(
+            abi.encodeWithSelector(Recovery.WrongParent.selector, bytes32("grandparent"), bytes32("parent"))
+        );
         vm.prank(PAPER);
         access.handover("key", "grandparent");
     }
@@ -240,11 +243,11 @@ contract AccessTest is Fixture {
     function testFuzz_handover_is_for_recovery_accounts_alone(address who) public {
         vm.assume(who != OWNER && who != PAPER);
         vm.setBlockhash(99, "parent");
-        _refuses(Access.NotRecovery.selector, who);
+        _refuses(Recovery.NotRecovery.selector, who);
         vm.prank(who);
         access.handover("key", "parent");
         _removeRecovery(PAPER);
-        _refuses(Access.NotRecovery.selector, PAPER);
+        _refuses(Recovery.NotRecovery.selector, PAPER);
         vm.prank(PAPER);
         access.handover("key", "parent");
         vm.assertEq(access.handovers(), 0, "none");

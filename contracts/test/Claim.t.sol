@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Access} from "../src/Access.sol";
+import {Recovery} from "../src/access/Recovery.sol";
 import {NotOwner} from "../src/Errors.sol";
 import {OwnerAfterFloor} from "../src/OwnerAfterFloor.sol";
 import {Vault} from "../src/Vault.sol";
@@ -80,7 +81,7 @@ contract ClaimTest {
         _claim();
         bytes32 parent = "parent";
         vm.setBlockhash(block.number - 1, parent);
-        _refused(address(access), abi.encodeCall(access.handover, ("key", parent)), Access.NotRecovery.selector);
+        _refused(address(access), abi.encodeCall(access.handover, ("key", parent)), Recovery.NotRecovery.selector);
         bytes4 stranger = Ownable.OwnableUnauthorizedAccount.selector;
         _refused(address(access), abi.encodeCall(access.transferOwnership, (THROW_AWAY)), stranger);
         _refused(address(access), abi.encodeCall(access.acceptOwnership, ()), stranger);
@@ -104,7 +105,7 @@ contract ClaimTest {
     /// The order matters: the paper key before the throw-away account goes is not required, but a last recovery account
     /// cannot go, and the owner is one as soon as it is owner.
     function test_the_throw_away_account_cannot_go_before_the_claimer_owns() public {
-        vm.expectRevert(abi.encodeWithSelector(Access.LastRecovery.selector, THROW_AWAY));
+        vm.expectRevert(abi.encodeWithSelector(Recovery.LastRecovery.selector, THROW_AWAY));
         vm.prank(THROW_AWAY);
         access.removeRecovery(THROW_AWAY);
     }

@@ -20,6 +20,7 @@ interface Vm {
 
     function prank(address sender) external;
     function warp(uint256 timestamp) external;
+    function chainId(uint256 id) external;
     function roll(uint256 height) external;
     function setBlockhash(uint256 height, bytes32 hash) external;
     function lastCallGas() external view returns (Gas memory);

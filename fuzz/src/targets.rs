@@ -84,6 +84,7 @@ pub const ALL: &[Target] = &[
     nodes::PLACE,
     nodes::NETWORK_FILE,
     nodes::FOUNDING_FILE,
+    nodes::PROPOSAL,
     nodes::NODE_CONFIG,
     nodes::GOSSIP,
     nodes::ALARMS,

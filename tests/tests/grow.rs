@@ -256,54 +256,230 @@ fn begin_sites_again(sites: &Path, kept: &Path) {
     copy_all(kept, sites);
 }
 
+/// A vault whose ledger a network keeps, and nodes that were made to found it anew.
+struct Old {
+    ours: Grown,
+    old: Network,
+    before: String,
+    source: PathBuf,
+}
+
+impl Old {
+    fn start(sites: usize) -> Self {
+        let world = World::empty();
+        // One that can change its validators, as `node init --found` makes them.
+        let old = Network::start(&world.path("old"), 4, "--signing committee");
+        let init = world.init(sites).args("--json --enrol-key").arg(world.path("old").join("enrol.key"));
+        let init = old.nodes().iter().fold(init, |call, node| call.arg("--ledger").arg(node.url()));
+        let before = init.run().expect(exit::DONE).summary()["fingerprint"].as_str().unwrap().to_owned();
+        let source = world.path("source");
+        tree::plain(&source, 1, 5);
+        let mut ours = Grown::new(world);
+        // A new node answers where one that is lost did: there the old ones that come back will ask.
+        ours.rpc_ports[0] = old.node(2).port();
+        ours.make();
+        Self { ours, old, before, source }
+    }
+
+    /// Two of four are gone for good.
+    fn lose_two(&self) {
+        let old = &self.old;
+        for number in [2, 3] {
+            old.node(number).kill();
+            fs::remove_dir_all(&old.node(number).dir).unwrap();
+        }
+        let height = old.node(0).height();
+        wait_until(|| old.node(1).height() == height, "the survivors have the same");
+        let peers =
+            |number: usize| old.node(number).ask("blockhouse_nodeStatus", &serde_json::json!([]))["peers"].clone();
+        wait_until(|| peers(0) == 1 && peers(1) == 1, "the survivors see that the others are gone");
+    }
+}
+
 #[test]
 fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
-    let world = World::empty();
-    // One that can change its validators, as `node init --found` makes them.
-    let old = Network::start(&world.path("old"), 4, "--signing committee");
-    let init = world.init(3).args("--json --enrol-key").arg(world.path("old").join("enrol.key"));
-    let init = old.nodes().iter().fold(init, |call, node| call.arg("--ledger").arg(node.url()));
-    let before = init.run().expect(exit::DONE).summary()["fingerprint"].as_str().unwrap().to_owned();
-    let source = world.path("source");
-    tree::plain(&source, 1, 5);
-    let mut ours = Grown::new(world);
-    // A new node answers where one that is lost did: there the old ones that come back will ask.
-    ours.rpc_ports[0] = old.node(2).port();
-    ours.make();
-    let first = ours.world.back_up(&source).snapshot();
+    let lost = Old::start(3);
+    let Old { ours, old, before, source } = &lost;
+    let first = ours.world.back_up(source).snapshot();
     let kept = ours.world.path("kept");
-    copy_all(&source, &kept);
+    copy_all(source, &kept);
     let old_receipt = ours.receipt(&first, "old.json");
     ours.taking_over("node refound --json")
         .run()
         .refuses(exit::USAGE, "4 nodes of the network are there or connected, and 3 validators can record");
 
-    for number in [2, 3] {
-        old.node(number).kill();
-        fs::remove_dir_all(&old.node(number).dir).unwrap();
-    }
+    lost.lose_two();
     // Reading needs no quorum.
     ours.world.expect_restores(&first, &kept);
     let height = old.node(0).height();
-    wait_until(|| old.node(1).height() == height, "the survivors have the same");
-    let peers = |number: usize| old.node(number).ask("blockhouse_nodeStatus", &serde_json::json!([]))["peers"].clone();
-    wait_until(|| peers(0) == 1 && peers(1) == 1, "the survivors see that the others are gone");
     let made = ours.taking_over("node refound --json").run().expect(exit::DONE);
     let after = made.summary()["fingerprint"].as_str().unwrap().to_owned();
-    assert_eq!((made.number("height"), before == after), (height, false));
+    assert_eq!((made.number("height"), *before == after), (height, false));
     old.node(0).kill();
     old.node(1).kill();
 
     let _running = ours.run_all(&after);
     wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > height), "the new network goes on");
     tree::write(&source.join("more"), &tree::noise(50_000, 6));
-    let second = ours.world.back_up(&source).snapshot();
+    let second = ours.world.back_up(source).snapshot();
     assert_eq!(ours.world.fingerprint(), after);
     ours.world.expect_restores(&first, &kept);
-    ours.world.expect_restores(&second, &source);
-    ours.check(&old_receipt, &before).expect(exit::DONE);
+    ours.world.expect_restores(&second, source);
+    ours.check(&old_receipt, before).expect(exit::DONE);
     ours.check(&ours.receipt(&first, "again.json"), &after).expect(exit::DONE);
 
     let back = ours.world.outside("node run --dir").arg(&old.node(0).dir).run();
     back.refuses(exit::NOT_ALLOWED, "the ledger was handed over to others");
+}
+
+impl Old {
+    /// The account of an old node, as its status shows it.
+    fn account(&self, number: usize) -> String {
+        let status = self.old.node(number).ask("blockhouse_nodeStatus", &serde_json::json!([]));
+        status["account"].as_str().unwrap().to_owned()
+    }
+
+    fn recovery(&self, words: &str) -> Call {
+        self.ours.world.unlocked("node recovery set --json").args(words)
+    }
+
+    /// The word of an old node for a proposal.
+    fn word_of(&self, number: usize, proposal: &Path, name: &str) -> PathBuf {
+        let to = self.ours.world.path(name);
+        let call = self.ours.world.outside("node recovery approve --json --yes").arg(proposal);
+        call.arg("--dir").arg(&self.old.node(number).dir).arg("--out").arg(&to).run().expect(exit::DONE);
+        to
+    }
+
+    /// Two of the owner's account and those of the old nodes 0 and 1 are needed from now on.
+    fn ask_for_two(&self) {
+        let add = format!("--add {} --add {}", self.account(0), self.account(1));
+        self.recovery("--threshold 4").args(&add).run().expect(exit::DONE);
+        let world = &self.ours.world;
+        let set = || self.recovery("--threshold 2").arg("--remove").arg(self.paper());
+        set()
+            .run()
+            .refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 4 are needed");
+        let proposal = world.path("change");
+        set().arg("--propose").arg(&proposal).run().expect(exit::DONE);
+        let words = [0, 1].map(|number| self.word_of(number, &proposal, &format!("change-{number}")));
+        let paper = world.path("change-paper");
+        let call = world.outside("node recovery approve --json --yes --paper-key").arg(world.paper_key());
+        call.arg(&proposal).arg("--out").arg(&paper).run().expect(exit::DONE);
+        let some = words.iter().fold(set(), |call, word| call.arg("--approval").arg(word));
+        some.run().refuses(exit::NOT_ALLOWED, "3 recovery accounts agree");
+        let all = words.iter().chain([&paper]).fold(set(), |call, word| call.arg("--approval").arg(word));
+        let now = all.run().expect(exit::DONE).summary();
+        assert_eq!(
+            (now["recovery_threshold"].as_u64(), now["recovery_accounts"].as_array().unwrap().len()),
+            (Some(2), 3)
+        );
+        // The same words say nothing of another change.
+        let again = words.iter().fold(self.recovery("--threshold 1"), |call, word| call.arg("--approval").arg(word));
+        again.run().refuses(exit::CHECK, "signed something else");
+    }
+
+    /// The paper key's account: neither the owner's nor a node's.
+    fn paper(&self) -> String {
+        let listed = self.ours.world.call("node recovery list --json").run().expect(exit::DONE).summary();
+        let known = [self.owner(), self.account(0), self.account(1)];
+        let accounts = listed["recovery_accounts"].as_array().unwrap().iter().map(|account| account.as_str().unwrap());
+        let mut accounts = accounts;
+        accounts.find(|account| !known.iter().any(|known| known == account)).unwrap().to_owned()
+    }
+
+    /// The owner's account, as the identity file has it.
+    fn owner(&self) -> String {
+        let text = fs::read_to_string(self.ours.world.identity()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("# owner account: "));
+        line.unwrap().to_owned()
+    }
+}
+
+/// Two of three accounts found the network anew; one alone does not, nor does what two agreed to for something else.
+#[test]
+fn a_network_is_founded_anew_by_as_many_accounts_as_it_takes() {
+    let lost = Old::start(1);
+    let Old { ours, old, source, .. } = &lost;
+    let world = &ours.world;
+    lost.ask_for_two();
+    let first = world.back_up(source).snapshot();
+    let kept = world.path("kept");
+    copy_all(source, &kept);
+    lost.lose_two();
+    let refound = || ours.taking_over("node refound --json");
+    refound()
+        .run()
+        .refuses(exit::NOT_ALLOWED, "1 recovery accounts agree, with the one that sends it, and 2 are needed");
+    assert!(!ours.network().exists());
+    let proposal = world.path("proposal");
+    let proposed = refound().arg("--propose").arg(&proposal).run().expect(exit::DONE).summary();
+    assert_eq!(proposed["recovery_threshold"], 2);
+    // Done again it is the same file, and what is another is not overwritten.
+    refound().arg("--propose").arg(&proposal).run().expect(exit::DONE);
+    refound().arg("--propose").arg(world.path("change")).run().refuses(exit::FAILED, "could not write");
+    refound().arg("--approval").arg(world.path("change-0")).run().refuses(exit::CHECK, "signed something else");
+    let word = lost.word_of(0, &proposal, "word");
+    old.node(0).kill();
+    old.node(1).kill();
+    let sites = world.path("sites");
+    let (vault, own) = (world.vault(), ours.dir(0));
+    kill_at_each_step(&[(&vault, "vault-0"), (&own, "own-0"), (&sites, "sites-0")], ours, || {
+        refound().arg("--approval").arg(&word)
+    });
+
+    let made = refound().arg("--approval").arg(&word).run().expect(exit::DONE);
+    let after = made.summary()["fingerprint"].as_str().unwrap().to_owned();
+    let height = made.number("height");
+    let _running = ours.run_all(&after);
+    wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > height), "the new network goes on");
+    tree::write(&source.join("more"), &tree::noise(50_000, 6));
+    let second = world.back_up(source).snapshot();
+    assert_eq!(world.fingerprint(), after);
+    world.expect_restores(&first, &kept);
+    world.expect_restores(&second, source);
+    ours.check(&ours.receipt(&first, "again.json"), &after).expect(exit::DONE);
+    let back = world.outside("node run --dir").arg(&old.node(0).dir).run();
+    back.refuses(exit::NOT_ALLOWED, "the ledger was handed over to others");
+    // One alone takes it from nobody.
+    let recovered = world.outside("recover --json --yes").arg("--identity").arg(world.identity());
+    let recovered = recovered.arg("--site").arg(world.site(1)).env("BLOCKHOUSE_VAULT", world.path("new")).run();
+    recovered.refuses(exit::NOT_ALLOWED, "handed over by 2 of its recovery accounts together");
+}
+
+/// Kills the command at its durable steps: the network can begin, or it cannot and the same command goes on. What it changes is put back before
+/// each, and at the end.
+fn kill_at_each_step(folders: &[(&PathBuf, &str)], ours: &Grown, command: impl Fn() -> Call) {
+    let works = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !need::program("strace", "strace", works) {
+        return;
+    }
+    for (folder, name) in folders {
+        copy_all(folder, &ours.world.path(name));
+    }
+    let put_back = || {
+        for (folder, name) in folders {
+            fs::remove_dir_all(folder).unwrap();
+            copy_all(&ours.world.path(name), folder);
+        }
+    };
+    let (mut calls, mut step, mut killed) = (&STEPS[..], 1, 0);
+    while let Some(call) = calls.first() {
+        let (inject, trace) = (format!("inject={call}:signal=KILL:when={step}"), format!("trace={call}"));
+        let flags: Vec<&OsStr> = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsStr::new).into();
+        let ended = command().under("strace", &flags).spawn().finish();
+        if ended.code() == exit::DONE {
+            (calls, step) = (&calls[1..], 1);
+        } else {
+            killed += 1;
+            if !ours.network().exists() {
+                command().run().expect(exit::DONE);
+            }
+            assert!(ours.network().exists(), "{call} {step}");
+            step *= 2;
+        }
+        put_back();
+    }
+    println!("killed {killed} times");
+    assert!(killed > 4, "the kills came at too few instants");
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, TxKind};
 use blockhouse_crypto::AccountSecret;
-use blockhouse_homes::network::NodeFolder;
+use blockhouse_homes::network::{NodeConfig, NodeFolder};
 use blockhouse_ledger::{Genesis, Request};
 use blockhouse_tests::network::{Node, RunningNode, free_ports, number, wait_until};
 use blockhouse_tests::tree;
@@ -98,6 +98,32 @@ impl Operators {
         let height = running.map(|other| self.node(other).height()).max().unwrap();
         wait_until(|| self.node(index).height() >= height, "an operator's node has what the others have");
         self.world.outside("node validators").args(words).args("--json --dir").arg(self.dir(index))
+    }
+
+    /// Writes the `node.toml` of an operator anew, whether his node runs or not.
+    fn edit(&self, index: usize, change: impl FnOnce(&mut NodeConfig)) {
+        let path = self.dir(index).join("node.toml");
+        let mut config = NodeConfig::load(&path).unwrap();
+        change(&mut config);
+        std::fs::write(&path, config.text()).unwrap();
+    }
+
+    /// To how many others the node of that operator is connected.
+    fn peers(&self, index: usize) -> u64 {
+        self.node(index).ask("blockhouse_nodeStatus", &json!([]))["peers"].as_u64().unwrap()
+    }
+
+    /// A node goes on at another port, and dials nobody: whoever is connected to it has found it.
+    fn move_to(&mut self, index: usize, address: &str) {
+        self.kill(index);
+        let own = self.key(index);
+        self.edit(index, |config| {
+            config.listen = address.parse().unwrap();
+            for (port, (key, other)) in (1..).zip(&mut config.validators) {
+                *other = if *key == own { address.to_owned() } else { format!("127.0.0.1:{port}") };
+            }
+        });
+        self.run(index);
     }
 
     fn status(&self, index: usize) -> Value {
@@ -226,4 +252,59 @@ fn a_fifth_node_takes_the_place_of_the_fourth() {
     }
     ours.reach(height + 2);
     ours.expect_one_history(&[ANN, BEN, EVE]);
+}
+
+/// None of those that run is started again.
+#[test]
+fn nodes_come_and_move_while_the_others_run() {
+    let mut ours = Operators::found();
+    ours.edit(EVE, |config| config.rpc_peers.clear());
+    (ANN..=EVE).for_each(|index| ours.run(index));
+    let init = ours.world.init(1).args("--enrol-key").arg(ours.world.path("founded/enrol.key"));
+    init.arg("--ledger").arg(ours.node(BEN).url()).run().expect(exit::DONE);
+    let enrol = ours.world.unlocked("node enrol --yes");
+    (ANN..=EVE).fold(enrol, |call, index| call.arg(ours.node(index).url())).run().expect(exit::DONE);
+
+    // Nobody serves the follower, and it was told of nobody to ask: now it is.
+    assert_eq!((ours.node(EVE).height(), ours.peers(EVE)), (0, 0));
+    ours.edit(EVE, |config| config.rpc_peers.push(ours.node(ANN).url().parse().unwrap()));
+    let height = ours.node(BEN).height();
+    wait_until(|| ours.node(EVE).height() >= height, "it asks the node that its operator names");
+    ours.edit(EVE, |config| config.rpc_peers.clear());
+    // A validator names it: from then on it is served as the others are.
+    ours.edit(CAT, |config| config.followers.push(ours.key(EVE)));
+    wait_until(|| ours.peers(EVE) == 1, "a validator lets in whom its operator names");
+    ours.reach(height + 2);
+    wait_until(|| ours.node(EVE).height() >= height + 2, "it is served");
+
+    // The ledger says where a validator is from some epoch on, and the others look for it there.
+    let ports = free_ports(2);
+    let [first, second] = [ports, ports + 1].map(|port| format!("127.0.0.1:{port}"));
+    let moved = format!("{}={first}", ours.key(DAN));
+    let propose = ours.govern("propose", ANN).arg("--move").arg(moved);
+    let proposal = propose.run().expect(exit::DONE).text("proposal");
+    for index in [BEN, CAT] {
+        ours.govern(&format!("approve {proposal}"), index).run().expect(exit::DONE);
+    }
+    let listed = ours.govern("list", BEN).run().expect(exit::DONE);
+    let open: Vec<Value> = listed.lines().into_iter().filter(|line| line["type"] == "proposal").collect();
+    assert_eq!(open[0]["changes"], json!([format!("moves validator {} at {first}", ours.key(DAN))]));
+    ours.govern(&format!("enact {proposal}"), CAT).run().expect(exit::DONE);
+    let listed = ours.govern("list", BEN).run().expect(exit::DONE);
+    let from = listed.lines().iter().filter_map(|line| line["from"].as_u64()).max().unwrap();
+    ours.reach(from * LENGTH - 2);
+    ours.move_to(DAN, &first);
+    ours.reach(from * LENGTH);
+    wait_until(|| ours.peers(DAN) == 3, "the others find it where the ledger says");
+    wait_until(|| ours.status(DAN)["role"] == "validator", "it votes");
+
+    // What an operator writes himself goes before.
+    ours.move_to(DAN, &second);
+    for index in [ANN, BEN, CAT] {
+        ours.edit(index, |config| drop(config.validators.insert(ours.key(DAN), second.clone())));
+    }
+    wait_until(|| ours.peers(DAN) == 3, "the others find it where their operators say");
+    let height = ours.node(BEN).height();
+    wait_until(|| ours.node(DAN).height() >= height, "it has what the others have");
+    ours.expect_one_history(&[ANN, BEN, CAT, DAN, EVE]);
 }

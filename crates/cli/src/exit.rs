@@ -187,6 +187,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_external))
         .or_else(|| cause.downcast_ref().and_then(of_store))
         .or_else(|| cause.downcast_ref().and_then(growth::of_growth))
+        .or_else(|| cause.downcast_ref().and_then(growth::of_recovery))
         .or_else(|| of_node(cause))
         .or_else(|| cause.downcast_ref().map(of_guard))
         .or_else(|| cause.downcast_ref().and_then(of_identity))
@@ -277,6 +278,7 @@ fn of_node(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(nodes::of_running))
         .or_else(|| cause.downcast_ref().and_then(of_start))
         .or_else(|| cause.downcast_ref().and_then(of_node_folder))
+        .or_else(|| cause.downcast_ref().and_then(nodes::of_proposal))
         .or_else(|| cause.downcast_ref().map(of_enrolment))
         .or_else(|| cause.downcast_ref().map(of_ceremony))
         .or_else(|| cause.downcast_ref().and_then(of_join))
@@ -328,6 +330,10 @@ fn of_node_folder(error: &FolderError) -> Option<Verdict> {
         FolderError::Founding { .. } => {
             Some(Verdict::hinted(Exit::Failed, "take the founding file again from the founder: it is the same for all"))
         }
+        FolderError::Proposal { .. } => Some(Verdict::hinted(
+            Exit::Failed,
+            "a proposal is what --propose wrote, an approval what `blockhouse node recovery approve` wrote: take it again from who has it",
+        )),
         FolderError::Record { .. } => Some(Verdict::hinted(
             Exit::Failed,
             "if no node of the network has finished, remove it: the node begins the ceremony anew",
@@ -816,6 +822,10 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
             Some(Verdict::hinted(Exit::Failed, "recover into another folder: --vault NEW_FOLDER"))
         }
         RecoverError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, MAKING)),
+        RecoverError::NeedsOthers { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "let a network that those accounts agree to go on with it: blockhouse node refound. To read it alone: recover --read-only",
+        )),
         RecoverError::KeepsGrowing { .. } => Some(Verdict::hinted(
             Exit::Busy,
             "stop the old host's backups and run this again; --fingerprint takes the ledger as it stands, and reports what that leaves out",

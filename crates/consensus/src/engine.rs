@@ -17,7 +17,7 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::authenticated::lookup;
 use commonware_p2p::{AddressableManager, AddressableTrackedPeers};
 use commonware_runtime::{BlobLayout, Metrics, Runner, Spawner, Supervisor, tokio as runtime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::application::{Application, Erased, Stop};
 use crate::bind::{Group, Individuals, Scheme};
@@ -83,7 +83,11 @@ pub enum StartError {
     Address { text: String },
     #[error("{key} is no key of a node", key = hex::encode(key))]
     NoKey { key: [u8; 32] },
-    #[error("a network has at most {} nodes, not {found}", tuning::PEERS_MAX)]
+    #[error(
+        "a network has at most {} nodes, and a running one room for {} followers more than it began with: not {found} nodes",
+        tuning::PEERS_MAX,
+        tuning::FOLLOWERS_MORE
+    )]
     Peers { found: usize },
     #[error("could not start the engine's thread")]
     Thread(#[source] std::io::Error),
@@ -155,7 +159,7 @@ impl Engine {
         folder: &Path,
     ) -> Result<(Handle, Inbox), StartError> {
         let application: Arc<dyn Erased> = application;
-        let peers = peers::peers(&config)?;
+        let peers = peers::peers(&config.network, &config.addresses, &config.followers)?;
         let folder = Folder::open(folder, &config, keys.public(), application.as_ref())?;
         // The engine's own listener panics if the port is taken; this one says so.
         TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -163,13 +167,20 @@ impl Engine {
         let (stop, stopped) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let shared = Arc::new(Shared::new(role(&config.network, &keys, folder.may_vote)));
-        let node = Node { config, keys, application, folder, peers, ends, shared: Arc::clone(&shared), stopped };
+        let (change, changes) = mpsc::unbounded_channel();
+        let room = peers::set_size(&config).get();
+        let door = Arrivals { network: config.network.clone(), room, change };
+        let node =
+            Node { config, keys, application, folder, peers, changes, ends, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));
         });
         let thread = thread.map_err(StartError::Thread)?;
-        Ok((Handle { shared, gossip, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) }, inbox))
+        Ok((
+            Handle { shared, gossip, arrivals: door, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) },
+            inbox,
+        ))
     }
 }
 
@@ -198,10 +209,19 @@ impl Shared {
     }
 }
 
+/// How a running node is told who its peers are.
+struct Arrivals {
+    network: Network,
+    /// How many there may be, with this node.
+    room: usize,
+    change: mpsc::UnboundedSender<AddressableTrackedPeers<PublicKey>>,
+}
+
 /// A running node. It ends when this is dropped.
 pub struct Handle {
     shared: Arc<Shared>,
     gossip: Gossip,
+    arrivals: Arrivals,
     ended: watch::Receiver<Option<Result<(), EngineError>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
@@ -232,6 +252,21 @@ impl Handle {
     /// Sends to peers.
     pub fn gossip(&self) -> Gossip {
         self.gossip.clone()
+    }
+
+    /// Tells the running node where its validators are from now on, and which followers it serves. A connection to one whose address changed is
+    /// made anew; the others stay. What does not fit is refused, and what was told before holds.
+    pub fn tell_peers(&self, addresses: &BTreeMap<[u8; 32], String>, followers: &[[u8; 32]]) -> Result<(), StartError> {
+        let Arrivals { network, room, change } = &self.arrivals;
+        let peers = peers::peers(network, addresses, followers)?;
+        let found = peers.primary.len() + peers.secondary.len();
+        // This node counts beside them where it is not named.
+        if found >= *room {
+            return Err(StartError::Peers { found });
+        }
+        // A node that ended needs to know nothing.
+        let _ = change.send(peers);
+        Ok(())
     }
 
     /// Waits until the node ended. Cancelling loses nothing.
@@ -282,6 +317,7 @@ struct Node {
     application: Arc<dyn Erased>,
     folder: Folder,
     peers: AddressableTrackedPeers<PublicKey>,
+    changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
     ends: Ends,
     shared: Arc<Shared>,
     stopped: oneshot::Receiver<()>,
@@ -316,7 +352,12 @@ impl Node {
         let _ = self.shared.metrics.set(Box::new(move || metrics.encode()));
         let settings = peers::settings::<S>(&self.config, &self.keys);
         let (mut network, mut oracle) = lookup::Network::new(context.child("network"), settings);
-        oracle.track(self.config.network.epoch(), self.peers);
+        let epoch = self.config.network.epoch();
+        oracle.track(epoch, self.peers);
+        let told = context.child("peers").spawn({
+            let (oracle, changes) = (oracle.clone(), self.changes);
+            move |_| peers::keep_told(oracle, epoch, changes)
+        });
         let channels = Channels {
             votes: network.register(channel::VOTES, tuning::VOTES),
             certificates: network.register(channel::CERTIFICATES, tuning::CERTIFICATES),
@@ -343,6 +384,7 @@ impl Node {
             ended = node => ended.unwrap_or(Err(EngineError::Ended { part: "node" })),
             _ = network_end => Err(EngineError::Ended { part: "network" }),
             _ = gossip => Err(EngineError::Ended { part: "gossip" }),
+            _ = told => Err(EngineError::Ended { part: "peers" }),
             _ = self.stopped => Ok(()),
         };
         // What does not end in time is dropped; the journals stand that.

@@ -10,12 +10,13 @@ use commonware_consensus::{marshal, simplex};
 use commonware_cryptography::ChaCha20Poly1305;
 use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
 use commonware_p2p::authenticated::lookup;
-use commonware_p2p::{Address, AddressableTrackedPeers, Ingress, max_message_size};
+use commonware_p2p::{Address, AddressableManager, AddressableTrackedPeers, Ingress, max_message_size};
 use commonware_stream::SakeCups;
 use commonware_stream::cups::{self, Cups};
 use commonware_stream::sake::{self, Sake};
 use commonware_utils::ordered::Map;
 use commonware_utils::{Hostname, NZUsize};
+use tokio::sync::mpsc;
 
 use crate::bind::Scheme;
 use crate::block::{Digest, WireBlock};
@@ -79,7 +80,7 @@ impl Greeted {
             allowed_handshake_rate_per_subnet: tuning::GREETINGS,
             ping_frequency: tuning::PING,
             dial_frequency: tuning::DIAL,
-            // Peers change with the validator set, and that starts the engine anew.
+            // Validators change with the engine, which starts anew; followers come and go, and addresses change, one set after another.
             tracked_peer_sets: NZUsize!(1),
             block_duration: tuning::BLOCKED,
         }
@@ -105,16 +106,21 @@ fn greeting(signer: PrivateKey) -> Sake<PrivateKey> {
     }
 }
 
-/// All nodes, this one included whether it is named or not.
-fn set_size(config: &Config) -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(config.network.validators().len() + config.followers.len())
+/// All nodes, this one included whether it is named or not, and those that may come while the engine runs.
+pub(crate) fn set_size(config: &Config) -> NonZeroUsize {
+    let known = config.network.validators().len() + config.followers.len();
+    NonZeroUsize::MIN.saturating_add((known + tuning::FOLLOWERS_MORE).min(tuning::PEERS_MAX))
 }
 
 /// Who is dialled, and who may connect besides.
-pub(crate) fn peers(config: &Config) -> Result<AddressableTrackedPeers<PublicKey>, StartError> {
-    let primary = dialled(&config.network.validators(), &config.addresses)?;
+pub(crate) fn peers(
+    network: &Network,
+    addresses: &BTreeMap<[u8; 32], String>,
+    followers: &[[u8; 32]],
+) -> Result<AddressableTrackedPeers<PublicKey>, StartError> {
+    let primary = dialled(&network.validators(), addresses)?;
     let mut secondary = BTreeMap::new();
-    for key in &config.followers {
+    for key in followers {
         let key = public(*key)?;
         if !primary.contains_key(&key) {
             secondary.insert(key, Address::Symmetric(NOWHERE));
@@ -145,6 +151,20 @@ fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {
 /// True if it is a key that a node can have.
 pub fn is_node_key(key: &[u8; 32]) -> bool {
     public(*key).is_ok()
+}
+
+/// Tells the network of one set of peers after another, until nobody can say any more.
+pub(crate) async fn keep_told(
+    mut oracle: impl AddressableManager<PublicKey = PublicKey>,
+    mut last: u64,
+    mut changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
+) {
+    while let Some(peers) = changes.recv().await {
+        // The numbers of sets rise; nothing else is in them.
+        last += 1;
+        let _ = oracle.track(last, peers);
+    }
+    std::future::pending::<()>().await;
 }
 
 /// True if nodes can be told that another is reached there: `host:port` or `ip:port`.

@@ -14,15 +14,14 @@ use std::cmp::Ordering;
 
 use alloy_consensus::Transaction;
 use alloy_primitives::B256;
-use alloy_sol_types::SolCall;
 use blockhouse_types::{BlockHash, Fingerprint};
 
 use crate::block::{Block, block_hash};
 use crate::certificate::{BlockPlace, Certificate, CertificateError};
-use crate::contracts::Access;
 use crate::execute::Executed;
 use crate::fingerprint::TrustRoot;
 use crate::genesis::Genesis;
+use crate::handover::Handover;
 use crate::validators::succession;
 
 /// The authority over a chain up to its last verified block.
@@ -152,7 +151,7 @@ impl Authority {
 /// The key that a block's only transaction names, if its input is that of a handover. Nothing says that it succeeds.
 fn named_key(block: &Block) -> Option<[u8; 32]> {
     let [tx] = block.body.transactions.as_slice() else { return None };
-    Access::handoverCall::abi_decode(tx.input()).ok().map(|call| call.nextKey.0)
+    Handover::read(tx.input()).map(|handover| handover.next_key)
 }
 
 /// Which of two certified chains of one genesis `recover` takes: the greater has more handovers, or was kept by more sets of validators one after

@@ -14,6 +14,7 @@ pub mod execute;
 pub mod fingerprint;
 pub mod genesis;
 pub mod governance;
+pub mod handover;
 pub mod proof;
 pub mod recall;
 pub mod receipt;

@@ -22,7 +22,7 @@ use blockhouse_types::{BlockHash, Fingerprint};
 
 use crate::blocks::Purpose;
 use crate::folder::{Config, GrowthEntry, HomeKind, UpdateError, WriteError, write_durably};
-use crate::ledger::{LedgerError, address};
+use crate::ledger::{LedgerError, Recovery, address};
 use crate::publish::{Publication, TooFewCopies};
 use crate::vault::Vault;
 
@@ -85,6 +85,8 @@ pub struct Growth {
     pub last: LastBlock,
     /// How many transactions the account that hands the ledger over has made.
     pub nonce: u64,
+    /// Who may hand it over, and how many of them it takes.
+    pub recovery: Recovery,
     /// The vault's fingerprint from the handover on.
     pub fingerprint: Fingerprint,
     /// This host has to stop sealing first.
@@ -126,12 +128,13 @@ pub async fn plan(
             return Err(GrowthError::IsNetwork);
         }
     }
-    if !vault.ledger().recovery_accounts().await?.contains(&account.account()) {
+    let recovery = vault.ledger().recovery().await?;
+    if !recovery.accounts.contains(&account.account()) {
         return Err(GrowthError::NotRecovery);
     }
     let nonce = home.nonce(address(account.account())).await?;
     let is_sealed_here = config.home == HomeKind::Embedded;
-    Ok(Growth { genesis, last, nonce, fingerprint: given, is_sealed_here })
+    Ok(Growth { genesis, last, nonce, recovery, fingerprint: given, is_sealed_here })
 }
 
 /// Takes what one node has above this host's copy, whatever the others have; the height that the copy has then.

@@ -86,15 +86,52 @@ impl WriterRecord {
     }
 }
 
-/// An account became one that may hand the ledger over, or ceased to be one.
+/// A change of who may hand the ledger over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecoveryChange {
     /// The height of the block that says so.
     pub block: u64,
-    /// The account.
-    pub who: Account,
-    /// Which of the two.
-    pub is_added: bool,
+    /// What it is.
+    pub step: RecoveryStep,
+}
+
+/// What changed of who may hand the ledger over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryStep {
+    /// This account may.
+    Added(Account),
+    /// It may not any more.
+    Removed(Account),
+    /// So many of them must agree.
+    Threshold(u64),
+}
+
+/// Who may hand the ledger over, and how many of them it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The accounts.
+    pub accounts: BTreeSet<Account>,
+    /// How many must agree.
+    pub threshold: u64,
+}
+
+impl Recovery {
+    /// As these changes, in their order, leave it.
+    pub fn after<'a>(changes: impl IntoIterator<Item = &'a RecoveryChange>) -> Self {
+        let mut found = Self { accounts: BTreeSet::new(), threshold: 1 };
+        for change in changes {
+            match change.step {
+                RecoveryStep::Added(who) => {
+                    found.accounts.insert(who);
+                }
+                RecoveryStep::Removed(who) => {
+                    found.accounts.remove(&who);
+                }
+                RecoveryStep::Threshold(threshold) => found.threshold = threshold,
+            }
+        }
+        found
+    }
 }
 
 /// The ledger of one vault.
@@ -205,17 +242,24 @@ impl Ledger {
         Ok((!offered.is_zero()).then(|| account(offered)))
     }
 
-    /// The accounts that may hand the ledger over now.
+    /// Who may hand the ledger over now.
+    pub async fn recovery(&self) -> Result<Recovery, LedgerError> {
+        Ok(Recovery::after(&self.recovery_changes().await?))
+    }
+
+    /// The accounts that may hand the ledger over now, alone or with others.
     pub(crate) async fn recovery_accounts(&self) -> Result<BTreeSet<Account>, LedgerError> {
-        let mut accounts = BTreeSet::new();
-        for change in self.recovery_changes().await? {
-            if change.is_added {
-                accounts.insert(change.who);
-            } else {
-                accounts.remove(&change.who);
-            }
-        }
-        Ok(accounts)
+        Ok(self.recovery().await?.accounts)
+    }
+
+    /// How many changes of these accounts were made with the word of several.
+    pub async fn count_recovery_changes(&self) -> Result<u64, LedgerError> {
+        self.call(self.access, &Access::recoveryChangesCall {}).await
+    }
+
+    /// Changes who may hand the ledger over, and how many it takes. Owner.
+    pub async fn change_recovery(&self, call: &Access::changeRecoveryCall) -> Result<(), LedgerError> {
+        self.send(self.access, call).await.map(drop)
     }
 
     /// How many snapshots were ever committed.

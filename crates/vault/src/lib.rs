@@ -34,6 +34,7 @@ pub mod receipt;
 pub mod recipients;
 pub mod recording;
 pub mod recover;
+pub mod recovery;
 pub mod repair;
 pub mod restore;
 pub mod retention;

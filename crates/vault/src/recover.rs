@@ -150,6 +150,9 @@ pub enum RecoverError {
     /// A reader cannot take a vault over.
     #[error("a reader's key opens snapshots only: a vault is recovered with the owner's identity or the paper key")]
     ReaderOnly,
+    /// One alone cannot hand it over.
+    #[error("the ledger is handed over by {threshold} of its recovery accounts together, and this is one")]
+    NeedsOthers { threshold: u64 },
     /// The receipt is none.
     #[error("the expected receipt cannot be read")]
     ExpectForm(#[from] ParseError),

@@ -15,7 +15,7 @@
 mod old;
 mod wraps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_sol_types::SolCall;
@@ -82,6 +82,9 @@ pub enum RotateError {
     /// Somebody else is the owner.
     #[error("the ledger's owner is {owner}, of which neither the key bag nor the new identity holds the account")]
     OtherOwner { owner: Account },
+    /// Who may hand the ledger over is not the owner's alone to change.
+    #[error("the recovery accounts of this ledger change by the word of {threshold} of them")]
+    NeedsOthers { threshold: u64 },
     /// Snapshots stay closed.
     #[error("{count} snapshots could not be opened to wrap their keys anew, {first} among them")]
     Unopened {
@@ -143,6 +146,10 @@ pub async fn rotate(
 ) -> Result<RotateReport, RotateError> {
     if vault.secrets().is_none() {
         return Err(RotateError::NoWriter);
+    }
+    match vault.ledger().recovery().await?.threshold {
+        threshold if threshold > 1 && !keys.is_none() => return Err(RotateError::NeedsOthers { threshold }),
+        _ => {}
     }
     let looked = look(vault, unlocked, keys).await?;
     bag::bring(vault, &looked).await?;
@@ -256,7 +263,7 @@ async fn recovery_changes(
     next: &KeyBag,
     keys: &NewKeys,
 ) -> Result<(Vec<Account>, Vec<Account>), LedgerError> {
-    let current = recovery(vault).await?;
+    let current = vault.ledger().recovery_accounts().await?;
     let (new, paper) = (next.owner.account(), keys.paper.as_ref().map(|paper| paper.recovery_account().account()));
     let add = paper.iter().copied().filter(|paper| !current.contains(paper)).collect();
     let is_old = |who: &Account| match paper {
@@ -266,26 +273,13 @@ async fn recovery_changes(
     Ok((add, current.into_iter().filter(is_old).collect()))
 }
 
-/// The accounts that may hand the ledger over.
-async fn recovery(vault: &Vault) -> Result<BTreeSet<Account>, LedgerError> {
-    let mut current = BTreeSet::new();
-    for change in vault.ledger().recovery_changes().await? {
-        if change.is_added {
-            current.insert(change.who)
-        } else {
-            current.remove(&change.who)
-        };
-    }
-    Ok(current)
-}
-
 /// What an intruder with the old keys may have left on the ledger.
 async fn accounts(vault: &Vault, next: &KeyBag, report: &mut RotateReport) -> Result<(), LedgerError> {
     let own = vault.secrets().map(|secrets| secrets.writer.account());
     let writers = vault.ledger().writers().await?;
     let others = writers.iter().filter(|writer| writer.active && Some(writer.account) != own);
     report.other_writers = others.map(|writer| writer.account).collect();
-    let left = recovery(vault).await?.into_iter().filter(|who| *who != next.owner.account());
+    let left = vault.ledger().recovery_accounts().await?.into_iter().filter(|who| *who != next.owner.account());
     report.accounts_left = left.collect();
     Ok(())
 }

@@ -4,10 +4,11 @@ use blockhouse_consensus::ceremony::{Attestation, Outcome};
 use blockhouse_consensus::{Base, Keys, Kind, deal};
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_homes::network::{
-    Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, ProposalId, Succession,
-    decode_alarms, decode_message, encode_alarms,
+    Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, ProposalId, RecoveryProposal,
+    Succession, Word, decode_alarms, decode_message, encode_alarms,
 };
 use blockhouse_homes::store::StatePart;
+use blockhouse_ledger::handover::RecoveryChange;
 use blockhouse_types::{Account, BlockHash, Encoder};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -97,8 +98,30 @@ pub(super) const NETWORK_FILE: Target = Target {
         let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
         let base = Base { height: 7, hash: BlockHash::new([9; 32]) };
         let account = AccountSecret::try_new(&Secret::new([1; 32])).unwrap();
-        let grown = succession.file(base, succession.sign(&base, &account, 5)).unwrap();
+        let grown = succession.file(base, succession.sign(&base, (&account, 5), Vec::new())).unwrap();
         networks.map(file).into_iter().chain([founded.encode(), made_together().encode(), grown.encode()]).collect()
+    },
+};
+
+/// What recovery accounts agree to together.
+pub(super) const PROPOSAL: Target = Target {
+    name: "recovery-proposal",
+    decoders: &["homes/network/proposal.rs::decode"],
+    run: |bytes| {
+        let proposal = Verdict::canonical(bytes, RecoveryProposal::decode(bytes), RecoveryProposal::encode);
+        let word = Verdict::canonical(bytes, Word::decode(bytes), Word::encode);
+        if proposal == Verdict::Accepted { proposal } else { word }
+    },
+    seeds: || {
+        let genesis = super::ledger::objects()[0].genesis.clone().unwrap();
+        let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
+        let handover =
+            RecoveryProposal::Handover { succession, base: Base { height: 7, hash: BlockHash::new([9; 32]) } };
+        let (added, removed) = (vec![Account::new([1; 20]), Account::new([2; 20])], vec![Account::new([3; 20])]);
+        let change =
+            RecoveryProposal::Change { genesis, change: RecoveryChange { number: 1, added, removed, threshold: 2 } };
+        let word = change.sign(&AccountSecret::try_new(&Secret::new([1; 32])).unwrap());
+        vec![handover.encode(), change.encode(), word.encode()]
     },
 };
 

@@ -7,6 +7,7 @@ mod grow;
 mod init;
 mod join;
 mod local;
+mod recovery;
 mod refound;
 mod run;
 mod shown;
@@ -69,10 +70,16 @@ enum NodeCommand {
     /// writer like a host's, and revoked with `host revoke`. Compare what is shown with what the node's operator reads.
     #[command(after_help = help!("blockhouse node enrol --identity ~/owner.identity"))]
     Enrol(enrol::EnrolArgs),
+    /// Show and change who may hand the vault's ledger over to another network, and how many of them it takes
+    #[command(after_help = help!("blockhouse node recovery list"))]
+    Recovery(recovery::RecoveryArgs),
     /// Found the network of the vault's ledger anew, after it lost more validators for good than it can do without; needs the owner's identity
     ///
     /// It goes on from the highest block that can be had of the nodes that answer and of the sites, under new validators. --dir is the folder
     /// of this host's node, which was made with `node init` as the others were.
+    ///
+    /// Where it takes several recovery accounts (`node recovery`), --propose writes what the others agree to with `node recovery approve`, and
+    /// --approval brings what they gave. Meanwhile nothing changes; if newer blocks are found, it is proposed anew.
     #[command(after_help = help!(
         "blockhouse node refound --dir /var/lib/blockhouse-node --found ben/enrolment cat/enrolment dan/enrolment --identity ~/owner.identity"
     ))]
@@ -117,6 +124,7 @@ pub(crate) async fn run(args: NodeArgs, global: &Global, out: &Output) -> anyhow
         NodeCommand::Enrol(args) => enrol::run(args, global, out).await,
         NodeCommand::Init(args) => init::run(args, global, out).await,
         NodeCommand::Join(args) => join::run(&args, out).await,
+        NodeCommand::Recovery(args) => recovery::run(args, global, out).await,
         NodeCommand::Refound(args) => refound::run(args, global, out).await,
         NodeCommand::Status(args) => status::run(&args, out).await,
         NodeCommand::Local(args) => local::run(args, out).await,

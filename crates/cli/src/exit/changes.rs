@@ -28,6 +28,10 @@ pub(super) fn of_rotate(error: &RotateError) -> Option<Verdict> {
             Exit::Failed,
             "nothing is in force yet: bring sites back and run it again; --accept-risk goes on without them, and the old keys alone open these",
         )),
+        RotateError::NeedsOthers { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "let as many of them agree that one is enough for a while: blockhouse node recovery set --threshold 1 --propose FILE",
+        )),
         RotateError::OtherOwner { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
             "give the identity that became the owner; if nobody you know has it, somebody took the vault over: make a new one",

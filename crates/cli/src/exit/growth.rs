@@ -1,6 +1,7 @@
 //! What the end of a growth means for the user.
 
 use blockhouse_vault::growth::GrowthError;
+use blockhouse_vault::recovery::RecoveryError;
 
 use super::{Exit, Verdict};
 
@@ -26,6 +27,26 @@ pub(super) fn of_growth(error: &GrowthError) -> Option<Verdict> {
         GrowthError::Home(error) => super::of_home(error),
         GrowthError::Ledger(error) => super::of_ledger(error),
         GrowthError::Copies(error) => Some(super::of_copies(error)),
+        _ => None,
+    }
+}
+
+pub(super) fn of_recovery(error: &RecoveryError) -> Option<Verdict> {
+    match error {
+        RecoveryError::OneHost => {
+            Some(Verdict::hinted(Exit::Usage, "let a network keep the ledger first: blockhouse node init --from-vault"))
+        }
+        RecoveryError::FirstVersion => Some(Verdict::hinted(
+            Exit::Usage,
+            "it is what it is, for contracts are final; a new vault has the newer one",
+        )),
+        RecoveryError::Threshold { .. } | RecoveryError::There { .. } | RecoveryError::NotThere { .. } => {
+            Some(Verdict::hinted(Exit::Usage, "`blockhouse node recovery list` shows the accounts"))
+        }
+        RecoveryError::Ledger(error) => super::of_ledger(error),
+        RecoveryError::Bag(error) => super::of_bag_change(error),
+        RecoveryError::Home(error) => super::of_home(error),
+        RecoveryError::Copies(error) => Some(super::of_copies(error)),
         _ => None,
     }
 }

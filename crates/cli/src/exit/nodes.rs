@@ -2,7 +2,7 @@
 
 use blockhouse_homes::StoreError;
 use blockhouse_homes::network::pool::journal::JournalError;
-use blockhouse_homes::network::{EngineError, FolderError, HealError, NodeError, StartError};
+use blockhouse_homes::network::{EngineError, FolderError, HealError, NodeError, ProposalError, StartError};
 
 use super::{Exit, NEWER, Verdict};
 
@@ -49,6 +49,27 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
         NodeError::Engine(error) => of_start(error),
         NodeError::Server(_) | NodeError::Metrics { .. } => Some(failed(PORT)),
         NodeError::Ended(error) => Some(failed(of_engine(error))),
+        _ => None,
+    }
+}
+
+/// What other recovery accounts gave is not enough, or of something else.
+pub(super) fn of_proposal(error: &ProposalError) -> Option<Verdict> {
+    match error {
+        ProposalError::TooFew { .. } => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "with --propose FILE it is written what they agree to with `blockhouse node recovery approve`; --approval FILE brings what each gave",
+        )),
+        ProposalError::OtherProposal { .. } => Some(Verdict::hinted(
+            Exit::CheckFailed,
+            "propose it anew with --propose FILE: something was recorded since, or other nodes are meant",
+        )),
+        ProposalError::Twice { .. } | ProposalError::Sender { .. } | ProposalError::NotRecovery { .. } => {
+            Some(Verdict::hinted(
+                Exit::Usage,
+                "leave that --approval out; `blockhouse node recovery list` shows the accounts",
+            ))
+        }
         _ => None,
     }
 }

@@ -18,13 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use alloy_consensus::{Header, Transaction as _, TxEnvelope};
 use alloy_primitives::B256;
-use alloy_sol_types::SolCall;
 use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_consensus::{Network, NetworkError};
 use blockhouse_ledger::block::{Block, BlockObject, block_hash};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
-use blockhouse_ledger::contracts::Access::handoverCall;
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
+use blockhouse_ledger::handover::{Handover, is_call};
 use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::validators::{last_block, succession};
@@ -367,10 +366,10 @@ impl Chain {
 
     fn hands_over_elsewhere(&self, genesis: &Genesis, tx: &TxEnvelope) -> bool {
         tx.to() == Some(genesis.access_address())
-            && tx.input().starts_with(&handoverCall::SELECTOR)
+            && is_call(tx.input())
             && !self.is_opening(tx)
             && (genesis.governance.is_some()
-                || handoverCall::abi_decode(tx.input()).map_or(true, |call| call.nextKey.0 != self.term().key))
+                || Handover::read(tx.input()).is_none_or(|handover| handover.next_key != self.term().key))
     }
 
     fn remember(&self, executed: Executed) -> Arc<Executed> {

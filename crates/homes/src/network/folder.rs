@@ -28,6 +28,7 @@ use super::config::{ConfigError, NodeConfig};
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::founding_file::{FoundingError, FoundingFile};
 use super::network_file::{NetworkFile, NetworkFileError};
+use super::proposal::ProposalError;
 use crate::store::{Access, Store, StoreError};
 
 /// The longest record of a key ceremony: a polynomial, and the hashes of 128 logs.
@@ -65,6 +66,12 @@ pub enum FolderError {
         path: PathBuf,
         #[source]
         source: FoundingError,
+    },
+    #[error("{} cannot be read", path.display())]
+    Proposal {
+        path: PathBuf,
+        #[source]
+        source: ProposalError,
     },
     #[error("{} cannot be read", path.display())]
     Enrolment {
@@ -359,6 +366,26 @@ pub fn write_founding(path: &Path, file: &FoundingFile) -> Result<(), FolderErro
 /// Writes a file whole and durable or not at all.
 pub(super) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FolderError> {
     write_new(path, bytes, mode)?;
+    sync(crate::store::folder_of(path))
+}
+
+/// Writes a file whole and durable or not at all, where none is: what was written there before is not replaced, and done again after a kill it
+/// is done.
+pub(super) fn create_durably(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let new = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        remove_if_there(&new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&new, path);
+        remove_if_there(&new)?;
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read(path)? == bytes => Ok(()),
+            linked => linked,
+        }
+    };
+    write().map_err(|source| io_error("write", path, source))?;
     sync(crate::store::folder_of(path))
 }
 

@@ -17,7 +17,7 @@ use blockhouse_ledger::governance::{LEAD, validators_address};
 use blockhouse_ledger::{Genesis, Member, Request};
 use serde_json::{Value, json};
 
-use super::enrolment::Enrolment;
+use super::enrolment::{Address as EnrolledAddress, Enrolment};
 use super::speaker::address;
 use crate::remote::{NodeError, Remote, RemoteError, SendError};
 
@@ -27,6 +27,9 @@ const GAS: u64 = 20_000_000;
 const LOG_RANGE: u64 = 100_000;
 /// Between two looks for a transaction that was sent.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// The contract's word for one node in the place of another.
+const REPLACE: u8 = 2;
 
 /// Why a network was not governed.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +147,7 @@ impl Step {
         let (kind, member, validator) = match self {
             Self::Add(enrolment, votes) => (0, B256::ZERO, node_of(enrolment, *votes)?),
             Self::Remove(key) => (1, B256::new(*key), nobody()),
-            Self::Replace(key, enrolment) => (2, B256::new(*key), node_of(enrolment, true)?),
+            Self::Replace(key, enrolment) => (REPLACE, B256::new(*key), node_of(enrolment, true)?),
         };
         Some(Contract::Change { kind, member, validator })
     }
@@ -171,6 +174,7 @@ impl Open {
         let told = |change: &Contract::Change| match change.kind {
             0 => format!("adds {}", node(change)),
             1 => format!("removes {:x}", change.member),
+            _ if change.member == change.validator.p2pKey => format!("moves {}", node(change)),
             _ => format!("replaces {:x} by {}", change.member, node(change)),
         };
         self.changes.iter().map(told).collect()
@@ -264,6 +268,19 @@ impl Governing {
             })
             .await?;
         Ok(logs)
+    }
+
+    /// That a node of the newest set is reached elsewhere: nothing else of it changes, and nobody's vote.
+    pub async fn moved(&self, key: [u8; 32], address: &EnrolledAddress) -> Result<Contract::Change, GoverningError> {
+        let newest = self.ask(&Contract::setCountCall {}).await?.saturating_sub(U256::from(1));
+        let from = self.ask(&Contract::setAtCall { index: newest }).await?.from;
+        let members = self.ask(&Contract::setOfCall { epoch_: from }).await?;
+        let member = B256::new(key);
+        let found = members.into_iter().find(|node| node.p2pKey == member);
+        let node =
+            found.ok_or_else(|| GoverningError::Refused { why: format!("{member:x} is no node of the newest set") })?;
+        let hint = address.as_str().as_bytes().to_vec().into();
+        Ok(Contract::Change { kind: REPLACE, member, validator: Contract::Validator { hint, ..node } })
     }
 
     /// Shows changes to the other governors, and approves them; gives the id.

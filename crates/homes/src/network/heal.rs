@@ -136,6 +136,12 @@ impl Healer {
         Self { network: Some(network), ..self }
     }
 
+    /// The same, asking other nodes.
+    #[must_use]
+    pub(super) fn asking(self, peers: Option<Remote>) -> Self {
+        Self { peers, ..self }
+    }
+
     /// The nodes that are asked.
     pub(super) const fn peers_if_any(&self) -> Option<&Remote> {
         self.peers.as_ref()

@@ -16,9 +16,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::alarms;
-use super::config::NodeConfig;
+use super::config::{ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
 use super::heal::{HealError, Healed, Healer, Remedy};
+use super::network_file::NetworkFile;
 use super::node::{HEAL_AGAIN, HEAL_AGAIN_MAX, News, Node, NodeError, Parts};
 use super::outdone;
 use super::past;
@@ -49,6 +50,8 @@ pub enum Told<'a> {
     NotHealed(&'a HealError),
     /// It was healed, and takes part again.
     Healed(&'a Healed),
+    /// What its operator wrote is no configuration: what was told before holds.
+    Misread(&'a ConfigError),
     /// It is far behind, and comes near before it takes part.
     Sync(&'a SyncNews<'a>),
 }
@@ -95,14 +98,15 @@ pub async fn keep_with(
         }
         tell(Told::Started(node.rpc_address()));
         let ending = ending(folder, &mut node, &mut tell, &mut until).await;
-        let why = node.failure();
+        let (why, config) = (node.failure(), node.config());
         node.stop().await;
+        parts = Parts { jumped: parts.jumped, healed: parts.healed, ..parts_of(folder, parts.file, config)? };
         remedy = match ending {
             Some(News::Remedy(remedy)) => Some(remedy),
             // What it saw was not on the disk, or is not there any more.
             Some(News::Sound) => in_a_row.note(started.elapsed(), why).map(|()| None)?,
             Some(News::Failed(error)) => return Err(noted(folder, error)),
-            Some(News::Trouble(_)) | None => return Ok(()),
+            Some(News::Trouble(_) | News::Misread(_)) | None => return Ok(()),
         };
     }
 }
@@ -124,6 +128,7 @@ async fn ending(
                         return Some(News::Failed(error.into()));
                     }
                 }
+                News::Misread(error) => tell(Told::Misread(&error)),
                 other => return Some(other),
             },
             () = &mut *until => return None,
@@ -149,6 +154,10 @@ impl InARow {
 fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     let file = folder.read_network()?;
     let config = NodeConfig::load(&folder.config())?;
+    parts_of(folder, file, config)
+}
+
+fn parts_of(folder: &NodeFolder, file: NetworkFile, config: NodeConfig) -> Result<Parts, NodeError> {
     let peers = (!config.rpc_peers.is_empty()).then(|| Remote::new(config.rpc_peers.clone()));
     let peers = peers.transpose().map_err(NodeError::Peers)?;
     let healer = Healer::new(folder.store(), file.genesis.clone(), peers.clone()).of_network(file.network.clone());

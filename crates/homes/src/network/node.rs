@@ -15,7 +15,7 @@ use std::time::Duration;
 use alloy_primitives::{B256, hex};
 use blockhouse_consensus::{EngineError, Gossip, Inbox, Keys, StartError};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::alarms::Alarms;
@@ -26,17 +26,16 @@ use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{AnchorConfig, ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
-use super::follow::follow;
 use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
 use super::network_file::NetworkFile;
+use super::operator::{self, Asking};
 use super::orderer::Orderer;
-use super::outdone;
 use super::pool::journal::{Journal, JournalError};
-use super::releases::{self, Releases};
+use super::releases::Releases;
 use super::scrub::{self, Progress};
 use super::speaker::{Speaker, address};
-use super::sync::{self, Shelf, SyncError, Trouble};
+use super::sync::{Shelf, SyncError, Trouble};
 use super::tenure::Engines;
 use super::waiting::Waiting;
 use super::witness::Witness;
@@ -147,7 +146,11 @@ pub(super) struct Node {
     backend: NodeBackend,
     server: Server,
     tasks: JoinSet<()>,
+    /// Those that ask other nodes.
+    asked: Arc<Mutex<JoinSet<()>>>,
     damaged_pool: Option<PathBuf>,
+    /// What its operator says.
+    told: Arc<watch::Sender<NodeConfig>>,
     news: mpsc::Receiver<News>,
 }
 
@@ -158,6 +161,8 @@ pub(super) enum News {
     Remedy(Remedy),
     /// Nothing heals it yet.
     Trouble(HealError),
+    /// What its operator wrote is no configuration.
+    Misread(ConfigError),
     /// It failed, and its store is sound: it may start again.
     Sound,
     /// It cannot go on.
@@ -176,11 +181,12 @@ impl Node {
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
+        let told = Arc::new(watch::channel(config.clone()).0);
         let engines = Engines {
             folder: folder.engine(),
             config_path: folder.config(),
             file: file.clone(),
-            config: config.clone(),
+            told: Arc::clone(&told),
             keys: keys.clone(),
             jumped: parts.jumped,
             chain: Arc::clone(&chain),
@@ -193,15 +199,10 @@ impl Node {
         let (teller, news) = mpsc::channel(4);
         let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
         tasks.spawn(running.keep(teller.clone()));
-        if let Some(peers) = parts.peers.clone().filter(|_| file.genesis.governance.is_some()) {
-            tasks.spawn(follow(Arc::clone(&chain), Arc::clone(&orderer), peers));
-        }
+        tasks.spawn(operator::read_again(folder.config(), Arc::clone(&told), teller.clone()));
         let shelf = Arc::new(Shelf::default());
         tasks.spawn(tidy(Arc::clone(&waiting), Arc::clone(&shelf)));
         let trouble = Trouble::default();
-        if let Some(peers) = &parts.peers {
-            tasks.spawn(sync::fill(Arc::clone(&chain), Arc::clone(&orderer), peers.clone(), Arc::clone(&trouble)));
-        }
         tasks.spawn(scrub::watch(Arc::clone(&chain), Arc::clone(&orderer), Arc::clone(&progress)));
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
@@ -210,12 +211,23 @@ impl Node {
         let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
         let releases = Releases::default();
-        let peers = parts.healer.peers_if_any().cloned();
-        tasks.spawn(releases::watch(peers.clone(), key, releases.clone()));
-        let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, releases, witness };
-        let backend = NodeBackend::new((chain, waiting, orderer), seat, itself);
-        tasks.spawn(outdone::watch(backend.clone(), file.network.key(), peers, teller.clone()));
-        tasks.spawn(heal(backend.clone(), parts.healer.clone(), teller));
+        let itself =
+            Itself { key, account, progress, healed, untold, shelf, trouble: trouble.clone(), anchoring, releases: releases.clone(), witness };
+        let backend = NodeBackend::new((Arc::clone(&chain), waiting, Arc::clone(&orderer)), seat, itself);
+        let (healer, keys) = (parts.healer.clone(), (key, file.network.key()));
+        let asked = Arc::new(Mutex::new(JoinSet::new()));
+        let asking = Asking {
+            chain,
+            orderer,
+            trouble,
+            backend: backend.clone(),
+            healer,
+            keys,
+            releases,
+            teller,
+            tasks: Arc::clone(&asked),
+        };
+        tasks.spawn(asking.keep_on(Arc::clone(&told)));
         let mut gate = Gate::local();
         gate.hosts.extend(config.rpc.hosts.iter().cloned());
         let options =
@@ -226,7 +238,7 @@ impl Node {
             let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
             tasks.spawn(metrics::serve(listener, backend.clone()));
         }
-        Ok(Self { backend, server, tasks, damaged_pool: recovered.damaged, news })
+        Ok(Self { backend, server, tasks, asked, damaged_pool: recovered.damaged, told, news })
     }
 
     /// Where the pool's journal is kept as it was found, if a fault of the disk damaged it: what is whole in it goes on.
@@ -244,6 +256,11 @@ impl Node {
         self.news.recv().await.unwrap_or(News::Sound)
     }
 
+    /// What its operator says by now.
+    pub(super) fn config(&self) -> NodeConfig {
+        self.told.borrow().clone()
+    }
+
     /// Why it takes no part any more, once it does not.
     pub(super) fn failure(&self) -> Option<String> {
         self.backend.failure()
@@ -259,6 +276,7 @@ impl Node {
     pub(super) async fn stop(mut self) {
         self.server.stop().await;
         self.tasks.shutdown().await;
+        self.asked.lock().await.shutdown().await;
         let backend = self.backend;
         // The engine's threads end while nobody of this runtime waits for them.
         let _ = tokio::task::spawn_blocking(move || drop(backend)).await;
@@ -266,7 +284,7 @@ impl Node {
 }
 
 /// Once the node failed: ends its part in agreeing, and looks for what heals its store, until there is something or it cannot go on.
-async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
+pub(super) async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<News>) {
     node.failed().await;
     // Nothing more is written to a store that is not sound.
     let engine = node.engine();

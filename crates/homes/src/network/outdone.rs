@@ -7,8 +7,8 @@
 //! - **Does not** take over what they have: this node has no vote in their network.
 //!
 //! # Invariants
-//! - **U1** No peer's word stops a node: only a handover that a recovery account of this ledger signed, on a block of this node's own chain, to
-//!   a key that certified its block, and with which that chain has more handovers than this one.
+//! - **U1** No peer's word stops a node: only a handover that as many recovery accounts of this ledger signed as it takes, on a block of this
+//!   node's own chain, to a key that certified its block, and with which that chain has more handovers than this one.
 
 #[cfg(test)]
 mod tests;
@@ -16,21 +16,18 @@ mod tests;
 use std::time::Duration;
 
 use alloy_consensus::Transaction as _;
-use alloy_consensus::transaction::SignerRecoverable as _;
-use alloy_primitives::{Address, B256};
-use alloy_sol_types::SolCall as _;
+use alloy_primitives::B256;
 use blockhouse_consensus::Network;
 use blockhouse_ledger::block::BlockObject;
-use blockhouse_ledger::call::{Call, CallOutcome, call};
 use blockhouse_ledger::certificate::BlockPlace;
-use blockhouse_ledger::contracts::Access;
+use blockhouse_ledger::handover::{Handover as Named, may_hand_over};
 use tokio::sync::mpsc;
 
 use super::backend::NodeBackend;
 use super::node::{News, NodeError};
 use crate::embedded::{Handover, LedgerKeys};
 use crate::remote::{NodeError as PeerError, NodeUrl, Remote};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// How often the peers are asked while the node runs.
 const LOOK: Duration = Duration::from_mins(1);
@@ -142,29 +139,18 @@ async fn theirs(peers: &Remote, node: &NodeUrl, height: u64) -> Result<Option<B2
 fn judge(store: &Store, own: &[u8; 32], object: &BlockObject) -> Result<Option<[u8; 32]>, NodeError> {
     let (header, genesis) = (&object.block.header, store.genesis());
     let [transaction] = object.block.body.transactions.as_slice() else { return Ok(None) };
-    let Ok(named) = Access::handoverCall::abi_decode(transaction.input()) else { return Ok(None) };
+    let Some(named) = Named::read(transaction.input()) else { return Ok(None) };
     let place = BlockPlace { chain_id: genesis.chain_id, height: header.number, hash: object.hash() };
     let parent = header.number.checked_sub(1).map(|parent| store.hash_at(parent)).transpose()?.flatten();
     let is_bound = transaction.to() == Some(genesis.access_address())
         && transaction.chain_id() == Some(genesis.chain_id)
-        && Some(named.parentHash) == parent
-        && header.parent_hash == named.parentHash
-        && named.nextKey.0 != *own
-        && object.certificate.verify(&named.nextKey.0, &place).is_ok();
-    let Ok(sender) = transaction.recover_signer() else { return Ok(None) };
+        && Some(named.parent) == parent
+        && header.parent_hash == named.parent
+        && named.next_key != *own
+        && object.certificate.verify(&named.next_key, &place).is_ok();
     let keys = LedgerKeys::of(store).map_err(NodeError::Past)?;
     let before = keys.handovers().iter().filter(|handover| handover.height < header.number).count();
-    let counts = is_bound && before == keys.handovers().len() && is_recovery(store, sender);
-    Ok(counts.then_some(named.nextKey.0))
-}
-
-/// Whether that account may hand the ledger over, by the state after this node's last block.
-fn is_recovery(store: &Store, who: Address) -> bool {
-    let asked = Call::read(Address::ZERO, store.genesis().access_address(), Access::isRecoveryCall(who).abi_encode());
-    let answer = call(store.genesis(), store.head().header(), store, &asked).map(|answer| answer.outcome);
-    let answer: Result<CallOutcome, blockhouse_ledger::CallError<StoreError>> = answer;
-    match answer {
-        Ok(CallOutcome::Returned(output)) => Access::isRecoveryCall::abi_decode_returns(&output).unwrap_or(false),
-        _ => false,
-    }
+    // By the state after this node's last block.
+    let may = || may_hand_over(genesis, store.head().header(), store, transaction).unwrap_or(false);
+    Ok((is_bound && before == keys.handovers().len() && may()).then_some(named.next_key))
 }

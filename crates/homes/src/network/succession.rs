@@ -15,11 +15,10 @@ pub(super) mod tests;
 use alloy_consensus::transaction::SignerRecoverable as _;
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
-use alloy_primitives::{B256, TxKind};
-use alloy_sol_types::SolCall;
+use alloy_primitives::{B256, Bytes, TxKind};
 use blockhouse_consensus::{Base, Kind, Network};
 use blockhouse_crypto::AccountSecret;
-use blockhouse_ledger::contracts::Access::handoverCall;
+use blockhouse_ledger::handover::Handover;
 use blockhouse_ledger::{Genesis, Request};
 use blockhouse_types::BlockHash;
 
@@ -27,8 +26,8 @@ use super::ceremony::{CeremonyError, check_apart};
 use super::enrolment::Enrolment;
 use super::network_file::NetworkFile;
 
-/// The longest handover: a call of two words, and its signature.
-pub(super) const HANDOVER_MAX: usize = 512;
+/// The longest handover: a call of two words with the signatures of as many as it can take, and its own.
+pub(super) const HANDOVER_MAX: usize = 4096;
 /// The first validator set of a network, as of one that begins its ledger.
 const EPOCH: u64 = 0;
 /// Several times what the call takes.
@@ -58,12 +57,26 @@ impl Succession {
         self.key
     }
 
-    /// The handover to them above `base`, by a recovery account that made so many transactions before.
-    pub fn sign(&self, base: &Base, account: &AccountSecret, nonce: u64) -> TxEnvelope {
-        let parent = B256::new(base.hash.to_bytes());
-        let call = handoverCall { nextKey: B256::new(self.key), parentHash: parent };
-        let (to, input) = (TxKind::Call(self.genesis.access_address()), call.abi_encode().into());
+    /// What hands the ledger over to them above `base`, with the word of others.
+    pub fn handover(&self, base: &Base, approvals: Vec<Bytes>) -> Handover {
+        Handover { next_key: self.key, parent: B256::new(base.hash.to_bytes()), approvals }
+    }
+
+    /// The handover to them above `base`, by a recovery account that made so many transactions before, and with the word of others where it
+    /// takes several.
+    pub fn sign(&self, base: &Base, (account, nonce): (&AccountSecret, u64), approvals: Vec<Bytes>) -> TxEnvelope {
+        let (to, input) = (TxKind::Call(self.genesis.access_address()), self.handover(base, approvals).input());
         Request { chain_id: self.genesis.chain_id, nonce, to, input, gas: HANDOVER_GAS }.sign(account)
+    }
+
+    /// Which ledger it is of.
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Who keeps it then, ascending by key.
+    pub fn enrolments(&self) -> &[Enrolment] {
+        &self.enrolments
     }
 
     /// What all of them are given.
@@ -83,11 +96,11 @@ fn network(genesis: &Genesis, enrolments: &[Enrolment], base: Base) -> Result<Ne
 /// S1: the transaction is a signed call that hands that ledger over to `key` above `base`. Whether its sender may is seen where it is
 /// executed.
 pub(super) fn hands_over(handover: &TxEnvelope, genesis: &Genesis, base: &Base, key: &[u8; 32]) -> bool {
-    let Ok(call) = handoverCall::abi_decode(handover.input()) else { return false };
+    let Some(call) = Handover::read(handover.input()) else { return false };
     handover.chain_id() == Some(genesis.chain_id)
         && handover.to() == Some(genesis.access_address())
-        && call.nextKey.0 == *key
-        && call.parentHash.0 == base.hash.to_bytes()
+        && call.next_key == *key
+        && call.parent.0 == base.hash.to_bytes()
         && handover.recover_signer().is_ok()
 }
 

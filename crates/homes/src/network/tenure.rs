@@ -22,13 +22,14 @@ use blockhouse_consensus::{
 };
 use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
 use blockhouse_types::BlockHash;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::chain::{Chain, ChainError};
 use super::config::{ConfigError, NodeConfig};
 use super::network_file::NetworkFile;
 use super::node::{News, NodeError, hear, tell};
+use super::operator::introduce;
 use super::orderer::Orderer;
 use super::waiting::Waiting;
 use crate::embedded::HomeError;
@@ -72,19 +73,29 @@ impl Now {
         Ok(Self { network: network_of(store, &last)?, members, former })
     }
 
-    /// Where its validators are: as the operator says, else as the ledger does.
-    fn addresses(&self, mut told: BTreeMap<[u8; 32], String>) -> BTreeMap<[u8; 32], String> {
+    /// Where its validators are: as the operator says, else as the ledger does. What the operator has from the founding is not his own word:
+    /// the ledger knows better where a founder went since.
+    fn addresses(
+        &self,
+        mut told: BTreeMap<[u8; 32], String>,
+        founders: &BTreeMap<[u8; 32], &str>,
+    ) -> BTreeMap<[u8; 32], String> {
         if self.members.is_empty() {
             // Where the ledger names nobody, the operator must.
             return told;
         }
         let hint = |key: &[u8; 32]| {
             let member = self.members.iter().find(|member| member.key == *key);
-            let hint = member.map(|member| member.address.clone()).filter(|hint| is_address(hint));
-            hint.unwrap_or_else(|| NOWHERE.to_owned())
+            member.map(|member| member.address.clone()).filter(|hint| is_address(hint))
         };
         for key in self.network.validators() {
-            told.entry(key).or_insert_with(|| hint(&key));
+            let is_own = told.get(&key).is_some_and(|address| founders.get(&key) != Some(&address.as_str()));
+            match hint(&key).filter(|_| !is_own) {
+                Some(hint) => drop(told.insert(key, hint)),
+                None => {
+                    told.entry(key).or_insert_with(|| NOWHERE.to_owned());
+                }
+            }
         }
         told
     }
@@ -111,6 +122,9 @@ fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
     network.map_err(|error| ChainError::Validators { epoch: tenure.epoch, source: error })
 }
 
+/// Where validators are, and who is let in besides.
+pub(super) type Peers = (BTreeMap<[u8; 32], String>, Vec<[u8; 32]>);
+
 /// The engine of a node, whichever it is at the moment.
 #[derive(Debug, Clone)]
 pub(super) struct Seat {
@@ -135,7 +149,8 @@ pub(super) struct Engines {
     pub(super) folder: PathBuf,
     pub(super) config_path: PathBuf,
     pub(super) file: NetworkFile,
-    pub(super) config: NodeConfig,
+    /// What the operator says, as it is now.
+    pub(super) told: Arc<watch::Sender<NodeConfig>>,
     pub(super) keys: Keys,
     /// The store took blocks of peers before this start.
     pub(super) jumped: bool,
@@ -148,18 +163,39 @@ impl Engines {
     /// Starts the engine of the tenure in which the ledger stands.
     fn start(&self) -> Result<(Handle, Inbox, Network), NodeError> {
         let now = self.take_part()?;
-        let told: Result<_, ConfigError> = self.config.validator_addresses(&self.config_path);
+        let ((addresses, followers), config) = (self.peers(&now)?, self.told.borrow().clone());
         let settings = consensus::Config {
             network: now.network.clone(),
-            addresses: now.addresses(told?),
-            followers: now.followers(self.config.follower_keys(&self.config_path)?),
-            listen: self.config.listen,
+            addresses,
+            followers,
+            listen: config.listen,
             never_voted: false,
-            keep_blocks: self.config.sync.keep_blocks,
+            keep_blocks: config.sync.keep_blocks,
             jumped: self.jumped,
         };
         let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
         Ok((handle, inbox, now.network))
+    }
+
+    /// Where the validators are, and who is let in beside them, as the operator and the ledger have it now.
+    fn peers(&self, now: &Now) -> Result<Peers, ConfigError> {
+        let config = self.told.borrow().clone();
+        let told = config.validator_addresses(&self.config_path)?;
+        let founders = self.file.genesis.governance.iter().flat_map(|governance| &governance.validators);
+        let founders = founders.map(|founder| (founder.key, founder.address.as_str())).collect();
+        Ok((now.addresses(told, &founders), now.followers(config.follower_keys(&self.config_path)?)))
+    }
+
+    /// The same for the engine that runs; nothing while another is about to follow.
+    pub(super) fn peers_now(&self) -> Result<Option<Peers>, NodeError> {
+        let now = Now::of(&self.chain.head(), &self.file)?;
+        Ok(if self.chain.is_over() { None } else { Some(self.peers(&now)?) })
+    }
+
+    /// The epoch of the next block; of a ledger that is not governed there is one.
+    pub(super) fn epoch(&self) -> u64 {
+        let length = self.file.genesis.governance.as_ref().map(|governance| governance.epoch_length);
+        length.map_or(0, |length| self.chain.head().height().saturating_add(1) / length)
     }
 
     /// Takes part in the tenure in which the ledger stands. It may pass the end of one meanwhile: blocks come another way than by an engine too.
@@ -197,6 +233,7 @@ impl Running {
             let gossip: Gossip = seat.engine().gossip();
             talk.spawn(hear(Arc::clone(&engines.waiting), inbox));
             talk.spawn(tell(Arc::clone(&engines.waiting), gossip));
+            talk.spawn(introduce(engines.clone(), seat.engine()));
             match run_out(&engines, &seat.engine()).await {
                 Ended::Failed => return,
                 Ended::Engine(error) => {

@@ -153,6 +153,7 @@ fn tell_access(event: &AccessEvents) -> Told {
         E::WriterRevoked(e) => told!("WriterRevoked", "who" = e.who),
         E::RecoveryAdded(e) => told!("RecoveryAdded", "who" = e.who),
         E::RecoveryRemoved(e) => told!("RecoveryRemoved", "who" = e.who),
+        E::RecoveryThresholdSet(e) => told!("RecoveryThresholdSet", "threshold" = e.threshold),
         E::HandedOver(e) => told!("HandedOver", "number" = e.number, "next_key" = e.nextKey, "by" = e.by),
         E::OwnershipTransferStarted(e) => {
             told!("OwnershipTransferStarted", "previous_owner" = e.previousOwner, "new_owner" = e.newOwner)

@@ -9,6 +9,7 @@ use super::world::{World, address, ledger_key, secret};
 use crate::chain::compare;
 use crate::contracts::{Access, Vault};
 use crate::execute::{BuildError, build};
+use crate::handover::{Handover, RecoveryChange, approve, may_hand_over};
 use crate::replay::ReplayError;
 
 fn handover_call(world: &World, key: [u8; 32]) -> Access::handoverCall {
@@ -143,4 +144,102 @@ fn genesis_accounts_alone_cannot_hand_over_before_access_stands() {
     let call = handover_call(&world, ledger_key(66).public());
     // A call to an address without code succeeds in the EVM; it must not count as a handover.
     assert!(refused_as_handover(&world, vec![world.to_access(&secret(2), call)]));
+}
+
+/// Two of three, the owner's with another's word.
+fn two_of_three() -> World {
+    let mut world = World::new();
+    let change = RecoveryChange { number: 0, added: vec![secret(4).account()], removed: Vec::new(), threshold: 2 };
+    world.seal(world.to_access(&world.owner, change.call(Vec::new())));
+    world
+}
+
+fn with_word_of(world: &World, next: [u8; 32], secrets: &[u8]) -> Handover {
+    let (chain_id, access) = (world.genesis().chain_id, world.genesis().access_address());
+    let handover = Handover { next_key: next, parent: world.replay.head().hash_slow(), approvals: Vec::new() };
+    let digest = handover.digest(chain_id, access);
+    let mut signers: Vec<_> = secrets.iter().map(|byte| secret(*byte)).collect();
+    signers.sort_by_key(|secret| secret.account());
+    let approvals = signers.iter().map(|secret| approve(&digest, secret).to_vec().into()).collect();
+    Handover { approvals, ..handover }
+}
+
+/// D1: what the wallets of recovery accounts show is what the contract reads.
+#[test]
+fn what_is_signed_is_what_the_contract_computes() {
+    let world = two_of_three();
+    let (chain_id, access) = (world.genesis().chain_id, world.genesis().access_address());
+    let handover = with_word_of(&world, [7; 32], &[]);
+    let call = Access::handoverDigestCall { nextKey: B256::new([7; 32]), parentHash: handover.parent };
+    assert_eq!(world.read(access, call).0, handover.digest(chain_id, access));
+    for (added, removed) in
+        [(vec![], vec![]), (vec![secret(5).account(), secret(6).account()], vec![secret(4).account()])]
+    {
+        let change = RecoveryChange { number: 1, added, removed, threshold: 3 };
+        let Access::changeRecoveryCall { added, removed, threshold, .. } = change.call(Vec::new());
+        let call = Access::recoveryChangeDigestCall { added, removed, threshold };
+        assert_eq!(world.read(access, call).0, change.digest(chain_id, access));
+    }
+}
+
+/// The block, the judgement of who only hears of it, and the count of who knows accounts alone agree, whoever signs.
+#[test]
+fn a_handover_takes_as_many_as_the_ledger_says() {
+    let world = two_of_three();
+    let (next, place) = (ledger_key(10).public(), (world.genesis().chain_id, world.genesis().access_address()));
+    let accounts: Vec<Address> = [1, 2, 4].map(|byte| address(secret(byte).account())).into();
+    let tries: [(u8, &[u8], bool); 9] = [
+        (1, &[], false),
+        (1, &[1], false),
+        (1, &[3], false),
+        (3, &[1, 2, 4], false),
+        (1, &[2], true),
+        (2, &[1], true),
+        (4, &[1, 2], true),
+        (1, &[2, 3, 4], true),
+        (2, &[1, 2], true),
+    ];
+    for (sender, signers, may) in tries {
+        let handover = with_word_of(&world, next, signers);
+        let tx = world.tx(&secret(sender), TxKind::Call(place.1), handover.input());
+        assert_eq!(Handover::read(&handover.input()).as_ref(), Some(&handover));
+        let (genesis, head, nodes) = (world.genesis(), world.replay.head(), world.replay.nodes());
+        assert_eq!(may_hand_over(genesis, head, nodes, &tx), Ok(may), "{sender} {signers:?}");
+        let sender = address(secret(sender).account());
+        let is_counted = accounts.contains(&sender) && handover.count(place, sender, |who| accounts.contains(who)) >= 2;
+        assert_eq!(is_counted, may, "{sender} {signers:?}");
+        if may {
+            assert_eq!(world.build(vec![tx]).handover, Some(next));
+        } else {
+            assert!(refused_as_handover(&world, vec![tx]), "{sender} {signers:?}");
+        }
+    }
+}
+
+/// The block is the first of the next key's.
+#[test]
+fn a_handover_of_two_is_replayed() {
+    let mut world = two_of_three();
+    let (access, next) = (world.genesis().access_address(), ledger_key(10));
+    let made = {
+        let handover = with_word_of(&world, next.public(), &[4]);
+        let tx = world.tx(&world.owner, TxKind::Call(access), handover.input());
+        world.build(vec![tx])
+    };
+    world.ledger_key = next;
+    world.take(&made);
+    assert_eq!(world.replay.authority().handovers(), 1);
+}
+
+/// As a release has it that does not know the call: to a contract of the first version it is one that fails.
+#[test]
+fn among_other_transactions_a_call_that_fails_is_no_handover() {
+    let world = World::new();
+    let call = with_word_of(&world, ledger_key(10).public(), &[3]);
+    let call = Handover { parent: B256::repeat_byte(1), ..call };
+    let fails = world.tx(&world.owner, TxKind::Call(world.genesis().access_address()), call.input());
+    let open = world.to_vault(&world.writer, Vault::openSessionCall { leaseSeconds: 3600 });
+    let made = world.build(vec![fails.clone(), open]);
+    assert_eq!((made.handover, made.receipts[0].status()), (None, false));
+    assert!(refused_as_handover(&world, vec![fails]));
 }

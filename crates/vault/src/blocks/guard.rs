@@ -21,17 +21,16 @@ use std::sync::Arc;
 use alloy_consensus::Transaction as _;
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_primitives::{Address, B256};
-use alloy_sol_types::SolCall;
 use blockhouse_homes::{BeforeSeal, Embedded, HomeError, LedgerKeys};
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
-use blockhouse_ledger::contracts::Access::handoverCall;
+use blockhouse_ledger::handover::Handover;
 use blockhouse_sites::{BLOCKS_PER_FOLDER, Listed, ObjectKey, Prefix, Site, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use futures::future::join_all;
 use tokio::sync::OnceCell;
 
-use crate::ledger::{Ledger, LedgerError, RecoveryChange, account};
+use crate::ledger::{Ledger, LedgerError, Recovery, RecoveryChange, RecoveryStep, account};
 
 /// Why nothing may be sealed now.
 #[derive(Debug, thiserror::Error)]
@@ -289,29 +288,36 @@ impl Guard {
     /// account. So a copy of its transaction in another block fails at the parent or at the certificate.
     async fn is_genuine(&self, object: &BlockObject, own: &Own, parent: Option<u64>) -> Result<bool, GuardError> {
         let [transaction] = object.block.body.transactions.as_slice() else { return Ok(false) };
-        let Ok(call) = handoverCall::abi_decode(transaction.input()) else { return Ok(false) };
+        let Some(handover) = Handover::read(transaction.input()) else { return Ok(false) };
         let header = &object.block.header;
         let place = BlockPlace { chain_id: own.chain_id, height: header.number, hash: object.hash() };
         let is_bound = transaction.to() == Some(self.access)
             && transaction.chain_id() == Some(own.chain_id)
-            && call.parentHash == header.parent_hash
-            && object.certificate.verify(&call.nextKey.0, &place).is_ok();
+            && handover.parent == header.parent_hash
+            && object.certificate.verify(&handover.next_key, &place).is_ok();
         if !is_bound {
             return Ok(false);
         }
         let Ok(sender) = transaction.recover_signer() else { return Ok(false) };
-        self.was_recovery(own, sender, parent).await
+        self.was_enough(own, (&handover, sender), parent).await
     }
 
-    /// True if the account could hand the ledger over at that parent; at a parent that is not on this chain, whether it ever could.
-    async fn was_recovery(&self, own: &Own, sender: Address, parent: Option<u64>) -> Result<bool, GuardError> {
+    /// True if the account could hand the ledger over so at that parent, with whoever agreed; at a parent that is not on this chain, and at
+    /// which nobody here knows how many it took, whether the account ever could.
+    async fn was_enough(
+        &self,
+        own: &Own,
+        (handover, sender): (&Handover, Address),
+        parent: Option<u64>,
+    ) -> Result<bool, GuardError> {
         let changes = own.recovery.get_or_try_init(|| self.ledger.recovery_changes()).await;
         let changes = changes.map_err(|error| GuardError::Ledger(Box::new(error)))?;
-        let mut of_sender = changes.iter().filter(|change| change.who == account(sender));
-        Ok(match parent {
-            Some(height) => of_sender.rfind(|change| change.block <= height).is_some_and(|change| change.is_added),
-            None => of_sender.any(|change| change.is_added),
-        })
+        let Some(height) = parent else {
+            return Ok(changes.iter().any(|change| change.step == RecoveryStep::Added(account(sender))));
+        };
+        let then = Recovery::after(changes.iter().take_while(|change| change.block <= height));
+        let may = |who: &Address| then.accounts.contains(&account(*who));
+        Ok(may(&sender) && handover.count((own.chain_id, self.access), sender, may) >= then.threshold)
     }
 }
 

@@ -12,7 +12,9 @@ use blockhouse_ledger::contracts::Access::AccessEvents;
 use blockhouse_ledger::contracts::{Access, Tags, Vault};
 
 use super::records::Snapshots;
-use super::{Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChange, SnapshotRecord, account};
+use super::{
+    Contracts, History, HistoryEntry, Ledger, LedgerError, RecoveryChange, RecoveryStep, SnapshotRecord, account,
+};
 
 /// The blocks of the first page.
 const PAGE_BLOCKS: u64 = 16_384;
@@ -78,18 +80,25 @@ impl Ledger {
         Ok(Contracts { vault: self.vault, access: self.access, modules: self.modules().await? })
     }
 
-    /// Which accounts became ones that may hand the ledger over, or ceased to be, in order.
+    /// How it came to be who may hand the ledger over, in order.
     pub async fn recovery_changes(&self) -> Result<Vec<RecoveryChange>, LedgerError> {
         let change = |entry: HistoryEntry| {
-            let (who, is_added) = match &entry.event {
-                Event::Access(AccessEvents::RecoveryAdded(added)) => (added.who, true),
-                Event::Access(AccessEvents::RecoveryRemoved(removed)) => (removed.who, false),
+            let step = match &entry.event {
+                Event::Access(AccessEvents::RecoveryAdded(added)) => RecoveryStep::Added(account(added.who)),
+                Event::Access(AccessEvents::RecoveryRemoved(removed)) => RecoveryStep::Removed(account(removed.who)),
+                Event::Access(AccessEvents::RecoveryThresholdSet(set)) => {
+                    RecoveryStep::Threshold(set.threshold.saturating_to())
+                }
                 _ => return None,
             };
-            Some(RecoveryChange { block: entry.block, who: account(who), is_added })
+            Some(RecoveryChange { block: entry.block, step })
         };
         let mut changes = Vec::new();
-        let wanted = [Access::RecoveryAdded::SIGNATURE_HASH, Access::RecoveryRemoved::SIGNATURE_HASH];
+        let wanted = [
+            Access::RecoveryAdded::SIGNATURE_HASH,
+            Access::RecoveryRemoved::SIGNATURE_HASH,
+            Access::RecoveryThresholdSet::SIGNATURE_HASH,
+        ];
         self.scan(&wanted, |page| changes.extend(page.entries.into_iter().filter_map(change))).await?;
         Ok(changes)
     }

@@ -126,6 +126,10 @@ async fn hand_over(
     vault.set_home(vault.embedded(Some(Arc::clone(key)), terms.purpose()));
     let account = unlocked.recovery_account().ok_or(RecoverError::ReaderOnly)?;
     let ledger = vault.ledger_as(&account);
+    match ledger.recovery().await?.threshold {
+        0 | 1 => {}
+        threshold => return Err(RecoverError::NeedsOthers { threshold }),
+    }
     for _ in 0..HANDOVERS_MAX {
         ledger.hand_over(key.public(), vault.standing().await?.hash).await?;
         if vault.standing().await?.keys.handovers().len() as u64 > terms.outdo {

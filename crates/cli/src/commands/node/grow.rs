@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use blockhouse_crypto::AccountSecret;
-use blockhouse_homes::network::{Base, Enrolment, FolderError, Joining, NetworkFile, NodeFolder, Succession};
+use blockhouse_homes::network::{
+    Base, Enrolment, FolderError, Joining, NetworkFile, NodeFolder, RecoveryProposal, Succession, Word,
+};
 use blockhouse_homes::{Embedded, NodeUrl, Options};
+use blockhouse_types::VaultId;
 use blockhouse_vault::growth::{self, Before, Growth, LastBlock};
 use blockhouse_vault::vault::Vault;
 use serde_json::json;
@@ -28,6 +31,8 @@ pub(super) struct Request {
     pub(super) files: Vec<PathBuf>,
     /// Where the vault asks.
     pub(super) nodes: Vec<NodeUrl>,
+    /// The word of other recovery accounts.
+    pub(super) words: Vec<Word>,
 }
 
 pub(super) async fn run(request: Request, global: &Global, out: &Output) -> anyhow::Result<Exit> {
@@ -42,7 +47,12 @@ pub(super) async fn run(request: Request, global: &Global, out: &Output) -> anyh
 
 /// The account that hands the ledger over.
 pub(super) fn account(vault: &Vault, global: &Global, what: &'static str) -> anyhow::Result<AccountSecret> {
-    let unlocked = opening::unlock(global, Some(vault.id()), what)?;
+    recovery_account(global, vault.id(), what)
+}
+
+/// The account of the identity or paper key of that vault.
+pub(super) fn recovery_account(global: &Global, vault: VaultId, what: &'static str) -> anyhow::Result<AccountSecret> {
+    let unlocked = opening::unlock(global, Some(vault), what)?;
     Ok(unlocked.recovery_account().ok_or(Refusal::OwnerOnly { what })?)
 }
 
@@ -61,12 +71,11 @@ pub(super) async fn take_over(
 ) -> anyhow::Result<(Made, LastBlock)> {
     let folder = NodeFolder::new(request.folder);
     let nodes = if request.nodes.is_empty() { vec![status::local_url(&folder)?] } else { request.nodes };
-    let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
-    let succession = Succession::try_new(genesis, enrolments(&folder, &request.files)?)?;
-    let heir = succession.key();
+    let succession = succession(&vault, &folder, &request.files).await?;
+    let (heir, by) = (succession.key(), (account, request.words.as_slice()));
     let growth = growth::plan(&vault, before, heir, account).await?;
     // What does not fit is refused before anything is done.
-    joining(&folder, &succession, &growth, (growth.last, account))?;
+    joining(&folder, &succession, &growth, (growth.last, by))?;
     confirm()?;
     copy(&vault, &folder).await?;
     let base = growth::leave(&vault, heir, &growth).await?;
@@ -74,9 +83,30 @@ pub(super) async fn take_over(
     growth::follow_network(&mut vault, nodes, base, growth.fingerprint)?;
     // Something may have been sealed since it was planned, by the owner too.
     let growth = growth::plan(&vault, before, heir, account).await?;
-    let joining = joining(&folder, &succession, &growth, (base, account))?;
+    let joining = joining(&folder, &succession, &growth, (base, by))?;
     joining.execute_over_past()?;
     Ok((Made { network: joining.network().clone(), folder: folder.path().to_owned() }, base))
+}
+
+/// Writes what the other recovery accounts agree to, and changes nothing else.
+pub(super) async fn propose(
+    vault: &Vault,
+    (before, request): (Before, &Request),
+    account: &AccountSecret,
+    file: &Path,
+) -> anyhow::Result<(RecoveryProposal, Growth)> {
+    let succession = succession(vault, &NodeFolder::new(&request.folder), &request.files).await?;
+    let growth = growth::plan(vault, before, succession.key(), account).await?;
+    let LastBlock { height, hash } = growth.last;
+    let proposal = RecoveryProposal::Handover { succession, base: Base { height, hash } };
+    proposal.write(file)?;
+    Ok((proposal, growth))
+}
+
+/// The network of the own node and those of these enrolments.
+async fn succession(vault: &Vault, folder: &NodeFolder, files: &[PathBuf]) -> anyhow::Result<Succession> {
+    let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
+    Ok(Succession::try_new(genesis, enrolments(folder, files)?)?)
 }
 
 /// The ledger up to its last block goes to the node, which begins with it.
@@ -106,10 +136,13 @@ fn joining(
     folder: &NodeFolder,
     succession: &Succession,
     growth: &Growth,
-    (LastBlock { height, hash }, account): (LastBlock, &AccountSecret),
+    (LastBlock { height, hash }, (account, words)): (LastBlock, (&AccountSecret, &[Word])),
 ) -> anyhow::Result<Joining> {
-    let base = Base { height, hash };
-    let handover = succession.sign(&base, account, growth.nonce);
+    let (base, recovery) = (Base { height, hash }, &growth.recovery);
+    let proposal = RecoveryProposal::Handover { succession: succession.clone(), base };
+    let by = (account.account(), recovery.threshold);
+    let approvals = proposal.approvals(words, by, |who| recovery.accounts.contains(who))?;
+    let handover = succession.sign(&base, (account, growth.nonce), approvals);
     Ok(Joining::of(folder.clone(), succession.file(base, handover)?, false)?)
 }
 

@@ -80,8 +80,12 @@ pub(crate) struct InitArgs {
 
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     if args.from_vault {
-        return grow::run(grow::Request { folder: args.dir.path, files: args.found, nodes: args.ledger }, global, out)
-            .await;
+        return grow::run(
+            grow::Request { folder: args.dir.path, files: args.found, nodes: args.ledger, words: Vec::new() },
+            global,
+            out,
+        )
+        .await;
     }
     if let Some(network) = &args.complete {
         return found::complete(network, &args.dir.path, out);

@@ -53,7 +53,7 @@ pub(crate) async fn run(args: &JoinArgs, out: &Output) -> anyhow::Result<Exit> {
     }
     if args.follower {
         out.talk(format_args!(
-            "\nValidators serve only followers that they name. In node.toml of some of them, above the first line that begins with `[`:\n  followers = [\"{key}\"]\nThen each of those is started again."
+            "\nValidators serve only followers that they name. In node.toml of some of them, above the first line that begins with `[`:\n  followers = [\"{key}\"]\nThey take it up while they run."
         ));
     }
     out.talk(format_args!("\nNext: blockhouse node run --dir {}", args.dir.path.display()));

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::grow::{self, Made, Request, take_over, tell_next};
+use super::recovery::{read_words, tell_proposal};
 use super::{Dir, shown};
 use crate::arguments::Global;
 use crate::exit::Exit;
@@ -34,6 +35,12 @@ pub(crate) struct RefoundArgs {
     /// Go on though as many validators of the old network answer as can record blocks: what they record from now on is not on the ledger
     #[arg(long)]
     despite_quorum: bool,
+    /// Write what other recovery accounts agree to with `node recovery approve`, into a new file, and do nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "approvals")]
+    propose: Option<PathBuf>,
+    /// What another recovery account gave for that; repeat it for more
+    #[arg(long = "approval", value_name = "FILE")]
+    approvals: Vec<PathBuf>,
 }
 
 const WHAT: &str = "node refound";
@@ -48,12 +55,18 @@ pub(super) async fn run(args: RefoundArgs, global: &Global, out: &Output) -> any
     }
     let down: Vec<&str> = vault.sites().down().map(|(member, _)| member.name().as_str()).collect();
     let not_asked = (!down.is_empty()).then(|| down.join(", "));
+    let words = read_words(&args.approvals)?;
     let standing = vault.standing().await?;
     let age = (vault.settings().clock)().saturating_sub(standing.time);
     out.line(format_args!("goes on from  block {}, {age} s old", standing.height))?;
     tell_loss(standing.height, not_asked.as_deref(), out);
     let question = "What only the lost nodes had above that block is lost for good, and the old network must never run again. Go on?";
-    let request = Request { folder: args.dir.path, files: args.found, nodes: args.ledger };
+    let request = Request { folder: args.dir.path, files: args.found, nodes: args.ledger, words };
+    if let Some(file) = &args.propose {
+        let (proposal, growth) = grow::propose(&vault, (Before::Network, &request), &account, file).await?;
+        tell_proposal(&proposal, (file, &growth.recovery), out)?;
+        return Ok(Exit::Success);
+    }
     let confirm = || opening::confirm(global, question);
     let (made, base) = take_over(vault, (Before::Network, request), &account, confirm).await?;
     tell(&made, base, standing.time, out)?;

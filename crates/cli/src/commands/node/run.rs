@@ -95,6 +95,9 @@ fn tell(told: &Told<'_>, out: &Output) {
         Told::Damaged(damage) => {
             out.warn(format_args!("warning: {damage}; this node does not vote until it is healed"));
         }
+        Told::Misread(error) => {
+            out.warn(format_args!("warning: {}; what it said before holds until it is corrected", chain(*error)));
+        }
         Told::NotHealed(error) => out.warn(format_args!("warning: {}", chain(error))),
         Told::Sync(news @ SyncNews::Left { .. }) => out.warn(format_args!("warning: {news}")),
         Told::Sync(news) => out.warn(format_args!("catching up: {news}")),

@@ -31,7 +31,7 @@ pub(super) fn founding(file: &FoundingFile, out: &Output) -> Result<Value, Outpu
     }))
 }
 
-fn validators(enrolments: &[Enrolment], out: &Output) -> Result<(), OutputError> {
+pub(super) fn validators(enrolments: &[Enrolment], out: &Output) -> Result<(), OutputError> {
     let mut rows = Vec::new();
     for enrolment in &by_name(enrolments) {
         let told = |domain| enrolment.place().of(domain).map(Label::as_str);

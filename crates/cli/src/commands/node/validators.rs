@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use blockhouse_homes::network::{Enrolment, Governing, NodeFolder, ProposalId, Sets, Step};
+use blockhouse_homes::network::{Address, AddressError, Enrolment, Governing, NodeFolder, ProposalId, Sets, Step};
 use blockhouse_homes::{NodeUrl, Remote};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -82,6 +82,10 @@ struct ProposeArgs {
     /// The enrolment of the node that comes in the place of the replaced one
     #[arg(long, value_name = "ENROLMENT", requires = "replace")]
     by: Vec<PathBuf>,
+    /// A node that is reached elsewhere, by its public key; the others find it there from that epoch on, without being started again. Repeat it
+    /// for more
+    #[arg(long = "move", value_name = "KEY=HOST:PORT", value_parser = moved)]
+    moved: Vec<([u8; 32], Address)>,
 }
 
 #[derive(Debug, Args)]
@@ -154,16 +158,19 @@ async fn propose(args: &ProposeArgs, out: &Output) -> anyhow::Result<()> {
             steps.push(Step::Add(found::read(file)?, votes));
         }
     }
-    if steps.is_empty() {
+    if steps.is_empty() && args.moved.is_empty() {
         return Err(Refusal::usage(
             "nothing is proposed",
-            "say what: --add, --add-follower, --remove, --replace with --by",
+            "say what: --add, --add-follower, --remove, --replace with --by, --move",
         )
         .into());
     }
     let changes = steps.iter().map(|step| step.change().ok_or_else(|| without_operator(step)));
-    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    let mut changes = changes.collect::<Result<Vec<_>, _>>()?;
     let (governing, account) = signer(&args.signer).await?;
+    for (key, address) in &args.moved {
+        changes.push(governing.moved(*key, address).await?);
+    }
     let proposal = governing.propose(&account, changes).await?;
     out.line(format_args!("proposed: {proposal}"))?;
     out.talk(format_args!(
@@ -242,6 +249,12 @@ fn key(text: &str) -> Result<[u8; 32], String> {
         *byte = u8::from_str_radix(digits, 16).map_err(|_| refused())?;
     }
     Ok(key)
+}
+
+/// Reads where which node is.
+fn moved(text: &str) -> Result<([u8; 32], Address), String> {
+    let (node, address) = text.split_once('=').ok_or_else(|| "it looks like KEY=HOST:PORT".to_owned())?;
+    Ok((key(node)?, address.parse().map_err(|error: AddressError| error.to_string())?))
 }
 
 /// As `node status` shows it.

@@ -136,8 +136,8 @@ fn a_handover_to_another_key_is_no_block_of_this_network() {
     let chain = world.chain("node");
     let first = world.propose(&chain, &[], &world.deployments(), 1);
     chain.finalize(&first, &world.certificate()).unwrap();
-    let call = handoverCall { nextKey: B256::repeat_byte(9), parentHash: chain.head().head().hash() };
-    let handover = world.sign(3, TxKind::Call(world.genesis.access_address()), call.abi_encode());
+    let call = Handover { next_key: [9; 32], parent: chain.head().head().hash(), approvals: Vec::new() };
+    let handover = world.sign(3, TxKind::Call(world.genesis.access_address()), call.input());
     let proposal = chain.propose(&[], std::slice::from_ref(&handover), world.time(2)).unwrap();
     assert_eq!(proposal.refused, [(*handover.tx_hash(), TransactionFault::Handover)]);
     let store = chain.head();

@@ -3,11 +3,13 @@
 use alloy_consensus::{BlockBody, Header, TxEnvelope};
 use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::TxKind;
+use alloy_sol_types::SolCall as _;
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_ledger::Request;
 use blockhouse_ledger::block::{Block, block_hash};
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::execute::build;
+use blockhouse_ledger::handover::{RecoveryChange, approve};
 use blockhouse_ledger::time::BlockTime;
 
 use super::*;
@@ -21,9 +23,12 @@ fn others() -> LedgerKey {
 
 /// A call that hands the ledger over, signed by that account.
 fn handover(sender: &AccountSecret, key: [u8; 32], parent: B256) -> TxEnvelope {
-    let input = Access::handoverCall { nextKey: B256::new(key), parentHash: parent }.abi_encode().into();
+    call_of(sender, &Named { next_key: key, parent, approvals: Vec::new() })
+}
+
+fn call_of(sender: &AccountSecret, handover: &Named) -> TxEnvelope {
     let to = TxKind::Call(genesis().access_address());
-    Request { chain_id: genesis().chain_id, nonce: 3, to, input, gas: 1_000_000 }.sign(sender)
+    Request { chain_id: genesis().chain_id, nonce: 3, to, input: handover.input(), gas: 1_000_000 }.sign(sender)
 }
 
 /// A block of that transaction, certified by that key; nobody executed it.
@@ -74,4 +79,36 @@ fn a_handover_beside_the_own_one_says_nothing() {
     // Who vouches for it is not the question here.
     store.append(&executed, &Certificate::Genesis { key: OWN }).unwrap();
     assert_eq!(judge(&store, &OWN, &rival).unwrap(), None);
+}
+
+/// Where it takes two, one alone stops no node: neither by the plain call nor with a word that is no other account's.
+#[test]
+fn a_handover_that_too_few_signed_ends_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let other = AccountSecret::try_new(&Secret::new([7; 32])).unwrap();
+    let change = RecoveryChange { number: 0, added: vec![other.account()], removed: Vec::new(), threshold: 2 };
+    let to = TxKind::Call(genesis().access_address());
+    let input = change.call(Vec::new()).abi_encode().into();
+    let raised = Request { chain_id: genesis().chain_id, nonce: 3, to, input, gas: 1_000_000 }.sign(&owner());
+    let time = BlockTime::of_seconds(genesis().time + 2);
+    let executed = build(&genesis(), store.head().header(), &store, vec![raised], time).unwrap();
+    assert!(executed.receipts[0].status());
+    store.append(&executed, &Certificate::Genesis { key: OWN }).unwrap();
+
+    let (parent, key) = (store.head().hash(), others().public());
+    let handover = Named { next_key: key, parent, approvals: Vec::new() };
+    let digest = handover.digest(genesis().chain_id, genesis().access_address());
+    let with = |secrets: &[&AccountSecret]| {
+        let approvals = secrets.iter().map(|secret| approve(&digest, secret).to_vec().into()).collect();
+        let mut object = object(call_of(&owner(), &Named { approvals, ..handover.clone() }), parent, &others());
+        object.block.header.number = 3;
+        let place = BlockPlace { chain_id: genesis().chain_id, height: 3, hash: object.hash() };
+        object.certificate = Certificate::solo(&others(), &place);
+        judge(&store, &OWN, &object).unwrap()
+    };
+    assert_eq!(with(&[]), None);
+    assert_eq!(with(&[&owner()]), None);
+    assert_eq!(with(&[&AccountSecret::try_new(&Secret::new([9; 32])).unwrap()]), None);
+    assert_eq!(with(&[&other]), Some(key));
 }

@@ -82,7 +82,7 @@ fn base_of(store: &Store) -> Base {
 
 fn file(base: Base) -> NetworkFile {
     let succession = succession();
-    succession.file(base, succession.sign(&base, &owner(), 3)).unwrap()
+    succession.file(base, succession.sign(&base, (&owner(), 3), Vec::new())).unwrap()
 }
 
 const SOMEWHERE: Base = Base { height: 9, hash: BlockHash::new([7; 32]) };
@@ -108,12 +108,12 @@ fn a_handover_to_others_or_above_another_block_is_none_of_this_network() {
     let (grown, succession) = (file(SOMEWHERE), succession());
     let elsewhere = Base { hash: BlockHash::new([8; 32]), ..SOMEWHERE };
     let with = |handover: TxEnvelope| NetworkFile { handover: Some(handover), ..grown.clone() }.is_consistent();
-    assert!(with(succession.sign(&SOMEWHERE, &owner(), 8)));
-    assert!(!with(succession.sign(&elsewhere, &owner(), 3)));
+    assert!(with(succession.sign(&SOMEWHERE, (&owner(), 8), Vec::new())));
+    assert!(!with(succession.sign(&elsewhere, (&owner(), 3), Vec::new())));
     let others = Succession::try_new(genesis(), (2..=5).map(enrol).collect()).unwrap();
-    assert!(!with(others.sign(&SOMEWHERE, &owner(), 3)));
+    assert!(!with(others.sign(&SOMEWHERE, (&owner(), 3), Vec::new())));
     let of_another = Succession::try_new(Genesis { chain_id: 1 << 41, ..genesis() }, (1..=4).map(enrol).collect());
-    assert!(!with(of_another.unwrap().sign(&SOMEWHERE, &owner(), 3)));
+    assert!(!with(of_another.unwrap().sign(&SOMEWHERE, (&owner(), 3), Vec::new())));
     assert!(Succession::try_new(genesis(), vec![enrol(1), enrol(1)]).is_err());
 }
 

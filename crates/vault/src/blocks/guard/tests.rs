@@ -52,12 +52,12 @@ async fn a_strangers_handover_is_dropped_before_the_state_is_copied() {
     let key = LedgerKey::from_seed(&Secret::new([7; 32]));
     let made_by = |account: &AccountSecret, key: &LedgerKey| {
         let parent = replay.head();
-        let call = handoverCall { nextKey: B256::new(key.public()), parentHash: parent.hash_slow() };
+        let call = Handover { next_key: key.public(), parent: parent.hash_slow(), approvals: Vec::new() };
         let request = Request {
             chain_id: replay.genesis().chain_id,
             nonce: 0,
             to: alloy_primitives::TxKind::Call(replay.genesis().access_address()),
-            input: call.abi_encode().into(),
+            input: call.input(),
             gas: 1_000_000,
         };
         let mut block = Block::default();
