@@ -17,6 +17,7 @@ mod examine;
 mod file;
 mod head;
 mod heir;
+mod links;
 #[cfg(feature = "node")]
 mod mend;
 #[cfg(feature = "node")]

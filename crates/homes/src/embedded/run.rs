@@ -4,7 +4,7 @@
 //! - **Does not** judge otherwise than one by one: whatever ends a run is judged by [`import_into`].
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;

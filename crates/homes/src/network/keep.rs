@@ -28,6 +28,10 @@ use crate::store::{Access, Damage, Store};
 
 /// How long the node waits for another process that has its ledger open: a backup of this host may read it.
 const STORE_WAIT: Duration = Duration::from_secs(10);
+/// The pause before peers are asked again for what a network took over: they may be starting too. Each is twice as long as the last one.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const AGAIN_MAX: Duration = Duration::from_mins(1);
 /// How often a store is healed in a row before its disk is taken for the cause: a mended one may show more when it is opened.
 const HEALS_MAX: u32 = 3;
 /// How long a node runs until an earlier failure over a sound store does not count any more.
@@ -154,26 +158,49 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     Ok(Parts { file, config, healer, peers, jumped: false, healed: 0 })
 }
 
-/// Opens the store, and brings it near to the others where it is far behind.
+/// Opens the store, and brings it near to the others where it is far behind; up to the network's base however long that takes.
 async fn near_store(
     folder: &NodeFolder,
     parts: &mut Parts,
     remedy: Option<Remedy>,
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<Store, NodeError> {
-    let store = sound_store_in_time(folder, parts, remedy, tell).await?;
-    let Some(peers) = &parts.peers else { return Ok(store) };
+    let mut store = sound_store_in_time(folder, parts, remedy, tell).await?;
+    let (base, own) = (parts.file.network.base(), parts.file.network.key());
+    let Some(peers) = &parts.peers else {
+        past::expect_base(&store, &base)?;
+        return Ok(store);
+    };
+    let was_below = store.height() < base.height;
+    if !was_below {
+        // Before it takes blocks of others that it must not take part with.
+        outdone::expect_in_force(&store, &own, peers).await?;
+    }
     let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
     let mut sheet = Sheet::begin(folder.syncing());
-    let mut both = |news: &SyncNews<'_>| {
-        sheet.note(news);
-        tell(Told::Sync(news));
-    };
     // A kill between the jump and the engine's start must not make it forgotten.
     let was_jumped = folder.note_jump()?;
-    let before = store.height();
-    let store = sync.come_near(store, &mut both).await?;
+    let (before, mut pause) = (store.height(), AGAIN);
+    loop {
+        let mut both = |news: &SyncNews<'_>| {
+            sheet.note(news);
+            tell(Told::Sync(news));
+        };
+        let problems;
+        (store, problems) = sync.come_near(store, &mut both).await?;
+        if store.height() >= base.height {
+            break;
+        }
+        let source = RemoteError::NoNode { problems };
+        tell(Told::NoPast { height: store.height(), base: base.height, source: &source });
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
+    past::expect_base(&store, &base)?;
     parts.jumped = was_jumped || store.height() > before;
+    if was_below {
+        outdone::expect_in_force(&store, &own, peers).await?;
+    }
     outdone::expect_own(&store, &parts.file.network, peers)?;
     Ok(store)
 }
@@ -192,13 +219,7 @@ async fn sound_store_in_time(
                 tell(Told::NotHealed(&error));
                 note_unhealed(folder, &error)?;
             }
-            opened => {
-                let mut store = opened.map_err(|error| noted(folder, error))?;
-                let (base, peers) = (parts.file.network.base(), parts.healer.peers_if_any());
-                past::bring_to_base(&mut store, &base, peers, tell).await?;
-                outdone::expect_in_force(&store, &parts.file.network.key(), peers).await?;
-                return Ok(store);
-            }
+            opened => return opened.map_err(|error| noted(folder, error)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(HEAL_AGAIN_MAX);
