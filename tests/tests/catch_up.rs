@@ -287,7 +287,7 @@ fn a_node_begins_by_state_above_a_change_of_the_validators_and_votes() {
     let mut run = Run::start(&eve, "");
     run.answers(&eve);
     let talk = run.talk();
-    let followed = format!("followed 1 changes of the validators, the last with block {}", ours.closing);
+    let followed = format!("changes of the validators: 1, the last with block {}", ours.closing);
     assert!(talk.contains(&followed) && talk.contains("has the state of block"), "{talk}");
     assert!(!talk.contains("has executed"), "{talk}");
     assert!(history(&eve)["bottom"].as_u64().unwrap() > ours.closing, "{}", history(&eve));
@@ -304,7 +304,10 @@ fn a_node_begins_by_state_above_a_change_of_the_validators_and_votes() {
     let proof = ann.ask("blockhouse_getReceiptProof", &json!([last]));
     wait_until(|| eve.height() >= ann.height(), "it follows");
     assert_eq!(proof["links"].as_array().unwrap().len(), 1, "{proof}");
-    assert_eq!(eve.ask("blockhouse_getReceiptProof", &json!([last])), proof);
+    // Who signed what may differ from node to node.
+    let of_eve = eve.ask("blockhouse_getReceiptProof", &json!([last]));
+    assert_eq!(of_eve["links"][0]["header"], proof["links"][0]["header"]);
+    assert_eq!((&of_eve["header"], &of_eve["proof"]), (&proof["header"], &proof["proof"]));
     expect_no_history(&eve, "blockhouse_getBlockObjects", &json!([format!("{:#x}", ours.closing), "0x1"]));
     let other = ours.net.follower(1);
     let liar = Between::new(&ann, "blockhouse_getLinks", 0, Malice::Lies);

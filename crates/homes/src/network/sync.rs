@@ -64,7 +64,7 @@ impl fmt::Display for SyncNews<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Keys { changes, height } => {
-                write!(f, "followed {changes} changes of the validators, the last with block {height}")
+                write!(f, "changes of the validators: {changes}, the last with block {height}")
             }
             Self::State { height, node } => write!(f, "fetching the state of block {height} from {node}"),
             Self::Share { share } => write!(f, "fetched {} % of the state", u32::from(*share) * 100 / 65_536),

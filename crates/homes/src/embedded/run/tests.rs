@@ -13,6 +13,7 @@ use blockhouse_ledger::contracts::{Access as Accounts, Validators};
 use blockhouse_ledger::execute::{Room, gather};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
 use blockhouse_ledger::governance::{LEAD, validators_address};
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::state::MemoryState;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{Fork, Founder, Genesis, Governance, Request, succession};
@@ -158,7 +159,7 @@ fn who_left_vouches_for_nothing_above_the_closing_block() {
     let mut store = store(&genesis, folder.path());
     let (closing, objects) = blocks(&genesis, (OLD, 0), LEAD * LENGTH + 3);
     assert_eq!(closing, LEAD * LENGTH - 1);
-    import_run(&mut store, &objects).unwrap_err();
+    import_run(&mut store, &objects, &Recall::default()).unwrap_err();
     assert_eq!(store.height(), closing);
 }
 
@@ -167,6 +168,6 @@ fn a_run_goes_on_under_those_who_follow() {
     let (genesis, folder) = (genesis(), tempfile::tempdir().unwrap());
     let mut store = store(&genesis, folder.path());
     let (closing, objects) = blocks(&genesis, (NEW, LEAD), LEAD * LENGTH + 3);
-    import_run(&mut store, &objects).unwrap();
+    import_run(&mut store, &objects, &Recall::default()).unwrap();
     assert_eq!(store.height(), closing + 4);
 }

@@ -1,6 +1,7 @@
 //! Runs of blocks: the next is fetched while one is executed.
 
 use blockhouse_ledger::block::BlockObject;
+use blockhouse_ledger::recall::Recall;
 use tokio::task::JoinSet;
 
 use super::super::past::{is_other_base, may_follow};
@@ -53,7 +54,7 @@ impl Sync<'_> {
         tell: &mut impl FnMut(&SyncNews<'_>),
     ) -> Result<(), Ended> {
         // It ends with this value.
-        let mut fetching = JoinSet::new();
+        let (mut fetching, recall) = (JoinSet::new(), Recall::default());
         fetching.spawn(fetch(self.peers.clone(), node.clone(), store.height() + 1));
         while let Some(fetched) = fetching.join_next().await {
             let fetched = fetched.unwrap_or_else(|error| Err(NodeError::form(OBJECTS, error)));
@@ -67,7 +68,7 @@ impl Sync<'_> {
             }
             let next = store.height() + 1 + objects.len() as u64;
             fetching.spawn(fetch(self.peers.clone(), node.clone(), next));
-            tokio::task::block_in_place(|| import_run(store, &objects))?;
+            tokio::task::block_in_place(|| import_run(store, &objects, &recall))?;
             tell(&SyncNews::Blocks { height: store.height(), of: of.max(store.height()) });
         }
         Ok(())

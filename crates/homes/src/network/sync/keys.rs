@@ -13,7 +13,7 @@
 //! Format: `docs/design/node.md`, section *State sync*.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use alloy_primitives::B256;
 use blockhouse_ledger::certificate::BlockPlace;

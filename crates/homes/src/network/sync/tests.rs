@@ -9,6 +9,7 @@ use alloy_sol_types::SolCall as _;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::contracts::Access;
 use blockhouse_ledger::governance::LEAD;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::state::StatePlace;
 use blockhouse_ledger::time::BlockTime;
 
@@ -131,7 +132,7 @@ fn a_store_that_begins_above_a_closing_block_knows_it() {
     let (genesis, file, folder) = (governed::genesis(), keys::tests::file(), tempfile::tempdir().unwrap());
     let mut old = governed::store(&genesis, folder.path());
     let (closing, objects) = governed::blocks(&genesis, (governed::NEW, LEAD), LEAD * governed::LENGTH + 300);
-    import_run(&mut old, &objects).unwrap();
+    import_run(&mut old, &objects, &Recall::default()).unwrap();
     let past = |object: &BlockObject| {
         let receipts = old.receipts(object.block.header.number).unwrap();
         Past { object: object.clone(), receipts }

@@ -3,14 +3,15 @@
 use blockhouse_consensus::{Base, Kind, Network};
 use blockhouse_ledger::certificate::{Certificate, Committee};
 use blockhouse_ledger::governance::LEAD;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::succession;
 
 use super::*;
 use crate::embedded::import_run;
+use crate::embedded::run::tests::{CHAIN, LENGTH, NEW, OLD, blocks, certify, genesis, public, store};
 use crate::network::SyncConfig;
 use crate::remote::Remote;
 use crate::store::Store;
-use crate::embedded::run::tests::{CHAIN, LENGTH, NEW, OLD, blocks, certify, genesis, public, store};
 
 const CLOSING: u64 = LEAD * LENGTH - 1;
 const OTHERS: [u64; 4] = [6, 7, 8, 9];
@@ -144,13 +145,13 @@ fn a_state_whose_keys_are_others_is_refused() {
     let (first, mut true_way, mut other) = (Way::of(&file()), Way::of(&file()), Way::of(&file()));
     true_way.follow(closing()).unwrap();
     other.follow(forged(OLD, |header| header.mix_hash = B256::new(key_of(OTHERS)))).unwrap();
-    import_run(&mut store, &until[..10]).unwrap();
+    import_run(&mut store, &until[..10], &Recall::default()).unwrap();
     expect(&store, &first).unwrap();
     expect(&store, &true_way).unwrap();
-    import_run(&mut store, until).unwrap();
+    import_run(&mut store, until, &Recall::default()).unwrap();
     assert!(succession(store.head().header()).is_some());
-    for objects in [&[], after] {
-        import_run(&mut store, objects).unwrap();
+    for objects in [&after[..0], after] {
+        import_run(&mut store, objects, &Recall::default()).unwrap();
         expect(&store, &true_way).unwrap();
         expect(&store, &first).unwrap_err();
         expect(&store, &other).unwrap_err();
