@@ -158,29 +158,47 @@ fn parts(folder: &NodeFolder) -> Result<Parts, NodeError> {
     Ok(Parts { file, config, healer, peers, jumped: false, healed: 0 })
 }
 
-/// Opens the store, and brings it near to the others where it is far behind; up to the network's base however long that takes.
+/// Opens the store, and brings it near to the others where it is far behind.
 async fn near_store(
     folder: &NodeFolder,
     parts: &mut Parts,
     remedy: Option<Remedy>,
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<Store, NodeError> {
-    let mut store = sound_store_in_time(folder, parts, remedy, tell).await?;
-    let (base, own) = (parts.file.network.base(), parts.file.network.key());
+    let store = sound_store_in_time(folder, parts, remedy, tell).await?;
+    let network = &parts.file.network;
+    let (base, own) = (network.base(), network.key());
     let Some(peers) = &parts.peers else {
         past::expect_base(&store, &base)?;
         return Ok(store);
     };
     let was_below = store.height() < base.height;
     if !was_below {
-        // Before it takes blocks of others that it must not take part with.
+        // Before it takes blocks of others with whom it must not take part.
         outdone::expect_in_force(&store, &own, peers).await?;
     }
-    let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
-    let mut sheet = Sheet::begin(folder.syncing());
     // A kill between the jump and the engine's start must not make it forgotten.
     let was_jumped = folder.note_jump()?;
-    let (before, mut pause) = (store.height(), AGAIN);
+    let before = store.height();
+    let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
+    let store = come_to_base(sync, store, &mut Sheet::begin(folder.syncing()), tell).await?;
+    past::expect_base(&store, &base)?;
+    if was_below {
+        outdone::expect_in_force(&store, &own, peers).await?;
+    }
+    outdone::expect_own(&store, network, peers)?;
+    parts.jumped = was_jumped || store.height() > before;
+    Ok(store)
+}
+
+/// Brings a store near to the others; up to the network's base however long it takes until one has what is there.
+async fn come_to_base(
+    sync: Sync<'_>,
+    mut store: Store,
+    sheet: &mut Sheet,
+    tell: &mut impl FnMut(Told<'_>),
+) -> Result<Store, NodeError> {
+    let (base, mut pause) = (sync.file.network.base().height, AGAIN);
     loop {
         let mut both = |news: &SyncNews<'_>| {
             sheet.note(news);
@@ -188,21 +206,13 @@ async fn near_store(
         };
         let problems;
         (store, problems) = sync.come_near(store, &mut both).await?;
-        if store.height() >= base.height {
-            break;
+        if store.height() >= base {
+            return Ok(store);
         }
-        let source = RemoteError::NoNode { problems };
-        tell(Told::NoPast { height: store.height(), base: base.height, source: &source });
+        tell(Told::NoPast { height: store.height(), base, source: &RemoteError::NoNode { problems } });
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(AGAIN_MAX);
     }
-    past::expect_base(&store, &base)?;
-    parts.jumped = was_jumped || store.height() > before;
-    if was_below {
-        outdone::expect_in_force(&store, &own, peers).await?;
-    }
-    outdone::expect_own(&store, &parts.file.network, peers)?;
-    Ok(store)
 }
 
 /// Opens the store, however long it takes until another node has what heals it: all may be starting at once.
