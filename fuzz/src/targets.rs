@@ -62,6 +62,7 @@ pub const ALL: &[Target] = &[
     ledger::GENESIS,
     ledger::CERTIFICATE,
     ledger::HEADER,
+    ledger::LINK,
     ledger::BLOCK,
     ledger::BLOCK_OBJECT,
     ledger::REPLAY,

@@ -37,38 +37,56 @@ struct Options {
 fn main() {
     let options = options();
     let world = World::empty();
-    let net = Late::found(&world.path("net"), options.validators, 3);
+    let net = Late::found(&world.path("net"), options.validators, 4);
     let nodes: Vec<_> = (0..options.validators).map(|at| net.node(at)).collect();
     let mut running: Vec<_> = nodes.iter().map(|node| Run::start(node, "")).collect();
     running.iter_mut().zip(&nodes).for_each(|(run, node)| run.answers(node));
-    let (begun, writers) = (Instant::now(), enrol(net.dir(), &nodes[0], options.writers));
-    std::thread::scope(|scope| {
-        for (number, writer) in writers.into_iter().enumerate() {
-            let node = &nodes[number % nodes.len()];
-            scope.spawn(move || write_until(node, writer, options.blocks));
-        }
-    });
-    let (height, made) = (nodes[0].height(), begun.elapsed());
+    let mut writers = enrol(net.dir(), &nodes[0], options.writers);
+    let peers: Vec<_> = nodes.iter().map(Node::url).collect();
+
+    // The state is the same in kind and nearly in size: what differs is how much lies before it.
+    let (early, _) = make(&nodes, &mut writers, options.blocks / 4);
+    let early_state = by_state(&net.follower(3), &nodes[0], &peers, early);
+    let (height, made) = make(&nodes, &mut writers, options.blocks);
     let transactions = nodes.first().map(|node| transactions(node, height)).unwrap();
     println!(
-        "\n{} validators, {height} blocks with {transactions} transactions, made in {:.0} s",
-        nodes.len(),
-        made.as_secs_f64()
+        "\n{} validators, {height} blocks with {transactions} transactions, made at {made:.0} blocks a second",
+        nodes.len()
     );
-    let peers: Vec<_> = nodes.iter().map(Node::url).collect();
     println!("\n| a new node joins | until it has all blocks | blocks a second |\n|---|---:|---:|");
     tell("by the engine alone (no `rpc_peers`)", height, join(&net.follower(0), &[], "", height));
     tell("by runs of blocks (`--by-blocks`)", height, join(&net.follower(1), &peers, "--by-blocks", height));
-    let late = net.follower(2);
+    let state = by_state(&net.follower(2), &nodes[0], &peers, height);
+    println!("| by state: it takes part, at block {early} | {:.2} s | |", early_state.0.as_secs_f64());
+    println!("| by state: it takes part, at block {height} | {:.2} s | |", state.0.as_secs_f64());
+    tell("by state: it has all blocks and receipts", height, state.1);
+}
+
+/// Makes blocks until there are so many; gives their number, and how many a second came.
+fn make(nodes: &[Node], writers: &mut [Writer], height: u64) -> (u64, f64) {
+    let (begun, before) = (Instant::now(), nodes[0].height());
+    std::thread::scope(|scope| {
+        for (number, writer) in writers.iter_mut().enumerate() {
+            let node = &nodes[number % nodes.len()];
+            scope.spawn(move || write_until(node, writer, height));
+        }
+    });
+    let height = nodes.iter().map(Node::height).max().unwrap();
+    (height, rate(height - before, begun.elapsed()))
+}
+
+/// How long a new node takes until it takes part with that block's state, and until it has what lies below.
+fn by_state(node: &Node, first: &Node, peers: &[String], height: u64) -> (Duration, Duration) {
+    Late::tell(node, peers, 1);
     let begun = Instant::now();
-    Late::tell(&late, &peers, 1);
-    let mut run = Run::start(&late, "");
-    run.answers(&late);
-    wait(|| late.height() >= height);
-    println!("| by state: it takes part | {:.2} s | |", begun.elapsed().as_secs_f64());
-    wait(|| late.ask("blockhouse_nodeStatus", &json!([]))["history"]["bottom"] == json!(0));
-    tell("by state: it has all blocks and receipts", height, begun.elapsed());
-    assert_eq!(late.hash_at(height), nodes[0].hash_at(height));
+    let mut run = Run::start(node, "");
+    run.answers(node);
+    wait(|| node.height() >= height);
+    let takes_part = begun.elapsed();
+    wait(|| node.ask("blockhouse_nodeStatus", &json!([]))["history"]["bottom"] == json!(0));
+    assert!(run.talk().contains("has the state of block"), "{}", run.talk());
+    assert_eq!(node.hash_at(height), first.hash_at(height));
+    (takes_part, begun.elapsed())
 }
 
 fn options() -> Options {
@@ -89,7 +107,7 @@ fn options() -> Options {
 }
 
 /// Commits snapshots until there are so many blocks.
-fn write_until(node: &Node, mut writer: Writer, height: u64) {
+fn write_until(node: &Node, writer: &mut Writer, height: u64) {
     while node.height() < height {
         let opening = send(node, &writer.open());
         let (_, session) = opened(&node.receipt(&opening)).unwrap();
@@ -120,7 +138,11 @@ fn wait(mut is_so: impl FnMut() -> bool) {
 }
 
 fn tell(what: &str, height: u64, took: Duration) {
+    println!("| {what} | {:.2} s | {:.0} |", took.as_secs_f64(), rate(height, took));
+}
+
+fn rate(blocks: u64, took: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "for display")]
-    let rate = height as f64 / took.as_secs_f64();
-    println!("| {what} | {:.2} s | {rate:.0} |", took.as_secs_f64());
+    let blocks = blocks as f64;
+    blocks / took.as_secs_f64()
 }

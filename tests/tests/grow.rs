@@ -1,6 +1,10 @@
 //! A network takes a ledger over with its past: from an embedded vault, whose host never seals again, and from a network that lost too many.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+#[path = "support/late.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod late;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +13,7 @@ use std::process::Command;
 use blockhouse_tests::network::{Network, Node, RunningNode, free_ports, wait_until};
 use blockhouse_tests::world::{Call, Output, World, exit};
 use blockhouse_tests::{need, tree};
+use late::{Late, Run};
 
 const NAMES: [&str; 4] = ["ann", "ben", "cat", "dan"];
 const COUNT: u16 = 4;
@@ -93,6 +98,30 @@ impl Grown {
     }
 }
 
+/// A new node of the network takes the state of its head, and what is below it as far as the old key certified it. It takes blocks in runs where it
+/// was told to.
+fn expect_late_node(ours: &Grown, words: &str) {
+    let (first, dir, ports) = (ours.node(0), ours.world.path(&format!("late{words}")), free_ports(2));
+    let listen = format!("--name late --listen 127.0.0.1:{ports} --rpc-listen 127.0.0.1:{}", ports + 1);
+    ours.world.outside("node init --dir").arg(&dir).args(&listen).run().expect(exit::DONE);
+    let join = ours.world.outside("node join --follower --dir").arg(&dir).arg("--network").arg(ours.network());
+    join.arg("--rpc-peer").arg(first.url()).run().expect(exit::DONE);
+    let late = Node::apart(dir, ports + 1);
+    Late::tell(&late, &[first.url()], 2);
+    let height = first.height();
+    let mut run = Run::start(&late, words);
+    run.answers(&late);
+    assert_eq!(run.talk().contains("has the state of block"), words.is_empty(), "{}", run.talk());
+    assert!(late.height() >= height, "before it takes part");
+    let bottom = || late.ask("blockhouse_nodeStatus", &serde_json::json!([]))["history"]["bottom"].clone();
+    wait_until(|| bottom() == 0, "the history is filled");
+    let standing = |node: &Node| node.ask("blockhouse_standing", &serde_json::json!([]))["handovers"].clone();
+    assert_eq!(standing(&late), standing(&first));
+    let all = serde_json::json!(["0x0", format!("{:#x}", height + 1)]);
+    let objects = |node: &Node| node.ask("blockhouse_getBlockObjects", &all);
+    assert_eq!(objects(&late), objects(&first), "block by block, with the certificates of old and new keys");
+}
+
 fn copy_all(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(done.success());
@@ -162,6 +191,10 @@ fn a_vault_grows_into_a_network_with_its_history() {
     let refused = ours.of_copy(&old_folder, "backup --json").arg(&source).run();
     assert_eq!(refused.code(), exit::NOT_ALLOWED, "{}", refused.stderr);
     assert!(refused.says("handed over to the key"), "{}", refused.stderr);
+
+    // Who comes late has all of it by either way.
+    expect_late_node(&ours, "");
+    expect_late_node(&ours, "--by-blocks");
 
     // A validator that is killed comes back with all of it.
     let mut running = running;

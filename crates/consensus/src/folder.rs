@@ -5,7 +5,7 @@
 //! unvoted            the word that the identity whose hash it holds never voted in an epoch that has no folder here: until one begins
 //! epoch-<n>/node     whose folder it is, whether it votes, what it began with
 //! epoch-<n>/over     the word that a later epoch began
-//! epoch-<n>/journal/ the engine's files: votes, blocks, certificates, how far the application was given them
+//! epoch-<n>/journal/ the engine's files: votes, blocks, certificates, how far the application was given them; until a later epoch begins
 //! ```
 //!
 //! # Invariants
@@ -15,8 +15,11 @@
 //!   first vote: a folder that was lost, with whatever ledger beside it, is no new one.
 //! - **F4** `unvoted` is written again once for each epoch that had `node`, when the next one begins, and only if the votes of no epoch before were
 //!   lost: so a key that was in the folder without a gap since it was drawn votes in each new epoch, and no other does.
+//! - **F5** A journal is removed once a later epoch has its own: its name goes first, durably, so what a kill leaves of it is no journal.
 //!
 //! Format: `docs/design/consensus.md`, section *Folder*.
+
+mod over;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write};
@@ -92,6 +95,19 @@ impl Right {
 impl Folder {
     /// Takes the folder, or makes it.
     pub(crate) fn open(
+        path: &Path,
+        config: &Config,
+        identity: [u8; 32],
+        application: &dyn Erased,
+    ) -> Result<Self, StartError> {
+        let folder = Self::enter(path, config, identity, application)?;
+        // F5. What cannot be removed takes room, and is tried again by the next start.
+        let _ = over::remove_journals(path, config.network.epoch());
+        Ok(folder)
+    }
+
+    /// Enters the epoch of the network, or goes on in it.
+    fn enter(
         path: &Path,
         config: &Config,
         identity: [u8; 32],
@@ -193,18 +209,14 @@ fn carry_on(path: &Path, epoch: u64, identity: &[u8; 32]) -> Result<(), StartErr
 
 /// The folder of the last epoch before this one that began.
 fn latest_before(path: &Path, epoch: u64) -> io::Result<Option<PathBuf>> {
-    let mut latest = None;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("epoch-")?.parse::<u64>().ok());
-        if let Some(number) =
-            number.filter(|number| *number < epoch && latest.as_ref().is_none_or(|(most, _)| number > most))
-            && entry.path().join("node").try_exists()?
-        {
-            latest = Some((number, entry.path()));
+    let mut before = over::epochs_before(path, epoch)?;
+    before.sort_unstable();
+    for (_, folder) in before.into_iter().rev() {
+        if folder.join("node").try_exists()? {
+            return Ok(Some(folder));
         }
     }
-    Ok(latest.map(|(_, path)| path))
+    Ok(None)
 }
 
 /// The word that this identity never voted in an epoch that has no folder.

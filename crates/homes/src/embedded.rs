@@ -19,7 +19,7 @@ mod heal;
 mod keys;
 mod leave;
 #[cfg(feature = "node")]
-mod run;
+pub(crate) mod run;
 mod seal;
 mod send;
 
@@ -42,6 +42,8 @@ use crate::store::{Access, Known, Store, WAIT};
 
 pub use error::HomeError;
 pub use evidence::Evidence;
+#[cfg(feature = "node")]
+pub(crate) use evidence::link_at;
 pub use follow::Followed;
 pub use heal::{Imported, Rebuilt};
 #[cfg(feature = "node")]

@@ -30,6 +30,10 @@ use client::Client;
 #[cfg(feature = "node")]
 use crate::store::{Past, StatePart};
 #[cfg(feature = "node")]
+use crate::chain::chain;
+#[cfg(feature = "node")]
+use blockhouse_ledger::receipt::Link;
+#[cfg(feature = "node")]
 use blockhouse_ledger::state::StatePlace;
 
 pub use client::ANSWER_MAX;
@@ -220,6 +224,25 @@ impl Remote {
         }
         let views: Vec<View> = self.shared.client.ask(node, METHOD, (U64::from(top), U64::from(count))).await?;
         let read = |view: &View| Past::read(&view.block, &view.receipts).map_err(|why| NodeError::form(METHOD, why));
+        views.iter().map(read).collect()
+    }
+
+    /// The blocks of a node above that height at which the key changes, the lowest first; none if it has none. Not judged yet.
+    #[cfg(feature = "node")]
+    pub(crate) async fn links(&self, node: &NodeUrl, after: u64, count: u64) -> Result<Vec<Link>, NodeError> {
+        const METHOD: &str = "blockhouse_getLinks";
+        #[derive(serde::Deserialize)]
+        struct View {
+            header: Bytes,
+            certificate: Bytes,
+        }
+        let views: Vec<View> = self.shared.client.ask(node, METHOD, (U64::from(after), U64::from(count))).await?;
+        if views.len() as u64 > count {
+            return Err(NodeError::form(METHOD, format!("it has {} links, and {count} were asked for", views.len())));
+        }
+        let read = |view: &View| {
+            Link::decode(&view.header, &view.certificate).map_err(|error| NodeError::form(METHOD, chain(&error)))
+        };
         views.iter().map(read).collect()
     }
 

@@ -90,6 +90,8 @@ pub(crate) const METHODS: &[(&str, Method)] = &[
     ("blockhouse_getBlockObjects", ledger::block_objects),
     ("blockhouse_getEvents", events::answer),
     #[cfg(feature = "node")]
+    ("blockhouse_getLinks", ledger::links),
+    #[cfg(feature = "node")]
     ("blockhouse_getPastBlocks", ledger::past_blocks),
     ("blockhouse_getReceiptProof", ledger::receipt_proof),
     ("blockhouse_standing", ledger::standing),

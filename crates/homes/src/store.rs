@@ -19,6 +19,7 @@ mod examine;
 mod file;
 mod head;
 mod heir;
+mod links;
 #[cfg(feature = "node")]
 mod mend;
 #[cfg(feature = "node")]

@@ -27,7 +27,7 @@ pub use check::{CheckError, Checked, Vouched};
 use file::WrittenProof;
 pub use file::{FileError, FileFacts};
 use links::WrittenLink;
-pub use links::{LINKS_MAX, Link, LinkError};
+pub use links::{KeyAt, LINKS_MAX, Link, LinkError};
 
 use crate::block::decode_header;
 use crate::certificate::Certificate;

@@ -7,6 +7,7 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{B256, Bytes, Log, TxKind};
 use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_ledger::proof::check_receipt;
+use blockhouse_ledger::receipt::{KeyAt, Link};
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
     Block, BlockObject, BlockPlace, Certificate, Event, Executed, Genesis, Receipt, Replay, Request, block_hash, build,
@@ -122,6 +123,33 @@ pub(super) const HEADER: Target = Target {
         Verdict::of(result)
     },
     seeds: || WORLD.objects.iter().map(|object| alloy_rlp::encode(&object.block.header)).collect(),
+};
+
+/// A closing block with its certificate, as another node shows it: two bytes say how long the header is. None here ends the time of these validators.
+pub(super) const LINK: Target = Target {
+    name: "link",
+    decoders: &["ledger/receipt/links.rs::decode"],
+    run: |bytes| {
+        let Some((length, rest)) = bytes.split_first_chunk() else { return Verdict::Refused };
+        let split = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)));
+        let Some((header, certificate)) = split else { return Verdict::Refused };
+        let result = Link::decode(header, certificate);
+        if let Ok(link) = &result {
+            let from = KeyAt { key: ledger_key().public(), after: 0 };
+            assert!(link.follow(WORLD.genesis.chain_id, from).is_err(), "a link leads away from one key that seals");
+            let again = [alloy_rlp::encode(&link.header), link.certificate.encode()];
+            assert!(again == [header, certificate], "a second encoding was accepted");
+        }
+        Verdict::of(result)
+    },
+    seeds: || {
+        let certificate = golden("ledger", "certificate-committee.bin");
+        let seed = |object: &BlockObject| {
+            let header = alloy_rlp::encode(&object.block.header);
+            [&u16::try_from(header.len()).unwrap().to_le_bytes(), header.as_slice(), &certificate].concat()
+        };
+        WORLD.objects.iter().map(seed).collect()
+    },
 };
 
 /// A block alone.

@@ -12,7 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockhouse_crypto::{AccountSecret, EnrolKey};
 use blockhouse_homes::NodeUrl;
-use blockhouse_homes::network::{Founding, Keys, NodeConfig, NodeFolder, RpcConfig, Signing, SyncConfig};
+use blockhouse_homes::network::{
+    Enrolment, Founding, Governed, Keys, NodeConfig, NodeFolder, Place, RpcConfig, Signing, SyncConfig,
+};
+use blockhouse_ledger::Founder;
 use blockhouse_tests::network::{Node, free_ports, wait_until};
 use blockhouse_tests::world::binary;
 use serde_json::{Value, json};
@@ -35,6 +38,16 @@ pub(crate) struct Run {
 impl Late {
     /// Founds it below that folder.
     pub(crate) fn found(dir: &Path, validators: usize, followers: usize) -> Self {
+        Self::found_with(dir, validators, followers, None)
+    }
+
+    /// The same with validators that may change, by their own accounts, between epochs of so many blocks.
+    #[allow(dead_code, reason = "not every user has validators that change")]
+    pub(crate) fn found_governed(dir: &Path, validators: usize, followers: usize, epoch_length: u64) -> Self {
+        Self::found_with(dir, validators, followers, Some(epoch_length))
+    }
+
+    fn found_with(dir: &Path, validators: usize, followers: usize, epoch_length: Option<u64>) -> Self {
         let count = validators + followers;
         let late =
             Self { dir: dir.to_owned(), validators, ports: free_ports(u16::try_from(2 * count).unwrap()), count };
@@ -42,9 +55,17 @@ impl Late {
         let mut random = rand::rng();
         let owner = AccountSecret::random(&mut random);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let keys = (0..validators).map(|_| Keys::generate(&mut random)).collect();
+        let keys: Vec<_> = (0..validators).map(|_| Keys::generate(&mut random)).collect();
+        let governed = epoch_length.map(|length| {
+            let founder = |(at, keys): (usize, &Keys)| Founder {
+                key: keys.public(),
+                address: late.listen(at).to_string(),
+                operator: keys.account().account(),
+            };
+            Governed::by_operators(length, keys.iter().enumerate().map(founder).collect()).unwrap()
+        });
         let founding =
-            Founding { owner: owner.account(), time, signing: Signing::Committee, validators: keys, governed: None };
+            Founding { owner: owner.account(), time, signing: Signing::Committee, validators: keys, governed };
         let founded = founding.found(&mut random).unwrap();
         let following: Vec<_> = (0..followers).map(|_| Keys::generate(&mut random)).collect();
         let names: Vec<_> = following.iter().map(NodeConfig::name_of).collect();
@@ -53,9 +74,8 @@ impl Late {
             .map(|(at, keys)| (NodeConfig::name_of(keys), late.listen(at).to_string()))
             .collect();
         for (at, keys) in founded.keys.iter().chain(&following).enumerate() {
-            let followers = if at < validators { names.clone() } else { vec![NodeConfig::name_of(keys)] };
             NodeFolder::new(late.folder(at))
-                .create(&founded.file, keys, &late.config(at, &addresses, followers))
+                .create(&founded.file, keys, &late.config(at, &addresses, names.clone()))
                 .unwrap();
         }
         let key = EnrolKey { chain_id: founded.file.genesis.chain_id, genesis: founded.file.genesis.hash(), owner };
@@ -108,6 +128,23 @@ impl Late {
     #[allow(dead_code, reason = "not every user has followers by number")]
     pub(crate) fn follower(&self, number: usize) -> Node {
         self.node(self.validators + number)
+    }
+
+    /// What a node says of itself to who gives it a vote, as a file.
+    #[allow(dead_code, reason = "not every user has validators that change")]
+    pub(crate) fn enrolment(&self, node: &Node, name: &str) -> PathBuf {
+        let (keys, config) = (Self::keys(node), NodeConfig::load(&node.dir.join("node.toml")).unwrap());
+        let (name, address) = (name.parse().unwrap(), config.listen.to_string().parse().unwrap());
+        let enrolment = Enrolment::sign(&keys, name, address, Place::default(), Some(keys.account().account()));
+        let path = self.dir.join(format!("{}.enrolment", NodeConfig::name_of(&keys)));
+        fs::write(&path, enrolment.encode()).unwrap();
+        path
+    }
+
+    /// The keys of a node.
+    #[allow(dead_code, reason = "not every user has validators that change")]
+    pub(crate) fn keys(node: &Node) -> Keys {
+        NodeFolder::new(node.dir.clone()).read_keys().unwrap()
     }
 
     /// Tells a node which others it may ask, and from how far behind it takes their state.

@@ -88,6 +88,26 @@ pub(crate) fn founding(genesis: &Genesis, owner: &AccountSecret, count: u8) -> V
     (0..).zip(calls).map(sign).collect()
 }
 
+/// Lets these accounts send transactions too, by the owner's word, and waits until they may.
+#[allow(dead_code, reason = "not every user has other accounts")]
+pub(crate) fn enrol_others(dir: &Path, node: &Node, accounts: &[AccountSecret]) {
+    let owner = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap().owner;
+    let genesis = genesis(node);
+    let nonce = node.ask("eth_getTransactionCount", &json!([Address::new(owner.account().to_bytes()), "pending"]));
+    let first = blockhouse_tests::network::number(&nonce);
+    let sent = accounts.iter().zip(first..).map(|(account, nonce)| {
+        let who = Address::new(account.account().to_bytes());
+        let call =
+            Access::enrolWriterCall { who, predecessor: Address::ZERO, predecessorLastBlock: 0, hostStolen: false };
+        let (to, input) = (TxKind::Call(genesis.access_address()), call.abi_encode().into());
+        let request = Request { chain_id: genesis.chain_id, nonce, to, input, gas: GAS };
+        send(node, &sign(request, &owner))
+    });
+    for hash in sent.collect::<Vec<_>>() {
+        assert_eq!(node.receipt(&hash)["status"], "0x1");
+    }
+}
+
 /// The session that was opened, and the number of its writer.
 pub(crate) fn opened(receipt: &Value) -> Option<(u8, B256)> {
     let log = &receipt["logs"][0];
@@ -144,6 +164,12 @@ impl Writer {
             headHash: B256::ZERO,
         };
         self.next(Vault::commitCall { c }.abi_encode())
+    }
+
+    /// A transaction that does nothing.
+    #[allow(dead_code, reason = "not every user wants blocks alone")]
+    pub(crate) fn nothing(&mut self) -> Signed {
+        self.next(Vec::new())
     }
 
     fn next(&mut self, input: Vec<u8>) -> Signed {

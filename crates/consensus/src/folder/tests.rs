@@ -158,3 +158,36 @@ fn the_words_of_another_identity_say_nothing() {
     let other = World { key: Keys::generate(&mut StdRng::seed_from_u64(2)).public(), folder: world.folder };
     assert!(!other.votes_in(7));
 }
+
+/// F5: after every step of the removal; the journal of the epoch that begins is never touched.
+#[test]
+fn the_journal_of_an_epoch_that_is_over_goes_and_half_of_it_is_none() {
+    let steps: [&dyn Fn(&World); 3] = [
+        &|world| fs::write(world.path("epoch-0/journal/votes"), "votes").unwrap(),
+        &|world| fs::rename(world.path("epoch-0/journal"), world.path("epoch-0/journal.over")).unwrap(),
+        &|world| fs::remove_file(world.path("epoch-0/journal.over/votes")).unwrap(),
+    ];
+    for done in 0..=steps.len() {
+        let world = World::fresh();
+        assert!(world.votes_in(0));
+        steps.iter().take(done).for_each(|step| step(&world));
+        assert!(world.votes_in(7), "after {done} steps");
+        assert!(!world.path("epoch-0/journal").exists() && !world.path("epoch-0/journal.over").exists());
+        assert!(world.path("epoch-7/journal").is_dir());
+        fs::write(world.path("epoch-7/journal/votes"), "votes").unwrap();
+        assert!(world.votes_in(7) && world.path("epoch-7/journal/votes").exists());
+        // A ledger that was put back leads there once more: those votes are gone, and later epochs are as they were.
+        assert!(!world.votes_in(0), "after {done} steps");
+        assert!(world.path("epoch-7/journal/votes").exists(), "an earlier epoch removes nothing of a later one");
+        assert!(world.votes_in(7) && world.votes_in(8), "after {done} steps");
+    }
+}
+
+/// Whoever is silent in an epoch leaves a journal too.
+#[test]
+fn a_removed_journal_makes_no_lost_identity_vote() {
+    let world = World::strange();
+    assert!(!world.votes_in(0) && !world.votes_in(7));
+    assert!(!world.path("epoch-0/journal").exists());
+    assert!(!world.votes_in(0) && !world.votes_in(7) && !world.votes_in(9));
+}

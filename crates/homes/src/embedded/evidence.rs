@@ -100,12 +100,21 @@ fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u8; 32], Vec
     let Some(closing) = below.get(below.len().saturating_sub(LINKS_MAX)..).filter(|closing| !closing.is_empty()) else {
         return Ok((keys.first(), Vec::new()));
     };
-    let links = closing.iter().map(|height| {
-        let object = block_object(store, keys, *height)?;
-        Ok(Link { header: object.block.header, certificate: object.certificate })
-    });
-    let links = links.collect::<Result<Vec<_>, HomeError>>()?;
+    let links = closing.iter().map(|height| link_at(store, keys, *height)).collect::<Result<Vec<_>, _>>()?;
     Ok((closing.first().map_or(keys.first(), |height| keys.at(*height)), links))
+}
+
+/// The header and the certificate of a block at which the key changes, which must be by the key that was in force there. A store that began by a
+/// state has these before it has the block.
+pub(crate) fn link_at(store: &Store, keys: &LedgerKeys, height: u64) -> Result<Link, HomeError> {
+    let kept = if store.expect_here(height).is_err() { store.link(height)? } else { None };
+    let Some(link) = kept else {
+        let object = block_object(store, keys, height)?;
+        return Ok(Link { header: object.block.header, certificate: object.certificate });
+    };
+    let certified = link.certificate.verify(&keys.at(height), &place_of(store, &link.header));
+    certified.map_err(|error| store.damaged(format!("link {height}: {error}")))?;
+    Ok(link)
 }
 
 /// True if another key than the one in force certified that block.

@@ -91,6 +91,15 @@ impl LedgerKeys {
         &self.successions
     }
 
+    /// The heights of the blocks at which the key changes, ascending: handovers, and closing blocks.
+    pub(crate) fn changes(&self) -> Vec<u64> {
+        let handovers = self.handovers.iter().map(|handover| handover.height);
+        let closing = self.successions.iter().map(|succession| succession.height.saturating_sub(1));
+        let mut heights: Vec<_> = handovers.chain(closing).collect();
+        heights.sort_unstable();
+        heights
+    }
+
     /// The authority at the head.
     pub(super) fn authority(&self, head: &Head) -> Authority {
         let counts = (self.handovers.len() as u64, self.successions.len() as u64);

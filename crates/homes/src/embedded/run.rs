@@ -1,10 +1,11 @@
 //! Many blocks at once: what a node takes that is far behind.
 //!
-//! - **Owns** the order of that work: each is executed once its certificate was checked on another core, and a run is one durable transaction.
+//! - **Owns** the order of that work: each is executed once its certificate was checked, and its signatures were, on another core; and a run is one
+//!   durable transaction.
 //! - **Does not** judge otherwise than one by one: whatever ends a run is judged by [`import_into`].
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -14,6 +15,8 @@ use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::execute::{Executed, import};
+use blockhouse_ledger::recall::Recall;
+use blockhouse_ledger::rules::sender;
 use blockhouse_ledger::state::{StateChanges, StateNodes, StateTrie};
 use blockhouse_ledger::succession;
 
@@ -23,11 +26,11 @@ use super::keys::LedgerKeys;
 use crate::store::{Store, StoreError};
 
 /// Takes blocks that follow the head, in order: each is executed, compared, and certified by the key in force. What came before an error
-/// stays. All that it took is durable when this returns.
-pub(crate) fn import_run(store: &mut Store, objects: &[BlockObject]) -> Result<(), HomeError> {
+/// stays. All that it took is durable when this returns. What earlier runs found right is in `recall`.
+pub(crate) fn import_run(store: &mut Store, objects: &[BlockObject], recall: &Recall) -> Result<(), HomeError> {
     let mut rest = objects;
     loop {
-        let taken = take_run(store, rest)?;
+        let taken = take_run(store, rest, recall)?;
         let (Some(next), Some(after)) = (rest.get(taken), rest.get(taken + 1..)) else { return Ok(()) };
         // It is wrong, a handover, or above a closing block: one by one says which.
         import_into(store, [next.clone()], Store::append)?;
@@ -36,18 +39,25 @@ pub(crate) fn import_run(store: &mut Store, objects: &[BlockObject]) -> Result<(
 }
 
 /// Takes as many of the first blocks as are valid under one key, and gives their number.
-fn take_run(store: &mut Store, objects: &[BlockObject]) -> Result<usize, HomeError> {
+fn take_run(store: &mut Store, objects: &[BlockObject], recall: &Recall) -> Result<usize, HomeError> {
     let key = LedgerKeys::of(store)?.in_force();
-    let chain_id = store.genesis().chain_id;
+    let genesis = store.genesis().clone();
     let executed = std::thread::scope(|scope| {
         let (vouch, certified) = channel();
         let checking = scope.spawn(move || {
             let is_certified =
-                |object: &&BlockObject| object.chain_id == chain_id && expect_certified(object, &key).is_ok();
+                |object: &&BlockObject| object.chain_id == genesis.chain_id && expect_certified(object, &key).is_ok();
+            let recover = |object: &&BlockObject| {
+                // Who signed is then known where it is executed; what is wrong is found there too.
+                for tx in &object.block.body.transactions {
+                    let _ = sender(&genesis, tx, Some(recall));
+                }
+            };
             // Who executes may have ended before.
-            let _ = objects.iter().take_while(is_certified).try_for_each(|object| vouch.send(object));
+            let _ =
+                objects.iter().take_while(is_certified).inspect(recover).try_for_each(|object| vouch.send(object));
         });
-        let executed = execute_run(store, certified);
+        let executed = execute_run(store, certified, recall);
         // A panic there vouches for nothing more.
         let _ = checking.join();
         executed
@@ -60,8 +70,12 @@ fn take_run(store: &mut Store, objects: &[BlockObject]) -> Result<usize, HomeErr
 
 /// Executes certified blocks one upon the other, up to the first that is not valid or hands the ledger over, and none above a closing block: there the
 /// key with which the run began vouches for nothing.
-fn execute_run<'a>(store: &Store, objects: impl IntoIterator<Item = &'a BlockObject>) -> Vec<Arc<Executed>> {
-    let mut nodes = Above { store, changes: StateChanges::default(), hashes: Vec::new() };
+fn execute_run<'a>(
+    store: &Store,
+    objects: impl IntoIterator<Item = &'a BlockObject>,
+    recall: &Recall,
+) -> Vec<Arc<Executed>> {
+    let mut nodes = Above { store, changes: StateChanges::default(), hashes: Vec::new(), recall };
     let (mut parent, mut done): (Header, Vec<Arc<Executed>>) = (store.head().header().clone(), Vec::new());
     for object in objects {
         let Ok(executed) = import(store.genesis(), &parent, &nodes, &object.block) else { break };
@@ -84,6 +98,7 @@ struct Above<'a> {
     changes: StateChanges,
     /// Of the blocks above the head, the lowest first.
     hashes: Vec<B256>,
+    recall: &'a Recall,
 }
 
 impl Above<'_> {
@@ -118,5 +133,9 @@ impl StateNodes for Above<'_> {
             Some(hash) => Ok(Some(*hash)),
             None => self.store.hash_at(height),
         }
+    }
+
+    fn recall(&self) -> Option<&Recall> {
+        Some(self.recall)
     }
 }

@@ -30,6 +30,10 @@ use crate::store::{Access, Damage, Store, StoreError};
 
 /// How long the node waits for another process that has its ledger open: a backup of this host may read it.
 const STORE_WAIT: Duration = Duration::from_secs(10);
+/// The pause before peers are asked again for what a network took over: they may be starting too. Each is twice as long as the last one.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const AGAIN_MAX: Duration = Duration::from_mins(1);
 /// How often a store is healed in a row before its disk is taken for the cause: a mended one may show more when it is opened.
 const HEALS_MAX: u32 = 3;
 /// How long a node runs until an earlier failure over a sound store does not count any more.
@@ -174,18 +178,51 @@ async fn near_store(
     // A kill between the jump and the engine's start must not make it forgotten; what heals the store may take blocks of peers too.
     parts.jumped = parts.peers.is_some() && folder.note_jump()?;
     let store = sound_store_in_time(folder, parts, remedy, tell).await?;
-    let Some(peers) = &parts.peers else { return Ok(store) };
-    let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
-    let mut sheet = Sheet::begin(folder.syncing());
-    let mut both = |news: &SyncNews<'_>| {
-        sheet.note(news);
-        tell(Told::Sync(news));
+    let network = &parts.file.network;
+    let (base, own) = (network.base(), network.key());
+    let Some(peers) = &parts.peers else {
+        past::expect_base(&store, &base)?;
+        return Ok(store);
     };
+    let was_below = store.height() < base.height;
+    if !was_below {
+        // Before it takes blocks of others with whom it must not take part.
+        outdone::expect_in_force(&store, &own, peers).await?;
+    }
     let before = store.height();
-    let store = sync.come_near(store, &mut both).await?;
+    let sync = Sync { file: &parts.file, config: &parts.config.sync, peers };
+    let store = come_to_base(sync, store, &mut Sheet::begin(folder.syncing()), tell).await?;
+    past::expect_base(&store, &base)?;
+    if was_below {
+        outdone::expect_in_force(&store, &own, peers).await?;
+    }
+    outdone::expect_own(&store, network, peers)?;
     parts.jumped |= store.height() > before;
-    outdone::expect_own(&store, &parts.file.network, peers)?;
     Ok(store)
+}
+
+/// Brings a store near to the others; up to the network's base however long it takes until one has what is there.
+async fn come_to_base(
+    sync: Sync<'_>,
+    mut store: Store,
+    sheet: &mut Sheet,
+    tell: &mut impl FnMut(Told<'_>),
+) -> Result<Store, NodeError> {
+    let (base, mut pause) = (sync.file.network.base().height, AGAIN);
+    loop {
+        let mut both = |news: &SyncNews<'_>| {
+            sheet.note(news);
+            tell(Told::Sync(news));
+        };
+        let problems;
+        (store, problems) = sync.come_near(store, &mut both).await?;
+        if store.height() >= base {
+            return Ok(store);
+        }
+        tell(Told::NoPast { height: store.height(), base, source: &RemoteError::NoNode { problems } });
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
 }
 
 /// Opens the store, however long it takes until another node has what heals it: all may be starting at once.
@@ -202,13 +239,7 @@ async fn sound_store_in_time(
                 tell(Told::NotHealed(&error));
                 note_unhealed(folder, &error)?;
             }
-            opened => {
-                let mut store = opened.map_err(|error| noted(folder, error))?;
-                let (base, peers) = (parts.file.network.base(), parts.healer.peers_if_any());
-                past::bring_to_base(&mut store, &base, peers, tell).await?;
-                outdone::expect_in_force(&store, &parts.file.network.key(), peers).await?;
-                return Ok(store);
-            }
+            opened => return opened.map_err(|error| noted(folder, error)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(HEAL_AGAIN_MAX);

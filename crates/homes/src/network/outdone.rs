@@ -48,8 +48,7 @@ impl From<Outdone> for NodeError {
 }
 
 /// Fails if a peer shows such a handover. Peers that do not answer say nothing.
-pub(super) async fn expect_in_force(store: &Store, own: &[u8; 32], peers: Option<&Remote>) -> Result<(), NodeError> {
-    let Some(peers) = peers else { return Ok(()) };
+pub(super) async fn expect_in_force(store: &Store, own: &[u8; 32], peers: &Remote) -> Result<(), NodeError> {
     for node in peers.nodes() {
         if let Ok(Some((height, key))) = handed_over(store, own, (peers, node)).await? {
             return Err(Outdone { height, key, by: node.clone() }.into());
@@ -73,7 +72,7 @@ pub(super) async fn watch(backend: NodeBackend, own: [u8; 32], peers: Option<Rem
     loop {
         tokio::time::sleep(LOOK).await;
         // A store that fails is found, and healed, by others.
-        if let Err(error @ NodeError::HandedOver { .. }) = expect_in_force(&backend.head(), &own, Some(&peers)).await {
+        if let Err(error @ NodeError::HandedOver { .. }) = expect_in_force(&backend.head(), &own, &peers).await {
             // Who is told went away only with the node.
             let _ = news.send(News::Failed(error)).await;
             return;

@@ -8,12 +8,14 @@
 //! - **N1** A store takes the place of another only whole: its state was checked to the end, and it is durable. Killed before, the node
 //!   begins anew.
 //! - **N2** Only a store that holds nothing but block 0 is replaced.
-//! - **N3** What no peer gives is no failure: the engine fetches blocks too, more slowly.
+//! - **N3** What no peer gives is no failure: the engine fetches blocks too, more slowly. Below the base of a network that took the ledger over
+//!   no engine does: there peers are asked again.
 //!
 //! Format: `docs/design/node.md`, section *Far behind*.
 
 mod blocks;
 mod history;
+mod keys;
 mod shelf;
 mod state;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use blockhouse_consensus::Network;
 use super::config::SyncConfig;
 use super::network_file::NetworkFile;
 use crate::embedded::HomeError;
-use crate::remote::{NodeError, NodeUrl, Remote};
+use crate::remote::{NodeError, NodeProblem, NodeUrl, Remote};
 use crate::store::{Store, StoreError};
 
 pub(super) use history::{Trouble, fill};
@@ -44,6 +46,8 @@ const RUNS_FROM: u64 = 64;
 /// What a node does to come near, for whoever runs it.
 #[derive(Debug)]
 pub enum SyncNews<'a> {
+    /// It knows the keys of the network up to that block, after so many changes of the validators.
+    Keys { changes: u64, height: u64 },
     /// It fetches the state of that block from that node.
     State { height: u64, node: &'a NodeUrl },
     /// It has so many 65536ths of the state.
@@ -59,6 +63,9 @@ pub enum SyncNews<'a> {
 impl fmt::Display for SyncNews<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Keys { changes, height } => {
+                write!(f, "changes of the validators: {changes}, the last with block {height}")
+            }
             Self::State { height, node } => write!(f, "fetching the state of block {height} from {node}"),
             Self::Share { share } => write!(f, "fetched {} % of the state", u32::from(*share) * 100 / 65_536),
             Self::HasState { height, below: 0 } => write!(f, "has the state of block {height}, and all blocks"),
@@ -145,22 +152,25 @@ pub(super) struct Sync<'a> {
 }
 
 impl Sync<'_> {
-    /// Brings a store that is sound near to the highest of the peers. The store that it gives has the same path.
+    /// Brings a store that is sound near to the highest of the peers. The store that it gives has the same path; beside it, what was wrong with
+    /// the peers that gave no blocks.
     pub(super) async fn come_near(
         self,
         mut store: Store,
         tell: &mut impl FnMut(&SyncNews<'_>),
-    ) -> Result<Store, SyncError> {
-        let Some(highest) = self.highest().await else { return Ok(store) };
+    ) -> Result<(Store, Vec<NodeProblem>), SyncError> {
+        let base = self.network().base().height;
+        let highest = self.highest().await.unwrap_or(0).max(base);
         let behind = highest.saturating_sub(store.height());
         let is_new = store.height() == 0;
         if is_new && self.config.state_from > 0 && behind >= self.config.state_from {
             store = self.by_state(store, tell).await?;
         }
-        if highest.saturating_sub(store.height()) >= RUNS_FROM {
-            self.by_blocks(&mut store, highest, tell).await?;
+        let mut problems = Vec::new();
+        if store.height() < base || highest.saturating_sub(store.height()) >= RUNS_FROM {
+            problems = self.by_blocks(&mut store, highest, tell).await?;
         }
-        Ok(store)
+        Ok((store, problems))
     }
 
     /// The height of the highest peer, as it says itself; none if no peer says one.

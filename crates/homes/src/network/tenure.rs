@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use blockhouse_consensus::{
     self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address, is_node_key,
 };
@@ -32,7 +33,7 @@ use super::node::{News, NodeError, hear, tell};
 use super::operator::introduce;
 use super::orderer::Orderer;
 use super::waiting::Waiting;
-use crate::embedded::HomeError;
+use crate::embedded::{HomeError, LedgerKeys, link_at};
 use crate::store::Store;
 
 /// How long an engine goes on after its closing block is final here: views enough for the other nodes to see it final too.
@@ -116,10 +117,19 @@ impl Now {
 
 fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
     let height = tenure.first.saturating_sub(1);
-    let hash = store.hash_at(height)?.ok_or_else(|| store.damaged(format!("block {height} has no hash")))?;
+    let hash = closing_hash(store, height)?;
     let base = Base { height, hash: BlockHash::new(hash.0) };
     let network = Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, Kind::Committee);
     network.map_err(|error| ChainError::Validators { epoch: tenure.epoch, source: error })
+}
+
+/// The hash of a closing block. A store that began by a state has at least what leads from key to key.
+fn closing_hash(store: &Store, height: u64) -> Result<B256, ChainError> {
+    if store.expect_here(height).is_err() {
+        let keys = LedgerKeys::of(store).map_err(ChainError::Keys)?;
+        return Ok(link_at(store, &keys, height).map_err(ChainError::Keys)?.header.hash_slow());
+    }
+    Ok(store.hash_at(height)?.ok_or_else(|| store.damaged(format!("block {height} has no hash")))?)
 }
 
 /// Where validators are, and who is let in besides.

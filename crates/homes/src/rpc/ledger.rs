@@ -9,6 +9,8 @@ use blockhouse_ledger::receipt::Link;
 use serde::Serialize;
 
 use super::{Answer, Fault, Params, Terms, data, json};
+#[cfg(feature = "node")]
+use crate::embedded::link_at;
 use crate::embedded::{Evidence, Handover, LedgerKeys, block_object, standing_of};
 #[cfg(feature = "node")]
 use crate::store::Past;
@@ -87,6 +89,28 @@ pub(super) fn past_blocks(store: &Store, terms: &Terms, mut params: Params) -> A
         past.push(view);
     }
     json(&past)
+}
+
+/// The blocks above a height at which the key changes, the lowest first: closing blocks, and handovers. Fewer than asked for if they are long.
+#[cfg(feature = "node")]
+pub(super) fn links(store: &Store, terms: &Terms, mut params: Params) -> Answer {
+    let (after, count): (U64, U64) = (params.next()?, params.next()?);
+    params.finish()?;
+    let (after, count) = (after.to::<u64>(), count.to::<u64>().min(OBJECTS_MAX));
+    let keys = LedgerKeys::of(store)?;
+    // A closing block above the head is settled and not there.
+    let heights = keys.changes().into_iter().filter(|height| *height > after && *height <= store.height());
+    let (mut links, mut length) = (Vec::new(), 0);
+    for height in heights.take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        terms.check_time()?;
+        let view = link(&link_at(store, &keys, height)?);
+        length += view.header.len() + view.certificate.len();
+        if length > OBJECTS_BYTES && !links.is_empty() {
+            break;
+        }
+        links.push(view);
+    }
+    json(&links)
 }
 
 /// A change of the key, as it is answered.

@@ -164,6 +164,9 @@ impl Store {
                 ("heights", blocks),
                 ("transactions", transactions),
             ];
+            if rows.bottom() == 0 && rows.count_links()? > 0 {
+                return Err(Fault::damaged("it has links to blocks that are all here"));
+            }
             match counts.into_iter().zip(expected).find(|(found, (_, expected))| found != expected) {
                 Some((found, (table, expected))) => {
                     Err(Fault::damaged(format!("its table of {table} has {found} rows, not {expected}")))

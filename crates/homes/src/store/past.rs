@@ -18,12 +18,14 @@ use alloy_primitives::B256;
 use blockhouse_ledger::block::{BlockObject, encode_block};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::genesis::Genesis;
+use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::state::StateChanges;
 use redb::WriteTransaction;
 
 use super::error::Fault;
 use super::file::{Durability, StoreFile};
 use super::head::BLOCK_HASHES;
+use super::links;
 use super::receipt_rows::{decode_receipts, encode_receipts};
 use super::tables::{self, BlockRows, Rows};
 use super::{Store, StoreError};
@@ -104,15 +106,17 @@ impl Store {
     /// How many blocks below its head a store must begin with: what the EVM's `BLOCKHASH` sees.
     pub(crate) const BLOCKS_BELOW: u64 = BLOCK_HASHES;
 
-    /// Makes a store whose head is the first of these blocks; the others stand below it, each the parent of the one before. Its state is
-    /// to follow by [`Self::put_state`], so it is for a file that has no name yet. Fails if there is a file at `path`.
-    pub(crate) fn begin_at(path: &Path, genesis: &Genesis, past: &[Past]) -> Result<(), StoreError> {
+    /// Makes a store whose head is the first of these blocks; the others stand below it, each the parent of the one before. Of those further
+    /// below it has the links. Its state is to follow by [`Self::put_state`], so it is for a file that has no name yet. Fails if there is a
+    /// file at `path`.
+    pub(crate) fn begin_at(path: &Path, genesis: &Genesis, past: &[Past], links: &[Link]) -> Result<(), StoreError> {
         Self::create(path, genesis, &Certificate::Genesis { key: genesis.ledger_key })?;
         let (Some(first), Some(last)) = (past.first(), past.last()) else { return Ok(()) };
         let head = (first.height(), B256::new(first.object.hash().to_bytes()));
         let file = StoreFile::open(path, super::Access::Write, std::time::Duration::ZERO, false)?;
         file.write(Durability::Immediate, |transaction| {
             past.iter().try_for_each(|past| past.write(transaction))?;
+            links::write(transaction, links)?;
             tables::begin_at(transaction, head, bottom_at(last))
         })
     }
@@ -136,6 +140,7 @@ impl Store {
         }
         self.file.write(Durability::Immediate, |transaction| {
             past.iter().try_for_each(|past| past.write(transaction))?;
+            links::forget_from(transaction, last.height())?;
             tables::write_bottom(transaction, bottom_at(last))
         })?;
         self.rows = Arc::new(self.file.read(Rows::open)?);

@@ -5,6 +5,7 @@
 use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
+use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
 #[cfg(feature = "node")]
 use redb::ReadableTableMetadata as _;
@@ -13,6 +14,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, 
 use super::error::Fault;
 use super::event_index::{self, EventPlace, EventTable, Order, Sought, Wanted};
 use super::heir;
+use super::links::{self, LinkTable};
 use super::receipt_rows::decode_receipts;
 
 /// The version of this layout; another one is refused.
@@ -231,6 +233,8 @@ pub(super) struct Rows {
     nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
     codes: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
     events: Option<EventTable>,
+    /// What is here of closing blocks below the bottom, if there is a bottom.
+    links: Option<LinkTable>,
     /// The mark of the index of events.
     indexed: u64,
     /// The lowest height above block 0 from which on all blocks are here; 0 if all are.
@@ -247,6 +251,7 @@ impl Rows {
         let bottom = mark_of(meta.get(BOTTOM)?.as_ref().map(redb::AccessGuard::value))?;
         Ok(Self {
             bottom,
+            links: links::open_rows(transaction)?,
             // A mark without rows is none.
             indexed: if events.is_some() { indexed } else { 0 },
             events,
@@ -344,6 +349,17 @@ impl Rows {
     /// The lowest height above block 0 from which on all blocks are here; 0 if all are.
     pub(super) const fn bottom(&self) -> u64 {
         self.bottom
+    }
+
+    /// What is here of a block below the bottom, if anything is.
+    pub(super) fn link(&self, height: u64) -> Result<Option<Link>, Fault> {
+        self.links.as_ref().map_or(Ok(None), |rows| links::read(rows, height))
+    }
+
+    /// How many blocks below the bottom something is here of.
+    #[cfg(feature = "node")]
+    pub(super) fn count_links(&self) -> Result<u64, Fault> {
+        Ok(self.links.as_ref().map(|rows| rows.len()).transpose()?.unwrap_or(0))
     }
 
     /// True if the events of that block are found where the index should have them.

@@ -1,4 +1,4 @@
-//! The links of a receipt: from the key that a reader knows to the one that certified its block.
+//! Links: from the key that a reader knows to the one that certified a later block. A receipt holds some; a node that comes late follows all.
 //!
 //! - **Owns** what a link is, and its check.
 //! - **Does not** know when validators changed: a closing block says it, under the certificate of those who left.
@@ -62,9 +62,41 @@ pub enum LinkError {
 
 /// The key at one place along the links, and the height of the last block before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyAt {
-    pub(super) key: [u8; 32],
-    pub(super) after: u64,
+pub struct KeyAt {
+    /// It certifies the blocks above `after`, up to the next closing block.
+    pub key: [u8; 32],
+    /// The height of the closing block by which it came.
+    pub after: u64,
+}
+
+impl Link {
+    /// Reads what came from outside; nothing of it is checked yet.
+    pub fn decode(header: &[u8], certificate: &[u8]) -> Result<Self, LinkError> {
+        let header = decode_header(header).map_err(LinkError::Header)?;
+        let certificate = Certificate::decode(certificate).map_err(LinkError::Form)?;
+        Ok(Self { header, certificate })
+    }
+
+    /// The height of the closing block.
+    pub const fn height(&self) -> u64 {
+        self.header.number
+    }
+
+    /// Where it leads from that key.
+    pub fn follow(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
+        let height = self.height();
+        if height <= from.after {
+            return Err(LinkError::Order { height, after: from.after });
+        }
+        let Certificate::Committee(committee) = &self.certificate else { return Err(LinkError::NotSigned { height }) };
+        if !committee.finality.descendants.is_empty() {
+            return Err(LinkError::NotSigned { height });
+        }
+        let place = BlockPlace { chain_id, height, hash: BlockHash::new(self.header.hash_slow().0) };
+        self.certificate.verify(&from.key, &place).map_err(|source| LinkError::Certificate { height, source })?;
+        let key = succession(&self.header).ok_or(LinkError::NotClosing { height })?;
+        Ok(KeyAt { key, after: height })
+    }
 }
 
 impl From<&Link> for WrittenLink {
@@ -76,19 +108,6 @@ impl From<&Link> for WrittenLink {
 impl WrittenLink {
     /// Where it leads from that key.
     pub(super) fn follow(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
-        let header = decode_header(&self.header).map_err(LinkError::Header)?;
-        let certificate = Certificate::decode(&self.certificate).map_err(LinkError::Form)?;
-        let height = header.number;
-        if height <= from.after {
-            return Err(LinkError::Order { height, after: from.after });
-        }
-        let Certificate::Committee(committee) = &certificate else { return Err(LinkError::NotSigned { height }) };
-        if !committee.finality.descendants.is_empty() {
-            return Err(LinkError::NotSigned { height });
-        }
-        let place = BlockPlace { chain_id, height, hash: BlockHash::new(header.hash_slow().0) };
-        certificate.verify(&from.key, &place).map_err(|source| LinkError::Certificate { height, source })?;
-        let key = succession(&header).ok_or(LinkError::NotClosing { height })?;
-        Ok(KeyAt { key, after: height })
+        Link::decode(&self.header, &self.certificate)?.follow(chain_id, from)
     }
 }

@@ -13,6 +13,7 @@ use blockhouse_ledger::contracts::{Access as Accounts, Validators};
 use blockhouse_ledger::execute::{Room, gather};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
 use blockhouse_ledger::governance::{LEAD, validators_address};
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::state::MemoryState;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{Fork, Founder, Genesis, Governance, Request, succession};
@@ -24,12 +25,12 @@ use commonware_cryptography::ed25519::PrivateKey;
 use super::import_run;
 use crate::store::{Access, Store};
 
-const CHAIN: u64 = 1 << 40;
-const LENGTH: u64 = 16;
-const OLD: [u64; 4] = [1, 2, 3, 4];
-const NEW: [u64; 4] = [1, 2, 3, 5];
+pub(crate) const CHAIN: u64 = 1 << 40;
+pub(crate) const LENGTH: u64 = 16;
+pub(crate) const OLD: [u64; 4] = [1, 2, 3, 4];
+pub(crate) const NEW: [u64; 4] = [1, 2, 3, 5];
 
-fn public(node: u64) -> [u8; 32] {
+pub(crate) fn public(node: u64) -> [u8; 32] {
     PrivateKey::from_seed(node).public_key().encode().as_ref().try_into().unwrap()
 }
 
@@ -42,7 +43,7 @@ fn address(number: u64) -> Address {
 }
 
 /// By a quorum of these nodes, in that epoch.
-fn certify(nodes: [u64; 4], epoch: u64, header: &Header) -> Certificate {
+pub(crate) fn certify(nodes: [u64; 4], epoch: u64, header: &Header) -> Certificate {
     let by_key: BTreeMap<_, _> = nodes.iter().map(|node| (public(*node), PrivateKey::from_seed(*node))).collect();
     let finality = Finality { epoch, view: header.number, parent: header.number - 1, descendants: Vec::new() };
     let mut message = Encoder::new();
@@ -60,7 +61,7 @@ fn certify(nodes: [u64; 4], epoch: u64, header: &Header) -> Certificate {
     })
 }
 
-fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let founder = |node: &u64| Founder {
         key: public(*node),
         address: format!("10.0.0.{node}:9650"),
@@ -122,11 +123,12 @@ fn story(genesis: &Genesis) -> Vec<Vec<TxEnvelope>> {
     [vec![contracts, enrolments, Vec::new(), Vec::new()], votes.to_vec(), vec![enact]].concat()
 }
 
-/// The blocks from 1 on, of which the old set keeps those up to the closing block: each with a certificate of the set that is given for those above.
-fn blocks(genesis: &Genesis, above: ([u64; 4], u64)) -> (u64, Vec<BlockObject>) {
+/// The blocks up to that height, of which the old set keeps those up to the closing block: each with a certificate of the set that is given for
+/// those above.
+pub(crate) fn blocks(genesis: &Genesis, above: ([u64; 4], u64), until: u64) -> (u64, Vec<BlockObject>) {
     let (mut state, mut head, mut objects, mut closing) = (MemoryState::new(), genesis.block().header, Vec::new(), 0);
     let mut story = story(genesis).into_iter();
-    for second in 1..=LEAD * LENGTH + 3 {
+    for second in 1..=until {
         let txs = story.next().unwrap_or_default();
         let room = Room { time: BlockTime::of_seconds(genesis.time + second), length: 1 << 20 };
         let made = gather(genesis, &head, &state, &txs, room).unwrap().executed;
@@ -145,7 +147,7 @@ fn blocks(genesis: &Genesis, above: ([u64; 4], u64)) -> (u64, Vec<BlockObject>) 
     (closing, objects)
 }
 
-fn store(genesis: &Genesis, folder: &std::path::Path) -> Store {
+pub(crate) fn store(genesis: &Genesis, folder: &std::path::Path) -> Store {
     let path = folder.join("ledger.redb");
     Store::create(&path, genesis, &Certificate::Genesis { key: genesis.ledger_key }).unwrap();
     Store::open(&path, Access::Write, Duration::ZERO, None).unwrap()
@@ -155,9 +157,9 @@ fn store(genesis: &Genesis, folder: &std::path::Path) -> Store {
 fn who_left_vouches_for_nothing_above_the_closing_block() {
     let (genesis, folder) = (genesis(), tempfile::tempdir().unwrap());
     let mut store = store(&genesis, folder.path());
-    let (closing, objects) = blocks(&genesis, (OLD, 0));
+    let (closing, objects) = blocks(&genesis, (OLD, 0), LEAD * LENGTH + 3);
     assert_eq!(closing, LEAD * LENGTH - 1);
-    import_run(&mut store, &objects).unwrap_err();
+    import_run(&mut store, &objects, &Recall::default()).unwrap_err();
     assert_eq!(store.height(), closing);
 }
 
@@ -165,7 +167,7 @@ fn who_left_vouches_for_nothing_above_the_closing_block() {
 fn a_run_goes_on_under_those_who_follow() {
     let (genesis, folder) = (genesis(), tempfile::tempdir().unwrap());
     let mut store = store(&genesis, folder.path());
-    let (closing, objects) = blocks(&genesis, (NEW, LEAD));
-    import_run(&mut store, &objects).unwrap();
+    let (closing, objects) = blocks(&genesis, (NEW, LEAD), LEAD * LENGTH + 3);
+    import_run(&mut store, &objects, &Recall::default()).unwrap();
     assert_eq!(store.height(), closing + 4);
 }

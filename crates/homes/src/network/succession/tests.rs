@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::network::chain::{Chain, ChainError};
-use crate::network::past::bring_to_base;
+use crate::network::past::expect_base;
 use crate::network::{NetworkFile, NodeError, Place};
 use crate::store::{Access, Store};
 
@@ -139,16 +139,16 @@ fn the_first_block_is_the_handover() {
 }
 
 /// P1.
-#[tokio::test]
-async fn a_store_that_ends_below_the_base_or_holds_another_block_there_begins_nothing() {
+#[test]
+fn a_store_that_ends_below_the_base_or_holds_another_block_there_begins_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = store(&folder);
+    let store = store(&folder);
     let base = base_of(&store);
-    bring_to_base(&mut store, &base, None, &mut |_| {}).await.unwrap();
+    expect_base(&store, &base).unwrap();
     let higher = Base { height: 2, ..base };
-    let missing = bring_to_base(&mut store, &higher, None, &mut |_| {}).await.unwrap_err();
+    let missing = expect_base(&store, &higher).unwrap_err();
     assert!(matches!(missing, NodeError::NoPast { height: 1, base: 2 }), "{missing:?}");
     let other = Base { hash: BlockHash::new([7; 32]), ..base };
-    let other = bring_to_base(&mut store, &other, None, &mut |_| {}).await.unwrap_err();
+    let other = expect_base(&store, &other).unwrap_err();
     assert!(matches!(other, NodeError::OtherPast { height: 1, .. }), "{other:?}");
 }

@@ -1,11 +1,16 @@
 //! State sync: a new store that begins by the state of a late block.
 //!
-//! The block is one that the validators of this network certified. Its header names the state root, under which each part of the state is
-//! checked when it arrives, and the block below it, so the blocks that execution looks back on are checked too.
+//! The block is one that the validators of this network certified, those of the network file or those who followed them. Its header names the
+//! state root, under which each part of the state is checked when it arrives, and the block below it, so the blocks that execution looks back on
+//! are checked too. What leads from the key of the network file to that block goes into the new store, and so is there with the state or not at
+//! all: above which block its validators begin is known from it.
 
 use alloy_primitives::B256;
+use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::state::StatePlace;
+use blockhouse_types::BlockHash;
 
+use super::keys::Way;
 use super::{Ended, Sync, SyncError, SyncNews};
 use crate::embedded::{HomeError, LedgerKeys, lock_folder};
 use crate::remote::NodeUrl;
@@ -23,9 +28,10 @@ impl Sync<'_> {
         let path = old.path().to_owned();
         let _alone = tokio::task::block_in_place(|| lock_folder(&path, WAIT))?;
         store::remove_leftovers(&path, SYNCED)?;
+        let Some(way) = self.learn_keys(tell).await else { return Ok(old) };
         for node in self.peers.in_turn() {
             let new = store::beside(&path, SYNCED);
-            match self.make(node, &new, tell).await {
+            match self.make(node, &way, &new, tell).await {
                 Ok((height, below)) => {
                     drop(old);
                     let store = tokio::task::block_in_place(|| take_place(&new, &path))?;
@@ -45,26 +51,28 @@ impl Sync<'_> {
     async fn make(
         self,
         node: &NodeUrl,
+        way: &Way,
         new: &Beside,
         tell: &mut impl FnMut(&SyncNews<'_>),
     ) -> Result<(u64, u64), Ended> {
-        let past = self.late_blocks(node).await?;
+        let past = self.late_blocks(node, way).await?;
         let height = past.first().map_or(0, Past::height);
+        let links = self.links_below(node, way, past.last().map_or(0, Past::height)).await?;
         tell(&SyncNews::State { height, node });
         let mut store = tokio::task::block_in_place(|| -> Result<_, StoreError> {
-            Store::begin_at(new.path(), &self.file.genesis, &past)?;
+            Store::begin_at(new.path(), &self.file.genesis, &past, &links)?;
             Store::open(new.path(), Access::Write, WAIT, None)
         })?;
         self.take_state(node, &mut store, tell).await?;
         tokio::task::block_in_place(|| -> Result<_, Ended> {
-            self.verify_keys(&store, &past)?;
+            self.verify_keys(&store, way, &past)?;
             store.sync()?;
             Ok((height, store.bottom().saturating_sub(1)))
         })
     }
 
     /// The block whose state the peer keeps, certified by this network, and those below that a store must have.
-    async fn late_blocks(self, node: &NodeUrl) -> Result<Vec<Past>, Ended> {
+    async fn late_blocks(self, node: &NodeUrl, way: &Way) -> Result<Vec<Past>, Ended> {
         let (top, hash) = self.peers.kept_state(node).await.map_err(Ended::Peer)?;
         let lowest = top.saturating_sub(Store::BLOCKS_BELOW).max(1);
         let (mut past, mut next): (Vec<Past>, _) = (Vec::new(), (top, hash));
@@ -83,21 +91,38 @@ impl Sync<'_> {
             for block in given.into_iter().take(wanted) {
                 block.compare(next.0, next.1).map_err(|why| Ended::strange(PAST, why))?;
                 next = (next.0 - 1, block.parent());
+                self.expect_beginning(next).map_err(|why| Ended::strange(PAST, why))?;
                 past.push(block);
             }
             // Who cannot show that this network made the block is believed nothing more.
             if let Some(first) = past.first() {
-                let certified = first.certified_by(self.file.genesis.chain_id, &self.network().key());
-                // Of a later tenure it is certified by a key that only the blocks lead to: they are executed then (N3).
-                let is_governed = self.file.genesis.governance.is_some();
-                let later = if is_governed { ", maybe by validators that followed: blocks lead there" } else { "" };
-                certified.map_err(|why| Ended::strange(PAST, format!("{why}{later}")))?;
+                let certified = first.certified_by(self.file.genesis.chain_id, &way.at(top));
+                certified.map_err(|why| Ended::strange(PAST, why))?;
             }
         }
-        if lowest == 1 && next.1 != B256::new(self.file.genesis.hash().to_bytes()) {
-            return Err(Ended::strange(PAST, "its blocks do not lead down to block 0"));
-        }
         Ok(past)
+    }
+
+    /// Compares what a block names below it, if that is block 0 or the base.
+    fn expect_beginning(self, (height, hash): (u64, B256)) -> Result<(), &'static str> {
+        let base = self.network().base();
+        let other = |expected: BlockHash| hash != B256::new(expected.to_bytes());
+        if height == 0 && other(self.file.genesis.hash()) {
+            return Err("its blocks do not lead down to block 0");
+        }
+        if height == base.height && other(base.hash) {
+            return Err("its blocks do not lead down to the base of this network");
+        }
+        Ok(())
+    }
+
+    /// What the new store has of blocks below `bottom`: how the keys changed, and where a network that took the ledger over began.
+    async fn links_below(self, node: &NodeUrl, way: &Way, bottom: u64) -> Result<Vec<Link>, Ended> {
+        let mut links = way.links_below(bottom);
+        if self.file.handover.is_some() && self.network().base().height + 1 < bottom {
+            links.insert(0, self.first_block(node).await?);
+        }
+        Ok(links)
     }
 
     /// Takes the parts of the state after the head, one after the other.
@@ -123,16 +148,14 @@ impl Sync<'_> {
         Ok(())
     }
 
-    /// Now that the state says which key was in force where: each block is certified by it, and the last one is this network's.
-    fn verify_keys(self, store: &Store, past: &[Past]) -> Result<(), Ended> {
+    /// Now that the state says which key was in force where: they are those of the way, and each block is certified by the one of its height.
+    fn verify_keys(self, store: &Store, way: &Way, past: &[Past]) -> Result<(), Ended> {
         let keys = LedgerKeys::of(store).map_err(|error| match error {
             HomeError::Store(error) => Ended::from(error),
             // A state that was checked and does not answer is not that of a ledger.
             other => Ended::strange(PART, crate::chain::chain(&other)),
         })?;
-        if keys.in_force() != self.network().key() {
-            return Err(Ended::strange(PART, "the key in force there is not that of this network"));
-        }
+        way.expect(&keys, store.height()).map_err(|why| Ended::strange(PART, why))?;
         let verify = |past: &Past| past.certified_by(store.genesis().chain_id, &keys.at(past.height()));
         past.iter().try_for_each(verify).map_err(|why| Ended::strange(PAST, why))
     }

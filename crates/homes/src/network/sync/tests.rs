@@ -8,12 +8,17 @@ use alloy_primitives::{Address, TxKind};
 use alloy_sol_types::SolCall as _;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::contracts::Access;
+use blockhouse_ledger::governance::LEAD;
+use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::state::StatePlace;
 use blockhouse_ledger::time::BlockTime;
 
-use super::super::chain::Chain;
 use super::super::chain::tests::World;
+use super::super::chain::{Chain, ChainError};
+use super::super::tenure::Now;
 use super::*;
+use crate::embedded::run::tests as governed;
+use crate::embedded::{LedgerKeys, import_run, link_at};
 use crate::store::{Access as Open, PartError, Past, StatePart};
 
 const WRITERS: u8 = 60;
@@ -53,7 +58,7 @@ fn chain(world: &World) -> (Chain, Vec<Past>) {
 /// A store with these blocks and without a state.
 fn begun(world: &World, name: &str, past: &[Past]) -> (PathBuf, Store) {
     let path = world.folder.path().join(name);
-    Store::begin_at(&path, &world.genesis, past).unwrap();
+    Store::begin_at(&path, &world.genesis, past, &[]).unwrap();
     let store = Store::open(&path, Open::Write, Duration::ZERO, None).unwrap();
     (path, store)
 }
@@ -107,6 +112,66 @@ fn parts_are_the_whole_state_and_the_blocks_below_follow() {
     }
     assert!(same_state(&old, &new));
     new.examine_rows(past.iter().map(|past| past.receipts.len() as u64).sum()).unwrap();
+}
+
+/// Takes the whole state of one store into another.
+fn take_state(old: &Store, new: &mut Store) {
+    let (root, mut next) = (old.head().header().state_root, Some(StatePlace::default()));
+    while let Some(place) = next {
+        let some = part(old, place);
+        new.put_state(&some.take(root, place, new).unwrap()).unwrap();
+        next = some.next();
+    }
+    new.sync().unwrap();
+}
+
+/// A store that began by a state above a change of the validators knows above which block they began, as one that executed all of it does; a
+/// kill between the runs of what lies below leaves that.
+#[test]
+fn a_store_that_begins_above_a_closing_block_knows_it() {
+    let (genesis, file, folder) = (governed::genesis(), keys::tests::file(), tempfile::tempdir().unwrap());
+    let mut old = governed::store(&genesis, folder.path());
+    let (closing, objects) = governed::blocks(&genesis, (governed::NEW, LEAD), LEAD * governed::LENGTH + 300);
+    import_run(&mut old, &objects, &Recall::default()).unwrap();
+    let past = |object: &BlockObject| {
+        let receipts = old.receipts(object.block.header.number).unwrap();
+        Past { object: object.clone(), receipts }
+    };
+    let past: Vec<_> = objects.iter().rev().map(past).collect();
+    let (above, below) = past.split_at(usize::try_from(Store::BLOCKS_BELOW).unwrap() + 1);
+    let keys = LedgerKeys::of(&old).unwrap();
+    let link = link_at(&old, &keys, closing).unwrap();
+    let path = folder.path().join("new");
+    Store::begin_at(&path, &genesis, above, std::slice::from_ref(&link)).unwrap();
+    let open = || Store::open(&path, Open::Write, Duration::ZERO, None).unwrap();
+    let mut new = open();
+    take_state(&old, &mut new);
+    drop(new);
+
+    let mut new = open();
+    assert!(closing < new.bottom() && new.hash_at(closing).is_err(), "the block itself is not here");
+    assert_eq!(LedgerKeys::of(&new).unwrap(), keys);
+    assert_eq!(link_at(&new, &keys, closing).unwrap(), link);
+    let network = |store: &Store| Now::of(store, &file).unwrap().network;
+    assert_eq!(network(&new), network(&old));
+    assert_eq!((network(&new).epoch(), network(&new).base().height), (LEAD, closing));
+    for run in below.chunks(7) {
+        new.put_past(run).unwrap();
+        drop(new);
+        new = open();
+        assert_eq!(network(&new), network(&old));
+        assert_eq!(new.link(closing).unwrap().is_some(), new.bottom() > closing, "it goes when the block is here");
+    }
+    new.examine_rows(past.iter().map(|past| past.receipts.len() as u64).sum()).unwrap();
+
+    // A row that was altered is damage, and no word of who keeps the ledger.
+    let path = folder.path().join("altered");
+    let mut altered = link;
+    altered.header.gas_used += 1;
+    Store::begin_at(&path, &genesis, above, &[altered]).unwrap();
+    let mut new = Store::open(&path, Open::Write, Duration::ZERO, None).unwrap();
+    take_state(&old, &mut new);
+    assert!(matches!(Now::of(&new, &file), Err(ChainError::Keys(HomeError::Store(StoreError::Damaged { .. })))));
 }
 
 /// Each byte of a part counts, or is of nothing that is taken.
