@@ -42,6 +42,7 @@ use crate::store::{Access, Known, Store, WAIT};
 
 pub use error::HomeError;
 pub use evidence::Evidence;
+pub(crate) use evidence::links;
 pub use follow::Followed;
 pub use heal::{Imported, Rebuilt};
 #[cfg(feature = "node")]

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{CheckError, Checked, Vouched};
 use file::WrittenProof;
 pub use file::{FileError, FileFacts};
+pub(crate) use links::KeyAt;
 use links::WrittenLink;
 pub use links::{LINKS_MAX, Link, LinkError};
 

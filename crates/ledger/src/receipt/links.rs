@@ -62,9 +62,9 @@ pub enum LinkError {
 
 /// The key at one place along the links, and the height of the last block before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyAt {
-    pub(super) key: [u8; 32],
-    pub(super) after: u64,
+pub(crate) struct KeyAt {
+    pub(crate) key: [u8; 32],
+    pub(crate) after: u64,
 }
 
 impl From<&Link> for WrittenLink {
@@ -78,17 +78,25 @@ impl WrittenLink {
     pub(super) fn follow(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
         let header = decode_header(&self.header).map_err(LinkError::Header)?;
         let certificate = Certificate::decode(&self.certificate).map_err(LinkError::Form)?;
+        Link { header, certificate }.follow(chain_id, from)
+    }
+}
+
+impl Link {
+    /// Where it leads from that key.
+    pub(crate) fn follow(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
+        let Self { header, certificate } = self;
         let height = header.number;
         if height <= from.after {
             return Err(LinkError::Order { height, after: from.after });
         }
-        let Certificate::Committee(committee) = &certificate else { return Err(LinkError::NotSigned { height }) };
+        let Certificate::Committee(committee) = certificate else { return Err(LinkError::NotSigned { height }) };
         if !committee.finality.descendants.is_empty() {
             return Err(LinkError::NotSigned { height });
         }
         let place = BlockPlace { chain_id, height, hash: BlockHash::new(header.hash_slow().0) };
         certificate.verify(&from.key, &place).map_err(|source| LinkError::Certificate { height, source })?;
-        let key = succession(&header).ok_or(LinkError::NotClosing { height })?;
+        let key = succession(header).ok_or(LinkError::NotClosing { height })?;
         Ok(KeyAt { key, after: height })
     }
 }
