@@ -167,7 +167,7 @@ pub(crate) fn keep_evidence(store: &Store, theirs: &BlockObject) -> Option<PathB
     ForkFolder::beside(store.path()).keep(&evidence, &proved).ok().map(|(path, _)| path)
 }
 
-/// The same of any two blocks that may be of this ledger.
+/// The evidence that two blocks are, which are both said to be of this ledger; nothing if they are no fork of it.
 pub fn evidence_between(store: &Store, sides: [ForkSide; 2]) -> Result<Option<(ForkEvidence, ProvedFork)>, HomeError> {
     let keys = LedgerKeys::of(store)?;
     let [ForkSide { header, .. }, _] = &sides;

@@ -37,13 +37,16 @@ pub(crate) async fn run(args: CheckForkArgs, global: &Global, out: &Output) -> a
         .with_context(|| format!("could not read {}", args.evidence.display()))?;
     let evidence =
         ForkEvidence::decode(&bytes).with_context(|| format!("{} is no fork evidence", args.evidence.display()))?;
-    let proved = match (args.fingerprint, fingerprints_here(global, &evidence).await?) {
-        (Some(asked), _) => evidence.check(Some(asked))?,
+    let fingerprints = match args.fingerprint {
+        Some(asked) => Some((asked, asked)),
+        None => fingerprints_here(global, &evidence).await?,
+    };
+    let proved = match fingerprints {
         // Evidence from before other validators followed is of the fingerprint that the vault had then.
-        (None, Some((now, then))) => {
+        Some((now, then)) => {
             evidence.check(Some(now)).or_else(|error| evidence.check(Some(then)).map_err(|_| error))?
         }
-        (None, None) => {
+        None => {
             let found = evidence.check(None)?.fingerprint;
             let what = format!(
                 "the fork evidence is of the vault with fingerprint {found}; whether that is your vault was not said"

@@ -100,9 +100,13 @@ impl Eye {
 
     /// Why this node gives no vote: a fork by the key that is in force, which its operator has not called settled.
     pub(super) fn silences(&self, store: &Store) -> Option<String> {
+        let mut open = self.known();
+        open.retain(|kept| !kept.is_settled());
+        if open.is_empty() {
+            return None;
+        }
         let in_force = LedgerKeys::of(store).ok()?.in_force();
-        let known = self.known();
-        let open = known.iter().find(|kept| kept.proved.key == in_force && !kept.is_settled())?;
+        let open = open.iter().find(|kept| kept.proved.key == in_force)?;
         Some(format!(
             "the ledger is forked at block {}: {} and {} are both certified; the evidence is {}",
             open.proved.height,
