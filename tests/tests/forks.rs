@@ -78,7 +78,8 @@ fn a_fork_is_proved_told_and_voted_on_by_nobody() {
     let signers = liars[0].show(Face::Fork);
     wait_until(|| evidence(&network.node(0).dir).len() == 1, "the evidence is kept");
     let file = evidence(&network.node(0).dir).remove(0);
-    let check = |file: &Path| world.outside("check-fork --json").arg(file).args(&format!("--fingerprint {fingerprint}"));
+    let check =
+        |file: &Path| world.outside("check-fork --json").arg(file).args(&format!("--fingerprint {fingerprint}"));
     let proved = check(&file).run().expect(exit::CHECK).summary();
     assert_eq!((proved["block"].as_u64(), &proved["signers"]), (Some(height), &json!(signers)));
     assert!(signers.len() >= 2, "at least f + 1 of four");

@@ -17,8 +17,9 @@ use crate::commands::mount;
 #[cfg(feature = "node")]
 use crate::commands::node;
 use crate::commands::{
-    anchor, backup, check_fork, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key,
-    ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    anchor, backup, check_fork, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history,
+    host, init, key, ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag,
+    verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};

@@ -152,7 +152,8 @@ fn name(proved: &ProvedFork) -> String {
 /// the head, or not certified by the key that was in force there.
 pub fn evidence_of(store: &Store, theirs: &BlockObject) -> Result<Option<(ForkEvidence, ProvedFork)>, HomeError> {
     let height = theirs.block.header.number;
-    let is_here = height >= store.bottom() && store.hash_at(height)?.is_some_and(|own| own.0 != theirs.hash().to_bytes());
+    let is_here =
+        height >= store.bottom() && store.hash_at(height)?.is_some_and(|own| own.0 != theirs.hash().to_bytes());
     if theirs.chain_id != store.genesis().chain_id || height == 0 || !is_here {
         return Ok(None);
     }
@@ -173,11 +174,8 @@ pub fn evidence_between(store: &Store, sides: [ForkSide; 2]) -> Result<Option<(F
     let [ForkSide { header, .. }, _] = &sides;
     // After a handover no header leads from an earlier key to a later one; and where closing blocks are not here, neither.
     let alone = (keys.at(header.number), Vec::new());
-    let (key, links) = if keys.handovers().is_empty() {
-        links(store, &keys, header.number).unwrap_or(alone)
-    } else {
-        alone
-    };
+    let (key, links) =
+        if keys.handovers().is_empty() { links(store, &keys, header.number).unwrap_or(alone) } else { alone };
     let evidence = ForkEvidence::new(TrustRoot::new(store.genesis(), key), links, sides);
     Ok(evidence.check(None).ok().filter(|proved| proved.key == keys.at(proved.height)).map(|proved| (evidence, proved)))
 }

@@ -100,7 +100,9 @@ pub enum ForkError {
     OneBlock { block: BlockHash },
     #[error("the fork evidence is of block 0, which the fingerprint itself names")]
     Beginning,
-    #[error("block {height} of the fork evidence stands below block {after}, with which the time of its validators began")]
+    #[error(
+        "block {height} of the fork evidence stands below block {after}, with which the time of its validators began"
+    )]
     Early { height: u64, after: u64 },
     #[error("block {block} of the fork evidence is not certified by the key in force")]
     Certificate {
@@ -214,8 +216,7 @@ impl ForkEvidence {
         let mut found = self.root.fingerprint();
         let mut meant = asked.filter(|asked| *asked == found);
         for (index, link) in self.links.iter().enumerate() {
-            in_force =
-                link.follow(self.root.chain_id, in_force).map_err(|source| ForkError::Link { index, source })?;
+            in_force = link.follow(self.root.chain_id, in_force).map_err(|source| ForkError::Link { index, source })?;
             found = TrustRoot { ledger_key: in_force.key, ..self.root }.fingerprint();
             meant = meant.or(asked.filter(|asked| *asked == found));
         }

@@ -55,7 +55,7 @@ fn statement(header: &Header, finality: &Finality) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn public(node: &PrivateKey) -> [u8; 32] {
-    node.public_key().encode().as_ref().try_into().unwrap()
+    node.public_key().encode()[..].try_into().unwrap()
 }
 
 fn nodes(seed: u64) -> Vec<PrivateKey> {
@@ -72,7 +72,7 @@ fn by_committee(nodes: &[PrivateKey], header: Header, finality: Finality, signer
     let (name, message) = statement(&header, &finality);
     let votes = signers.iter().map(|signer| Vote {
         signer: *signer,
-        signature: nodes[*signer].sign(&name, &message).encode().as_ref().try_into().unwrap(),
+        signature: nodes[*signer].sign(&name, &message).encode()[..].try_into().unwrap(),
     });
     let (votes, keys) = (votes.collect(), nodes.iter().map(public).collect());
     ForkSide { certificate: Certificate::Committee(Committee { keys, finality, votes }), header }
@@ -118,11 +118,11 @@ fn validators_that_followed_fork() {
 #[test]
 fn validators_with_one_key_fork() {
     let private = Private::decode(&[[0; 31].as_slice(), &[7]].concat()[..]).unwrap();
-    let group_key = compute_public::<MinPk>(&private).encode().as_ref().try_into().unwrap();
+    let group_key = compute_public::<MinPk>(&private).encode()[..].try_into().unwrap();
     let side = |time, view| {
         let (header, finality) = (header(HEIGHT, time), finality(view));
         let (name, message) = statement(&header, &finality);
-        let signature = sign_message::<MinPk>(&private, &name, &message).encode().as_ref().try_into().unwrap();
+        let signature = sign_message::<MinPk>(&private, &name, &message).encode()[..].try_into().unwrap();
         ForkSide { header, certificate: Certificate::Threshold(Threshold { group_key, finality, signature }) }
     };
     let made = ForkEvidence::new(root(Threshold::key_of(&group_key)), Vec::new(), [side(10, 50), side(11, 51)]);

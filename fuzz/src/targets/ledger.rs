@@ -9,8 +9,8 @@ use blockhouse_crypto::{AccountSecret, LedgerKey, Secret};
 use blockhouse_ledger::proof::check_receipt;
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
-    Block, BlockObject, BlockPlace, Certificate, Event, Executed, ForkEvidence, ForkSide, Genesis, Receipt, Replay, Request, block_hash, build,
-    decode_block, decode_header, encode_block,
+    Block, BlockObject, BlockPlace, Certificate, Event, Executed, ForkEvidence, ForkSide, Genesis, Receipt, Replay,
+    Request, block_hash, build, decode_block, decode_header, encode_block,
 };
 use blockhouse_types::SnapshotId;
 

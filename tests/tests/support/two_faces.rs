@@ -32,7 +32,6 @@ pub(crate) enum Face {
 
 const FACES: [Face; 4] = [Face::Garbage, Face::TooFew, Face::Foreign, Face::Fork];
 
-#[derive(Debug)]
 struct Shared {
     honest: Node,
     /// The keys of the validators, ascending by their public ones.
@@ -46,14 +45,13 @@ struct Shared {
 }
 
 /// The lying node.
-#[derive(Debug)]
 pub(crate) struct Liar {
     port: u16,
     shared: Arc<Shared>,
 }
 
 fn public(key: &PrivateKey) -> [u8; 32] {
-    key.public_key().encode().as_ref().try_into().unwrap()
+    key.public_key().encode()[..].try_into().unwrap()
 }
 
 impl Liar {
@@ -178,7 +176,7 @@ impl Shared {
         // The last ones: an honest quorum may be the first.
         let votes = keys.iter().enumerate().skip(keys.len() - signers).map(|(signer, key)| Vote {
             signer,
-            signature: key.sign(&name, message.as_slice()).encode().as_ref().try_into().unwrap(),
+            signature: key.sign(&name, message.as_slice()).encode()[..].try_into().unwrap(),
         });
         let (votes, keys) = (votes.collect(), keys.iter().map(public).collect());
         forged.certificate = Certificate::Committee(Committee { keys, finality, votes });

@@ -11,8 +11,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::attesting::Attesting;
 use super::chain::Chain;
-use super::forks::Eye;
 use super::clock::{Clock as _, SystemClock};
+use super::forks::Eye;
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::scrub::Progress;

@@ -104,7 +104,7 @@ impl Speaker {
     pub(super) fn waits<C: SolCall>(&self, to: Address, what: &C) -> bool {
         let content = self.waiting.pool().content(&self.account());
         let input = what.abi_encode();
-        let is_it = |waiting: &Examined| waiting.tx().to() == Some(to) && waiting.tx().input()[..] == input[..];
+        let is_it = |waiting: &Arc<Examined>| waiting.tx().to() == Some(to) && waiting.tx().input()[..] == input[..];
         content.pending.iter().chain(&content.queued).any(is_it)
     }
 

@@ -19,7 +19,7 @@ fn root(ledger_key: [u8; 32]) -> TrustRoot {
 
 /// A block that differs from others by its time.
 fn header(number: u64, time: u64) -> Header {
-    Header { number, timestamp: time, ..World::new().replay.head().clone() }
+    Header { number, timestamp: time, ..World::begin(CHAIN).replay.head().clone() }
 }
 
 fn solo(time: u64) -> ForkSide {
@@ -29,7 +29,7 @@ fn solo(time: u64) -> ForkSide {
 }
 
 fn public(node: &PrivateKey) -> [u8; 32] {
-    node.public_key().encode().as_ref().try_into().unwrap()
+    node.public_key().encode()[..].try_into().unwrap()
 }
 
 /// Four validators, ascending by key, of that seed on.
@@ -58,7 +58,7 @@ fn signed(nodes: &[PrivateKey], header: Header, view: u64, signers: &[usize]) ->
     let finality = finality(view);
     let (name, message) = message(&header, &finality);
     let vote = |signer: &usize| {
-        let signature = nodes[*signer].sign(&name, &message).encode().as_ref().try_into().unwrap();
+        let signature = nodes[*signer].sign(&name, &message).encode()[..].try_into().unwrap();
         Vote { signer: *signer, signature }
     };
     let votes = signers.iter().map(vote).collect();
@@ -74,9 +74,9 @@ fn group(time: u64, view: u64) -> ForkSide {
     let (header, finality) = (header(HEIGHT, time), finality(view));
     let (name, message) = message(&header, &finality);
     let threshold = Threshold {
-        group_key: compute_public::<MinPk>(&private).encode().as_ref().try_into().unwrap(),
+        group_key: compute_public::<MinPk>(&private).encode()[..].try_into().unwrap(),
         finality,
-        signature: sign_message::<MinPk>(&private, &name, &message).encode().as_ref().try_into().unwrap(),
+        signature: sign_message::<MinPk>(&private, &name, &message).encode()[..].try_into().unwrap(),
     };
     ForkSide { header, certificate: Certificate::Threshold(threshold) }
 }
