@@ -10,7 +10,7 @@ use super::*;
 use crate::certificate::{Committee, Finality, Threshold, Vote, namespace};
 use crate::tests::world::{World, ledger_key};
 
-const CHAIN: u64 = 7;
+const CHAIN: u64 = 0x1_2345_6789;
 const HEIGHT: u64 = 40;
 
 fn root(ledger_key: [u8; 32]) -> TrustRoot {
