@@ -211,10 +211,15 @@ impl Lookout {
     }
 }
 
-/// Tells what is known and not told: first whoever runs the node, then the ledger. A node that votes is then sent to where it gives no vote. Ends with
+/// Tells what is known and not told: first whoever runs the node, then the ledger. A node that votes then is sent to where it gives no vote. Ends with
 /// the node.
-pub(super) async fn tell(eye: Arc<Eye>, mut speaker: Speaker, votes: bool, news: mpsc::Sender<News>) {
-    let (mut found, mut is_silent, mut shown) = (eye.found.subscribe(), !votes, Vec::new());
+pub(super) async fn tell(
+    eye: Arc<Eye>,
+    mut speaker: Speaker,
+    votes: impl Fn() -> bool + Send,
+    news: mpsc::Sender<News>,
+) {
+    let (mut found, mut shown) = (eye.found.subscribe(), Vec::new());
     loop {
         found.mark_unchanged();
         for kept in eye.known() {
@@ -230,8 +235,7 @@ pub(super) async fn tell(eye: Arc<Eye>, mut speaker: Speaker, votes: bool, news:
                 let _ = tokio::time::timeout(LAST_WORD, say(&eye, &mut speaker, &kept)).await;
             }
         }
-        if !is_silent && eye.silences(&speaker.head()).is_some() {
-            is_silent = true;
+        if votes() && eye.silences(&speaker.head()).is_some() {
             let _ = news.send(News::Silenced).await;
         }
         let _ = tokio::time::timeout(LAST_WORD, found.changed()).await;

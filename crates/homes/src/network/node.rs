@@ -346,7 +346,8 @@ fn watch_forks(
     speaker: Speaker,
     (seat, news): (&Seat, mpsc::Sender<News>),
 ) {
-    let votes = seat.engine().status().role == Role::Validator;
+    let seat = seat.clone();
+    let votes = move || seat.engine().status().role == Role::Validator;
     tasks.spawn(forks::tell(Arc::clone(eye), speaker, votes, news));
     let place = EventPlace::first_of(chain.head().bottom());
     tasks.spawn(Lookout { eye: Arc::clone(eye), chain: Arc::clone(chain), peers, place }.run());
