@@ -12,7 +12,7 @@
 //! Format: `docs/design/forks.md`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::keccak256;
@@ -115,8 +115,9 @@ impl ForkFolder {
     /// All evidence here that can be read and proves something, in the order of names. What was altered proves nothing and is passed over.
     pub fn all(&self) -> Result<Vec<KeptFork>, HomeError> {
         let read = |path: PathBuf| {
-            let is_short = fs::metadata(&path).is_ok_and(|file| file.len() <= FORK_EVIDENCE_MAX as u64);
-            let evidence = ForkEvidence::decode(&fs::read(&path).ok().filter(|_| is_short)?).ok()?;
+            let mut bytes = Vec::new();
+            File::open(&path).ok()?.take(FORK_EVIDENCE_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+            let evidence = ForkEvidence::decode(&bytes).ok()?;
             let proved = evidence.check(None).ok()?;
             Some(KeptFork { path, evidence, proved })
         };
