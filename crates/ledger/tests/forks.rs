@@ -12,7 +12,7 @@ use blockhouse_ledger::certificate::{Committee, Finality, Threshold, Vote, names
 use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::{BlockPlace, Certificate, ForkEvidence, ForkSide, SignedBy, TrustRoot, block_hash};
 use blockhouse_types::{BlockHash, Encoder};
-use commonware_codec::{DecodeExt as _, Encode as _};
+use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_cryptography::Signer as _;
 use commonware_cryptography::bls12381::primitives::group::Private;
 use commonware_cryptography::bls12381::primitives::ops::{compute_public, sign_message};
@@ -117,7 +117,7 @@ fn validators_that_followed_fork() {
 
 #[test]
 fn validators_with_one_key_fork() {
-    let private = Private::decode(&[[0; 31].as_slice(), &[7]].concat()[..]).unwrap();
+    let private = Private::decode(Copying(&[[0; 31].as_slice(), &[7]].concat())).unwrap();
     let group_key = compute_public::<MinPk>(&private).encode()[..].try_into().unwrap();
     let side = |time, view| {
         let (header, finality) = (header(HEIGHT, time), finality(view));

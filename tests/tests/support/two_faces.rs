@@ -11,7 +11,7 @@ use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::{Certificate, Committee, Finality, Vote, namespace};
 use blockhouse_tests::network::Node;
 use blockhouse_types::Encoder;
-use commonware_codec::{DecodeExt as _, Encode as _};
+use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_cryptography::Signer as _;
 use commonware_cryptography::ed25519::PrivateKey;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ impl Liar {
             .map(|folder| {
                 let file = NodeFolder::new(folder).read_keys().unwrap().encode();
                 // Behind the header of the file.
-                PrivateKey::decode(&file[8..40]).unwrap()
+                PrivateKey::decode(Copying(&file[8..40])).unwrap()
             })
             .collect();
         keys.sort_by_key(public);

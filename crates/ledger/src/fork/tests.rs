@@ -1,5 +1,5 @@
 use alloy_primitives::B256;
-use commonware_codec::{DecodeExt as _, Encode as _};
+use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_cryptography::Signer as _;
 use commonware_cryptography::bls12381::primitives::group::Private;
 use commonware_cryptography::bls12381::primitives::ops::{compute_public, sign_message};
@@ -70,7 +70,7 @@ fn committee(time: u64, view: u64, signers: &[usize]) -> ForkSide {
 }
 
 fn group(time: u64, view: u64) -> ForkSide {
-    let private = Private::decode(&[[0; 31].as_slice(), &[7]].concat()[..]).unwrap();
+    let private = Private::decode(Copying(&[[0; 31].as_slice(), &[7]].concat())).unwrap();
     let (header, finality) = (header(HEIGHT, time), finality(view));
     let (name, message) = message(&header, &finality);
     let threshold = Threshold {
