@@ -61,6 +61,7 @@ pub const ALL: &[Target] = &[
     hosts::NODE_URL,
     ledger::GENESIS,
     ledger::CERTIFICATE,
+    ledger::FORK,
     ledger::HEADER,
     ledger::LINK,
     ledger::BLOCK,

@@ -17,8 +17,9 @@ use crate::commands::mount;
 #[cfg(feature = "node")]
 use crate::commands::node;
 use crate::commands::{
-    anchor, backup, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history, host, init, key,
-    ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag, verify,
+    anchor, backup, check_fork, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history,
+    host, init, key, ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag,
+    verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Tag(tag::TagArgs),
     Receipt(receipt::ReceiptArgs),
     CheckReceipt(check_receipt::CheckReceiptArgs),
+    CheckFork(check_fork::CheckForkArgs),
     Anchor(anchor::AnchorArgs),
     History(history::HistoryArgs),
     Status(status::StatusArgs),

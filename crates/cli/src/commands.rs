@@ -2,6 +2,7 @@
 
 pub(crate) mod anchor;
 pub(crate) mod backup;
+pub(crate) mod check_fork;
 pub(crate) mod check_receipt;
 pub(crate) mod completions;
 pub(crate) mod copy;
@@ -69,6 +70,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Tag(args) => tag::run(args, global, out).await,
         Command::Receipt(args) => receipt::run(args, global, out).await,
         Command::CheckReceipt(args) => check_receipt::run(args, global, out).await,
+        Command::CheckFork(args) => check_fork::run(args, global, out).await,
         Command::Anchor(args) => anchor::run(args, global, out).await,
         Command::History(args) => history::run(args, global, out).await,
         Command::Status(args) => status::run(args, global, out).await,

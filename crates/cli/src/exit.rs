@@ -223,6 +223,7 @@ const NOT_A_HOST: &str = "this host is not, or no longer, one of the vault's: `b
 const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
 const MEND: &str = "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
+const TWO_BLOCKS: &str = "keep both files: the ledger's own key certified the receipt's block, and others outside were shown another one of that height. What was anchored first was there first";
 const OTHER_KEY: &str =
     "give the owner's identity, the paper key, or a key that was added before the snapshot was made";
 
@@ -1106,6 +1107,11 @@ fn of_copies(_: &TooFewCopies) -> Verdict {
 }
 
 fn of_proof(cause: &(dyn Error + 'static)) -> Option<Verdict> {
+    if let Some(CheckAnchorError::OtherBlock { found, expected, .. }) = cause.downcast_ref()
+        && found == expected
+    {
+        return Some(Verdict::hinted(Exit::CheckFailed, TWO_BLOCKS));
+    }
     let is_no_anchor =
         cause.is::<ParseAnchorError>() || cause.is::<CheckAnchorError>() || cause.is::<BitcoinHeaderError>();
     let is_no_proof = cause.is::<ParseError>() || cause.is::<CheckError>() || cause.is::<FileError>() || is_no_anchor;

@@ -131,6 +131,7 @@ fn node(scheme: &str, load: &str, seconds: u64, folder: &Path, index: usize) {
         never_voted: false,
         keep_blocks: None,
         jumped: false,
+        silent: false,
     };
     let folder = folder.join(index.to_string());
     Engine::prepare(&folder, dealt.keys[index].public()).unwrap();

@@ -60,6 +60,7 @@ impl Town {
             never_voted: false,
             keep_blocks: None,
             jumped: false,
+            silent: false,
         }
     }
 

@@ -44,6 +44,7 @@ pub use error::HomeError;
 pub use evidence::Evidence;
 #[cfg(feature = "node")]
 pub(crate) use evidence::link_at;
+pub(crate) use evidence::links;
 pub use follow::Followed;
 pub use heal::{Imported, Rebuilt};
 #[cfg(feature = "node")]

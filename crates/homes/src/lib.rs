@@ -6,6 +6,7 @@ pub mod calendar;
 mod chain;
 pub mod embedded;
 pub mod external;
+pub mod forks;
 mod home;
 #[cfg(feature = "node")]
 pub mod network;

@@ -16,6 +16,7 @@ mod config;
 mod enrolment;
 mod folder;
 mod follow;
+mod forks;
 mod founding;
 mod founding_file;
 mod gathering;

@@ -208,7 +208,6 @@ impl Remote {
     }
 
     /// The height of a node's last final block, as it says.
-    #[cfg(feature = "node")]
     pub(crate) async fn height(&self, node: &NodeUrl) -> Result<u64, NodeError> {
         self.shared.client.ask(node, "eth_blockNumber", ()).await.map(|height: U64| height.to())
     }

@@ -13,7 +13,7 @@ use blockhouse_homes::store::Access;
 use blockhouse_homes::{Embedded, HomeError, Options, Sealer, Store, StoreError};
 use blockhouse_ledger::receipt::Receipt;
 use blockhouse_ledger::time::{AHEAD_MAX_SECONDS, BlockTime, Clock};
-use blockhouse_ledger::{BlockObject, BlockPlace, Certificate, build};
+use blockhouse_ledger::{BlockObject, BlockPlace, Certificate, ForkEvidence, build};
 use blockhouse_types::SnapshotId;
 use support::{START, World, account, genesis, hand_over, ledger_key, options};
 
@@ -290,7 +290,12 @@ async fn a_certified_other_block_is_a_fork() {
     twin.seal(vec![support::open_session(1)]).await.unwrap();
     let theirs = twin.block_objects(0, usize::MAX).await.unwrap();
     let fork = world.home.import(theirs.clone()).await.unwrap_err();
-    assert!(matches!(fork, HomeError::Fork { height: 3, .. }), "{fork:?}");
+    let HomeError::Fork { height: 3, evidence: Some(file), .. } = &fork else { panic!("{fork:?}") };
+    let evidence = ForkEvidence::decode(&std::fs::read(file).unwrap()).unwrap();
+    let proved = evidence.check(Some(world.home.standing().await.unwrap().fingerprint)).unwrap();
+    assert_eq!((proved.height, proved.signers()), (3, vec![ledger_key(9).public()]));
+    let again = world.home.import(theirs.clone()).await.unwrap_err();
+    assert_eq!(again.to_string(), fork.to_string(), "one fork has one file");
     let fork = world.home.import(theirs[4..].to_vec()).await.unwrap_err();
     assert!(matches!(fork, HomeError::Fork { height: 3, .. }), "{fork:?}");
 

@@ -20,6 +20,7 @@ mod take_over;
 
 use std::path::PathBuf;
 
+use blockhouse_homes::forks::ForkFolder;
 use blockhouse_homes::{ExternalError, HomeError};
 use blockhouse_ledger::receipt::{CheckError, ParseError};
 use blockhouse_pipeline::key_bag::KeyBag;
@@ -195,6 +196,17 @@ pub enum RecoverError {
 }
 
 impl RecoverError {
+    /// The chains that sites serve, where they are what recovery failed for.
+    pub fn chains(&self) -> &[ChainReport] {
+        match self {
+            Self::NoChain { chains }
+            | Self::Fork { chains, .. }
+            | Self::Outdone { chains, .. }
+            | Self::OtherFingerprint { chains, .. } => chains,
+            _ => &[],
+        }
+    }
+
     /// True if the sites serve what no honest host has made.
     pub const fn is_evidence(&self) -> bool {
         matches!(
@@ -204,8 +216,33 @@ impl RecoverError {
     }
 }
 
-/// Recovers a vault.
+/// Recovers a vault. Evidence of forks among the sites is kept in the folder, whatever comes of the recovery.
 pub async fn recover(
+    request: RecoverRequest,
+    unlocked: &Unlocked,
+    settings: Settings,
+) -> Result<RecoverReport, RecoverError> {
+    let forks = ForkFolder::beside(&request.folder.ledger());
+    let recovered = recover_into(request, unlocked, settings).await;
+    let chains = match &recovered {
+        Ok(report) => &report.chains[..],
+        Err(error) => error.chains(),
+    };
+    keep_evidence(&forks, chains);
+    recovered
+}
+
+/// What cannot be kept is reported all the same.
+fn keep_evidence(forks: &ForkFolder, chains: &[ChainReport]) {
+    for report in chains {
+        let ChainState::Fork { evidence: Some(evidence), .. } = &report.state else { continue };
+        if let Ok(proved) = evidence.check(None) {
+            let _ = forks.keep(evidence, &proved);
+        }
+    }
+}
+
+async fn recover_into(
     request: RecoverRequest,
     unlocked: &Unlocked,
     settings: Settings,

@@ -9,8 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from ceremony import read_founding
 from encoding import Refused, need, plain_hash
 from ethereum import list_root
+from forks import check_fork
 from keys import read_identity
 from ledger import check_certificate, read_block, read_genesis
 from manifests import open_manifest, read_snapshot, stripe_ids
@@ -127,6 +129,19 @@ def receipt(given):
     return 0
 
 
+def fork(given):
+    found = check_fork(given.evidence.read_bytes(), given.fingerprint)
+    show(forked=found.height, fingerprint=found.fingerprint, known=bool(given.fingerprint), one_view=found.one_view)
+    show(blocks=" ".join(each.hex() for each in found.blocks), signers=" ".join(each.hex() for each in found.signers))
+
+
+def founding(given):
+    found = read_founding(given.founding.read_bytes())
+    show(number=found.number, chain_id=found.chain_id, owner=found.owner, time=found.time)
+    for each in found.enrolments:
+        show(key=each.key, name=each.name, address=each.address)
+
+
 def arguments():
     root = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = root.add_subparsers(required=True, metavar="command")
@@ -152,6 +167,9 @@ def arguments():
     parser.add_argument("packs", type=Path, nargs="*")
     parser = command("vault", vault, "read all snapshots from the folders of the sites and check every file", "files")
     parser.add_argument("--identity", type=Path, required=True, help="an identity file without a passphrase")
+    parser = command("fork", fork, "check evidence that a ledger has forked", "evidence")
+    parser.add_argument("--fingerprint", type=secret)
+    command("founding", founding, "check a founding file and print its number", "founding")
     parser = command("stripes", stripes, "read a stripe list", "folder")
     parser.add_argument("root", type=secret)
     parser = command("block", block, "check a block object and print its hash", "block")

@@ -104,12 +104,16 @@ class Reader:
         need(count <= self.left(), "a list has more items than bytes")
         return [read() for _ in range(count)]
 
-    def header(self, magic):
+    def header(self, magic, versions=(1,), bare=False):
+        """The version. A bare header has no flag at all, also none that a reader may ignore."""
         need(self.take(4) == magic, f"the header is not {magic.decode()}")
-        need(self.u8() == 1, "the version is not 1")
+        version = self.u8()
+        need(version in versions, "the version is not known")
         need(self.u8() == 0, "a newer Blockhouse wrote this object")
-        self.u8()  # flags that a reader may ignore
+        ignored = self.u8()
+        need(not bare or ignored == 0, "a flag stands where none is taken")
         need(self.u8() == 0, "the last byte of the header is not zero")
+        return version
 
     def end(self):
         need(self.left() == 0, "bytes follow the end")

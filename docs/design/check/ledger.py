@@ -1,16 +1,19 @@
-"""ledger.md: genesis, block objects, certificates, the fingerprint."""
+"""ledger.md: genesis, block objects, certificates, the fingerprint, closing blocks."""
 
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from encoding import H, MIB, Reader, Refused, need, u32, u64
+from encoding import H, MIB, Reader, Refused, ascending, need, prefixed, u32, u64, varint
 from ethereum import EMPTY_TRIE, keccak256, list_root, number, rlp, rlp_decode
 
 HANDOVER = keccak256(b"handover(bytes32,bytes32)")[:4]
 NO_OMMERS = keccak256(rlp([]))
 SIZES = [32, 32, 20, 32, 32, 32, 256, None, None, None, None, None, None, 32, 8, None, 32]
+
+
+PLACES = ("epoch", "view", "parent")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Header:
     receipts_root: bytes
     height: int
     extra: bytes
+
+    @property
+    def succession(self):
+        """The key of the validators that follow, if this is a closing block."""
+        return self.fields[13] if any(self.fields[13]) else None
 
 
 def read_header(data):
@@ -62,9 +70,10 @@ def read_block(data):
     need(list_root(transactions) == header.transactions_root, "the transactions give another root")
     found = header.fields
     need(found[1] == NO_OMMERS and found[16] == EMPTY_TRIE, "the header names ommers or withdrawals")
-    need(not any(b"".join([found[2], found[7], found[13], found[14], found[15]])), "a field that is always zero is not")
+    need(not any(b"".join([found[2], found[7], found[14], found[15]])), "a field that is always zero is not")
     if genesis is None:
-        need(header.extra == b"", "extra data stand in a block above 0")
+        millis = int.from_bytes(header.extra, "big")
+        need(header.extra == b"" or len(header.extra) == 2 and 1 <= millis <= 999, "the extra data are no milliseconds")
     else:
         need(
             header.extra == H("blockhouse v1 genesis", genesis), "the genesis object is not the one that block 0 names"
@@ -79,20 +88,43 @@ class Genesis:
     owner: bytes
     recovery: list
     ledger_key: bytes
+    governance: "Governance" = None
+
+
+@dataclass(frozen=True)
+class Governance:
+    epoch_length: int
+    threshold: int
+    governors: list
+    validators: list  # of (key, address, operator)
 
 
 def read_genesis(data):
     reader = Reader(data)
-    reader.header(b"BHGN")
-    genesis = Genesis(
-        reader.hash(), reader.number(8), reader.take(20), reader.list(lambda: reader.take(20), 256), reader.hash()
-    )
-    need(1 << 32 <= genesis.chain_id < 1 << 53, "the chain id is out of its range")
+    version = reader.header(b"BHGN", versions=(1, 2))
+    fields = [reader.hash(), reader.number(8), reader.take(20), reader.list(lambda: reader.take(20), 256), reader.hash()]
+    need(1 << 32 <= fields[1] < 1 << 53, "the chain id is out of its range")
     reader.number(8), reader.number(8)
     reader.list(lambda: (reader.number(8), reader.u8()))
     reader.hash()
+    governance = read_governance(reader, fields[4]) if version == 2 else None
     reader.end()
-    return genesis
+    return Genesis(*fields, governance)
+
+
+def read_governance(reader, ledger_key):
+    """What version 2 adds: who keeps the ledger, and who may change that."""
+    length, threshold = reader.number(8), reader.u8()
+    governors = reader.list(lambda: reader.take(20), 16)
+    validators = reader.list(lambda: (reader.hash(), reader.text(259), reader.take(20)), 64)
+    keys = [key for key, _, _ in validators]
+    need(16 <= length <= 1 << 32, "the length of an epoch is out of range")
+    need(0 < threshold <= len(governors), "changes need nobody's word, or more than there are")
+    need(len(set(governors)) == len(governors) and bytes(20) not in governors, "a governor is nobody, or named twice")
+    need(len(keys) >= 4 and ascending(keys), "the validators are too few, or do not ascend")
+    need(all(address and any(key) and any(who) for key, address, who in validators), "a validator is nobody")
+    need(network_key(3, keys) == ledger_key, "the validators are not those that the ledger key names")
+    return Governance(length, threshold, governors, validators)
 
 
 def handed_to(block, access):
@@ -105,17 +137,87 @@ def handed_to(block, access):
     return data[4:36] if to == access and data[:4] == HANDOVER and len(data) == 68 else None
 
 
-def check_certificate(certificate, ledger_key, chain_id, header):
+def network_key(kind, keys):
+    """The 32 bytes that name the key or keys of a network."""
+    return H("blockhouse v1 network key", bytes([kind]), *keys)
+
+
+@dataclass(frozen=True)
+class Committee:
+    keys: list
+    place: dict  # epoch, view, parent
+    signers: list  # places among the keys, ascending
+    signatures: list
+    descendants: list
+
+    def signed(self):
+        return [self.keys[place] for place in self.signers]
+
+
+def read_committee(certificate):
+    """The certificate of validators that sign one by one; nothing if it is of another kind."""
     reader = Reader(certificate)
-    need(reader.u8() == 1, "the certificate is of no known kind")
-    key, signature = reader.hash(), reader.take(64)
+    if reader.u8() != 3:
+        return None
+    keys = reader.list(reader.hash, 128)
+    need(keys and ascending(keys), "its validators do not ascend")
+    place = {name: reader.varint() for name in PLACES}
+    bits = int.from_bytes(reader.take((len(keys) + 7) // 8), "little")
+    need(bits >> len(keys) == 0, "a signer is none of its validators")
+    signers = [at for at in range(len(keys)) if bits >> at & 1]
+    signatures = [reader.take(64) for _ in signers]
+    descendants = reader.list(lambda: read_header(reader.bytes(1024)), 64)
     reader.end()
-    need(key == ledger_key, "the certificate is by another ledger key")
-    signed = H("blockhouse v1 solo", u64(chain_id), u64(header.height), header.hash)
+    return Committee(keys, place, signers, signatures, descendants)
+
+
+def check_committee(found, chain_id, header):
+    """Each signature is over the engine's vote for the block, or for the last of the descendants that lead from it."""
+    for after in found.descendants:
+        need(after.parent == header.hash and after.height == header.height + 1, "a descendant does not follow")
+        header = after
+    count = len(found.keys)
+    need(len(found.signers) >= count - (count - 1) // 3, "the signers are no quorum")
+    name = b"blockhouse v1 network" + chain_id.to_bytes(8, "big") + b"_FINALIZE"
+    vote = prefixed(name) + b"".join(varint(found.place[each]) for each in PLACES) + header.hash
+    for key, signature in zip(found.signed(), found.signatures):
+        verify(key, signature, vote)
+
+
+def verify(key, signature, signed):
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
     except (InvalidSignature, ValueError):
-        raise Refused("the certificate's signature is not valid") from None
+        raise Refused("a signature of the certificate is not valid") from None
+
+
+def check_certificate(certificate, ledger_key, chain_id, header):
+    committee = read_committee(certificate)
+    if committee:
+        need(network_key(3, committee.keys) == ledger_key, "the certificate is by another ledger key")
+        return check_committee(committee, chain_id, header)
+    reader = Reader(certificate)
+    kind = reader.u8()
+    need(kind != 2, "the certificate is of one shared key: its BLS12-381 signature is not checked here")
+    need(kind == 1, "the certificate is of no known kind")
+    key, signature = reader.hash(), reader.take(64)
+    reader.end()
+    need(key == ledger_key, "the certificate is by another ledger key")
+    verify(key, signature, H("blockhouse v1 solo", u64(chain_id), u64(header.height), header.hash))
+
+
+def follow(chain_id, links, key):
+    """Each (key, height of the last block before its time) from a key along links: (header, certificate) each."""
+    after = 0
+    yield key, after
+    for header, certificate in links:
+        need(header.height > after, "a link stands below the one before it")
+        committee = read_committee(certificate)
+        need(committee and not committee.descendants, "a closing block was not signed itself, one by one")
+        check_certificate(certificate, key, chain_id, header)
+        need(header.succession, "a link is no closing block")
+        key, after = header.succession, header.height
+        yield key, after
 
 
 def fingerprint(chain_id, genesis_hash, vault, ledger_key):

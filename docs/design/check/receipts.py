@@ -5,7 +5,7 @@ import re
 
 from encoding import MIB, Refused, need, plain_hash
 from ethereum import keccak256, proven, rlp, rlp_decode
-from ledger import check_certificate, fingerprint, read_header
+from ledger import check_certificate, fingerprint, follow, read_header
 from manifests import check_file_proof
 
 COMMIT = "bytes32,bytes32,bytes32,bytes32,bytes32,uint64,bytes32,bytes32[],bytes32,uint16,uint16,uint16,uint64,bytes32"
@@ -15,7 +15,7 @@ SNAPSHOT_COMMITTED = keccak256(f"SnapshotCommitted(bytes32,bytes32,address,({COM
 TEXT, HEX, HEXES, INTEGER = "text", "hex", "hexes", "integer"
 FIELDS = [
     ("type", TEXT), ("version", INTEGER), ("chain_id", INTEGER), ("genesis", 32), ("vault", 20), ("ledger_key", 32),
-    ("header", HEX), ("descendants", HEXES), ("certificate", HEX), ("transaction_index", INTEGER),
+    ("links", [[("header", HEX), ("certificate", HEX)]]), ("header", HEX), ("descendants", HEXES), ("certificate", HEX), ("transaction_index", INTEGER),
     ("transaction_receipt", HEX), ("proof", HEXES), ("log_index", INTEGER), ("snapshot", 32),
 ]  # fmt: skip
 FILE_FIELDS = [
@@ -36,17 +36,28 @@ class Step(Refused):
 def check_receipt(data, wanted=None, file=None):
     """Runs steps 1 to 7; gives (the fingerprint found, the receipt). Without a fingerprint step 2 only shows it."""
     receipt = step(1, parse, data)
-    found = fingerprint(receipt["chain_id"], receipt["genesis"], receipt["vault"], receipt["ledger_key"])
+    chain = [step(1, read_header, each) for each in [receipt["header"]] + receipt["descendants"]]
+    key, after, found = step(3, check_links, receipt, wanted)
     if wanted is not None and found != wanted:
         raise Step(2, f"the receipt is of the fingerprint {found.hex()}")
-    chain = [step(1, read_header, each) for each in [receipt["header"]] + receipt["descendants"]]
-    step(3, check_certificate, receipt["certificate"], receipt["ledger_key"], receipt["chain_id"], chain[-1])
+    if after and chain[-1].height <= after:
+        raise Step(3, "the last block stands below the last link")
+    step(3, check_certificate, receipt["certificate"], key, receipt["chain_id"], chain[-1])
     step(4, check_chain, chain)
     logs = step(5, check_proof, receipt, chain[0])
     source = step(6, check_log, receipt, logs)
     if "file" in receipt or file is not None:
         step(7, check_file, receipt, source, file)
     return found, receipt
+
+
+def check_links(receipt, wanted):
+    """The last key along the links, the block before its time, and the fingerprint that is meant: one that the vault had on the way."""
+    links = [(read_header(link["header"]), link["certificate"]) for link in receipt.get("links", [])]
+    chain_id, genesis, vault = receipt["chain_id"], receipt["genesis"], receipt["vault"]
+    keys = list(follow(chain_id, links, receipt["ledger_key"]))
+    had = [fingerprint(chain_id, genesis, vault, key) for key, _ in keys]
+    return *keys[-1], wanted if wanted in had else had[-1]
 
 
 def step(count, check, *arguments):
@@ -65,13 +76,20 @@ def parse(data):
     except (ValueError, RecursionError):
         raise Refused("the receipt is not JSON") from None
     need(again == data, "the receipt is not in canonical form")
-    fields = FIELDS + ([("file", FILE_FIELDS)] if isinstance(raw, dict) and "file" in raw else [])
+    linked = isinstance(raw, dict) and "links" in raw
+    fields = [field for field in FIELDS if linked or field[0] != "links"]
+    fields += [("file", FILE_FIELDS)] if isinstance(raw, dict) and "file" in raw else []
     receipt = typed(raw, fields)
-    need(receipt["type"] == "blockhouse-receipt" and receipt["version"] == 1, "this is no receipt of version 1")
+    version = 2 if linked else 1
+    need(receipt["type"] == "blockhouse-receipt" and receipt["version"] == version, "this is no receipt of a known version")
+    need(not linked or 1 <= len(receipt["links"]) <= 64, "a receipt of version 2 has 1 to 64 links")
     return receipt
 
 
 def typed(value, kind):
+    if isinstance(kind, list) and isinstance(kind[0], list):
+        need(isinstance(value, list), "a list is none")
+        return [typed(each, kind[0]) for each in value]
     if isinstance(kind, list):
         need(
             isinstance(value, dict) and list(value) == [name for name, _ in kind],

@@ -10,8 +10,8 @@ use blockhouse_ledger::proof::check_receipt;
 use blockhouse_ledger::receipt::{KeyAt, Link};
 use blockhouse_ledger::time::BlockTime;
 use blockhouse_ledger::{
-    Block, BlockObject, BlockPlace, Certificate, Event, Executed, Genesis, Receipt, Replay, Request, block_hash, build,
-    decode_block, decode_header, encode_block,
+    Block, BlockObject, BlockPlace, Certificate, Event, Executed, ForkEvidence, ForkSide, Genesis, Receipt, Replay,
+    Request, block_hash, build, decode_block, decode_header, encode_block,
 };
 use blockhouse_types::SnapshotId;
 
@@ -109,6 +109,24 @@ pub(super) const CERTIFICATE: Target = Target {
         let network = ["certificate-threshold.bin", "certificate-threshold-2.bin", "certificate-committee.bin"];
         solo.chain(network.map(|name| golden("ledger", name))).collect()
     },
+};
+
+/// Two blocks that are said to be a fork.
+pub(super) const FORK: Target = Target {
+    name: "fork-evidence",
+    decoders: &["ledger/fork.rs::decode"],
+    run: |bytes| {
+        let result = ForkEvidence::decode(bytes);
+        if let Ok(evidence) = &result {
+            // Whoever it accuses, it is of two blocks.
+            let proved = evidence.check(None);
+            assert!(!proved.as_ref().is_ok_and(|proved| proved.blocks[0] == proved.blocks[1]), "one block is a fork");
+            Verdict::of(proved);
+        }
+        Verdict::of(ForkSide::decode(bytes));
+        Verdict::canonical(bytes, result, ForkEvidence::encode)
+    },
+    seeds: || ["fork-solo.bin", "fork-committee.bin", "fork-threshold.bin"].map(|name| golden("ledger", name)).into(),
 };
 
 /// A header alone.

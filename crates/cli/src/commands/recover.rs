@@ -84,13 +84,7 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     match recover_confirmed(request, &unlocked, global, out).await {
         Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {
-            if let RecoverError::Fork { chains, .. }
-            | RecoverError::Outdone { chains, .. }
-            | RecoverError::OtherFingerprint { chains, .. }
-            | RecoverError::NoChain { chains } = &error
-            {
-                tell_chains(chains, out);
-            }
+            tell_chains(error.chains(), out);
             if let RecoverError::NoSite { down } = &error {
                 for site in down {
                     out.warn(format_args!("{}", one_line(site)));
@@ -141,9 +135,14 @@ fn tell_chains(chains: &[ChainReport], out: &Output) {
             ChainState::Behind => {
                 out.warn(format_args!("warning: site `{site}` serves an older ledger, up to block {height}"));
             }
-            ChainState::Fork { height: from } => {
+            ChainState::Fork { height: from, evidence } => {
+                let kept = if evidence.is_some() {
+                    "; the folder `forks` of the vault folder has the evidence: blockhouse check-fork"
+                } else {
+                    ""
+                };
                 out.warn(format_args!(
-                    "warning: site `{site}` serves another ledger from block {from} on, up to block {height}, fingerprint {fingerprint}"
+                    "warning: site `{site}` serves another ledger from block {from} on, up to block {height}, fingerprint {fingerprint}{kept}"
                 ));
             }
             ChainState::Other => {

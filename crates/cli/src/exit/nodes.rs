@@ -41,6 +41,7 @@ pub(super) fn of_running(error: &NodeError) -> Option<Verdict> {
             "run the version that wrote it; without the file the node starts, and what was handed in and is not final is lost",
         )),
         NodeError::Store(_)
+        | NodeError::Forks(_)
         | NodeError::Sync(_)
         | NodeError::Heal(_)
         | NodeError::Journal(_)

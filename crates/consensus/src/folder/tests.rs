@@ -78,6 +78,7 @@ impl World {
             never_voted: false,
             keep_blocks: None,
             jumped: false,
+            silent: false,
         };
         let votes = Folder::open(self.folder.path(), &config, self.key, &Still).unwrap().may_vote;
         assert!(!self.path("unvoted").exists(), "the word is gone before a vote is given");

@@ -77,8 +77,11 @@ pub enum HomeError {
     #[error("block {height} from elsewhere is of the ledger {found}, this is {expected}")]
     OtherLedger { height: u64, found: u64, expected: u64 },
     /// A certified block contradicts the chain of this home: one of the two hides something.
-    #[error("the ledger is forked: block {height} is {ours} here and {theirs} elsewhere")]
-    Fork { height: u64, ours: B256, theirs: B256 },
+    #[error(
+        "the ledger is forked: block {height} is {ours} here and {theirs} elsewhere{}",
+        evidence.as_ref().map(|file| format!("; the evidence is {}", file.display())).unwrap_or_default()
+    )]
+    Fork { height: u64, ours: B256, theirs: B256, evidence: Option<std::path::PathBuf> },
     /// Blocks between the head and those that were offered are missing.
     #[error("block {found} was offered, block {next} is the next one")]
     Gap { next: u64, found: u64 },

@@ -91,7 +91,7 @@ impl Embedded {
 
 /// The last closing blocks below `height`, and the key that certified the first of them: a receipt with them is checked by whoever knows one of the
 /// keys along them. Where the ledger was handed over, the key in force certifies all, and there is none.
-fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u8; 32], Vec<Link>), HomeError> {
+pub(crate) fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u8; 32], Vec<Link>), HomeError> {
     if !keys.handovers().is_empty() {
         return Ok((keys.in_force(), Vec::new()));
     }

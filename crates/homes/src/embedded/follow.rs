@@ -72,8 +72,13 @@ impl Embedded {
             };
             let Some(last) = objects.last() else {
                 // A node that is behind has not even the head: it must at least have begun the same way.
-                let is_behind = from == From::Head && next == first;
-                return Ok(if is_behind { beginning(nodes, node, genesis).await.map(drop) } else { Ok(()) });
+                if from != From::Head || next != first {
+                    return Ok(Ok(()));
+                }
+                return match beginning(nodes, node, genesis).await {
+                    Ok(_) => self.compare_last(nodes, node, height).await,
+                    Err(error) => Ok(Err(error)),
+                };
             };
             next = last.block.header.number + 1;
             match self.import_run(objects).await {
@@ -81,6 +86,22 @@ impl Embedded {
                 Err(error) if error.is_of_elsewhere() => return Ok(Err(NodeError::Blocks(Box::new(error)))),
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Compares the last block of a node that has fewer: a certified other one is a fork. One that cannot be had says nothing.
+    async fn compare_last(
+        &self,
+        nodes: &Remote,
+        node: &NodeUrl,
+        height: u64,
+    ) -> Result<Result<(), NodeError>, HomeError> {
+        let Ok(last) = nodes.height(node).await else { return Ok(Ok(())) };
+        let objects = if last < height { nodes.blocks(node, last, 1).await.unwrap_or_default() } else { Vec::new() };
+        match self.import_run(objects).await {
+            Ok(_) => Ok(Ok(())),
+            Err(error) if error.is_of_elsewhere() => Ok(Err(NodeError::Blocks(Box::new(error)))),
+            Err(error) => Err(error),
         }
     }
 

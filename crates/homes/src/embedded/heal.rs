@@ -18,6 +18,7 @@ use blockhouse_ledger::state::check_whole;
 use super::Embedded;
 use super::error::HomeError;
 use super::keys::LedgerKeys;
+use crate::forks::keep_evidence;
 use crate::store::{self, Access, Store, StoreError};
 
 /// What an import did.
@@ -175,13 +176,15 @@ fn compare(store: &Store, object: &BlockObject) -> Result<(), HomeError> {
     }
     let keys = LedgerKeys::of(store)?;
     expect_certified(object, &keys.at(height))?;
-    Err(HomeError::Fork { height, ours, theirs })
+    let evidence = keep_evidence(store, object);
+    Err(HomeError::Fork { height, ours, theirs, evidence })
 }
 
 /// The next block has another parent than the head.
 fn other_parent(store: &Store, authority: &Authority, object: &BlockObject) -> HomeError {
-    let fork =
-        HomeError::Fork { height: store.height(), ours: store.head().hash(), theirs: object.block.header.parent_hash };
+    let (height, ours, theirs) = (store.height(), store.head().hash(), object.block.header.parent_hash);
+    // The block that it follows is not at hand: whoever asks for it keeps the evidence.
+    let fork = HomeError::Fork { height, ours, theirs, evidence: None };
     expect_certified(object, &authority.ledger_key()).err().unwrap_or(fork)
 }
 

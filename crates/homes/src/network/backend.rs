@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use super::attesting::Attesting;
 use super::chain::Chain;
 use super::clock::{Clock as _, SystemClock};
+use super::forks::Eye;
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::releases::Releases;
@@ -62,6 +63,8 @@ pub(super) struct Itself {
     pub(super) shelf: Arc<Shelf>,
     /// Why blocks that it lacks do not come.
     pub(super) trouble: Trouble,
+    /// What it knows of forks.
+    pub(super) eye: Arc<Eye>,
     /// How anchoring stands, if it does that.
     pub(super) anchoring: Option<Arc<Attesting>>,
     /// Which releases the others run.
@@ -216,6 +219,7 @@ impl Backend for NodeBackend {
                 bottom: store.bottom(),
                 trouble: shared.itself.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             },
+            forks: shared.itself.eye.status(&store),
             anchoring: shared.itself.anchoring.as_ref().map(|anchoring| anchoring.status()),
             witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
             failure: self.failure(),

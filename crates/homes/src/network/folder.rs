@@ -29,6 +29,7 @@ use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::founding_file::{FoundingError, FoundingFile};
 use super::network_file::{NetworkFile, NetworkFileError};
 use super::proposal::ProposalError;
+use crate::forks::ForkFolder;
 use crate::store::{Access, Store, StoreError};
 
 /// The longest record of a key ceremony: a polynomial, and the hashes of 128 logs.
@@ -323,6 +324,11 @@ impl NodeFolder {
     /// What was found altered here and is not told on the ledger yet.
     pub fn alarms(&self) -> PathBuf {
         self.path.join("alarms")
+    }
+
+    /// Evidence of forks of its ledger.
+    pub fn forks(&self) -> ForkFolder {
+        ForkFolder::beside(&self.store())
     }
 
     /// What was sent to anchor the ledger outside, and is not final yet.

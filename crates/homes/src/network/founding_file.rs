@@ -194,6 +194,19 @@ mod tests {
         }
     }
 
+    /// `BLOCKHOUSE_MAKE_GOLDEN=1` writes it where it is missing, and never over what is there.
+    #[test]
+    fn a_golden_founding_holds() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/founding.bin");
+        if !path.exists() && std::env::var_os("BLOCKHOUSE_MAKE_GOLDEN").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, founding(1).encode()).unwrap();
+        }
+        let read = FoundingFile::read(&path).unwrap();
+        assert!(read.encode() == std::fs::read(&path).unwrap(), "the founding is written in another way");
+        assert_eq!((read.time, read.enrolments.len()), (1_700_000_000, 4));
+    }
+
     #[test]
     fn a_key_that_was_dealt_was_not_made_together() {
         let file = founding(1);

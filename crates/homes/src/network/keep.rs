@@ -25,6 +25,7 @@ use super::outdone;
 use super::past;
 use super::scrub::Pass;
 use super::sync::{Sheet, Sync, SyncNews};
+use crate::forks::KeptFork;
 use crate::remote::{Remote, RemoteError};
 use crate::store::{Access, Damage, Store, StoreError};
 
@@ -56,6 +57,10 @@ pub enum Told<'a> {
     Healed(&'a Healed),
     /// What its operator wrote is no configuration: what was told before holds.
     Misread(&'a ConfigError),
+    /// Its ledger is forked, and this proves it.
+    Fork(&'a KeptFork),
+    /// For that it gives no vote from now on.
+    Silent,
     /// It is far behind, and comes near before it takes part.
     Sync(&'a SyncNews<'a>),
 }
@@ -110,7 +115,11 @@ pub async fn keep_with(
             // What it saw was not on the disk, or is not there any more.
             Some(News::Sound) => in_a_row.note(started.elapsed(), why).map(|()| None)?,
             Some(News::Failed(error)) => return Err(noted(folder, error)),
-            Some(News::Trouble(_) | News::Misread(_)) | None => return Ok(()),
+            Some(News::Silenced) => {
+                tell(Told::Silent);
+                None
+            }
+            Some(News::Trouble(_) | News::Misread(_) | News::Fork(_)) | None => return Ok(()),
         };
     }
 }
@@ -133,6 +142,7 @@ async fn ending(
                     }
                 }
                 News::Misread(error) => tell(Told::Misread(&error)),
+                News::Fork(kept) => tell(Told::Fork(&kept)),
                 other => return Some(other),
             },
             () = &mut *until => return None,

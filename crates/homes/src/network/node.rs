@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{B256, hex};
-use blockhouse_consensus::{EngineError, Gossip, Inbox, Keys, StartError};
+use blockhouse_consensus::{EngineError, Gossip, Inbox, Keys, Role, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
 use super::config::{AnchorConfig, ConfigError, NodeConfig};
 use super::folder::{FolderError, NodeFolder};
+use super::forks::{self, Eye};
 use super::heal::{HealError, Healer, Remedy};
 use super::metrics;
 use super::network_file::NetworkFile;
@@ -36,15 +37,16 @@ use super::releases::Releases;
 use super::scrub::{self, Progress};
 use super::speaker::{Speaker, address};
 use super::sync::{Shelf, SyncError, Trouble};
-use super::tenure::Engines;
+use super::tenure::{Engines, Seat};
 use super::waiting::Waiting;
 use super::witness::Witness;
 use crate::embedded::HomeError;
 use crate::external::{KeyFileError, read_account_key};
+use crate::forks::KeptFork;
 use crate::remote::{NodeUrl, Remote, RemoteError};
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
-use crate::store::{Store, StoreError};
+use crate::store::{EventPlace, Store, StoreError};
 
 /// How often the pool's journal is looked at: it is written anew when most of it is done.
 const TIDY: Duration = Duration::from_mins(1);
@@ -109,6 +111,8 @@ pub enum NodeError {
     },
     #[error("could not serve JSON-RPC")]
     Server(#[from] ServerError),
+    #[error("the evidence of forks in the node's folder cannot be read")]
+    Forks(#[source] HomeError),
     #[error("the key that pays for anchors cannot be used")]
     AnchorKey(#[from] KeyFileError),
     #[error(transparent)]
@@ -165,6 +169,10 @@ pub(super) enum News {
     Misread(ConfigError),
     /// It failed, and its store is sound: it may start again.
     Sound,
+    /// Its ledger is forked.
+    Fork(Box<KeptFork>),
+    /// It is to start again, and give no vote.
+    Silenced,
     /// It cannot go on.
     Failed(NodeError),
 }
@@ -180,7 +188,9 @@ impl Node {
         let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file.handover.clone()));
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
-        let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
+        let eye = Arc::new(Eye::open(folder.forks()).map_err(NodeError::Forks)?);
+        let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock));
+        let orderer = Arc::new(orderer.watched_by(Arc::clone(&eye)));
         let told = Arc::new(watch::channel(config.clone()).0);
         let engines = Engines {
             folder: folder.engine(),
@@ -189,6 +199,7 @@ impl Node {
             told: Arc::clone(&told),
             keys: keys.clone(),
             jumped: parts.jumped,
+            eye: Arc::clone(&eye),
             chain: Arc::clone(&chain),
             waiting: Arc::clone(&waiting),
             orderer: Arc::clone(&orderer),
@@ -208,11 +219,12 @@ impl Node {
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
         let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
+        tell_forks(&mut tasks, &eye, speaker.clone(), (&seat, teller.clone()));
         let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
         let releases = Releases::default();
         let itself =
-            Itself { key, account, progress, healed, untold, shelf, trouble: trouble.clone(), anchoring, releases: releases.clone(), witness };
+            Itself { key, account, progress, healed, untold, shelf, trouble: trouble.clone(), eye: Arc::clone(&eye), anchoring, releases: releases.clone(), witness };
         let backend = NodeBackend::new((Arc::clone(&chain), waiting, Arc::clone(&orderer)), seat, itself);
         let (healer, keys) = (parts.healer.clone(), (key, file.network.key()));
         let asked = Arc::new(Mutex::new(JoinSet::new()));
@@ -224,6 +236,7 @@ impl Node {
             healer,
             keys,
             releases,
+            eye,
             teller,
             tasks: Arc::clone(&asked),
         };
@@ -346,6 +359,13 @@ async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
         // A journal that cannot be written refuses the next transaction by itself, and says why.
         let _ = waiting.tidy().await;
     }
+}
+
+/// Looks for forks, and tells them.
+fn tell_forks(tasks: &mut JoinSet<()>, eye: &Arc<Eye>, speaker: Speaker, (seat, news): (&Seat, mpsc::Sender<News>)) {
+    let seat = seat.clone();
+    let votes = move || seat.engine().status().role == Role::Validator;
+    tasks.spawn(forks::tell(Arc::clone(eye), speaker, votes, news));
 }
 
 /// How the two kinds of attesting stand, of those that the operator asked for.

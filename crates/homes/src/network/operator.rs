@@ -21,6 +21,7 @@ use super::backend::NodeBackend;
 use super::chain::Chain;
 use super::config::NodeConfig;
 use super::follow::follow;
+use super::forks::{Eye, Lookout};
 use super::heal::Healer;
 use super::node::{News, heal};
 use super::orderer::Orderer;
@@ -29,6 +30,7 @@ use super::releases::{self, Releases};
 use super::sync::{self, Trouble};
 use super::tenure::Engines;
 use crate::remote::Remote;
+use crate::store::EventPlace;
 
 /// How often the file is looked at. It counts when two looks in a row show the same: who writes it is not done at once.
 const LOOK: Duration = Duration::from_secs(1);
@@ -102,6 +104,7 @@ pub(super) struct Asking {
     /// The node's, and that of its network's certificates.
     pub(super) keys: ([u8; 32], [u8; 32]),
     pub(super) releases: Releases,
+    pub(super) eye: Arc<Eye>,
     pub(super) teller: mpsc::Sender<News>,
     /// What runs: whoever stops the node waits for its end too.
     pub(super) tasks: Arc<Mutex<JoinSet<()>>>,
@@ -140,6 +143,9 @@ impl Asking {
         let (backend, teller) = (&self.backend, &self.teller);
         let (own, network) = self.keys;
         tasks.spawn(releases::watch(peers.clone(), own, self.releases.clone()));
+        let place = EventPlace::first_of(chain.head().bottom());
+        let (eye, own_chain) = (Arc::clone(&self.eye), Arc::clone(chain));
+        tasks.spawn(Lookout { eye, chain: own_chain, peers: peers.clone(), place }.run());
         tasks.spawn(outdone::watch(backend.clone(), network, peers.clone(), teller.clone()));
         tasks.spawn(heal(backend.clone(), self.healer.clone().asking(peers), teller.clone()));
     }

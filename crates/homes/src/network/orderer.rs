@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use super::chain::{Chain, ChainError};
 use super::clock::Clock;
+use super::forks::Eye;
 use super::waiting::Waiting;
 use crate::chain::chain;
 
@@ -52,6 +53,8 @@ pub struct Orderer {
     failure: watch::Sender<Option<String>>,
     /// A final block could not be recorded.
     unrecorded: AtomicBool,
+    /// Who looks at a final block that is beside the own one.
+    eye: Option<Arc<Eye>>,
 }
 
 impl Orderer {
@@ -59,7 +62,13 @@ impl Orderer {
     pub fn new(chain: Arc<Chain>, waiting: Arc<Waiting>, clock: Arc<dyn Clock>) -> Self {
         let heights = watch::Sender::new(chain.head().height());
         let (failure, unrecorded) = (watch::Sender::new(None), AtomicBool::new(false));
-        Self { chain, waiting, clock, heights, failure, unrecorded }
+        Self { chain, waiting, clock, heights, failure, unrecorded, eye: None }
+    }
+
+    /// The same, where forks are kept evidence of.
+    #[must_use]
+    pub(super) fn watched_by(self, eye: Arc<Eye>) -> Self {
+        Self { eye: Some(eye), ..self }
     }
 
     /// The height of the last final block, as it rises.
@@ -194,6 +203,9 @@ impl Application for Orderer {
                 Ok(())
             }
             Err(error) => {
+                if matches!(error, ChainError::Fork { .. }) {
+                    heavy(|| self.see(&block, certificate));
+                }
                 let reason = chain(&error);
                 self.unrecorded.store(true, Ordering::Relaxed);
                 self.fail(reason.clone());
@@ -234,6 +246,13 @@ impl Orderer {
         let is_new = executed.is_some();
         self.on_final(executed);
         Ok(is_new)
+    }
+
+    /// The engine brought a block beside one that is final here: evidence of it is kept before anything else is done.
+    fn see(&self, block: &Block, certificate: Certificate) {
+        let (Some(eye), store) = (&self.eye, self.chain.head()) else { return };
+        let chain_id = store.genesis().chain_id;
+        let _ = eye.see(&store, &BlockObject { chain_id, block: block.clone(), certificate, genesis: None });
     }
 
     /// O3. Two ways may bring one block: the first of them counts.

@@ -86,7 +86,7 @@ async fn handed_over(
     own: &[u8; 32],
     (peers, node): (&Remote, &NodeUrl),
 ) -> Result<Result<Option<(u64, [u8; 32])>, PeerError>, NodeError> {
-    let common = match last_common(store, (peers, node)).await? {
+    let common = match last_common(store, (peers, node), store.height()).await? {
         Ok(Some(common)) => common,
         Ok(None) => return Ok(Ok(None)),
         Err(error) => return Ok(Err(error)),
@@ -99,15 +99,16 @@ async fn handed_over(
     Ok(Ok(judged.transpose()?.flatten().map(|key| (common + 1, key))))
 }
 
-/// The height of the last block that this chain and the peer's share; none if the peer is of another ledger.
-async fn last_common(
+/// The height of the last block up to `top` that this chain and the peer's share; none if the peer is of another ledger.
+pub(super) async fn last_common(
     store: &Store,
     (peers, node): (&Remote, &NodeUrl),
-) -> Result<Result<Option<u64>, PeerError>, NodeError> {
-    let mut unknown = match theirs(peers, node, store.height()).await {
-        Ok(Some(hash)) if store.hash_at(store.height())? == Some(hash) => return Ok(Ok(Some(store.height()))),
+    top: u64,
+) -> Result<Result<Option<u64>, PeerError>, StoreError> {
+    let mut unknown = match theirs(peers, node, top).await {
+        Ok(Some(hash)) if store.hash_at(top)? == Some(hash) => return Ok(Ok(Some(top))),
         // Who has fewer blocks may be on another chain all the same: what those before recorded can be the longer one.
-        Ok(_) => store.height(),
+        Ok(_) => top,
         Err(error) => return Ok(Err(error)),
     };
     // The blocks of two chains are equal up to some height, and differ from there on. What is not here yet is not compared.
@@ -129,7 +130,8 @@ async fn last_common(
     Ok(Ok(known))
 }
 
-async fn theirs(peers: &Remote, node: &NodeUrl, height: u64) -> Result<Option<B256>, PeerError> {
+/// The hash of the peer's block of that height, if it has one.
+pub(super) async fn theirs(peers: &Remote, node: &NodeUrl, height: u64) -> Result<Option<B256>, PeerError> {
     let first = peers.blocks(node, height, 1).await?.into_iter().next();
     Ok(first.map(|object| B256::new(object.hash().to_bytes())))
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::Transaction as _;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, TxKind};
 use alloy_sol_types::SolCall;
@@ -16,6 +17,7 @@ use blockhouse_ledger::transaction::Request;
 use tokio::sync::watch;
 
 use super::chain::Chain;
+use super::pool::Examined;
 use super::waiting::{SubmitError, Waiting};
 use crate::store::{Store, StoreError};
 
@@ -96,6 +98,14 @@ impl Speaker {
                 None => self.next_block(LOOK).await,
             }
         }
+    }
+
+    /// Whether such a call of this account waits for a block already: one that was made before a restart.
+    pub(super) fn waits<C: SolCall>(&self, to: Address, what: &C) -> bool {
+        let content = self.waiting.pool().content(&self.account());
+        let input = what.abi_encode();
+        let is_it = |waiting: &Arc<Examined>| waiting.tx().to() == Some(to) && waiting.tx().input()[..] == input[..];
+        content.pending.iter().chain(&content.queued).any(is_it)
     }
 
     async fn submit(&self, to: Address, input: Vec<u8>, gas: u64) -> Result<B256, SpeakError> {

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 
 use super::chain::{Chain, ChainError};
 use super::config::{ConfigError, NodeConfig};
+use super::forks::Eye;
 use super::network_file::NetworkFile;
 use super::node::{News, NodeError, hear, tell};
 use super::operator::introduce;
@@ -164,6 +165,8 @@ pub(super) struct Engines {
     pub(super) keys: Keys,
     /// The store took blocks of peers before this start.
     pub(super) jumped: bool,
+    /// What it knows of forks.
+    pub(super) eye: Arc<Eye>,
     pub(super) chain: Arc<Chain>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) orderer: Arc<Orderer>,
@@ -182,6 +185,7 @@ impl Engines {
             never_voted: false,
             keep_blocks: config.sync.keep_blocks,
             jumped: self.jumped,
+            silent: self.eye.silences(&self.chain.head()).is_some(),
         };
         let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
         Ok((handle, inbox, now.network))

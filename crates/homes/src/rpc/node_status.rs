@@ -78,6 +78,20 @@ impl OtherRelease {
     }
 }
 
+/// What a node knows of forks of its ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForkStatus {
+    /// Forks of which it keeps evidence.
+    pub known: u64,
+    /// Those that its operator has not called settled.
+    pub unsettled: u64,
+    /// Those that are not on the ledger yet, as far as it knows.
+    pub untold: u64,
+    /// Why it gives no vote, if it is for one of them.
+    pub silent: Option<String>,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,6 +138,9 @@ pub struct NodeStatus {
     /// What it lacks of the history.
     #[serde(default)]
     pub history: HistoryStatus,
+    /// What it knows of forks.
+    #[serde(default)]
+    pub forks: ForkStatus,
     /// Its anchors outside; none if its operator did not tell it to make any.
     #[serde(default)]
     pub anchoring: Option<AttestingStatus>,
@@ -181,6 +198,9 @@ impl NodeStatus {
             ("healed_total", "times its store was altered and healed", self.scrub.healed),
             ("alarms_untold", "alarms that are not on the ledger yet", self.scrub.untold),
             ("history_bottom", "height from which on it has all blocks, 0 if it has all", self.history.bottom),
+            ("forks", "forks of the ledger of which it keeps evidence", self.forks.known),
+            ("forks_unsettled", "those that its operator has not called settled", self.forks.unsettled),
+            ("forks_untold", "those that are not on the ledger yet", self.forks.untold),
             ("anchored_height", "the block that it anchored outside last", anchoring.map_or(0, |it| it.height)),
             (
                 "anchoring_failed",
@@ -247,6 +267,7 @@ mod tests {
             pool_bytes: 0,
             scrub: ScrubStatus::default(),
             history: HistoryStatus::default(),
+            forks: ForkStatus::default(),
             anchoring: None,
             witness: None,
             failure: None,

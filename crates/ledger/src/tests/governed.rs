@@ -419,6 +419,28 @@ fn a_longer_chain_of_retired_validators_is_the_lesser() {
     assert_eq!(compare(ours, theirs), std::cmp::Ordering::Greater);
 }
 
+/// The golden files of a governed ledger: its genesis, of version 2, and a receipt with links, also of version 2. `BLOCKHOUSE_MAKE_GOLDEN=1` writes
+/// them where they are missing, and never over what is there.
+#[test]
+fn golden_files_of_a_governed_ledger_hold() {
+    let golden = |name: &str, made: &[u8]| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name);
+        if !path.exists() && std::env::var_os("BLOCKHOUSE_MAKE_GOLDEN").is_some() {
+            std::fs::write(&path, made).unwrap();
+        }
+        std::fs::read(path).unwrap()
+    };
+    let bytes = golden("genesis-2.bin", &genesis().encode());
+    assert!(Genesis::decode(&bytes).unwrap().encode() == bytes && bytes[4] == 2);
+    let made = with_receipt().1;
+    let bytes = golden("receipt-2.json", &made.to_bytes());
+    let fingerprint = golden("fingerprint-2.txt", format!("{}\n", made.fingerprint()).as_bytes());
+    let fingerprint = String::from_utf8(fingerprint).unwrap().trim_end().parse().unwrap();
+    let read = Receipt::parse(&bytes).unwrap();
+    assert!(read.to_bytes() == bytes, "the receipt is written in another way");
+    read.check(Some(fingerprint)).unwrap();
+}
+
 /// A world of three tenures, with a snapshot in the last one, and its receipt from the first key on.
 fn with_receipt() -> (World, Receipt, Vec<Link>) {
     let mut world = replaced();

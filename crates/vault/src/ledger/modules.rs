@@ -4,6 +4,7 @@ use alloy_primitives::Address;
 use alloy_provider::Provider as _;
 use blockhouse_ledger::Contract;
 use blockhouse_ledger::contracts::Vault;
+use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::system::automation_address;
 
 use super::{Ledger, LedgerError};
@@ -19,7 +20,7 @@ pub struct Modules {
     pub timeline: Option<Address>,
     /// What the ledger does by itself: the registered one, or else the one that a network has made.
     pub automation: Option<Address>,
-    /// The nodes of a network.
+    /// The nodes of a network: the registered one, or else the one that a governed ledger has made.
     pub validators: Option<Address>,
     /// What is recorded elsewhere.
     pub anchors: Option<Address>,
@@ -71,8 +72,8 @@ impl Ledger {
             tags: self.module(Contract::Tags).await?,
             freeze: self.module(Contract::Freeze).await?,
             timeline: self.module(Contract::Timeline).await?,
-            automation: self.automation().await?,
-            validators: self.module(Contract::Validators).await?,
+            automation: self.module_or(Contract::Automation, automation_address()).await?,
+            validators: self.module_or(Contract::Validators, validators_address()).await?,
             anchors: self.module(Contract::Anchors).await?,
             alarms: self.module(Contract::Alarms).await?,
         })
@@ -83,11 +84,12 @@ impl Ledger {
         Ok((!found.is_zero()).then_some(found))
     }
 
-    async fn automation(&self) -> Result<Option<Address>, LedgerError> {
-        if let Some(registered) = self.module(Contract::Automation).await? {
+    /// The registered one, or else what the ledger itself has made at that address.
+    async fn module_or(&self, contract: Contract, made: Address) -> Result<Option<Address>, LedgerError> {
+        if let Some(registered) = self.module(contract).await? {
             return Ok(Some(registered));
         }
-        let code = self.provider.get_code_at(automation_address()).await?;
-        Ok((!code.is_empty()).then(automation_address))
+        let code = self.provider.get_code_at(made).await?;
+        Ok((!code.is_empty()).then_some(made))
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use blockhouse_ledger::block::BlockObject;
+use blockhouse_ledger::fingerprint::TrustRoot;
+use blockhouse_ledger::fork::{ForkEvidence, ForkSide};
 use blockhouse_ledger::receipt::{Checked, Receipt};
 use blockhouse_sites::{SiteName, Sites};
 use blockhouse_types::{Fingerprint, SnapshotId};
@@ -34,6 +37,8 @@ pub enum ChainState {
     Fork {
         /// The first block that differs.
         height: u64,
+        /// What proves it to others, if one key certified both. A handover beside a block of the key before it is decided by the rule.
+        evidence: Option<Box<ForkEvidence>>,
     },
     /// A chain of this ledger's beginning that never had the fingerprint asked for.
     Other,
@@ -191,6 +196,14 @@ fn reports(served: &[Served], taken: Option<&Chain>, trust: &Trust) -> Vec<Chain
     reports
 }
 
+/// The evidence that two blocks of one height are, which both are in verified chains.
+fn evidence(chain: &Chain, (ours, theirs): (&BlockObject, &BlockObject)) -> Option<ForkEvidence> {
+    let genesis = chain.blocks().first()?.genesis.as_ref()?;
+    let root = TrustRoot::new(genesis, theirs.certificate.key());
+    let evidence = ForkEvidence::new(root, Vec::new(), [ForkSide::from(ours), ForkSide::from(theirs)]);
+    evidence.check(None).is_ok().then_some(evidence)
+}
+
 fn state(chain: &Chain, taken: Option<&Chain>, trust: &Trust) -> ChainState {
     if !trust.counts(chain) {
         return ChainState::Other;
@@ -198,7 +211,11 @@ fn state(chain: &Chain, taken: Option<&Chain>, trust: &Trust) -> ChainState {
     let taken = taken.map_or(&[][..], Chain::blocks);
     let height = first_difference(taken, chain.blocks());
     match chain.blocks().len() {
-        length if height < length as u64 => ChainState::Fork { height },
+        length if height < length as u64 => {
+            let place = usize::try_from(height).unwrap_or(usize::MAX);
+            let sides = taken.get(place).zip(chain.blocks().get(place));
+            ChainState::Fork { height, evidence: sides.and_then(|sides| evidence(chain, sides)).map(Box::new) }
+        }
         length if length < taken.len() => ChainState::Behind,
         _ => ChainState::Same,
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use blockhouse_crypto::{LedgerKey, Secret};
+use blockhouse_homes::forks::ForkFolder;
 use blockhouse_ledger::{BlockObject, BlockPlace, Certificate};
 use blockhouse_pipeline::key_bag::SealedBag;
 use blockhouse_sites::ObjectKey;
@@ -188,6 +189,8 @@ async fn a_ledger_that_was_set_back_seals_no_fork() {
     // One key certified both sides: a receipt tells which one is meant, and a handover ends it.
     let open = world.recover(world.request("new", &world.specs())).await.unwrap_err();
     assert!(matches!(open, RecoverError::Fork { height, .. } if height > old.height), "{open:?}");
+    let forks = ForkFolder::beside(&world.request("new", &world.specs()).folder.ledger()).all().unwrap();
+    assert!(!forks.is_empty() && forks.iter().all(|fork| fork.proved.height > old.height), "{forks:?}");
     let mut request = world.request("new", &world.specs());
     request.expect = Some(world.receipt("vault").await);
     let report = world.recover(request).await.unwrap();

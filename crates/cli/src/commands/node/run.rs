@@ -101,6 +101,16 @@ fn tell(told: &Told<'_>, out: &Output) {
         Told::NotHealed(error) => out.warn(format_args!("warning: {}", chain(error))),
         Told::Sync(news @ SyncNews::Left { .. }) => out.warn(format_args!("warning: {news}")),
         Told::Sync(news) => out.warn(format_args!("catching up: {news}")),
+        Told::Fork(kept) => out.warn(format_args!(
+            "ALARM: the ledger is forked: it has two certified blocks {}, {} and {}. The evidence is {}: blockhouse check-fork says who signed both",
+            kept.proved.height,
+            kept.proved.blocks[0],
+            kept.proved.blocks[1],
+            kept.path.display()
+        )),
+        Told::Silent => out.warn(format_args!(
+            "ALARM: this validator gives no vote from now on, for those with whom it votes have forked the ledger. Show the evidence to the owners and the other operators: docs/design/forks.md says what they can do"
+        )),
         Told::Healed(healed) => out.warn(format_args!("healed: {healed}")),
     }
 }

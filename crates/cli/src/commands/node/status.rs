@@ -53,19 +53,27 @@ pub(crate) async fn run(args: &StatusArgs, out: &Output) -> anyhow::Result<Exit>
             "hint: look at its disk and at what it logged. An altered store it heals by itself from the nodes in `rpc_peers` of its node.toml; else name some and start it again. The network does without it meanwhile, if no other is missing"
         ));
     }
+    let is_forked = status.forks.unsettled > 0;
+    if is_forked {
+        let dir = args.dir.as_deref().map_or_else(|| "its folder".to_owned(), |dir| dir.display().to_string());
+        out.data(format_args!("NOT WELL: the ledger is forked: the evidence is in `forks` of {dir}"))?;
+        out.warn(format_args!(
+            "hint: blockhouse check-fork FILE says who signed both blocks. Show it to the owners and the other operators: docs/design/forks.md says what they can do"
+        ));
+    }
     let mut record = as_json(&status, now);
     extend(
         &mut record,
         json!({ "url": url.to_string(), "warnings": warnings, "survey": survey, "survives": survives }),
     );
     out.record(&record)?;
-    Ok(if failure.is_some() { Exit::CheckFailed } else { Exit::Success })
+    Ok(if failure.is_some() || is_forked { Exit::CheckFailed } else { Exit::Success })
 }
 
 fn as_json(status: &NodeStatus, now: u64) -> Value {
     json!({
         "type": "node-status",
-        "ok": status.failure.is_none(),
+        "ok": status.failure.is_none() && status.forks.unsettled == 0,
         "chain_id": status.chain_id,
         "role": status.role,
         "validators": status.validators,
@@ -89,6 +97,10 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "passes": status.scrub.passes,
         "healed": status.scrub.healed,
         "untold": status.scrub.untold,
+        "forks": status.forks.known,
+        "forks_unsettled": status.forks.unsettled,
+        "forks_untold": status.forks.untold,
+        "silenced": status.forks.silent,
         "history_from": status.history.bottom,
         "history_trouble": status.history.trouble,
         "anchored_height": status.anchoring.as_ref().map(|anchoring| anchoring.height),
@@ -204,7 +216,9 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
     if file.is_some_and(|file| file.genesis.chain_id != status.chain_id) {
         warnings.push("what answers is a node of another ledger than the folder's".to_owned());
     }
-    if status.role == NodeRole::Silent {
+    if let Some(why) = &status.forks.silent {
+        warnings.push(format!("this node gives no vote: {why}"));
+    } else if status.role == NodeRole::Silent {
         warnings.push("this validator must not vote, for its earlier votes or its share of the key are lost: the network is one vote short until its validators change".to_owned());
     }
     // A validator counts itself.
