@@ -24,6 +24,7 @@ use crate::bind::{Group, Individuals, Scheme};
 use crate::folder::{self, Folder};
 use crate::gossip::{self, Ends, Gossip, Inbox};
 use crate::keys::Keys;
+use crate::letters::{self, Post, Tracked};
 use crate::network::{Kind, Network};
 use crate::peers;
 use crate::status::{Counts, Role, Status, connected};
@@ -160,22 +161,24 @@ impl Engine {
         // The engine's own listener panics if the port is taken; this one says so.
         TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (gossip, inbox, ends) = gossip::queues();
+        let (post, letters) = letters::queues();
         let (stop, stopped) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let shared = Arc::new(Shared::new(role(&config.network, &keys, folder.may_vote)));
-        let node = Node { config, keys, application, folder, peers, ends, shared: Arc::clone(&shared), stopped };
+        let node = Node { config, keys, application, folder, peers, ends, letters, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));
         });
         let thread = thread.map_err(StartError::Thread)?;
-        Ok((Handle { shared, gossip, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) }, inbox))
+        let (stop, post) = (Mutex::new(Some(stop)), Mutex::new(Some(post)));
+        Ok((Handle { shared, gossip, post, ended, stop, thread: Some(thread) }, inbox))
     }
 }
 
 fn role(network: &Network, keys: &Keys, may_vote: bool) -> Role {
     let named = network.validators().contains(&keys.public());
-    let signs = matches!(network.kind(), Kind::Committee) || keys.has_share();
+    let signs = matches!(network.kind(), Kind::Committee) || network.is_share_of(keys);
     match (named, may_vote && signs) {
         (false, _) => Role::Follower,
         (true, true) => Role::Validator,
@@ -202,6 +205,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     gossip: Gossip,
+    post: Mutex<Option<Post>>,
     ended: watch::Receiver<Option<Result<(), EngineError>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
@@ -232,6 +236,11 @@ impl Handle {
     /// Sends to peers.
     pub fn gossip(&self) -> Gossip {
         self.gossip.clone()
+    }
+
+    /// Letters to and from single nodes, for whoever asks first. They go out only where validators share one key.
+    pub fn post(&self) -> Option<Post> {
+        self.post.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until the node ended. Cancelling loses nothing.
@@ -283,6 +292,7 @@ struct Node {
     folder: Folder,
     peers: AddressableTrackedPeers<PublicKey>,
     ends: Ends,
+    letters: letters::Ends,
     shared: Arc<Shared>,
     stopped: oneshot::Receiver<()>,
 }
@@ -316,7 +326,8 @@ impl Node {
         let _ = self.shared.metrics.set(Box::new(move || metrics.encode()));
         let settings = peers::settings::<S>(&self.config, &self.keys);
         let (mut network, mut oracle) = lookup::Network::new(context.child("network"), settings);
-        oracle.track(self.config.network.epoch(), self.peers);
+        let number = self.config.network.epoch();
+        oracle.track(number, self.peers.clone());
         let channels = Channels {
             votes: network.register(channel::VOTES, tuning::VOTES),
             certificates: network.register(channel::CERTIFICATES, tuning::CERTIFICATES),
@@ -325,7 +336,15 @@ impl Node {
             blocks: network.register(channel::BLOCKS, tuning::BLOCKS),
         };
         let talk = network.register(channel::GOSSIP, tuning::GOSSIP);
+        let letters = self.config.network.shares_a_key().then(|| network.register(channel::LETTERS, tuning::CEREMONY));
         let network_end = network.start();
+        if let Some(channel) = letters {
+            let me = commonware_cryptography::Signer::public_key(self.keys.identity());
+            let tracked = Tracked { oracle: oracle.clone(), number, peers: self.peers, me };
+            let ends = self.letters;
+            // It ends with the network.
+            drop(context.child("letters").spawn(move |_| letters::carry(ends, tracked, channel)));
+        }
         let ends = self.ends;
         let gossip = context.child("gossip").spawn(move |_| gossip::carry(ends, talk));
         let member = Member {

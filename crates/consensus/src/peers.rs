@@ -105,9 +105,11 @@ fn greeting(signer: PrivateKey) -> Sake<PrivateKey> {
     }
 }
 
-/// All nodes, this one included whether it is named or not.
+/// All nodes, this one included whether it is named or not, and guests.
 fn set_size(config: &Config) -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(config.network.validators().len() + config.followers.len())
+    let validators = config.network.validators().len();
+    let guests = if config.network.shares_a_key() { guests_max(validators) } else { 0 };
+    NonZeroUsize::MIN.saturating_add(validators + config.followers.len() + guests)
 }
 
 /// Who is dialled, and who may connect besides.
@@ -136,6 +138,44 @@ pub(crate) fn dialled(
         Ok((public(*key)?, address(text)?))
     };
     keys.iter().map(reached).collect()
+}
+
+/// Nodes that are let in beside those that an engine began with, and where they are reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guests(pub(crate) BTreeMap<[u8; 32], String>);
+
+/// The same peers with guests: they dial the validators, and each other. Those that are too many are left out.
+pub(crate) fn with_guests(
+    peers: &AddressableTrackedPeers<PublicKey>,
+    me: &PublicKey,
+    guests: &Guests,
+) -> AddressableTrackedPeers<PublicKey> {
+    let mut primary: BTreeMap<_, _> =
+        peers.primary.iter_pairs().map(|(key, address)| (key.clone(), address.clone())).collect();
+    let mut secondary: BTreeMap<_, _> =
+        peers.secondary.iter_pairs().map(|(key, address)| (key.clone(), address.clone())).collect();
+    let room = guests_max(primary.len());
+    let known: Vec<_> = guests.0.iter().filter_map(|(key, text)| Some((public(*key).ok()?, text))).collect();
+    let is_guest = known.iter().any(|(key, _)| key == me) && !primary.contains_key(me);
+    for (key, text) in known.into_iter().take(room) {
+        if key == *me || primary.contains_key(&key) {
+            continue;
+        }
+        match address(text) {
+            Ok(address) if is_guest => {
+                primary.insert(key, address);
+            }
+            _ => {
+                secondary.insert(key, Address::Symmetric(NOWHERE));
+            }
+        }
+    }
+    AddressableTrackedPeers::new(Map::from_iter_dedup(primary), Map::from_iter_dedup(secondary))
+}
+
+/// How many guests may be let in: of two sets that follow each other less than a third is new.
+const fn guests_max(validators: usize) -> usize {
+    validators
 }
 
 fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {

@@ -46,7 +46,7 @@ pub use events::{Cursor, CursorError};
 pub(crate) use fault::{Fault, of_sealing};
 pub use fault::{LIMIT_EXCEEDED, NONCE_TAKEN};
 #[cfg(feature = "node")]
-pub use node_status::{AttestingStatus, HistoryStatus, NodeRole, NodeStatus, ScrubStatus};
+pub use node_status::{AttestingStatus, HistoryStatus, NodeRole, NodeStatus, ResharingStatus, ScrubStatus};
 pub(crate) use params::Params;
 #[cfg(feature = "node")]
 pub use server::{Limits, Server, ServerError, ServerOptions};

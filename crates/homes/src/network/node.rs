@@ -33,6 +33,7 @@ use super::network_file::NetworkFile;
 use super::orderer::Orderer;
 use super::outdone;
 use super::pool::journal::{Journal, JournalError};
+use super::resharing::Resharing;
 use super::scrub::{self, Progress};
 use super::speaker::{Speaker, address};
 use super::sync::{self, Shelf, SyncError, Trouble};
@@ -175,12 +176,23 @@ impl Node {
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock)));
+        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
+        let told = Arc::default();
+        let hands_on = file.genesis.governance.as_ref().is_some_and(|governance| governance.group.is_some());
+        let resharing = hands_on.then(|| Resharing {
+            folder: folder.clone(),
+            file: file.clone(),
+            chain: Arc::clone(&chain),
+            speaker: speaker.clone(),
+            told: Arc::clone(&told),
+        });
         let engines = Engines {
             folder: folder.engine(),
             config_path: folder.config(),
             file: file.clone(),
             config: config.clone(),
-            keys: keys.clone(),
+            node: folder.clone(),
+            resharing,
             jumped: parts.jumped,
             chain: Arc::clone(&chain),
             waiting: Arc::clone(&waiting),
@@ -205,10 +217,9 @@ impl Node {
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
-        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
         let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
-        let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness };
+        let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness, resharing: told };
         let backend = NodeBackend::new((chain, waiting, orderer), seat, itself);
         let peers = parts.healer.peers_if_any().cloned();
         tasks.spawn(outdone::watch(backend.clone(), file.network.key(), peers, teller.clone()));

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use blockhouse_consensus::{
-    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address,
+    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Kind, Network, is_address,
 };
 use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
 use blockhouse_types::BlockHash;
@@ -27,11 +27,13 @@ use tokio::task::JoinSet;
 
 use super::chain::{Chain, ChainError};
 use super::config::{ConfigError, NodeConfig};
+use super::folder::NodeFolder;
 use super::network_file::NetworkFile;
 use super::node::{News, NodeError, hear, tell};
 use super::orderer::Orderer;
+use super::resharing::Resharing;
+use super::shares::Held;
 use super::waiting::Waiting;
-use crate::embedded::HomeError;
 use crate::store::Store;
 
 /// How long an engine goes on after its closing block is final here: views enough for the other nodes to see it final too.
@@ -44,7 +46,7 @@ const NOWHERE: &str = "0.0.0.0:0";
 pub(super) struct Now {
     /// What all its nodes agree on.
     pub(super) network: Network,
-    /// The nodes of its set, as the ledger has them; none where the ledger says nothing.
+    /// The nodes of its set, and of the one that the ledger names for its epoch; none where the ledger says nothing.
     members: Vec<Member>,
     /// The validators of the tenure before.
     former: Vec<[u8; 32]>,
@@ -55,13 +57,19 @@ impl Now {
     pub(super) fn of(store: &Store, file: &NetworkFile) -> Result<Self, ChainError> {
         let (genesis, head) = (store.genesis(), store.head().header());
         let next = head.number.saturating_add(1);
-        let failed = |error| ChainError::Keys(HomeError::of_handovers(store, error));
         // Who took the ledger over by a handover keeps it without succession (T3), and is nobody whom the contract names.
         let Some(governance) = genesis.governance.as_ref().filter(|_| file.handover.is_none()) else {
             return Ok(Self { network: file.network.clone(), members: Vec::new(), former: Vec::new() });
         };
-        let mut all = tenures(genesis, head, store, next).map_err(failed)?;
-        let members = members(genesis, head, store, next / governance.epoch_length).map_err(failed)?;
+        let mut all = tenures(genesis, head, store, next).map_err(|error| ChainError::of_call(store, error))?;
+        let of = |epoch| members(genesis, head, store, epoch).map_err(|error| ChainError::of_call(store, error));
+        let mut members = of(next / governance.epoch_length)?;
+        if governance.group.is_some() {
+            // The set that keeps the ledger may not be the one that the contract names: that one may have no shares yet.
+            let known: Vec<_> = members.iter().map(|member| member.key).collect();
+            let kept = of(all.last().map_or(0, |tenure| tenure.set))?;
+            members.extend(kept.into_iter().filter(|member| !known.contains(&member.key)));
+        }
         let Some(last) = all.pop() else {
             return Ok(Self { network: file.network.clone(), members, former: Vec::new() });
         };
@@ -98,12 +106,30 @@ impl Now {
     }
 }
 
+/// Who keeps the ledger above the head of a store, as the state there says; before any succession, as the network file does.
+pub fn network_above(store: &Store, file: &NetworkFile) -> Result<Network, ChainError> {
+    Now::of(store, file).map(|now| now.network)
+}
+
 fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
     let height = tenure.first.saturating_sub(1);
     let hash = store.hash_at(height)?.ok_or_else(|| store.damaged(format!("block {height} has no hash")))?;
     let base = Base { height, hash: BlockHash::new(hash.0) };
-    let network = Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, Kind::Committee);
-    network.map_err(|error| ChainError::Validators { epoch: tenure.epoch, source: error })
+    let failed = |source| ChainError::Validators { epoch: tenure.epoch, source };
+    let kind = tenure.polynomial.as_ref().map_or(Ok(Kind::Committee), |polynomial| Kind::sharing(polynomial));
+    let kind = kind.map_err(failed)?;
+    Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, kind).map_err(failed)
+}
+
+/// The tenures of a ledger up to the one in which its head is.
+pub(super) fn held(store: &Store, file: &NetworkFile) -> Result<Held, ChainError> {
+    let tenures = tenures(store.genesis(), store.head().header(), store, store.height());
+    let tenures = tenures.map_err(|error| ChainError::of_call(store, error))?;
+    let (mut former, mut current) = (Vec::new(), file.network.clone());
+    for tenure in &tenures {
+        former.push(std::mem::replace(&mut current, network_of(store, tenure)?));
+    }
+    Ok(Held { former, current })
 }
 
 /// The engine of a node, whichever it is at the moment.
@@ -131,7 +157,10 @@ pub(super) struct Engines {
     pub(super) config_path: PathBuf,
     pub(super) file: NetworkFile,
     pub(super) config: NodeConfig,
-    pub(super) keys: Keys,
+    /// Where its keys are.
+    pub(super) node: NodeFolder,
+    /// How it hands the network's one key on, if there is one.
+    pub(super) resharing: Option<Resharing>,
     /// The store took blocks of peers before this start.
     pub(super) jumped: bool,
     pub(super) chain: Arc<Chain>,
@@ -153,7 +182,8 @@ impl Engines {
             keep_blocks: self.config.sync.keep_blocks,
             jumped: self.jumped,
         };
-        let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
+        let keys = self.node.keys_for(&now.network)?;
+        let (handle, inbox) = Engine::start(settings, keys, Arc::clone(&self.orderer), &self.folder)?;
         Ok((handle, inbox, now.network))
     }
 
@@ -192,6 +222,9 @@ impl Running {
             let gossip: Gossip = seat.engine().gossip();
             talk.spawn(hear(Arc::clone(&engines.waiting), inbox));
             talk.spawn(tell(Arc::clone(&engines.waiting), gossip));
+            if let Some((resharing, post)) = engines.resharing.clone().zip(seat.engine().post()) {
+                talk.spawn(resharing.run(seat.network(), post));
+            }
             match run_out(&engines, &seat.engine()).await {
                 Ended::Failed => return,
                 Ended::Engine(error) => {
