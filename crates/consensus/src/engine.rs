@@ -165,7 +165,8 @@ impl Engine {
         let (stop, stopped) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let shared = Arc::new(Shared::new(role(&config.network, &keys, folder.may_vote)));
-        let node = Node { config, keys, application, folder, peers, ends, letters, shared: Arc::clone(&shared), stopped };
+        let node =
+            Node { config, keys, application, folder, peers, ends, letters, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));

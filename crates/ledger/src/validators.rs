@@ -74,7 +74,8 @@ pub struct Tenure {
 /// Whether more may be settled of the end of a tenure above a block of that height than was below it.
 pub const fn settles(governance: &Governance, height: u64) -> bool {
     let next = height.saturating_add(1);
-    let is_outcome = governance.group.is_some() && next.saturating_add(resharing::SETTLED).is_multiple_of(governance.epoch_length);
+    let is_outcome =
+        governance.group.is_some() && next.saturating_add(resharing::SETTLED).is_multiple_of(governance.epoch_length);
     next.is_multiple_of(governance.epoch_length) || is_outcome
 }
 

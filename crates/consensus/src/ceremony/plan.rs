@@ -138,5 +138,6 @@ impl Plan {
 fn previous(holders: &[[u8; 32]], polynomial: &[u8]) -> Result<Output<MinPk, PublicKey>, NetworkError> {
     let sharing = read_sharing(polynomial)?;
     let bytes = holding(holders, &sharing.encode());
-    Output::decode_cfg(Copying(bytes.as_slice()), &(SHARES_MAX, ModeVersion::v0())).map_err(|_| NetworkError::NoPolynomial)
+    Output::decode_cfg(Copying(bytes.as_slice()), &(SHARES_MAX, ModeVersion::v0()))
+        .map_err(|_| NetworkError::NoPolynomial)
 }

@@ -219,7 +219,8 @@ impl Node {
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
         let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
-        let itself = Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness, resharing: told };
+        let itself =
+            Itself { key, account, progress, healed, untold, shelf, trouble, anchoring, witness, resharing: told };
         let backend = NodeBackend::new((chain, waiting, orderer), seat, itself);
         let peers = parts.healer.peers_if_any().cloned();
         tasks.spawn(outdone::watch(backend.clone(), file.network.key(), peers, teller.clone()));

@@ -318,4 +318,3 @@ fn name_of(file: &NetworkFile, coming: &Coming, key: &[u8; 32]) -> String {
         None => name,
     }
 }
-

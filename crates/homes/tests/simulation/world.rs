@@ -151,8 +151,10 @@ impl World {
 
 /// What the ledger says of the first validators.
 fn founders(validators: &[Keys]) -> Vec<Founder> {
-    let founder = |(place, keys): (u8, &Keys)| {
-        Founder { key: keys.public(), address: format!("h{place}:1"), operator: writer(place).account() }
+    let founder = |(place, keys): (u8, &Keys)| Founder {
+        key: keys.public(),
+        address: format!("h{place}:1"),
+        operator: writer(place).account(),
     };
     (0..).zip(validators).map(founder).collect()
 }
@@ -184,13 +186,8 @@ impl EngineDefinition for World {
         let InitContext { context, index, public_key, oracle, channels, .. } = context;
         let mut channels = channels.into_iter();
         let mut next = || channels.next().unwrap();
-        let mut channels = || Channels {
-            votes: next(),
-            certificates: next(),
-            resolver: next(),
-            backfill: next(),
-            blocks: next(),
-        };
+        let mut channels =
+            || Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
         let (first, second) = (channels(), channels());
         let keys: Keys = self.founded.keys[index].clone();
         let network = self.founded.file.network.clone();
@@ -209,7 +206,8 @@ impl EngineDefinition for World {
         let (seat, load) = (self.seats[index].clone(), Arc::clone(&self.load));
         let state = State(Some(seat.clone()));
         let life = seat.open(&context).await;
-        let others: Vec<Seat> = self.seats.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
+        let others: Vec<Seat> =
+            self.seats.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
         let (base, changes) = (network.epoch(), self.changes);
         let handle = context.child("node").spawn(move |context| async move {
             let life = Arc::new(life);
@@ -225,10 +223,11 @@ impl EngineDefinition for World {
             let mut channels = [Some(first), Some(second)];
             loop {
                 let (network, ordered) = life.take_part();
-                let (tenure, prefix) = (network.epoch(), format!("node-{index}-{}-", network.epoch()));
-                let channels = channels[usize::from(tenure != base)].take().unwrap();
+                let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
+                let channels = channels[usize::from(follows)].take().unwrap();
+                let name = if follows { "second" } else { "first" };
                 let member = Member::new(network, keys.clone(), ordered, &prefix);
-                let run = run::<ed25519::Scheme, _, _, _, _>(context.child("tenure"), member, peers.clone(), channels);
+                let run = run::<ed25519::Scheme, _, _, _, _>(context.child(name), member, peers.clone(), channels);
                 let over = async {
                     if changes {
                         life.run_out(&context).await;

@@ -175,7 +175,8 @@ impl World {
         let Some((sharing, shares)) = &self.shares else { return certify(&self.nodes, self.epoch, header) };
         let (name, message, finality) = signed(self.epoch, header);
         let partials: Vec<_> = shares.iter().map(|it| threshold::sign_message::<MinPk>(it, &name, &message)).collect();
-        let signature = threshold::recover::<MinPk, _>(sharing, &partials, &Sequential).unwrap();
+        let signature =
+            threshold::recover::<MinPk, _>(sharing, &partials[..quorum(partials.len())], &Sequential).unwrap();
         let (mut bytes, group_key) = ([0; 96], group_key(sharing));
         bytes.copy_from_slice(&signature.encode());
         Certificate::Threshold(Threshold { group_key, finality, signature: bytes })

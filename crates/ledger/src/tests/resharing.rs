@@ -124,7 +124,9 @@ fn a_set_takes_over_once_its_outcome_stood_long_enough() {
     let right = outcome(&open, same_key(9));
     let mut unsigned = right.clone();
     unsigned.signatures[3][0] ^= 1;
-    assert!(post(&mut world, 1, 2, unsigned.encode()) && post(&mut world, 2, 2, outcome(&open, polynomial(2)).encode()));
+    assert!(
+        post(&mut world, 1, 2, unsigned.encode()) && post(&mut world, 2, 2, outcome(&open, polynomial(2)).encode())
+    );
     assert!(!post(&mut world, 1, 2, right.encode()), "once for each operator");
     assert!(!post(&mut world, 4, 2, right.encode()), "who leaves says nothing of the set that comes");
     assert_eq!(next(&world).unwrap().takes_over, None);
@@ -181,7 +183,7 @@ fn a_set_that_never_made_its_shares_is_passed_over_by_the_next() {
     assert_eq!(second.step.holders, first.step.holders);
     // What the first would have made comes too late, and is of nothing that the second makes.
     assert!(!outcome(&first, same_key(9)).holds(&second.step));
-    assert!(post(&mut world, 6, 4, outcome(&second, same_key(8)).encode()));
+    assert!(post(&mut world, 1, 4, outcome(&second, same_key(8)).encode()));
     world.reach(5 * LENGTH + 1);
     assert_eq!(world.tenures(), [(5, 5 * LENGTH)]);
     let header = world.headers.iter().find(|header| succession(header).is_some()).unwrap();

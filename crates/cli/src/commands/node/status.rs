@@ -186,7 +186,9 @@ fn told(resharing: &ResharingStatus) -> String {
     let from = resharing.from;
     match resharing.takes_over {
         Some(epoch) => format!("all of the set of epoch {from} have their shares; it takes over with epoch {epoch}"),
-        None if resharing.complete => format!("all of the set of epoch {from} have their shares; that is recorded next"),
+        None if resharing.complete => {
+            format!("all of the set of epoch {from} have their shares; that is recorded next")
+        }
         None => format!("the set of epoch {from} has no shares yet; those before it go on until it has"),
     }
 }
