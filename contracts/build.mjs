@@ -14,6 +14,7 @@ const PUBLISHED = {
   Anchors: "src/Anchors.sol",
   Automation: "src/Automation.sol",
   Freeze: "src/Freeze.sol",
+  GroupValidators: "src/GroupValidators.sol",
   IPolicy: "src/IPolicy.sol",
   OwnerAfterFloor: "src/OwnerAfterFloor.sol",
   Retention: "src/Retention.sol",

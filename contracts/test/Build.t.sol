@@ -7,6 +7,7 @@ import {AnchorPoint} from "../src/AnchorPoint.sol";
 import {Anchors} from "../src/Anchors.sol";
 import {Automation} from "../src/Automation.sol";
 import {Freeze} from "../src/Freeze.sol";
+import {GroupValidators} from "../src/GroupValidators.sol";
 import {OwnerAfterFloor} from "../src/OwnerAfterFloor.sol";
 import {Retention} from "../src/Retention.sol";
 import {Tags} from "../src/Tags.sol";
@@ -24,6 +25,7 @@ contract BuildTest {
         _same("Anchors", type(Anchors).creationCode);
         _same("Automation", type(Automation).creationCode);
         _same("Freeze", type(Freeze).creationCode);
+        _same("GroupValidators", type(GroupValidators).creationCode);
         _same("OwnerAfterFloor", type(OwnerAfterFloor).creationCode);
         _same("Retention", type(Retention).creationCode);
         _same("Tags", type(Tags).creationCode);

@@ -82,6 +82,7 @@ pub const ALL: &[Target] = &[
     consensus::NODE_KEYS,
     consensus::CEREMONY_MESSAGE,
     consensus::CEREMONY_RECORD,
+    consensus::RESHARING_OUTCOME,
     nodes::ENROLMENT,
     nodes::PLACE,
     nodes::NETWORK_FILE,

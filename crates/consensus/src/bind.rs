@@ -41,8 +41,7 @@ impl Scheme for Group {
         let Kind::Threshold(sharing) = network.kind() else { return None };
         let (namespace, participants) = (network.namespace(), network.participants().clone());
         let me = commonware_cryptography::Signer::public_key(keys.identity());
-        let place = participants.position(&me);
-        let share = keys.share().filter(|share| may_vote && place == Some(share.index.get() as usize));
+        let share = keys.share().filter(|_| may_vote && network.is_share_of(keys));
         let signer =
             share.and_then(|share| Self::signer(&namespace, participants.clone(), sharing.clone(), share.clone()));
         let member = || Self::member(&namespace, participants.clone(), sharing.clone(), &me);

@@ -24,8 +24,9 @@ use crate::bind::{Group, Individuals, Scheme};
 use crate::folder::{self, Folder};
 use crate::gossip::{self, Ends, Gossip, Inbox};
 use crate::keys::Keys;
+use crate::letters::{self, Post};
 use crate::network::{Kind, Network};
-use crate::peers;
+use crate::peers::{self, Guests, Tracked};
 use crate::status::{Counts, Role, Status, connected};
 use crate::tuning;
 use crate::wiring::{Channels, Member, channel, run};
@@ -168,29 +169,28 @@ impl Engine {
         // The engine's own listener panics if the port is taken; this one says so.
         TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (gossip, inbox, ends) = gossip::queues();
+        let (post, letters, guests) = letters::queues();
         let (stop, stopped) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let shared = Arc::new(Shared::new(role(&config.network, &keys, folder.may_vote)));
         let (change, changes) = mpsc::unbounded_channel();
         let room = peers::set_size(&config).get();
-        let door = Arrivals { network: config.network.clone(), room, change };
-        let node =
-            Node { config, keys, application, folder, peers, changes, ends, shared: Arc::clone(&shared), stopped };
+        let arrivals = Arrivals { network: config.network.clone(), room, change };
+        let told = Arriving { peers, changes, guests };
+        let node = Node { config, keys, application, folder, told, ends, letters, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));
         });
         let thread = thread.map_err(StartError::Thread)?;
-        Ok((
-            Handle { shared, gossip, arrivals: door, ended, stop: Mutex::new(Some(stop)), thread: Some(thread) },
-            inbox,
-        ))
+        let (stop, post) = (Mutex::new(Some(stop)), Mutex::new(Some(post)));
+        Ok((Handle { shared, gossip, post, arrivals, ended, stop, thread: Some(thread) }, inbox))
     }
 }
 
 fn role(network: &Network, keys: &Keys, may_vote: bool) -> Role {
     let named = network.validators().contains(&keys.public());
-    let signs = matches!(network.kind(), Kind::Committee) || keys.has_share();
+    let signs = matches!(network.kind(), Kind::Committee) || network.is_share_of(keys);
     match (named, may_vote && signs) {
         (false, _) => Role::Follower,
         (true, true) => Role::Validator,
@@ -221,10 +221,18 @@ struct Arrivals {
     change: mpsc::UnboundedSender<AddressableTrackedPeers<PublicKey>>,
 }
 
+/// Who its peers are at first, and who says that they changed.
+struct Arriving {
+    peers: AddressableTrackedPeers<PublicKey>,
+    changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
+    guests: mpsc::Receiver<Guests>,
+}
+
 /// A running node. It ends when this is dropped.
 pub struct Handle {
     shared: Arc<Shared>,
     gossip: Gossip,
+    post: Mutex<Option<Post>>,
     arrivals: Arrivals,
     ended: watch::Receiver<Option<Result<(), EngineError>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -271,6 +279,11 @@ impl Handle {
         // A node that ended needs to know nothing.
         let _ = change.send(peers);
         Ok(())
+    }
+
+    /// Letters to and from single nodes, for whoever asks first. They go out only where validators share one key.
+    pub fn post(&self) -> Option<Post> {
+        self.post.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until the node ended. Cancelling loses nothing.
@@ -320,9 +333,9 @@ struct Node {
     keys: Keys,
     application: Arc<dyn Erased>,
     folder: Folder,
-    peers: AddressableTrackedPeers<PublicKey>,
-    changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
+    told: Arriving,
     ends: Ends,
+    letters: letters::Ends,
     shared: Arc<Shared>,
     stopped: oneshot::Receiver<()>,
 }
@@ -356,11 +369,12 @@ impl Node {
         let _ = self.shared.metrics.set(Box::new(move || metrics.encode()));
         let settings = peers::settings::<S>(&self.config, &self.keys);
         let (mut network, mut oracle) = lookup::Network::new(context.child("network"), settings);
-        let epoch = self.config.network.epoch();
-        oracle.track(epoch, self.peers);
+        let me = commonware_cryptography::Signer::public_key(self.keys.identity());
+        let mut tracked = Tracked::new(oracle.clone(), self.config.network.epoch(), me, self.told.peers);
+        tracked.tell();
         let told = context.child("peers").spawn({
-            let (oracle, changes) = (oracle.clone(), self.changes);
-            move |_| peers::keep_told(oracle, epoch, changes)
+            let (changes, guests) = (self.told.changes, self.told.guests);
+            move |_| tracked.keep_told(changes, guests)
         });
         let channels = Channels {
             votes: network.register(channel::VOTES, tuning::VOTES),
@@ -370,7 +384,13 @@ impl Node {
             blocks: network.register(channel::BLOCKS, tuning::BLOCKS),
         };
         let talk = network.register(channel::GOSSIP, tuning::GOSSIP);
+        let letters = self.config.network.shares_a_key().then(|| network.register(channel::LETTERS, tuning::CEREMONY));
         let network_end = network.start();
+        if let Some(channel) = letters {
+            let ends = self.letters;
+            // It ends with the network.
+            drop(context.child("letters").spawn(move |_| letters::carry(ends, channel)));
+        }
         let ends = self.ends;
         let gossip = context.child("gossip").spawn(move |_| gossip::carry(ends, talk));
         let member = Member {

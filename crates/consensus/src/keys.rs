@@ -8,6 +8,7 @@
 use blockhouse_crypto::hash::derive;
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_ledger::anchor::Cosignature;
+use blockhouse_ledger::resharing::OUTCOME_NAME;
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, DecodeExt, Encode};
 use commonware_cryptography::bls12381::primitives::group::{Private, Share};
@@ -23,8 +24,6 @@ const WHAT: &str = "a node's key file";
 const ACCOUNT_CONTEXT: &str = "blockhouse v1 node account";
 /// What tells the signature of an enrolment from every vote and greeting.
 const ENROLMENT: &[u8] = b"blockhouse v1 enrolment";
-/// The same for the outcome of a key ceremony.
-const OUTCOME: &[u8] = b"blockhouse v1 ceremony outcome";
 
 /// The secrets of one node.
 #[derive(Clone)]
@@ -56,6 +55,12 @@ impl Keys {
         self
     }
 
+    /// The same identity without a share.
+    #[must_use]
+    pub fn without_share(self) -> Self {
+        Self { share: None, ..self }
+    }
+
     /// What its peers know it by.
     pub fn public(&self) -> [u8; 32] {
         public_bytes(&self.identity.public_key())
@@ -68,7 +73,7 @@ impl Keys {
 
     /// Signs the outcome of a key ceremony that this node took part in.
     pub(crate) fn sign_outcome(&self, statement: &[u8]) -> [u8; 64] {
-        self.sign(OUTCOME, statement)
+        self.sign(OUTCOME_NAME, statement)
     }
 
     fn sign(&self, name: &[u8], statement: &[u8]) -> [u8; 64] {
@@ -126,7 +131,8 @@ impl Keys {
         &self.identity
     }
 
-    pub(crate) const fn share(&self) -> Option<&Share> {
+    /// Its share of a network's key, if it has one. It is as secret as the key file.
+    pub const fn share(&self) -> Option<&Share> {
         self.share.as_ref()
     }
 }
@@ -144,7 +150,7 @@ pub fn is_enrolment_of(key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -
 
 /// True if the node of that key signed the statement by [`Keys::sign_outcome`].
 pub(crate) fn is_outcome_of(key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {
-    is_signed(OUTCOME, key, statement, signature)
+    is_signed(OUTCOME_NAME, key, statement, signature)
 }
 
 fn is_signed(name: &[u8], key: &[u8; 32], statement: &[u8], signature: &[u8; 64]) -> bool {

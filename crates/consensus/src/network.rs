@@ -2,15 +2,14 @@
 //!
 //! Format: `docs/design/consensus.md`, section *Network*.
 
-use std::num::NonZeroU32;
-
-use blockhouse_ledger::certificate::{COMMITTEE_MAX, Committee, GROUP_KEY_LEN, Threshold, namespace, quorum};
+use blockhouse_ledger::certificate::{COMMITTEE_MAX, Committee, Threshold, namespace, quorum};
+use blockhouse_ledger::resharing::group_key;
+pub(crate) use blockhouse_ledger::resharing::{POLYNOMIAL_MAX, SHARES_MAX};
 use blockhouse_types::{BlockHash, DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, Decode, DecodeExt, Encode};
 use commonware_cryptography::bls12381::primitives::sharing::{ModeVersion, Sharing};
 use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use commonware_cryptography::ed25519::PublicKey;
-use commonware_utils::NZU32;
 use commonware_utils::ordered::Set;
 
 use crate::ceremony::fits;
@@ -20,10 +19,6 @@ const MAGIC: Magic = *b"BHNW";
 const WHAT: &str = "a network";
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
-/// The most shares that a polynomial may be for: [`COMMITTEE_MAX`].
-pub(crate) const SHARES_MAX: NonZeroU32 = NZU32!(128);
-/// The longest polynomial: a point for each of a quorum, and its head.
-pub(crate) const POLYNOMIAL_MAX: usize = COMMITTEE_MAX * GROUP_KEY_LEN + 16;
 
 /// The block that a network begins above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +66,21 @@ pub enum NetworkError {
         "the group's polynomial is for {required} of {total}, the network has {validators} validators and needs {needed}"
     )]
     Polynomial { required: usize, total: usize, validators: usize, needed: usize },
+}
+
+impl Kind {
+    /// The public polynomial, as the engine encodes it, if there is one.
+    pub fn polynomial(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Threshold(sharing) => Some(sharing.encode().to_vec()),
+            Self::Committee => None,
+        }
+    }
+
+    /// Shares of one key, of that public polynomial.
+    pub fn sharing(polynomial: &[u8]) -> Result<Self, NetworkError> {
+        read_sharing(polynomial).map(Self::Threshold)
+    }
 }
 
 impl Network {
@@ -134,6 +144,16 @@ impl Network {
         keys.share().is_some_and(|share| fits(share, sharing, place))
     }
 
+    /// True if its validators share one key.
+    pub const fn shares_a_key(&self) -> bool {
+        matches!(self.kind, Kind::Threshold(_))
+    }
+
+    /// The public polynomial, if its validators share one key.
+    pub fn polynomial(&self) -> Option<Vec<u8>> {
+        self.kind.polynomial()
+    }
+
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::with_header(MAGIC);
@@ -187,13 +207,6 @@ pub(crate) fn validator_set(validators: &[[u8; 32]]) -> Result<Set<PublicKey>, N
     }
     let read = |key: &[u8; 32]| PublicKey::decode(Copying(key)).map_err(|_| NetworkError::NoKey { key: *key });
     Ok(Set::from_iter_dedup(sorted.iter().map(read).collect::<Result<Vec<_>, _>>()?))
-}
-
-/// The compressed key of the group.
-pub(crate) fn group_key(sharing: &Sharing<MinPk>) -> [u8; GROUP_KEY_LEN] {
-    let mut key = [0; GROUP_KEY_LEN];
-    key.copy_from_slice(&sharing.public().encode());
-    key
 }
 
 pub(crate) fn read_sharing(bytes: &[u8]) -> Result<Sharing<MinPk>, NetworkError> {

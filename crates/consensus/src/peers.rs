@@ -42,7 +42,8 @@ pub(crate) fn settings<S: Scheme>(config: &Config, keys: &Keys) -> lookup::Confi
         tuning::GOSSIP_MAX,
     ]);
     let namespace = streams(&config.network);
-    let greeted = Greeted { namespace, listen: config.listen, longest, nodes: set_size(config) };
+    let guests = if config.network.shares_a_key() { guests_max(config.network.validators().len()) } else { 0 };
+    let greeted = Greeted { namespace, listen: config.listen, longest, nodes: set_size(config).saturating_add(guests) };
     greeted.settings(keys)
 }
 
@@ -106,7 +107,7 @@ fn greeting(signer: PrivateKey) -> Sake<PrivateKey> {
     }
 }
 
-/// All nodes, this one included whether it is named or not, and those that may come while the engine runs.
+/// All nodes, this one included whether it is named or not, and those that may come while the engine runs; guests come beside them.
 pub(crate) fn set_size(config: &Config) -> NonZeroUsize {
     let known = config.network.validators().len() + config.followers.len();
     NonZeroUsize::MIN.saturating_add((known + tuning::FOLLOWERS_MORE).min(tuning::PEERS_MAX))
@@ -144,6 +145,44 @@ pub(crate) fn dialled(
     keys.iter().map(reached).collect()
 }
 
+/// Nodes that are let in beside those that an engine began with, and where they are reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guests(pub(crate) BTreeMap<[u8; 32], String>);
+
+/// The same peers with guests: they dial the validators, and each other. Those that are too many are left out.
+fn with_guests(
+    peers: &AddressableTrackedPeers<PublicKey>,
+    me: &PublicKey,
+    guests: &Guests,
+) -> AddressableTrackedPeers<PublicKey> {
+    let mut primary: BTreeMap<_, _> =
+        peers.primary.iter_pairs().map(|(key, address)| (key.clone(), address.clone())).collect();
+    let mut secondary: BTreeMap<_, _> =
+        peers.secondary.iter_pairs().map(|(key, address)| (key.clone(), address.clone())).collect();
+    let room = guests_max(primary.len());
+    let known: Vec<_> = guests.0.iter().filter_map(|(key, text)| Some((public(*key).ok()?, text))).collect();
+    let is_guest = known.iter().any(|(key, _)| key == me) && !primary.contains_key(me);
+    for (key, text) in known.into_iter().take(room) {
+        if key == *me || primary.contains_key(&key) {
+            continue;
+        }
+        match address(text) {
+            Ok(address) if is_guest => {
+                primary.insert(key, address);
+            }
+            _ => {
+                secondary.insert(key, Address::Symmetric(NOWHERE));
+            }
+        }
+    }
+    AddressableTrackedPeers::new(Map::from_iter_dedup(primary), Map::from_iter_dedup(secondary))
+}
+
+/// How many guests may be let in: of two sets that follow each other less than a third is new.
+const fn guests_max(validators: usize) -> usize {
+    validators
+}
+
 fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {
     PublicKey::decode(Copying(&key)).map_err(|_| StartError::NoKey { key })
 }
@@ -153,18 +192,44 @@ pub fn is_node_key(key: &[u8; 32]) -> bool {
     public(*key).is_ok()
 }
 
-/// Tells the network of one set of peers after another, until nobody can say any more.
-pub(crate) async fn keep_told(
-    mut oracle: impl AddressableManager<PublicKey = PublicKey>,
-    mut last: u64,
-    mut changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
-) {
-    while let Some(peers) = changes.recv().await {
-        // The numbers of sets rise; nothing else is in them.
-        last += 1;
-        let _ = oracle.track(last, peers);
+/// Whom the network of a node is told of, and under which number last.
+pub(crate) struct Tracked<O> {
+    oracle: O,
+    /// The numbers of sets rise; nothing else is in them.
+    number: u64,
+    me: PublicKey,
+    peers: AddressableTrackedPeers<PublicKey>,
+    guests: Guests,
+}
+
+impl<O: AddressableManager<PublicKey = PublicKey>> Tracked<O> {
+    /// Begins with that number, and without guests.
+    pub(crate) fn new(oracle: O, number: u64, me: PublicKey, peers: AddressableTrackedPeers<PublicKey>) -> Self {
+        Self { oracle, number, me, peers, guests: Guests::default() }
     }
-    std::future::pending::<()>().await;
+
+    /// Tells it of them as they are now.
+    pub(crate) fn tell(&mut self) {
+        let _ = self.oracle.track(self.number, with_guests(&self.peers, &self.me, &self.guests));
+        self.number += 1;
+    }
+
+    /// Tells it again whenever they change, until nobody can say so any more.
+    pub(crate) async fn keep_told(
+        mut self,
+        mut changes: mpsc::UnboundedReceiver<AddressableTrackedPeers<PublicKey>>,
+        mut guests: mpsc::Receiver<Guests>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(peers) = changes.recv() => self.peers = peers,
+                Some(guests) = guests.recv() => self.guests = guests,
+                else => break,
+            }
+            self.tell();
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 /// True if nodes can be told that another is reached there: `host:port` or `ip:port`.

@@ -72,7 +72,7 @@ const PER_SECOND: NonZeroU32 = NZU32!(512);
 
 /// How often a participant of a key ceremony sends again what may have been lost.
 pub const CEREMONY_TICK: Duration = Duration::from_millis(250);
-/// Messages a second from one participant: three a tick, and answers.
+/// Messages a second from one participant, also on the channel of letters: three a tick, and answers.
 pub const CEREMONY: Quota = Quota::per_second(NZU32!(64));
 /// For how many ticks who is through, or failed, still tells the others.
 pub const CEREMONY_PARTING: u32 = 8;

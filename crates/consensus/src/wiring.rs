@@ -58,6 +58,8 @@ pub mod channel {
     pub const BLOCKS: u64 = 4;
     /// What the application sends.
     pub const GOSSIP: u64 = 5;
+    /// Letters from one node to another: only where validators share one key.
+    pub const LETTERS: u64 = 6;
 }
 
 /// The ends of the five channels that order blocks.

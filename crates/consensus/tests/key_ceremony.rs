@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blockhouse_consensus::ceremony::{Body, Ceremony, Failure, Here, Message, Outcome, Plan, PlanError, Record};
 use blockhouse_consensus::{Keys, Kind, Network};
+use blockhouse_ledger::resharing::{self, Group, Step};
 use commonware_codec::{Copying, DecodeExt, Encode};
 use commonware_cryptography::Signer as _;
 use commonware_cryptography::bls12381::dkg::feldman_desmedt::{
@@ -523,6 +524,69 @@ fn a_key_is_handed_on_to_other_validators() {
         let new = Network::try_new(CHAIN, 1, base(), &to, Kind::Threshold(made.sharing.clone())).unwrap();
         assert_eq!((new.key(), new.quorum()), (network.key(), 4));
     }
+}
+
+/// What a ledger settles, a network does: one is replaced who is gone, all who stay and who comes are killed at random, and what they signed is
+/// what the ledger takes: of the same key, for the players, signed by all.
+#[test]
+fn a_step_of_a_ledger_comes_through_losses_and_kills() {
+    for seed in seeds(12) {
+        println!("BLOCKHOUSE_SEED={seed}");
+        let dealt = support::threshold(seed, 4);
+        let mut keys = dealt.keys.clone();
+        keys.extend(identities(2000 + seed, 1));
+        // The last of the four goes, and is not there any more.
+        let mut players: Vec<[u8; 32]> =
+            keys.iter().enumerate().filter(|(at, _)| *at != 3).map(|(_, keys)| keys.public()).collect();
+        players.sort_unstable();
+        let dealers = dealt.network.validators().into_iter().filter(|key| players.contains(key)).collect();
+        let holders = Group { voters: dealt.network.validators(), polynomial: dealt.network.polynomial().unwrap() };
+        let step = Step { subject: [9; 32], holders, dealers, players };
+        let plan = Plan::of_step(&step).unwrap();
+        assert_eq!((*plan.id(), plan.participants()), (step.ceremony(), step.participants()));
+        let mut world = World::new(seed, plan, &keys);
+        (world.lost, world.twice) = (20, 20);
+        world.start_all();
+        for _ in 0..40 {
+            let node = world.rng.random_range(0..4);
+            match world.rng.random_range(0..8) {
+                0..3 => world.kill(node),
+                3 => (0..4).for_each(|node| world.kill(node)),
+                _ => {}
+            }
+            world.start_dead();
+            if world.run(60) {
+                break;
+            }
+        }
+        for _ in 0..400 {
+            world.start_dead();
+            if world.run(200) {
+                break;
+            }
+        }
+        let posted = world.expect_one_key().posted();
+        assert!(posted.holds(&step));
+        assert_eq!(resharing::Outcome::decode(&posted.encode()).unwrap(), posted);
+        expect_refused(&posted, &step);
+    }
+}
+
+/// Whatever is altered of an outcome, or of what it is for, makes it none.
+fn expect_refused(posted: &resharing::Outcome, step: &Step) {
+    let altered = |change: &dyn Fn(&mut resharing::Outcome)| {
+        let mut other = posted.clone();
+        change(&mut other);
+        other.holds(step)
+    };
+    assert!(!altered(&|other| other.transcript[0] ^= 1));
+    assert!(!altered(&|other| other.signatures[2][5] ^= 1));
+    assert!(!altered(&|other| drop(other.signatures.pop())));
+    assert!(!altered(&|other| other.polynomial.clone_from(&step.holders.polynomial)));
+    assert!(!posted.holds(&Step { subject: [10; 32], ..step.clone() }));
+    let other = support::threshold(77, 4).network.polynomial().unwrap();
+    let holders = Group { polynomial: other, ..step.holders.clone() };
+    assert!(!posted.holds(&Step { holders, ..step.clone() }));
 }
 
 #[test]

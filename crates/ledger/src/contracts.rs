@@ -44,6 +44,12 @@ sol!(
 
 sol!(
     #[sol(all_derives)]
+    GroupValidators,
+    "../../contracts/abi/GroupValidators.json"
+);
+
+sol!(
+    #[sol(all_derives)]
     OwnerAfterFloor,
     "../../contracts/abi/OwnerAfterFloor.json"
 );
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(AnchorPoint::anchorCall::SIGNATURE, "anchor(bytes32,uint64,bytes32)");
         assert_eq!(AnchorPoint::Anchored::SIGNATURE, "Anchored(bytes32,address,uint64,bytes32)");
         assert_eq!(Anchors::Cosigned::SIGNATURE, "Cosigned(uint64,bytes32,address,bytes)");
+        assert_eq!(GroupValidators::postOutcomeCall::SIGNATURE, "postOutcome(uint64,bytes)");
+        assert_eq!(GroupValidators::OutcomePosted::SIGNATURE, "OutcomePosted(uint64,bytes32,address)");
         let set = "(bytes32,bytes,bytes,address,uint8)[]";
         assert_eq!(Validators::SetChanged::SIGNATURE, format!("SetChanged(uint64,bytes32,{set})"));
         assert_eq!(Validators::ForkReported::SIGNATURE, "ForkReported(address,bytes,bytes,bytes32[])");

@@ -25,6 +25,8 @@ use crate::governance::Governance;
 const MAGIC: Magic = *b"BHGN";
 /// The version of a genesis that says how the ledger is governed: a release that does not know governance refuses it.
 const GOVERNED: u8 = 2;
+/// The same, where the validators share one key.
+const SHARED: u8 = 3;
 /// Where a header has the version.
 const VERSION_AT: usize = 4;
 const WHAT: &str = "a genesis";
@@ -122,7 +124,7 @@ impl Genesis {
         governance.write(&mut encoder);
         let mut bytes = encoder.finish();
         if let Some(version) = bytes.get_mut(VERSION_AT) {
-            *version = GOVERNED;
+            *version = if governance.group.is_some() { SHARED } else { GOVERNED };
         }
         bytes
     }
@@ -130,8 +132,9 @@ impl Genesis {
     /// Reads an object and checks that its values make a ledger.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         Decoder::new(WHAT, bytes).limit("length", bytes.len() as u64, GENESIS_MAX as u64)?;
-        let is_governed = bytes.get(VERSION_AT) == Some(&GOVERNED);
-        // The header of either version is read as one of version 1.
+        let version = bytes.get(VERSION_AT).copied();
+        let (shares, is_governed) = (version == Some(SHARED), matches!(version, Some(GOVERNED | SHARED)));
+        // The header of any version is read as one of version 1.
         let mut plain = bytes.to_vec();
         if let Some(version) = plain.get_mut(VERSION_AT).filter(|_| is_governed) {
             *version = VERSION;
@@ -147,7 +150,7 @@ impl Genesis {
             gas_limit: decoder.u64()?,
             forks: decoder.list("forks", FORKS_MAX, decode_fork)?,
             recipients: RecipientSetHash::new(decoder.array()?),
-            governance: if is_governed { Some(Governance::read(&mut decoder)?) } else { None },
+            governance: if is_governed { Some(Governance::read(&mut decoder, shares)?) } else { None },
         };
         genesis.check(&decoder)?;
         decoder.finish()?;

@@ -13,9 +13,10 @@ use alloy_sol_types::SolConstructor;
 use blockhouse_types::{Account, DecodeError, Decoder, Encoder};
 use revm::primitives::eip3860::MAX_INITCODE_SIZE;
 
-use crate::certificate::Committee;
-use crate::contracts::Validators;
+use crate::certificate::{Committee, quorum};
+use crate::contracts::{GroupValidators, Validators};
 use crate::genesis::Genesis;
+use crate::resharing::{Group, POLYNOMIAL_MAX, read_polynomial};
 use crate::system::{GOVERNING_GAS, SYSTEM_ADDRESS};
 
 /// From the epoch in which a change is made to the one in which it is in force. With two, who votes in the next epoch is settled before this
@@ -39,6 +40,8 @@ const HINT_MAX: usize = 259;
 pub(crate) const VOTES: u8 = 0;
 /// The contract's word for keys of the members, each its own.
 const ONE_BY_ONE: u8 = 1;
+/// The same for one key that every set hands on to the next.
+const ONE_FOR_ALL: u8 = 0;
 
 /// Where `Validators` stands once it is made: the same on every governed ledger.
 pub fn validators_address() -> Address {
@@ -67,12 +70,27 @@ pub struct Governance {
     pub threshold: u8,
     /// The first validators, ascending by key.
     pub validators: Vec<Founder>,
+    /// The public polynomial of the one key that they share, as the engine encodes it; none if they sign one by one.
+    pub group: Option<Vec<u8>>,
 }
 
 impl Governance {
     /// The key that its first validators have in common.
     pub fn key(&self) -> [u8; 32] {
-        Committee::key_of(&self.validators.iter().map(|founder| founder.key).collect::<Vec<_>>())
+        let voters = self.validators.iter().map(|founder| founder.key).collect::<Vec<_>>();
+        match &self.group {
+            None => Committee::key_of(&voters),
+            // Of what is no polynomial no ledger begins: `fault`.
+            Some(polynomial) => Group { voters, polynomial: polynomial.clone() }.key().unwrap_or_default(),
+        }
+    }
+
+    /// True if it is a polynomial of these validators, or they have none.
+    fn fits(&self) -> bool {
+        let Some(polynomial) = &self.group else { return true };
+        let (count, needed) = (self.validators.len(), quorum(self.validators.len()));
+        read_polynomial(polynomial)
+            .is_some_and(|read| (read.required() as usize, read.total().get() as usize) == (needed, count))
     }
 
     pub(crate) fn write(&self, encoder: &mut Encoder) {
@@ -83,9 +101,13 @@ impl Governance {
         encoder.list(self.validators.iter(), |encoder, founder| {
             encoder.raw(&founder.key).bytes(founder.address.as_bytes()).raw(founder.operator.as_bytes());
         });
+        if let Some(polynomial) = &self.group {
+            encoder.bytes(polynomial);
+        }
     }
 
-    pub(crate) fn read(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    /// Reads it; `shares` says whether the validators share one key.
+    pub(crate) fn read(decoder: &mut Decoder<'_>, shares: bool) -> Result<Self, DecodeError> {
         let (epoch_length, threshold) = (decoder.u64()?, decoder.u8()?);
         let governors = decoder.list("governors", GOVERNORS_MAX, |d| d.array().map(Account::new))?;
         let validators = decoder.list("validators", VALIDATORS_MAX, |decoder| {
@@ -93,7 +115,8 @@ impl Governance {
             let address = decoder.text("address", HINT_MAX)?.to_owned();
             Ok(Founder { key, address, operator: Account::new(decoder.array()?) })
         })?;
-        Ok(Self { epoch_length, governors, threshold, validators })
+        let group = if shares { Some(decoder.bytes("polynomial", POLYNOMIAL_MAX)?.to_vec()) } else { None };
+        Ok(Self { epoch_length, governors, threshold, validators, group })
     }
 
     /// What is wrong with it, if anything: the contract could not be made of that.
@@ -114,6 +137,7 @@ impl Governance {
             (!self.validators.is_sorted_by(|a, b| a.key < b.key), "the validators do not ascend"),
             (self.validators.iter().any(|it| it.key == [0; 32] || it.operator.is_zero()), "a validator is zero"),
             (self.validators.iter().any(|it| !is_hint(&it.address)), "a validator's address is none"),
+            (!self.fits(), "the polynomial is none of these validators"),
             (self.key() != genesis.ledger_key, "the validators are not those that the ledger key names"),
             (genesis.gas_limit < 2 * GOVERNING_GAS, "a block has too little gas to make the contract that governs it"),
             (
@@ -131,14 +155,16 @@ impl Governance {
             setup: Validators::Setup {
                 epochLength: self.epoch_length,
                 lead: LEAD,
-                scheme: ONE_BY_ONE,
+                scheme: if self.group.is_some() { ONE_FOR_ALL } else { ONE_BY_ONE },
                 keyHash: B256::new(genesis.ledger_key),
                 governors: self.governors.iter().map(|account| Address::new(account.to_bytes())).collect(),
                 threshold: U256::from(self.threshold),
             },
             first: self.validators.iter().map(Founder::member).collect(),
         };
-        [&Validators::BYTECODE[..], &constructor.abi_encode()].concat().into()
+        // The two are made of the same.
+        let code = if self.group.is_some() { &GroupValidators::BYTECODE } else { &Validators::BYTECODE };
+        [&code[..], &constructor.abi_encode()].concat().into()
     }
 }
 

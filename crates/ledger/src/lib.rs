@@ -20,6 +20,7 @@ pub mod proof;
 pub mod recall;
 pub mod receipt;
 pub mod replay;
+pub mod resharing;
 pub mod rules;
 pub mod state;
 pub mod system;

@@ -7,4 +7,5 @@ mod ethereum;
 mod gather;
 mod governed;
 mod handover;
+mod resharing;
 pub(crate) mod world;

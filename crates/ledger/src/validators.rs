@@ -1,11 +1,12 @@
 //! Who keeps the ledger from which height on, read from the contract `Validators` of a governed ledger.
 //!
-//! - **Owns** which key of a committee follows which, and at which height: the rule of succession.
+//! - **Owns** which key of a network follows which, and at which height: the rule of succession.
 //! - **Does not** change a set: the contract's governors do.
 //!
 //! A tenure is the time of one set of validators. It ends with a *closing block*: the last block of an epoch, if others vote from the
 //! next block on. The mix hash of a closing block is their key, and zero in every other block. So who checks headers alone follows
-//! the keys from one closing block to the next.
+//! the keys from one closing block to the next. Where the validators share one key, that key follows itself, and another set takes over only
+//! once it has its shares: [`resharing`].
 //!
 //! # Invariants
 //! - **T1** The key of a tenure follows from the state after the block before it, and stands in that block's header.
@@ -25,7 +26,8 @@ use crate::call::{Call, CallError, CallOutcome, call};
 use crate::certificate::Committee;
 use crate::contracts::{Access, Validators};
 use crate::genesis::Genesis;
-use crate::governance::{VOTES, validators_address};
+use crate::governance::{Governance, VOTES, validators_address};
+use crate::resharing;
 use crate::state::{State, StateChanges, StateNodes, StateTrie};
 
 /// A node of a set.
@@ -63,6 +65,18 @@ pub struct Tenure {
     pub key: [u8; 32],
     /// Who votes, ascending.
     pub voters: Vec<[u8; 32]>,
+    /// The epoch from which on the contract names its set: where a resharing took long, an earlier one.
+    pub set: u64,
+    /// The public polynomial of their shares, if they share one key.
+    pub polynomial: Option<Vec<u8>>,
+}
+
+/// Whether more may be settled of the end of a tenure above a block of that height than was below it.
+pub const fn settles(governance: &Governance, height: u64) -> bool {
+    let next = height.saturating_add(1);
+    let is_outcome =
+        governance.group.is_some() && next.saturating_add(resharing::SETTLED).is_multiple_of(governance.epoch_length);
+    next.is_multiple_of(governance.epoch_length) || is_outcome
 }
 
 /// The key of the validators that follow this block, if it is a closing block.
@@ -84,6 +98,9 @@ pub fn tenures<N: StateNodes>(
         return Ok(Vec::new());
     }
     let until = until.min(sight.handed_over()?.unwrap_or(u64::MAX));
+    if let Some(polynomial) = &governance.group {
+        return resharing::tenures(&sight, governance, polynomial, until);
+    }
     let count = sight.ask(validators_address(), &Validators::setCountCall {})?.unwrap_or_default();
     let (mut tenures, mut key) = (Vec::new(), genesis.ledger_key);
     for index in 0..u64::try_from(count).unwrap_or(u64::MAX) {
@@ -99,7 +116,7 @@ pub fn tenures<N: StateNodes>(
         let next = Committee::key_of(&voters);
         if next != key && can_agree(&voters) {
             key = next;
-            tenures.push(Tenure { epoch, first, key, voters });
+            tenures.push(Tenure { epoch, first, key, voters, set: epoch, polynomial: None });
         }
     }
     Ok(tenures)
@@ -117,7 +134,7 @@ pub fn members<N: StateNodes>(
 }
 
 /// The height of the last block of the tenure in which the block above `head` is, if that is settled: it is for every block of the epoch of that
-/// block.
+/// block, and where validators share one key for the last [`resharing::SETTLED`] of them.
 pub fn last_block<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
@@ -147,26 +164,26 @@ pub(crate) fn mix_hash<N: StateNodes>(
 }
 
 /// T2.
-fn can_agree(voters: &[[u8; 32]]) -> bool {
+pub(crate) fn can_agree(voters: &[[u8; 32]]) -> bool {
     !voters.is_empty() && voters.iter().all(|key| PublicKey::decode(Copying(key)).is_ok())
 }
 
 /// The contracts as of a head.
-struct Sight<'a, N> {
-    genesis: &'a Genesis,
-    head: &'a Header,
-    nodes: &'a N,
+pub(crate) struct Sight<'a, N> {
+    pub(crate) genesis: &'a Genesis,
+    pub(crate) head: &'a Header,
+    pub(crate) nodes: &'a N,
 }
 
 impl<N: StateNodes> Sight<'_, N> {
-    fn stands(&self, contract: Address) -> Result<bool, CallError<N::Error>> {
+    pub(crate) fn stands(&self, contract: Address) -> Result<bool, CallError<N::Error>> {
         let record = State::at(self.head.state_root, self.nodes).account(&contract);
         let record = record.map_err(|source| CallError::View(source.into()))?;
         Ok(record.is_some_and(|record| record.code_hash != KECCAK_EMPTY))
     }
 
     /// The height of the first handover.
-    fn handed_over(&self) -> Result<Option<u64>, CallError<N::Error>> {
+    pub(crate) fn handed_over(&self) -> Result<Option<u64>, CallError<N::Error>> {
         let access = self.genesis.access_address();
         if self.ask(access, &Access::handoversCall {})?.unwrap_or_default() == 0 {
             return Ok(None);
@@ -174,13 +191,13 @@ impl<N: StateNodes> Sight<'_, N> {
         Ok(self.ask(access, &Access::handoverAtCall { n: 1 })?.map(|handover| handover.height))
     }
 
-    fn members(&self, epoch: u64) -> Result<Vec<Member>, CallError<N::Error>> {
+    pub(crate) fn members(&self, epoch: u64) -> Result<Vec<Member>, CallError<N::Error>> {
         let set = self.ask(validators_address(), &Validators::setOfCall { epoch_: epoch })?.unwrap_or_default();
         Ok(set.into_iter().map(Member::from).collect())
     }
 
     /// The answer of a contract; nothing where it refuses.
-    fn ask<C: SolCall>(&self, to: Address, question: &C) -> Result<Option<C::Return>, CallError<N::Error>> {
+    pub(crate) fn ask<C: SolCall>(&self, to: Address, question: &C) -> Result<Option<C::Return>, CallError<N::Error>> {
         let read = Call::read(Address::ZERO, to, question.abi_encode());
         match call(self.genesis, self.head, self.nodes, &read)?.outcome {
             CallOutcome::Returned(output) => Ok(C::abi_decode_returns(&output).ok()),

@@ -1,7 +1,10 @@
 //! Targets for what a node of a network reads: the network's own file and the key file.
 
+use std::sync::LazyLock;
+
 use blockhouse_consensus::ceremony::{Body, Ceremony, Here, Message, Outgoing, Plan, Record, Signed};
 use blockhouse_consensus::{Keys, Network};
+use blockhouse_ledger::resharing;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -82,6 +85,31 @@ fn ceremony_of_two() -> Vec<Vec<u8>> {
     sent.truncate(24);
     sent
 }
+
+/// What anybody of a set may post as the outcome of a resharing.
+pub(super) const RESHARING_OUTCOME: Target = Target {
+    name: "resharing-outcome",
+    decoders: &["ledger/resharing.rs::decode"],
+    run: |bytes| {
+        let result = resharing::Outcome::decode(bytes);
+        if let Ok(outcome) = &result {
+            outcome.holds(&STEP);
+        }
+        Verdict::canonical(bytes, result, resharing::Outcome::encode)
+    },
+    seeds: || {
+        let polynomial = STEP.holders.polynomial.clone();
+        vec![resharing::Outcome { transcript: [1; 32], polynomial, signatures: vec![[2; 64]; 4] }.encode()]
+    },
+};
+
+/// To the same validators.
+static STEP: LazyLock<resharing::Step> = LazyLock::new(|| {
+    let network = Network::decode(&golden("consensus", "network-threshold.bin")).unwrap();
+    let (voters, polynomial) = (network.validators(), network.polynomial().unwrap());
+    let holders = resharing::Group { voters: voters.clone(), polynomial };
+    resharing::Step { subject: [3; 32], holders, dealers: voters.clone(), players: voters }
+});
 
 /// What a node keeps of key ceremonies.
 pub(super) const CEREMONY_RECORD: Target = Target {

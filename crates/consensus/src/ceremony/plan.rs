@@ -1,20 +1,17 @@
 //! What a ceremony is for, and who takes part.
 
-use blockhouse_crypto::hash::hash;
-use blockhouse_types::Encoder;
-use bytes::{BufMut as _, BytesMut};
-use commonware_codec::{Encode, Read, Write as _};
+use blockhouse_ledger::resharing::{SHARES_MAX, Step, ceremony_id, holding};
+use commonware_codec::{Copying, Decode as _, Encode as _};
 use commonware_cryptography::bls12381::dkg::feldman_desmedt::{Info, Output, Reveal};
-use commonware_cryptography::bls12381::primitives::sharing::{Mode, ModeVersion, Sharing};
+use commonware_cryptography::bls12381::primitives::sharing::{Mode, ModeVersion};
 use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_utils::N3f1;
 use commonware_utils::ordered::Set;
 
 use crate::keys::public_bytes;
-use crate::network::{Kind, Network, NetworkError, SHARES_MAX, validator_set};
+use crate::network::{Kind, Network, NetworkError, read_sharing, validator_set};
 
-const ID: &str = "blockhouse v1 ceremony";
 /// Before an attempt's id, in what the key generation signs.
 const ROUND: &[u8] = b"blockhouse v1 ceremony round ";
 
@@ -72,8 +69,16 @@ impl Plan {
         if dealers.len() < from.quorum() {
             return Err(PlanError::Dealers { found: dealers.len(), needed: from.quorum() });
         }
-        let previous = previous(sharing, holders).ok_or(NetworkError::NoPolynomial)?;
+        let holders: Vec<_> = holders.iter().map(public_bytes).collect();
+        let previous = previous(&holders, &sharing.encode())?;
         Ok(Self::of(subject, dealers, players, Some(previous)))
+    }
+
+    /// A step of a ledger's key from one set of validators to the next.
+    pub fn of_step(step: &Step) -> Result<Self, PlanError> {
+        let (dealers, players) = (validator_set(&step.dealers)?, validator_set(&step.players)?);
+        let previous = previous(&step.holders.voters, &step.holders.polynomial)?;
+        Ok(Self::of(&step.subject, dealers, players, Some(previous)))
     }
 
     fn of(
@@ -82,18 +87,11 @@ impl Plan {
         players: Set<PublicKey>,
         previous: Option<Output<MinPk, PublicKey>>,
     ) -> Self {
-        let mut encoder = Encoder::new();
-        encoder.raw(subject);
-        for keys in [&dealers, &players] {
-            encoder.list(keys.iter(), |encoder, key| {
-                encoder.raw(key.as_ref());
-            });
-        }
-        encoder.option(previous.as_ref(), |encoder, previous| {
-            encoder.bytes(&previous.encode());
-        });
+        let [from, to] = [&dealers, &players].map(|keys| keys.iter().map(public_bytes).collect::<Vec<_>>());
+        let before = previous.as_ref().map(|previous| previous.encode());
+        let id = ceremony_id(subject, [&from, &to], before.as_deref());
         let participants = Set::from_iter_dedup(dealers.iter().chain(players.iter()).cloned());
-        Self { id: hash(ID, encoder.as_slice()), dealers, players, participants, previous }
+        Self { id, dealers, players, participants, previous }
     }
 
     /// What tells it from every other.
@@ -137,14 +135,9 @@ impl Plan {
 }
 
 /// The outcome of the ceremony before, as far as the next one looks at it: the engine has no other way to make one than to read it.
-fn previous(sharing: &Sharing<MinPk>, holders: &Set<PublicKey>) -> Option<Output<MinPk, PublicKey>> {
-    let mut bytes = BytesMut::new();
-    // The summary of the round is not looked at.
-    bytes.put_slice(&[0; 32]);
-    sharing.write(&mut bytes);
-    holders.write(&mut bytes);
-    holders.write(&mut bytes);
-    Set::<PublicKey>::default().write(&mut bytes);
-    let mut bytes = bytes.freeze();
-    Output::read_cfg(&mut bytes, &(SHARES_MAX, ModeVersion::v0())).ok()
+fn previous(holders: &[[u8; 32]], polynomial: &[u8]) -> Result<Output<MinPk, PublicKey>, NetworkError> {
+    let sharing = read_sharing(polynomial)?;
+    let bytes = holding(holders, &sharing.encode());
+    Output::decode_cfg(Copying(bytes.as_slice()), &(SHARES_MAX, ModeVersion::v0()))
+        .map_err(|_| NetworkError::NoPolynomial)
 }

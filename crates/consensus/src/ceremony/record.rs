@@ -2,6 +2,7 @@
 
 use blockhouse_crypto::hash::hash;
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
+use blockhouse_ledger::resharing::{self, group_key};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::Encode;
 use commonware_cryptography::bls12381::primitives::group::Share;
@@ -11,7 +12,7 @@ use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use super::message::PARTICIPANTS_MAX;
 use super::plan::Plan;
 use crate::keys::{Keys, is_outcome_of};
-use crate::network::{POLYNOMIAL_MAX, group_key, read_sharing};
+use crate::network::{POLYNOMIAL_MAX, read_sharing};
 
 const MAGIC: Magic = *b"BHNC";
 const WHAT: &str = "the record of a key ceremony";
@@ -31,6 +32,11 @@ pub struct Agreed {
 }
 
 impl Agreed {
+    /// The public polynomial, as the engine encodes it.
+    pub fn polynomial(&self) -> Vec<u8> {
+        self.sharing.encode().to_vec()
+    }
+
     /// The hash of what was seen on the way.
     pub(super) fn transcript(&self) -> [u8; 32] {
         let mut encoder = Encoder::new();
@@ -47,9 +53,7 @@ impl Agreed {
 }
 
 fn statement(ceremony: &[u8; 32], transcript: &[u8; 32], sharing: &Sharing<MinPk>) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    encoder.raw(ceremony).raw(transcript).bytes(&sharing.encode());
-    encoder.finish()
+    resharing::statement(ceremony, transcript, &sharing.encode())
 }
 
 /// True if a share is the one that a polynomial has for that place.
@@ -73,6 +77,14 @@ impl Outcome {
     /// The group's key, compressed.
     pub fn group_key(&self) -> [u8; 48] {
         group_key(&self.sharing)
+    }
+}
+
+impl Outcome {
+    /// As a ledger takes it, where the key was handed on.
+    pub fn posted(&self) -> resharing::Outcome {
+        let Attestation { transcript, signatures } = self.attestation.clone();
+        resharing::Outcome { transcript, polynomial: self.sharing.encode().to_vec(), signatures }
     }
 }
 

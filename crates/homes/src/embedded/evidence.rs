@@ -96,6 +96,9 @@ pub(crate) fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u
         return Ok((keys.in_force(), Vec::new()));
     }
     let below = keys.successions().iter().take_while(|succession| succession.height <= height);
+    // Where validators hand one key on, nothing leads from one to another.
+    let mut key = keys.first();
+    let below = below.filter(|succession| std::mem::replace(&mut key, succession.key) != succession.key);
     let below: Vec<u64> = below.map(|succession| succession.height - 1).collect();
     let Some(closing) = below.get(below.len().saturating_sub(LINKS_MAX)..).filter(|closing| !closing.is_empty()) else {
         return Ok((keys.first(), Vec::new()));

@@ -1,7 +1,7 @@
 //! A node as clients ask it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
@@ -22,7 +22,9 @@ use super::sync::{Shelf, Trouble};
 use super::tenure::Seat;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
-use crate::rpc::{Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing};
+use crate::rpc::{
+    Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ResharingStatus, ScrubStatus, Syncing,
+};
 use crate::store::Store;
 
 /// How many arrivals a slow listener may fall behind before it misses some.
@@ -71,6 +73,8 @@ pub(super) struct Itself {
     pub(super) releases: Releases,
     /// How cosigning stands, if it does that.
     pub(super) witness: Option<Arc<Attesting>>,
+    /// How the network's one key is handed on, while it is.
+    pub(super) resharing: Arc<Mutex<Option<ResharingStatus>>>,
 }
 
 impl NodeBackend {
@@ -222,6 +226,7 @@ impl Backend for NodeBackend {
             forks: shared.itself.eye.status(&store),
             anchoring: shared.itself.anchoring.as_ref().map(|anchoring| anchoring.status()),
             witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
+            resharing: shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rules: Fork::NEWEST.tag().into(),

@@ -53,7 +53,7 @@ impl Ceremony {
     pub fn found(self, random: &mut impl CryptoRng) -> Result<NetworkFile, CeremonyError> {
         let enrolments = apart_and_sorted(self.enrolments)?;
         let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
-        let governed = self.epoch_length.and_then(|length| Governed::by_operators(length, founders(&enrolments)?));
+        let governed = self.epoch_length.and_then(|length| by_operators(length, &enrolments));
         let file = Beginning::draw(self.owner, self.time, random).network(&keys, &Kind::Committee, governed)?;
         Ok(NetworkFile { enrolments, ..file })
     }
@@ -64,7 +64,7 @@ impl Ceremony {
         if enrolments.is_empty() || enrolments.len() > COMMITTEE_MAX {
             return Err(NetworkError::Size { found: enrolments.len() }.into());
         }
-        Ok(FoundingFile::draw(self.owner, self.time, enrolments, random))
+        Ok(FoundingFile::draw(self.owner, self.time, (enrolments, self.epoch_length), random))
     }
 }
 
@@ -72,6 +72,11 @@ fn apart_and_sorted(mut enrolments: Vec<Enrolment>) -> Result<Vec<Enrolment>, Ce
     check_apart(&enrolments)?;
     enrolments.sort_by(|a, b| a.key().cmp(b.key()));
     Ok(enrolments)
+}
+
+/// How the operators of these nodes govern; none if they cannot.
+pub(super) fn by_operators(epoch_length: u64, enrolments: &[Enrolment]) -> Option<Governed> {
+    Governed::by_operators(epoch_length, founders(enrolments)?)
 }
 
 /// What the ledger says of the validators; none if one names no operator.

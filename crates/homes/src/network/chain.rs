@@ -21,12 +21,13 @@ use alloy_primitives::B256;
 use blockhouse_consensus::tuning::BLOCK_MAX;
 use blockhouse_consensus::{Network, NetworkError};
 use blockhouse_ledger::block::{Block, BlockObject, block_hash};
+use blockhouse_ledger::call::CallError;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
 use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
 use blockhouse_ledger::handover::{Handover, is_call};
 use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::time::BlockTime;
-use blockhouse_ledger::validators::{last_block, succession};
+use blockhouse_ledger::validators::{last_block, settles, succession};
 use blockhouse_ledger::{Genesis, TransactionFault};
 use blockhouse_types::BlockHash;
 
@@ -122,6 +123,11 @@ pub enum ChainError {
 }
 
 impl ChainError {
+    /// Of a question to the contracts, as of the head of that store.
+    pub(super) fn of_call(store: &Store, error: CallError<StoreError>) -> Self {
+        Self::Keys(HomeError::of_handovers(store, error))
+    }
+
     /// True if it says something of the block: on every node, and for ever. All else is this node's own trouble.
     pub const fn is_verdict(&self) -> bool {
         matches!(self, Self::Invalid(_) | Self::Key { .. } | Self::Over { .. } | Self::Certificate { .. })
@@ -288,7 +294,7 @@ impl Chain {
         let in_force = succession(&executed.block.header).or(executed.handover).unwrap_or(last.in_force);
         let store = writer.clone();
         // A handover ends what the contract had settled.
-        let is_settled_anew = begins_epoch(&store) || executed.handover.is_some();
+        let is_settled_anew = is_settling(&store) || executed.handover.is_some();
         let last_block = if is_settled_anew { last_block_of(&store)? } else { last.last_block };
         if succession(&executed.block.header).is_some() {
             let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
@@ -402,15 +408,13 @@ impl Memory {
     }
 }
 
-/// Whether the block above the head is the first of an epoch.
-fn begins_epoch(store: &Store) -> bool {
-    let governance = store.genesis().governance.as_ref();
-    governance.is_some_and(|governance| store.height().saturating_add(1).is_multiple_of(governance.epoch_length))
+/// Whether more is settled of the end of the tenure than below the head.
+fn is_settling(store: &Store) -> bool {
+    store.genesis().governance.as_ref().is_some_and(|governance| settles(governance, store.height()))
 }
 
 fn last_block_of(store: &Store) -> Result<Option<u64>, ChainError> {
-    last_block(store.genesis(), store.head().header(), store)
-        .map_err(|error| ChainError::Keys(HomeError::of_handovers(store, error)))
+    last_block(store.genesis(), store.head().header(), store).map_err(|error| ChainError::of_call(store, error))
 }
 
 fn of_build(store: &Store, parent: u64, error: BuildError<StoreError>) -> ChainError {

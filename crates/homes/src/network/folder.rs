@@ -183,9 +183,12 @@ impl NodeFolder {
 
     /// What it keeps of key ceremonies; nothing yet, if it is not there.
     pub(super) fn read_record(&self) -> Result<Record, FolderError> {
-        let path = self.record();
-        match read_file(&path, RECORD_MAX) {
-            Ok(bytes) => Record::decode(&bytes).map_err(|source| FolderError::Record { path, source }),
+        self.read_record_at(&self.record())
+    }
+
+    pub(super) fn read_record_at(&self, path: &Path) -> Result<Record, FolderError> {
+        match read_file(path, RECORD_MAX) {
+            Ok(bytes) => Record::decode(&bytes).map_err(|source| FolderError::Record { path: path.to_owned(), source }),
             Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
             Err(error) => Err(error),
         }
@@ -250,12 +253,19 @@ impl NodeFolder {
 
     /// The node's keys.
     pub fn read_keys(&self) -> Result<Keys, FolderError> {
+        match self.read_key_file(&self.keys()) {
+            Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(FolderError::NoKey { path: self.path.clone() })
+            }
+            other => other,
+        }
+    }
+
+    /// A file of keys.
+    pub(super) fn read_key_file(&self, path: &Path) -> Result<Keys, FolderError> {
         use std::os::unix::fs::PermissionsExt as _;
-        let path = self.keys();
-        let metadata = std::fs::metadata(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => FolderError::NoKey { path: self.path.clone() },
-            _ => io_error("read", &path, source),
-        })?;
+        let path = path.to_owned();
+        let metadata = std::fs::metadata(&path).map_err(|source| io_error("read", &path, source))?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(FolderError::Open { path, mode });
@@ -395,7 +405,7 @@ pub(super) fn create_durably(path: &Path, bytes: &[u8]) -> Result<(), FolderErro
     sync(crate::store::folder_of(path))
 }
 
-fn sync(folder: &Path) -> Result<(), FolderError> {
+pub(super) fn sync(folder: &Path) -> Result<(), FolderError> {
     let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| io_error("sync", folder, source))
 }

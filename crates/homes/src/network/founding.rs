@@ -29,7 +29,7 @@ pub enum Signing {
     Committee,
 }
 
-/// How the validators of a network that sign one by one may change.
+/// How the validators of a network may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Governed {
     /// Blocks in an epoch: validators change between two.
@@ -56,10 +56,10 @@ impl Governed {
         Some(Self { epoch_length, governors, threshold, validators })
     }
 
-    fn governance(mut self) -> Governance {
+    fn governance(mut self, kind: &Kind) -> Governance {
         self.validators.sort_by_key(|founder| founder.key);
         let Self { epoch_length, governors, threshold, validators } = self;
-        Governance { epoch_length, governors, threshold, validators }
+        Governance { epoch_length, governors, threshold, validators, group: kind.polynomial() }
     }
 }
 
@@ -149,7 +149,7 @@ impl Beginning {
             forks: vec![(0, Fork::Shanghai)],
             // No key has this hash: who takes the ledger over names those that open its snapshots.
             recipients: RecipientSetHash::new(hash(UNCLAIMED, &[])),
-            governance: governed.filter(|_| matches!(kind, Kind::Committee)).map(Governed::governance),
+            governance: governed.map(|governed| governed.governance(kind)),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
         Ok(NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None })

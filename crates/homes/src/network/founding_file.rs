@@ -19,10 +19,10 @@ use blockhouse_ledger::genesis::Genesis;
 use blockhouse_types::{Account, DecodeError, Decoder, Encoder, Fingerprint, Magic};
 use rand::CryptoRng;
 
-use super::ceremony::check_apart;
+use super::ceremony::{by_operators, check_apart};
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::folder::{FolderError, read_file};
-use super::founding::Beginning;
+use super::founding::{Beginning, Governed};
 use super::network_file::{Made, NetworkFile, survival};
 use super::survival::Survival;
 
@@ -44,6 +44,8 @@ pub struct FoundingFile {
     pub salt: [u8; 32],
     /// What its validators said of themselves, ascending by key.
     pub enrolments: Vec<Enrolment>,
+    /// Blocks in an epoch, if the validators may change by the word of their operators.
+    pub epoch_length: Option<u64>,
 }
 
 /// Why bytes are no founding file.
@@ -58,9 +60,15 @@ pub enum FoundingError {
 
 impl FoundingFile {
     /// One that no other is; the enrolments ascend by key.
-    pub(super) fn draw(owner: Account, time: u64, enrolments: Vec<Enrolment>, random: &mut impl CryptoRng) -> Self {
+    pub(super) fn draw(
+        owner: Account,
+        time: u64,
+        (enrolments, epoch_length): (Vec<Enrolment>, Option<u64>),
+        random: &mut impl CryptoRng,
+    ) -> Self {
         let (chain_id, salt) = Beginning::draw(owner, time, random).into_parts();
-        Self { chain_id, owner, time, salt, enrolments }
+        let epoch_length = epoch_length.filter(|length| by_operators(*length, &enrolments).is_some());
+        Self { chain_id, owner, time, salt, enrolments, epoch_length }
     }
 
     /// The bytes.
@@ -70,6 +78,10 @@ impl FoundingFile {
         encoder.list(self.enrolments.iter(), |encoder, enrolment| {
             encoder.bytes(&enrolment.encode());
         });
+        // One whose validators stay is written as before there were others.
+        if let Some(length) = self.epoch_length {
+            encoder.u64(length);
+        }
         encoder.finish()
     }
 
@@ -87,9 +99,13 @@ impl FoundingFile {
         if check_apart(&enrolments).is_err() {
             return Err(decoder.not_canonical("two of its enrolments share a name or an address").into());
         }
-        let read = Self { chain_id, owner, time, salt, enrolments };
+        let epoch_length = if decoder.is_empty() { None } else { Some(decoder.u64()?) };
+        let read = Self { chain_id, owner, time, salt, enrolments, epoch_length };
+        if read.governed().is_some() != epoch_length.is_some() {
+            return Err(decoder.not_canonical("its validators cannot be governed by their operators").into());
+        }
         // With whatever key: so no ceremony is held for a ledger that cannot be.
-        let begun = read.beginning().network(&read.validators(), &Kind::Committee, None);
+        let begun = read.beginning().network(&read.validators(), &Kind::Committee, read.governed());
         if !begun.is_ok_and(|begun| Genesis::decode(&begun.genesis.encode()).is_ok()) {
             return Err(decoder.not_canonical("no ledger begins so").into());
         }
@@ -139,6 +155,10 @@ impl FoundingFile {
         self.network(outcome.sharing.clone(), outcome.attestation.clone())
     }
 
+    fn governed(&self) -> Option<Governed> {
+        by_operators(self.epoch_length?, &self.enrolments)
+    }
+
     fn beginning(&self) -> Beginning {
         Beginning::of(self.owner, self.time, self.chain_id, self.hash().to_bytes())
     }
@@ -148,7 +168,7 @@ impl FoundingFile {
         sharing: blockhouse_consensus::ceremony::Sharing,
         attestation: Attestation,
     ) -> Result<NetworkFile, NetworkError> {
-        let file = self.beginning().network(&self.validators(), &Kind::Threshold(sharing), None)?;
+        let file = self.beginning().network(&self.validators(), &Kind::Threshold(sharing), self.governed())?;
         Ok(NetworkFile {
             enrolments: self.enrolments.clone(),
             made: Some(Made { salt: self.salt, attestation }),

@@ -163,7 +163,8 @@ impl NetworkFile {
     pub fn founding(&self) -> Option<FoundingFile> {
         let made = self.made.as_ref()?;
         let (chain_id, owner, time) = (self.genesis.chain_id, self.genesis.owner, self.genesis.time);
-        Some(FoundingFile { chain_id, owner, time, salt: made.salt, enrolments: self.enrolments.clone() })
+        let epoch_length = self.genesis.governance.as_ref().map(|governance| governance.epoch_length);
+        Some(FoundingFile { chain_id, owner, time, salt: made.salt, enrolments: self.enrolments.clone(), epoch_length })
     }
 
     /// True if its one key was made by its validators together, and by all of them: each signed that, and the genesis, so the fingerprint,

@@ -34,6 +34,7 @@ use super::operator::{self, Asking};
 use super::orderer::Orderer;
 use super::pool::journal::{Journal, JournalError};
 use super::releases::Releases;
+use super::resharing::Resharing;
 use super::scrub::{self, Progress};
 use super::speaker::{Speaker, address};
 use super::sync::{Shelf, SyncError, Trouble};
@@ -191,13 +192,24 @@ impl Node {
         let eye = Arc::new(Eye::open(folder.forks()).map_err(NodeError::Forks)?);
         let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock));
         let orderer = Arc::new(orderer.watched_by(Arc::clone(&eye)));
+        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
         let told = Arc::new(watch::channel(config.clone()).0);
+        let hands_on = file.genesis.governance.as_ref().is_some_and(|governance| governance.group.is_some());
+        let handing_on = Arc::default();
+        let resharing = hands_on.then(|| Resharing {
+            folder: folder.clone(),
+            file: file.clone(),
+            chain: Arc::clone(&chain),
+            speaker: speaker.clone(),
+            told: Arc::clone(&handing_on),
+        });
         let engines = Engines {
             folder: folder.engine(),
             config_path: folder.config(),
             file: file.clone(),
             told: Arc::clone(&told),
-            keys: keys.clone(),
+            node: folder.clone(),
+            resharing,
             jumped: parts.jumped,
             eye: Arc::clone(&eye),
             chain: Arc::clone(&chain),
@@ -218,13 +230,24 @@ impl Node {
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
         tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
-        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
         tell_forks(&mut tasks, &eye, speaker.clone(), (&seat, teller.clone()));
         let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
         let (account, healed) = (address(&account), parts.healed);
         let releases = Releases::default();
-        let itself =
-            Itself { key, account, progress, healed, untold, shelf, trouble: trouble.clone(), eye: Arc::clone(&eye), anchoring, releases: releases.clone(), witness };
+        let itself = Itself {
+            key,
+            account,
+            progress,
+            healed,
+            untold,
+            shelf,
+            trouble: trouble.clone(),
+            eye: Arc::clone(&eye),
+            anchoring,
+            releases: releases.clone(),
+            witness,
+            resharing: handing_on,
+        };
         let backend = NodeBackend::new((Arc::clone(&chain), waiting, Arc::clone(&orderer)), seat, itself);
         let (healer, keys) = (parts.healer.clone(), (key, file.network.key()));
         let asked = Arc::new(Mutex::new(JoinSet::new()));

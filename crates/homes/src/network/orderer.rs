@@ -234,7 +234,7 @@ impl Application for Orderer {
 
 impl Orderer {
     /// Takes a certified block that came another way than by the engine; true if it was new here.
-    pub(super) fn take(&self, object: &BlockObject) -> Result<bool, ChainError> {
+    pub fn take(&self, object: &BlockObject) -> Result<bool, ChainError> {
         if let Some(why) = self.failure.borrow().clone() {
             return Err(ChainError::Stopped { why });
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use blockhouse_consensus::{
-    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Keys, Kind, Network, is_address, is_node_key,
+    self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Kind, Network, is_address, is_node_key,
 };
 use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
 use blockhouse_types::BlockHash;
@@ -28,13 +28,16 @@ use tokio::task::JoinSet;
 
 use super::chain::{Chain, ChainError};
 use super::config::{ConfigError, NodeConfig};
+use super::folder::NodeFolder;
 use super::forks::Eye;
 use super::network_file::NetworkFile;
 use super::node::{News, NodeError, hear, tell};
 use super::operator::introduce;
 use super::orderer::Orderer;
+use super::resharing::Resharing;
+use super::shares::Held;
 use super::waiting::Waiting;
-use crate::embedded::{HomeError, LedgerKeys, link_at};
+use crate::embedded::{LedgerKeys, link_at};
 use crate::store::Store;
 
 /// How long an engine goes on after its closing block is final here: views enough for the other nodes to see it final too.
@@ -47,7 +50,7 @@ const NOWHERE: &str = "0.0.0.0:0";
 pub(super) struct Now {
     /// What all its nodes agree on.
     pub(super) network: Network,
-    /// The nodes of its set, as the ledger has them; none where the ledger says nothing.
+    /// The nodes of its set, and of the one that the ledger names for its epoch; none where the ledger says nothing.
     members: Vec<Member>,
     /// The validators of the tenure before.
     former: Vec<[u8; 32]>,
@@ -58,19 +61,20 @@ impl Now {
     pub(super) fn of(store: &Store, file: &NetworkFile) -> Result<Self, ChainError> {
         let (genesis, head) = (store.genesis(), store.head().header());
         let next = head.number.saturating_add(1);
-        let failed = |error| ChainError::Keys(HomeError::of_handovers(store, error));
         // Who took the ledger over by a handover keeps it without succession (T3), and is nobody whom the contract names.
         let Some(governance) = genesis.governance.as_ref().filter(|_| file.handover.is_none()) else {
             return Ok(Self { network: file.network.clone(), members: Vec::new(), former: Vec::new() });
         };
-        let mut all = tenures(genesis, head, store, next).map_err(failed)?;
-        let set = |epoch| members(genesis, head, store, epoch).map_err(failed);
+        let mut all = tenures(genesis, head, store, next).map_err(|error| ChainError::of_call(store, error))?;
+        let set = |epoch| members(genesis, head, store, epoch).map_err(|error| ChainError::of_call(store, error));
         let mut members = set(next / governance.epoch_length)?;
+        // The set that keeps the ledger may not be the one that the contract names: it was passed over, or has no shares yet.
+        let known: Vec<_> = members.iter().map(|member| member.key).collect();
+        let kept = set(all.last().map_or(0, |tenure| tenure.set))?;
+        members.extend(kept.into_iter().filter(|member| !known.contains(&member.key)));
         let Some(last) = all.pop() else {
             return Ok(Self { network: file.network.clone(), members, former: Vec::new() });
         };
-        // A set that was passed over does not name all who keep the ledger.
-        members.extend(set(last.epoch)?.into_iter().filter(|member| member.votes));
         let former = all.pop().map_or_else(|| file.network.validators(), |tenure| tenure.voters);
         Ok(Self { network: network_of(store, &last)?, members, former })
     }
@@ -116,12 +120,30 @@ impl Now {
     }
 }
 
+/// Who keeps the ledger above the head of a store, as the state there says; before any succession, as the network file does.
+pub fn network_above(store: &Store, file: &NetworkFile) -> Result<Network, ChainError> {
+    Now::of(store, file).map(|now| now.network)
+}
+
 fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
     let height = tenure.first.saturating_sub(1);
     let hash = closing_hash(store, height)?;
     let base = Base { height, hash: BlockHash::new(hash.0) };
-    let network = Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, Kind::Committee);
-    network.map_err(|error| ChainError::Validators { epoch: tenure.epoch, source: error })
+    let failed = |source| ChainError::Validators { epoch: tenure.epoch, source };
+    let kind = tenure.polynomial.as_ref().map_or(Ok(Kind::Committee), |polynomial| Kind::sharing(polynomial));
+    let kind = kind.map_err(failed)?;
+    Network::try_new(store.genesis().chain_id, tenure.epoch, base, &tenure.voters, kind).map_err(failed)
+}
+
+/// The tenures of a ledger up to the one in which its head is.
+pub(super) fn held(store: &Store, file: &NetworkFile) -> Result<Held, ChainError> {
+    let tenures = tenures(store.genesis(), store.head().header(), store, store.height());
+    let tenures = tenures.map_err(|error| ChainError::of_call(store, error))?;
+    let (mut former, mut current) = (Vec::new(), file.network.clone());
+    for tenure in &tenures {
+        former.push(std::mem::replace(&mut current, network_of(store, tenure)?));
+    }
+    Ok(Held { former, current })
 }
 
 /// The hash of a closing block. A store that began by a state has at least what leads from key to key.
@@ -162,7 +184,10 @@ pub(super) struct Engines {
     pub(super) file: NetworkFile,
     /// What the operator says, as it is now.
     pub(super) told: Arc<watch::Sender<NodeConfig>>,
-    pub(super) keys: Keys,
+    /// Where its keys are.
+    pub(super) node: NodeFolder,
+    /// How it hands the network's one key on, if there is one.
+    pub(super) resharing: Option<Resharing>,
     /// The store took blocks of peers before this start.
     pub(super) jumped: bool,
     /// What it knows of forks.
@@ -187,7 +212,8 @@ impl Engines {
             jumped: self.jumped,
             silent: self.eye.silences(&self.chain.head()).is_some(),
         };
-        let (handle, inbox) = Engine::start(settings, self.keys.clone(), Arc::clone(&self.orderer), &self.folder)?;
+        let keys = self.node.keys_for(&now.network)?;
+        let (handle, inbox) = Engine::start(settings, keys, Arc::clone(&self.orderer), &self.folder)?;
         Ok((handle, inbox, now.network))
     }
 
@@ -248,6 +274,9 @@ impl Running {
             talk.spawn(hear(Arc::clone(&engines.waiting), inbox));
             talk.spawn(tell(Arc::clone(&engines.waiting), gossip));
             talk.spawn(introduce(engines.clone(), seat.engine()));
+            if let Some((resharing, post)) = engines.resharing.clone().zip(seat.engine().post()) {
+                talk.spawn(resharing.run(seat.network(), post));
+            }
             match run_out(&engines, &seat.engine()).await {
                 Ended::Failed => return,
                 Ended::Engine(error) => {

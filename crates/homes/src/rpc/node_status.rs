@@ -92,6 +92,24 @@ pub struct ForkStatus {
     pub silent: Option<String>,
 }
 
+/// How a network hands its one key on to the set of validators that comes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResharingStatus {
+    /// The epoch from which on the ledger names the set.
+    pub from: u64,
+    /// The epoch with which it takes over, once the outcome stands on the ledger.
+    pub takes_over: Option<u64>,
+    /// Who is not heard of those who must take part, as far as this node takes part.
+    pub absent: Vec<String>,
+    /// Whose part is awaited for some time, though it is heard.
+    pub awaited: Vec<String>,
+    /// True once this node knows that all signed the outcome.
+    pub complete: bool,
+    /// Why this node's last try did not succeed, if it did not.
+    pub trouble: Option<String>,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +165,9 @@ pub struct NodeStatus {
     /// Its cosignatures; none if its operator did not make it a witness. The times are by its own clock.
     #[serde(default)]
     pub witness: Option<AttestingStatus>,
+    /// How the network's one key is handed on; none while no other set comes.
+    #[serde(default)]
+    pub resharing: Option<ResharingStatus>,
     /// Why it takes no part any more, if it does not.
     pub failure: Option<String>,
     /// The version of the program.
@@ -218,6 +239,11 @@ impl NodeStatus {
                 "1 if it is a validator that votes",
                 is(self.role == NodeRole::Validator && self.failure.is_none()),
             ),
+            (
+                "resharing_absent",
+                "nodes that are missed for handing the network's key on",
+                self.resharing.as_ref().map_or(0, |it| it.absent.len() as u64),
+            ),
             ("failed", "1 if it takes no part any more", is(self.failure.is_some())),
             ("rules", "the newest rules of a ledger that it knows", self.rules),
             ("rules_named", "the newest rules that this ledger's genesis names", self.rules_named),
@@ -270,6 +296,7 @@ mod tests {
             forks: ForkStatus::default(),
             anchoring: None,
             witness: None,
+            resharing: None,
             failure: None,
             version: "0".to_owned(),
             rules: 1,

@@ -24,8 +24,10 @@ use commonware_utils::probability;
 use crate::liar::Lie;
 use crate::world::{World, each_seed};
 
-/// Seeds of a test in CI. Of the nine, one is long and has two, and the one of lies has seven for each lie: 100 in all.
+/// Seeds of a test in CI. Of the ten, one is long and has two, the one of lies has seven for each lie, and the change of validators, which is long
+/// too, has four: 104 in all.
 const SEEDS: u64 = 9;
+const CHANGES: u64 = 4;
 
 const GOOD: Link =
     Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };
@@ -114,6 +116,17 @@ fn disks_that_fail_to_sync_lose_nothing_that_was_final() {
             schedule = schedule.at(Duration::from_millis(at), Action::Restart(world.public(index)));
         }
         world.run(60, 4, |plan| plan.link(GOOD).crash(Crash::Schedule(schedule)))
+    });
+}
+
+/// A fifth node comes in the place of the fourth while any one of the five is killed, again and again, over the closing block too.
+#[test]
+fn a_fifth_comes_in_the_place_of_the_fourth_while_nodes_are_killed() {
+    each_seed("a_fifth_comes_in_the_place_of_the_fourth_while_nodes_are_killed", CHANGES, |seed| {
+        World::changing(seed).run(56, 5, |plan| {
+            let (frequency, downtime) = (Duration::from_millis(1500), Duration::from_millis(400));
+            plan.link(GOOD).crash(Crash::Random { frequency, downtime, count: 1 })
+        })
     });
 }
 

@@ -6,17 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use blockhouse_consensus::{Application, Standing, Stop};
+use blockhouse_consensus::{Application, Network, Standing, Stop};
 use blockhouse_homes::network::pool::journal::Journal;
-use blockhouse_homes::network::{Chain, Clock, NetworkFile, Orderer, Waiting};
+use blockhouse_homes::network::{Chain, Clock, NetworkFile, Orderer, Waiting, network_above};
 use blockhouse_homes::store::{Access, Store, StoreError};
-use blockhouse_ledger::{Block, BlockPlace, Certificate, block_hash};
+use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, block_hash};
 use blockhouse_types::BlockHash;
 use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
 use futures::future::BoxFuture;
 
 /// How long the executor has to drop what a kill left running.
 const RELEASE: Duration = Duration::from_millis(1);
+
+/// How often a node looks whether its tenure is over.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long its engine goes on after that, and how long a head stands still before others are asked: as at a real node.
+const HANDING_OVER: Duration = Duration::from_secs(2);
+const STILL: Duration = Duration::from_secs(3);
 
 /// Which hash each height has, over all nodes: the test's own judge of forks.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +69,10 @@ impl Seat {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn watch(&self, chain: &Chain) {
+        self.height.store(chain.head().height(), Ordering::Relaxed);
+    }
+
     /// A life of the node.
     pub(crate) async fn open(&self, context: &deterministic::Context) -> Life {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -79,31 +89,73 @@ impl Seat {
         let (journal, recovered) = Journal::open(&self.folder.join("pool")).unwrap();
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let clock = SimulatedClock { context: context.child("clock"), skew: self.skew };
-        let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(clock));
-        let judged = Ordered { orderer, key: self.file.network.key(), seat: self.clone() };
-        judged.watch();
-        Life { ordered: Arc::new(judged), chain, waiting }
+        let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(clock)));
+        let life = Life { orderer, chain, waiting, seat: self.clone() };
+        self.watch(&life.chain);
+        life
     }
 }
 
 /// A node from its start to its end.
 pub(crate) struct Life {
-    pub(crate) ordered: Arc<Ordered>,
+    pub(crate) orderer: Arc<Orderer>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) waiting: Arc<Waiting>,
+    seat: Seat,
+}
+
+impl Life {
+    /// Takes part in the tenure in which the ledger stands, as a node does: it may pass the end of one meanwhile.
+    pub(crate) fn take_part(&self) -> (Network, Arc<Ordered>) {
+        let now = || network_above(&self.chain.head(), &self.seat.file).unwrap();
+        loop {
+            let network = now();
+            self.chain.begin(&network);
+            if now() == network {
+                let (orderer, key) = (Arc::clone(&self.orderer), network.key());
+                return (network, Arc::new(Ordered { orderer, key, seat: self.seat.clone() }));
+            }
+        }
+    }
+
+    /// Waits until the tenure is over, and has been so long enough for the others to see it.
+    pub(crate) async fn run_out(&self, context: &deterministic::Context) {
+        while !self.chain.is_over() {
+            context.sleep(LOOK).await;
+        }
+        context.sleep(HANDING_OVER).await;
+    }
+
+    /// Takes the blocks of nodes that live, as by JSON-RPC, whenever the head stands still: each is certified by the key in force there.
+    pub(crate) async fn follow(&self, context: &deterministic::Context, others: &[Seat]) {
+        let mut before = None;
+        loop {
+            context.sleep(STILL).await;
+            let height = self.chain.head().height();
+            if before.replace(height) != Some(height) {
+                continue;
+            }
+            for store in others.iter().filter_map(Seat::chain).map(|chain| chain.head()) {
+                for height in self.chain.head().height() + 1..=store.height() {
+                    let (block, certificate) = (store.block(height).unwrap().block, store.certificate(height).unwrap());
+                    let object =
+                        BlockObject { chain_id: self.seat.file.genesis.chain_id, block, certificate, genesis: None };
+                    // The engine may be faster; else it is certified, and the same everywhere.
+                    if self.orderer.take(&object).is_ok() {
+                        self.seat.judge.hear(height, object.hash());
+                    }
+                }
+            }
+            self.seat.watch(&self.chain);
+        }
+    }
 }
 
 /// The orderer of a node, with every final block shown to the judge.
 pub(crate) struct Ordered {
-    orderer: Orderer,
+    orderer: Arc<Orderer>,
     key: [u8; 32],
     seat: Seat,
-}
-
-impl Ordered {
-    fn watch(&self) {
-        self.seat.height.store(self.orderer.standing().height, Ordering::Relaxed);
-    }
 }
 
 impl Application for Ordered {
@@ -123,7 +175,7 @@ impl Application for Ordered {
         self.orderer.finalize(block, certificate).await.unwrap();
         let stored = self.orderer.block(height).unwrap();
         assert_eq!(block_hash(&stored.header), hash, "block {height} is not what was final");
-        self.watch();
+        self.seat.height.store(self.orderer.standing().height, Ordering::Relaxed);
         Ok(())
     }
 
@@ -137,6 +189,10 @@ impl Application for Ordered {
 
     fn certificate(&self, height: u64) -> Option<Certificate> {
         self.orderer.certificate(height)
+    }
+
+    fn last_block(&self) -> Option<u64> {
+        self.orderer.last_block()
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use blockhouse_consensus::wiring::{Channels, Member, run};
 use blockhouse_consensus::{Keys, Scheme, tuning};
-use blockhouse_homes::network::{Founded, Founding, Signing};
+use blockhouse_homes::network::{Founded, Founding, Governed, Signing};
+use blockhouse_ledger::governance::Founder;
+use blockhouse_ledger::validators::tenures;
 use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt};
 use commonware_consensus::simplex::scheme::ed25519;
@@ -26,8 +28,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use crate::liar::{Liar, Lie};
-use crate::load::{Load, owner};
-use crate::seat::{Judge, Life, Seat};
+use crate::load::{Load, owner, writer};
+use crate::seat::{Judge, Seat};
 
 /// When a run begins, in seconds since 1970.
 pub(crate) const START: u64 = 1_700_000_000;
@@ -35,6 +37,8 @@ pub(crate) const START: u64 = 1_700_000_000;
 const STUCK: Duration = Duration::from_mins(10);
 /// Who lies, if anyone does.
 const LIAR: usize = 3;
+/// Blocks in an epoch, where validators change: the fewest that there may be.
+const EPOCH_LENGTH: u64 = 16;
 /// By how much the clock of a node may be wrong, in milliseconds: less than what honest nodes wait out.
 const SKEW: i64 = 200;
 
@@ -53,7 +57,10 @@ pub(crate) fn each_seed(test: &str, usual: u64, run: impl Fn(u64) -> Result<Stri
     }
 }
 
-/// Four validators and what survives them.
+/// The engines of two tenures never meet: each has channels of its own, as at real nodes each has connections of its own.
+const TENURES: u64 = 2;
+
+/// Validators, maybe a node that is to become one, and what survives them.
 #[derive(Clone)]
 pub(crate) struct World {
     seed: u64,
@@ -61,6 +68,8 @@ pub(crate) struct World {
     seats: Vec<Seat>,
     load: Arc<Load>,
     liar: Option<Lie>,
+    /// Whether the last node comes in the place of the one before it.
+    changes: bool,
     /// How many lies were told: a run without any shows nothing.
     told: Arc<AtomicU64>,
     /// Removed with the last of the world.
@@ -69,12 +78,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::of(seed, 4)
+    }
+
+    /// Four validators, and a fifth node that comes in the place of the fourth once the governors say so.
+    pub(crate) fn changing(seed: u64) -> Self {
+        Self::of(seed, 5)
+    }
+
+    fn of(seed: u64, nodes: u8) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut validators: Vec<Keys> = (0..4).map(|_| Keys::generate(&mut random)).collect();
+        let mut validators: Vec<Keys> = (0..nodes).map(|_| Keys::generate(&mut random)).collect();
         validators.sort_by_key(Keys::public);
+        let newcomers = validators.split_off(4);
+        let governed = Governed::by_operators(EPOCH_LENGTH, founders(&validators)).filter(|_| nodes > 4);
         let founding =
-            Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators, governed: None };
-        let founded = founding.found(&mut random).unwrap();
+            Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators, governed };
+        let mut founded = founding.found(&mut random).unwrap();
+        founded.keys.extend(newcomers);
         let file = Arc::new(founded.file.clone());
         let folder = Arc::new(folder());
         let judge = Judge::default();
@@ -82,9 +103,11 @@ impl World {
             let path = folder.path().join(format!("node-{index}"));
             Seat::new(&path, &file, &judge, random.random_range(-SKEW..=SKEW))
         };
-        let seats = (0..4).map(seat).collect();
-        let load = Arc::new(Load::new(&file.genesis, 4));
-        Self { seed, founded: Arc::new(founded), seats, load, liar: None, told: Arc::default(), _folder: folder }
+        let seats = (0..usize::from(nodes)).map(seat).collect();
+        let change = founded.keys.get(4).map(|newcomer| (founded.keys[3].public(), newcomer.public()));
+        let load = Arc::new(Load::new(&file.genesis, nodes, change));
+        let (founded, changes) = (Arc::new(founded), change.is_some());
+        Self { seed, founded, seats, load, liar: None, changes, told: Arc::default(), _folder: folder }
     }
 
     pub(crate) fn with_liar(mut self, lie: Lie) -> Self {
@@ -104,7 +127,7 @@ impl World {
         plan: impl FnOnce(PlanBuilder<Self>) -> PlanBuilder<Self>,
     ) -> Result<String, String> {
         let (seed, seats, load) = (self.seed, self.seats.clone(), Arc::clone(&self.load));
-        let (liar, told) = (self.liar, Arc::clone(&self.told));
+        let (liar, changes, told) = (self.liar, self.changes, Arc::clone(&self.told));
         let builder = PlanBuilder::new(self).seed(seed).timeout(STUCK).exit_condition(Recorded { blocks, nodes });
         let result = plan(builder).run()?;
         // A run that recorded heartbeats alone would show nothing of the ledger.
@@ -114,11 +137,26 @@ impl World {
         if recorded < blocks {
             return Err(format!("only {recorded} transactions in {} blocks", best.head().height()));
         }
+        let store = best.head();
+        let tenures = tenures(store.genesis(), store.head().header(), &store, store.height()).unwrap();
+        if tenures.len() != usize::from(changes) {
+            return Err(format!("{} tenures followed, up to block {}", tenures.len(), store.height()));
+        }
         if let (Some(lie), 0) = (liar, told.load(Ordering::Relaxed)) {
             return Err(format!("{lie:?} was never told"));
         }
         Ok(result.first().map(|result| format!("{} {recorded}", result.state)).unwrap_or_default())
     }
+}
+
+/// What the ledger says of the first validators.
+fn founders(validators: &[Keys]) -> Vec<Founder> {
+    let founder = |(place, keys): (u8, &Keys)| Founder {
+        key: keys.public(),
+        address: format!("h{place}:1"),
+        operator: writer(place).account(),
+    };
+    (0..).zip(validators).map(founder).collect()
 }
 
 /// On a file system in memory, where there is one: what a disk loses is not simulated for the ledger's own file.
@@ -132,12 +170,12 @@ impl EngineDefinition for World {
     type State = State;
 
     fn participants(&self) -> Vec<PublicKey> {
-        (0..4).map(|index| self.public(index)).collect()
+        (0..self.seats.len()).map(|index| self.public(index)).collect()
     }
 
     fn channels(&self) -> Vec<(u64, Quota)> {
         let quotas = [tuning::VOTES, tuning::CERTIFICATES, tuning::RESOLVER, tuning::BACKFILL, tuning::BLOCKS];
-        (0..).zip(quotas).collect()
+        (0..).zip(quotas.repeat(usize::try_from(TENURES).unwrap())).collect()
     }
 
     fn max_message_size(&self) -> u32 {
@@ -148,8 +186,9 @@ impl EngineDefinition for World {
         let InitContext { context, index, public_key, oracle, channels, .. } = context;
         let mut channels = channels.into_iter();
         let mut next = || channels.next().unwrap();
-        let channels =
-            Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
+        let mut channels =
+            || Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
+        let (first, second) = (channels(), channels());
         let keys: Keys = self.founded.keys[index].clone();
         let network = self.founded.file.network.clone();
         if let (Some(kind), LIAR) = (self.liar, index) {
@@ -160,21 +199,53 @@ impl EngineDefinition for World {
                 seats: self.seats.clone(),
                 told: Arc::clone(&self.told),
             };
-            let handle = context.child("liar").spawn(move |context| liar.live(context, channels));
+            let handle = context.child("liar").spawn(move |context| liar.live(context, first));
             return (handle, State(None));
         }
         let peers = Peers { manager: oracle.manager(), control: oracle.control(public_key.clone()) };
         let (seat, load) = (self.seats[index].clone(), Arc::clone(&self.load));
         let state = State(Some(seat.clone()));
-        let Life { ordered, chain, waiting } = seat.open(&context).await;
+        let life = seat.open(&context).await;
+        let others: Vec<Seat> =
+            self.seats.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
+        let (base, changes) = (network.epoch(), self.changes);
         let handle = context.child("node").spawn(move |context| async move {
+            let life = Arc::new(life);
+            let (presses, follows) = (Arc::clone(&life), Arc::clone(&life));
             let clients = context.child("clients").spawn(move |context| async move {
-                load.press(&context, index, &chain, &waiting).await;
+                load.press(&context, index, &presses.chain, &presses.waiting).await;
             });
-            let member = Member::new(network, keys, ordered, &format!("node-{index}-"));
-            let ended = Box::pin(run::<ed25519::Scheme, _, _, _, _>(context, member, peers, channels)).await;
-            println!("node {index} ended: {ended:?}");
-            drop(clients);
+            let follower = context.child("follower").spawn(move |context| async move {
+                if changes {
+                    follows.follow(&context, &others).await;
+                }
+            });
+            let mut channels = [Some(first), Some(second)];
+            loop {
+                let (network, ordered) = life.take_part();
+                let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
+                let channels = channels[usize::from(follows)].take().unwrap();
+                let name = if follows { "second" } else { "first" };
+                let member = Member::new(network, keys.clone(), ordered, &prefix);
+                let run = run::<ed25519::Scheme, _, _, _, _>(context.child(name), member, peers.clone(), channels);
+                let over = async {
+                    if changes {
+                        life.run_out(&context).await;
+                    } else {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                // In this order: a run is the seed's alone.
+                tokio::select! {
+                    biased;
+                    ended = Box::pin(run) => {
+                        println!("node {index} ended: {ended:?}");
+                        break;
+                    }
+                    () = over => {}
+                }
+            }
+            drop((clients, follower));
         });
         (handle, state)
     }

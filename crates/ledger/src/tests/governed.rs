@@ -9,16 +9,22 @@ use blockhouse_crypto::AccountSecret;
 use blockhouse_types::{Account, Encoder, SnapshotId};
 use commonware_codec::Encode as _;
 use commonware_cryptography::Signer as _;
+use commonware_cryptography::bls12381::primitives::group::Share;
+use commonware_cryptography::bls12381::primitives::ops::threshold;
+use commonware_cryptography::bls12381::primitives::sharing::Sharing;
+use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use commonware_cryptography::ed25519::PrivateKey;
+use commonware_parallel::Sequential;
 
 use super::world::{FLOOR, GAS, address, secret};
 use crate::block::{BlockObject, block_hash};
-use crate::certificate::{Committee, Finality, Vote, namespace, quorum};
+use crate::certificate::{Committee, Finality, Threshold, Vote, namespace, quorum};
 use crate::contracts::{Access, Validators, Vault};
 use crate::execute::{Executed, build};
 use crate::genesis::{DEPLOYMENT_GAS, Fork, Genesis};
 use crate::governance::{Founder, Governance, LEAD, validators_address};
 use crate::receipt::{CheckError, Link, LinkError, ParseError, Receipt, ReceiptParts};
+use crate::resharing::group_key;
 use crate::time::BlockTime;
 use crate::transaction::Request;
 use crate::validators::{last_block, members, tenures};
@@ -26,25 +32,25 @@ use crate::{
     Authority, BlockPlace, Certificate, CertificateError, Replay, ReplayError, TrustRoot, compare, succession,
 };
 
-const CHAIN: u64 = 0x1_2345_6789;
-const LENGTH: u64 = 16;
+pub(super) const CHAIN: u64 = 0x1_2345_6789;
+pub(super) const LENGTH: u64 = 16;
 
-fn node(seed: u64) -> PrivateKey {
+pub(super) fn node(seed: u64) -> PrivateKey {
     PrivateKey::from_seed(seed)
 }
 
-fn public(node: &PrivateKey) -> [u8; 32] {
+pub(super) fn public(node: &PrivateKey) -> [u8; 32] {
     let mut key = [0; 32];
     key.copy_from_slice(&node.public_key().encode());
     key
 }
 
 /// Who speaks for a node, and governs.
-fn operator(seed: u64) -> AccountSecret {
+pub(super) fn operator(seed: u64) -> AccountSecret {
     secret(100 + u8::try_from(seed).unwrap())
 }
 
-fn member(seed: u64) -> Validators::Validator {
+pub(super) fn member(seed: u64) -> Validators::Validator {
     let key = public(&node(seed));
     Validators::Validator {
         p2pKey: B256::new(key),
@@ -60,11 +66,11 @@ fn founder(seed: u64) -> Founder {
     Founder { key, address: format!("10.0.0.{seed}:9650"), operator: operator(seed).account() }
 }
 
-fn genesis() -> Genesis {
+pub(super) fn genesis() -> Genesis {
     let mut validators: Vec<Founder> = (1..=4).map(founder).collect();
     validators.sort_by_key(|founder| founder.key);
     let governors = (1..=4).map(|seed| operator(seed).account()).collect();
-    let governance = Governance { epoch_length: LENGTH, governors, threshold: 3, validators };
+    let governance = Governance { epoch_length: LENGTH, governors, threshold: 3, validators, group: None };
     Genesis {
         ledger_key: governance.key(),
         gas_limit: 120_000_000,
@@ -74,29 +80,36 @@ fn genesis() -> Genesis {
     }
 }
 
+/// Under which name validators sign a block as final, what, and what a certificate says of it.
+fn signed(epoch: u64, header: &Header) -> (Vec<u8>, Vec<u8>, Finality) {
+    let finality = Finality { epoch, view: header.number, parent: header.number - 1, descendants: Vec::new() };
+    let mut message = Encoder::new();
+    message.varint(finality.epoch).varint(finality.view).varint(finality.parent).raw(block_hash(header).as_bytes());
+    ([namespace(CHAIN).as_slice(), b"_FINALIZE"].concat(), message.finish(), finality)
+}
+
 /// By a quorum of these nodes, in that epoch.
 fn certify(nodes: &[u64], epoch: u64, header: &Header) -> Certificate {
     let by_key: BTreeMap<[u8; 32], PrivateKey> = nodes.iter().map(|seed| (public(&node(*seed)), node(*seed))).collect();
     let keys: Vec<[u8; 32]> = by_key.keys().copied().collect();
-    let finality = Finality { epoch, view: header.number, parent: header.number - 1, descendants: Vec::new() };
-    let mut message = Encoder::new();
-    message.varint(finality.epoch).varint(finality.view).varint(finality.parent).raw(block_hash(header).as_bytes());
-    let namespace = [namespace(CHAIN).as_slice(), b"_FINALIZE"].concat();
+    let (namespace, message, finality) = signed(epoch, header);
     let votes = by_key.values().take(quorum(keys.len())).enumerate().map(|(signer, node)| {
         let mut signature = [0; 64];
-        signature.copy_from_slice(&node.sign(&namespace, message.as_slice()).encode());
+        signature.copy_from_slice(&node.sign(&namespace, &message).encode());
         Vote { signer, signature }
     });
     Certificate::Committee(Committee { votes: votes.collect(), keys, finality })
 }
 
 #[derive(Clone)]
-struct World {
-    replay: Replay,
-    headers: Vec<Header>,
+pub(super) struct World {
+    pub(super) replay: Replay,
+    pub(super) headers: Vec<Header>,
     /// Who validates, and from which epoch on.
     nodes: Vec<u64>,
     epoch: u64,
+    /// By which they certify, if they share one key.
+    pub(super) shares: Option<(Sharing<MinPk>, Vec<Share>)>,
     nonces: BTreeMap<Account, u64>,
 }
 
@@ -108,7 +121,7 @@ impl World {
         world
     }
 
-    fn found(&mut self) {
+    pub(super) fn found(&mut self) {
         let (world, owner) = (self, secret(1));
         let contracts = world.replay.genesis().deployments(FLOOR);
         let txs: Vec<TxEnvelope> =
@@ -130,15 +143,16 @@ impl World {
         world.seal(enrol);
     }
 
-    fn of(genesis: Genesis) -> Self {
+    pub(super) fn of(genesis: Genesis) -> Self {
         let certificate = Certificate::Genesis { key: genesis.ledger_key };
         let header = genesis.block().header;
         let object = BlockObject { chain_id: CHAIN, block: genesis.block(), certificate, genesis: Some(genesis) };
         let replay = Replay::begin(&BlockObject::decode(&object.encode()).unwrap()).unwrap();
-        Self { replay, headers: vec![header], nodes: vec![1, 2, 3, 4], epoch: 0, nonces: BTreeMap::new() }
+        let nodes = vec![1, 2, 3, 4];
+        Self { replay, headers: vec![header], nodes, epoch: 0, shares: None, nonces: BTreeMap::new() }
     }
 
-    fn sign(&mut self, who: &AccountSecret, to: TxKind, input: Bytes, gas: u64) -> TxEnvelope {
+    pub(super) fn sign(&mut self, who: &AccountSecret, to: TxKind, input: Bytes, gas: u64) -> TxEnvelope {
         let nonce = self.nonces.entry(who.account()).or_default();
         let request = Request { chain_id: CHAIN, nonce: *nonce, to, input, gas };
         *nonce += 1;
@@ -146,7 +160,7 @@ impl World {
     }
 
     /// Makes the next block of these transactions and of what is due.
-    fn build(&self, mut txs: Vec<TxEnvelope>) -> Executed {
+    pub(super) fn build(&self, mut txs: Vec<TxEnvelope>) -> Executed {
         let (genesis, head, nodes) = (self.replay.genesis(), self.replay.head(), self.replay.nodes());
         txs.extend(crate::system::due(genesis, head, nodes).unwrap().transaction().cloned());
         build(genesis, head, nodes, txs, BlockTime::of_seconds(head.timestamp + 1)).unwrap()
@@ -157,34 +171,45 @@ impl World {
         BlockObject::decode(&object.encode()).unwrap()
     }
 
-    fn seal(&mut self, txs: Vec<TxEnvelope>) -> Executed {
+    fn certificate(&self, header: &Header) -> Certificate {
+        let Some((sharing, shares)) = &self.shares else { return certify(&self.nodes, self.epoch, header) };
+        let (name, message, finality) = signed(self.epoch, header);
+        let partials: Vec<_> = shares.iter().map(|it| threshold::sign_message::<MinPk>(it, &name, &message)).collect();
+        let signature =
+            threshold::recover::<MinPk, _>(sharing, &partials[..quorum(partials.len())], &Sequential).unwrap();
+        let (mut bytes, group_key) = ([0; 96], group_key(sharing));
+        bytes.copy_from_slice(&signature.encode());
+        Certificate::Threshold(Threshold { group_key, finality, signature: bytes })
+    }
+
+    pub(super) fn seal(&mut self, txs: Vec<TxEnvelope>) -> Executed {
         let made = self.build(txs);
         assert!(made.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status), "a transaction failed");
-        let object = Self::object(&made, certify(&self.nodes, self.epoch, &made.block.header));
+        let object = Self::object(&made, self.certificate(&made.block.header));
         let taken = self.replay.extend(&object).unwrap();
         assert_eq!(taken, made);
         self.headers.push(made.block.header.clone());
         made
     }
 
-    fn height(&self) -> u64 {
+    pub(super) fn height(&self) -> u64 {
         self.replay.head().number
     }
 
     /// Makes empty blocks up to that height.
-    fn reach(&mut self, height: u64) {
+    pub(super) fn reach(&mut self, height: u64) {
         while self.height() < height {
             self.seal(Vec::new());
         }
     }
 
-    fn govern(&mut self, who: u64, call: &impl SolCall) -> Executed {
+    pub(super) fn govern(&mut self, who: u64, call: &impl SolCall) -> Executed {
         let tx = self.sign(&operator(who), TxKind::Call(validators_address()), call.abi_encode().into(), 10_000_000);
         self.seal(vec![tx])
     }
 
     /// Three governors want the change.
-    fn enact(&mut self, changes: &[Validators::Change]) -> Executed {
+    pub(super) fn enact(&mut self, changes: &[Validators::Change]) -> Executed {
         let proposed = self.govern(1, &Validators::proposeCall { changes: changes.to_vec() });
         let log = proposed.receipts[0].logs().iter().find(|log| log.topics().len() == 3).unwrap();
         let proposal = log.topics()[1];
@@ -194,12 +219,12 @@ impl World {
         self.govern(5, &Validators::enactCall { changes: changes.to_vec() })
     }
 
-    fn tenures(&self) -> Vec<(u64, u64)> {
+    pub(super) fn tenures(&self) -> Vec<(u64, u64)> {
         let all = tenures(self.replay.genesis(), self.replay.head(), self.replay.nodes(), self.height() + 1).unwrap();
         all.into_iter().map(|tenure| (tenure.epoch, tenure.first)).collect()
     }
 
-    fn settled_end(&self) -> Option<u64> {
+    pub(super) fn settled_end(&self) -> Option<u64> {
         last_block(self.replay.genesis(), self.replay.head(), self.replay.nodes()).unwrap()
     }
 
@@ -214,7 +239,7 @@ impl World {
     }
 }
 
-fn replace(old: u64, new: u64) -> Validators::Change {
+pub(super) fn replace(old: u64, new: u64) -> Validators::Change {
     Validators::Change { kind: 2, member: B256::new(public(&node(old))), validator: member(new) }
 }
 
@@ -290,7 +315,7 @@ fn sixty_four_validators_fit() {
             .collect();
         validators.sort_by_key(|founder| founder.key);
         let governors = (1..=16).map(|n| secret(n).account()).collect();
-        let governance = Governance { epoch_length: LENGTH, governors, threshold: 11, validators };
+        let governance = Governance { epoch_length: LENGTH, governors, threshold: 11, validators, group: None };
         Genesis { ledger_key: governance.key(), governance: Some(governance), ..genesis() }
     };
     assert!(Genesis::decode(&greatest(240).encode()).is_err());

@@ -66,8 +66,8 @@ pub(crate) struct InitArgs {
         conflicts_with_all = ["found", "name", "listen", "address", "place", "operator", "rpc_listen"]
     )]
     complete: Option<PathBuf>,
-    /// Blocks in an epoch: validators change between two, by the word of the nodes' operators. Only where they sign one by one: those that share
-    /// a key, or take a vault's ledger over, stay
+    /// Blocks in an epoch: validators change between two, by the word of the nodes' operators; those that share a key hand it on. Only those that
+    /// take a vault's ledger over stay
     #[arg(
         long,
         value_name = "BLOCKS",

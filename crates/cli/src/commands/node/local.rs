@@ -105,6 +105,8 @@ fn found(args: &LocalArgs, folders: &[PathBuf]) -> anyhow::Result<()> {
         SigningArg::Committee => Signing::Committee,
     };
     let governed = Governed::by_operators(args.epoch_length, founders(args, &keys)?);
+    // Who has all nodes in one hand founds a network with one key for its short certificates, and no governors.
+    let governed = governed.filter(|_| signing == Signing::Committee);
     let founding = Founding { owner: owner.account(), time: now(), signing, validators: keys, governed };
     let founded = founding.found(&mut random)?;
     for (index, (folder, keys)) in folders.iter().zip(&founded.keys).enumerate() {

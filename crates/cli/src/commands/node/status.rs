@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockhouse_homes::network::{NetworkFile, NodeConfig, NodeFolder};
-use blockhouse_homes::rpc::{NodeRole, NodeStatus};
+use blockhouse_homes::rpc::{NodeRole, NodeStatus, ResharingStatus};
 use blockhouse_homes::{NodeUrl, Remote, RemoteError};
 use clap::Args;
 use serde_json::{Value, json};
@@ -105,6 +105,9 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "history_trouble": status.history.trouble,
         "anchored_height": status.anchoring.as_ref().map(|anchoring| anchoring.height),
         "cosigned_height": status.witness.as_ref().map(|witness| witness.height),
+        "reshares_from": status.resharing.as_ref().map(|it| it.from),
+        "takes_over": status.resharing.as_ref().and_then(|it| it.takes_over),
+        "reshares_without": status.resharing.as_ref().map(missing).unwrap_or_default(),
         "failure": status.failure,
         "version": status.version,
         "rules": status.rules,
@@ -173,6 +176,9 @@ fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
         let trouble = status.history.trouble.as_ref().map(|why| format!("; left {why}")).unwrap_or_default();
         out.data(format_args!("history  has blocks from {} on, fetches those below{trouble}", status.history.bottom))?;
     }
+    if let Some(resharing) = &status.resharing {
+        out.data(format_args!("key      {}", told(resharing)))?;
+    }
     if let Some(anchoring) = status.anchoring.as_ref().filter(|anchoring| anchoring.height > 0) {
         let time = text::moment(anchoring.time);
         out.data(format_args!("anchors  block {} is anchored outside, recorded {time}", anchoring.height))?;
@@ -185,6 +191,23 @@ fn tell(status: &NodeStatus, now: u64, out: &Output) -> anyhow::Result<()> {
         out.data(format_args!("account  {:#x}", status.account))?;
     }
     Ok(())
+}
+
+/// Who is missed for handing the network's one key on.
+fn missing(resharing: &ResharingStatus) -> Vec<String> {
+    resharing.absent.iter().chain(&resharing.awaited).cloned().collect()
+}
+
+/// How the network's one key is handed on.
+fn told(resharing: &ResharingStatus) -> String {
+    let from = resharing.from;
+    match resharing.takes_over {
+        Some(epoch) => format!("all of the set of epoch {from} have their shares; it takes over with epoch {epoch}"),
+        None if resharing.complete => {
+            format!("all of the set of epoch {from} have their shares; that is recorded next")
+        }
+        None => format!("the set of epoch {from} has no shares yet; those before it go on until it has"),
+    }
 }
 
 fn ago(seconds: u64) -> String {
@@ -239,6 +262,19 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
         warnings.push(format!("it did not cosign, and tries again: {trouble}"));
     }
     warnings.extend(releases(status));
+    if let Some(resharing) = &status.resharing {
+        let missing = missing(resharing);
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "the set of epoch {} waits for its shares of the key, for these are missing: {}",
+                resharing.from,
+                missing.join(", ")
+            ));
+        }
+        if let Some(trouble) = &resharing.trouble {
+            warnings.push(format!("it could not hand the key on, and tries again: {trouble}"));
+        }
+    }
     if status.conflicts > 0 {
         warnings.push(format!(
             "{} of one validator contradicted each other: its key is used twice, or it lies",

@@ -70,7 +70,7 @@ pub(crate) fn genesis() -> Genesis {
     let mut validators: Vec<Founder> = OLD.iter().map(founder).collect();
     validators.sort_by_key(|founder| founder.key);
     let governors = OLD.iter().map(|node| account(*node).account()).collect();
-    let governance = Governance { epoch_length: LENGTH, governors, threshold: 3, validators };
+    let governance = Governance { epoch_length: LENGTH, governors, threshold: 3, validators, group: None };
     Genesis {
         vault_id: VaultId::new([1; 32]),
         chain_id: CHAIN,
