@@ -177,7 +177,8 @@ impl Engine {
         let room = peers::set_size(&config).get();
         let arrivals = Arrivals { network: config.network.clone(), room, change };
         let told = Arriving { peers, changes, guests };
-        let node = Node { config, keys, application, folder, told, ends, letters, shared: Arc::clone(&shared), stopped };
+        let node =
+            Node { config, keys, application, folder, told, ends, letters, shared: Arc::clone(&shared), stopped };
         let thread = std::thread::Builder::new().name("consensus".to_owned());
         let thread = thread.spawn(move || {
             report.send_replace(Some(node.run()));

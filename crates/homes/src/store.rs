@@ -23,9 +23,9 @@ mod links;
 #[cfg(feature = "node")]
 mod mend;
 #[cfg(feature = "node")]
-mod past;
-#[cfg(feature = "node")]
 mod pages;
+#[cfg(feature = "node")]
+mod past;
 mod receipt_rows;
 mod rehearsal;
 #[cfg(feature = "node")]
