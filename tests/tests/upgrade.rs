@@ -192,6 +192,7 @@ fn a_network_is_upgraded_node_by_node_under_load() {
     std::thread::scope(|scope| {
         scope.spawn(|| load.run());
         let _ends = Ends(&load.ended);
+        load.goes_on();
         upgrade(&world, &load, &mut running);
     });
     world.back_up(&source);

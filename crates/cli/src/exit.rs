@@ -463,7 +463,6 @@ fn of_open(error: &OpenError) -> Option<Verdict> {
             Exit::LedgerUnreachable,
             "bring back a site of the vault: each holds the blocks of the ledger",
         )),
-        StoreError::Newer { .. } => Some(Verdict::hinted(Exit::Failed, NEWER)),
         _ => None,
     }
 }
@@ -1084,6 +1083,7 @@ fn of_store(error: &StoreError) -> Option<Verdict> {
             Exit::LedgerUnreachable,
             "bring back a site of the vault: each holds the blocks of the ledger",
         )),
+        StoreError::Newer { .. } => Some(Verdict::hinted(Exit::Failed, NEWER)),
         _ => None,
     }
 }
