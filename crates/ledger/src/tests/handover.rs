@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 
 use alloy_primitives::{Address, B256, TxKind};
 use alloy_sol_types::SolCall;
+use blockhouse_types::Account;
 
 use super::world::{World, address, ledger_key, secret};
 use crate::chain::compare;
 use crate::contracts::{Access, Vault};
 use crate::execute::{BuildError, build};
-use crate::handover::{Handover, RecoveryChange, approve, may_hand_over};
+use crate::handover::{Handover, RecoveryChange, approve, may_hand_over, signer};
 use crate::replay::ReplayError;
 
 fn handover_call(world: &World, key: [u8; 32]) -> Access::handoverCall {
@@ -179,6 +180,35 @@ fn what_is_signed_is_what_the_contract_computes() {
         let Access::changeRecoveryCall { added, removed, threshold, .. } = change.call(Vec::new());
         let call = Access::recoveryChangeDigestCall { added, removed, threshold };
         assert_eq!(world.read(access, call).0, change.digest(chain_id, access));
+    }
+}
+
+/// Made by eth-account 0.13 (PyPI): any wallet that knows EIP-712 signs the same.
+#[test]
+fn words_are_those_of_other_wallets() {
+    let genesis = super::world::genesis(0x1_2345_6789);
+    let (chain_id, access) = (genesis.chain_id, genesis.access_address());
+    let handover = Handover { next_key: [7; 32], parent: B256::repeat_byte(9), approvals: Vec::new() };
+    let account = |byte: u8| Account::new([byte; 20]);
+    let (added, removed) = (vec![account(3), account(4)], vec![account(5)]);
+    let change = RecoveryChange { number: 2, added, removed, threshold: 3 };
+    let known = [
+        (
+            handover.digest(chain_id, access),
+            "ebd16e37214f68a90e2afc3ff874037d5b3fff8f3f35dbd2d3aae9de97f59ce4",
+            "8aaf30ba7f52cb1e0a7c1d5183d86b413d3aa0ded33d2614c25fb58e72618324738df96c9ec54cdf7b974674e00c8e67b9ba1a70dd41707d15f8b023fca73b261b",
+        ),
+        (
+            change.digest(chain_id, access),
+            "274784253fefcd4a5b064b2a65c266601c8a88e2cd786f6f5d02bff37e107de6",
+            "208816169d3e605ff82bfe7103a3ab3bd4dfec684a085c0dc11c5af303e1a2ab4e23a8679ca74cef209d4ec6e766b02d90b089199df45d709e96b872af0d9e191b",
+        ),
+    ];
+    for (digest, expected, signature) in known {
+        assert_eq!(hex::encode(digest), expected);
+        let word = approve(&digest, &secret(2));
+        assert_eq!(hex::encode(word), signature);
+        assert_eq!(signer(&digest, &word), Some(address(secret(2).account())));
     }
 }
 
