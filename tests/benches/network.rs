@@ -1,7 +1,7 @@
 //! Four nodes on this machine: how many commits of snapshots a second, how soon each is final, what a node takes.
 //!
-//! Real contract calls of enrolled writers, handed in over JSON-RPC at all nodes; a commit counts when the first node has it in a final
-//! block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. In the burst up to
+//! Real contract calls of enrolled writers, handed in over JSON-RPC at all nodes; a commit counts when the first node tells its event, which is of
+//! a final block. A commit ends its session, so each is two transactions: to open a session, and the commit once its id is final. In the burst up to
 //! 25 commits are one batch of JSON-RPC. All processes and this one share the cores.
 //!
 //! `cargo bench --profile ci --workspace --bench network -- [--signing committee] [--writers N] [--sessions N] [--seconds N] [--rate N] [--burst N] [--idle SECONDS]
@@ -25,14 +25,20 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
+use alloy_sol_types::SolEvent;
+use blockhouse_ledger::contracts::Vault;
 use blockhouse_tests::network::{Network, Node};
 use blockhouse_tests::{World, anvil};
 use serde_json::{Value, json};
-use writers::{Signed, Writer, enrol, enrol_at, genesis, opened};
+use writers::{Signed, Writer, enrol, enrol_at, genesis, opened_by};
+
+/// What is waited for: sessions that are open, and commits, which tell their events only where they succeed.
+static EVENTS: LazyLock<[B256; 2]> =
+    LazyLock::new(|| [Vault::SessionOpened::SIGNATURE_HASH, Vault::SnapshotCommitted::SIGNATURE_HASH]);
 
 /// The node that is killed.
 const DEAD: usize = 3;
@@ -318,8 +324,9 @@ impl Seen {
                 let height = u64::from_str_radix(height.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
                 let now = Instant::now();
                 for height in next..=height {
-                    let receipts = line.ask("eth_getBlockReceipts", &json!([format!("{height:#x}")]));
-                    receipts.as_array().unwrap().iter().for_each(|receipt| seen.take(receipt, now));
+                    let height = format!("{height:#x}");
+                    let filter = json!([{ "fromBlock": height, "toBlock": height, "topics": [*EVENTS] }]);
+                    line.ask("eth_getLogs", &filter).as_array().unwrap().iter().for_each(|log| seen.take(log, now));
                 }
                 next = next.max(height + 1);
                 std::thread::sleep(Duration::from_millis(10));
@@ -327,10 +334,10 @@ impl Seen {
         })
     }
 
-    fn take(&self, receipt: &Value, now: Instant) {
-        let hash = receipt["transactionHash"].as_str().unwrap().parse().unwrap();
+    fn take(&self, log: &Value, now: Instant) {
+        let hash = log["transactionHash"].as_str().unwrap().parse().unwrap();
         self.at.lock().unwrap().insert(hash, now);
-        if let Some((writer, session)) = opened(receipt) {
+        if let Some((writer, session)) = opened_by(log) {
             let writer = usize::from(writer - 1);
             // Nobody sends any more at the end.
             let _ = self.opened[writer % self.opened.len()].send((writer, session));

@@ -110,7 +110,11 @@ pub(crate) fn enrol_others(dir: &Path, node: &Node, accounts: &[AccountSecret]) 
 
 /// The session that was opened, and the number of its writer.
 pub(crate) fn opened(receipt: &Value) -> Option<(u8, B256)> {
-    let log = &receipt["logs"][0];
+    opened_by(&receipt["logs"][0])
+}
+
+/// The same by the log of its event.
+pub(crate) fn opened_by(log: &Value) -> Option<(u8, B256)> {
     let topics = log["topics"].as_array()?.iter().map(|topic| topic.as_str().unwrap().parse().unwrap());
     let data = hex::decode(log["data"].as_str().unwrap().trim_start_matches("0x")).unwrap();
     let event = Vault::SessionOpened::decode_raw_log(topics.collect::<Vec<B256>>(), &data).ok()?;
