@@ -214,7 +214,8 @@ fn state(chain: &Chain, taken: Option<&Chain>, trust: &Trust) -> ChainState {
         length if height < length as u64 => {
             let place = usize::try_from(height).unwrap_or(usize::MAX);
             let sides = taken.get(place).zip(chain.blocks().get(place));
-            ChainState::Fork { height, evidence: sides.and_then(|sides| evidence(chain, sides)).map(Box::new) }
+            let evidence = sides.and_then(|(ours, theirs)| evidence(chain, (ours.as_ref(), theirs.as_ref())));
+            ChainState::Fork { height, evidence: evidence.map(Box::new) }
         }
         length if length < taken.len() => ChainState::Behind,
         _ => ChainState::Same,
