@@ -27,8 +27,8 @@ pub struct Post {
 
 impl Post {
     /// Hands a letter on; false if it is too long or the queue is full.
-    pub fn send(&self, to: [u8; 32], bytes: Bytes) -> bool {
-        bytes.len() <= MESSAGE_MAX && self.outgoing.try_send((to, bytes)).is_ok()
+    pub fn send(&self, to: [u8; 32], bytes: &[u8]) -> bool {
+        bytes.len() <= MESSAGE_MAX && self.outgoing.try_send((to, Bytes::copy_from_slice(bytes))).is_ok()
     }
 
     /// Lets these nodes in from now on, beside those that the engine began with, and no others: each with where it is reached.

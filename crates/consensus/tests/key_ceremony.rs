@@ -530,7 +530,7 @@ fn a_key_is_handed_on_to_other_validators() {
 /// what the ledger takes: of the same key, for the players, signed by all.
 #[test]
 fn a_step_of_a_ledger_comes_through_losses_and_kills() {
-    for seed in seeds(12) {
+    for seed in seeds(6) {
         println!("BLOCKHOUSE_SEED={seed}");
         let dealt = support::threshold(seed, 4);
         let mut keys = dealt.keys.clone();
@@ -581,7 +581,7 @@ fn expect_refused(posted: &resharing::Outcome, step: &Step) {
     };
     assert!(!altered(&|other| other.transcript[0] ^= 1));
     assert!(!altered(&|other| other.signatures[2][5] ^= 1));
-    assert!(!altered(&|other| drop(other.signatures.pop())));
+    assert!(!altered(&|other| other.signatures.truncate(3)));
     assert!(!altered(&|other| other.polynomial.clone_from(&step.holders.polynomial)));
     assert!(!posted.holds(&Step { subject: [10; 32], ..step.clone() }));
     let other = support::threshold(77, 4).network.polynomial().unwrap();

@@ -42,11 +42,16 @@ sol!(
     "../../contracts/abi/Freeze.json"
 );
 
-sol!(
-    #[sol(all_derives)]
-    GroupValidators,
-    "../../contracts/abi/GroupValidators.json"
-);
+pub use group::GroupValidators;
+
+/// By itself, for its setup is that of `Validators` and called so.
+mod group {
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        GroupValidators,
+        "../../contracts/abi/GroupValidators.json"
+    );
+}
 
 sol!(
     #[sol(all_derives)]

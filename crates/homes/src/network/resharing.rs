@@ -23,7 +23,6 @@ use blockhouse_consensus::{Keys, Network, Post};
 use blockhouse_ledger::contracts::GroupValidators::postOutcomeCall;
 use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::resharing::{Coming, Outcome, coming};
-use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::chain::{Chain, ChainError};
@@ -140,7 +139,7 @@ impl Part {
             let kept = tokio::task::block_in_place(|| self.keep());
             self.note(kept);
             for Outgoing { to, message } in sends.unwrap_or_default() {
-                self.post.send(to, Bytes::copy_from_slice(&message.encode()));
+                self.post.send(to, &message.encode());
             }
             self.tell();
         }
