@@ -10,6 +10,8 @@
 //!
 //! Format: `docs/design/ledger.md`, section *Store*.
 
+mod append;
+mod beside;
 mod error;
 mod event_index;
 #[cfg(feature = "node")]
@@ -21,6 +23,8 @@ mod heir;
 mod mend;
 #[cfg(feature = "node")]
 mod past;
+#[cfg(feature = "node")]
+mod pages;
 mod receipt_rows;
 mod rehearsal;
 #[cfg(feature = "node")]
@@ -29,7 +33,7 @@ mod salvage;
 mod state_part;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,25 +43,28 @@ use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 use blockhouse_ledger::block::{Block, decode_block, encode_block};
 use blockhouse_ledger::certificate::Certificate;
-use blockhouse_ledger::execute::Executed;
 use blockhouse_ledger::genesis::Genesis;
 use blockhouse_ledger::state::{MemoryState, State, StateChanges, StateError, StateNodes, StateTrie};
 
 use error::Fault;
-use file::{Durability, StoreFile};
+use file::StoreFile;
 use head::{BLOCK_HASHES, read_header};
 use receipt_rows::{decode_receipts, encode_receipts};
-use tables::{BlockRows, Rows, Step};
+use tables::{BlockRows, Rows};
 
 use crate::chain::chain;
 
+#[cfg(feature = "node")]
+pub(crate) use beside::remove_leftovers;
+pub(crate) use beside::{Beside, beside, folder_of, keep, suffixed, sync_folder, sync_folder_of};
 pub use error::StoreError;
 pub use event_index::{EventKey, EventPlace, Order, Sought, Wanted};
 #[cfg(feature = "node")]
 pub use examine::{Damage, Part};
 pub use file::Access;
-pub(crate) use file::{Beside, folder_of, suffixed, sync_folder_of};
 pub use head::Head;
+#[cfg(feature = "node")]
+pub use pages::PagePlace;
 #[cfg(feature = "node")]
 pub(crate) use past::Past;
 #[cfg(feature = "node")]
@@ -67,9 +74,6 @@ pub use state_part::{PartError, StatePart};
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
-
-/// How much of the index of events one transaction of redb makes: a few megabytes.
-const INDEX_STEP: Step = Step { blocks: 16_384, rows: 100_000 };
 
 /// A block that the head commits to.
 #[derive(Debug, Clone)]
@@ -164,6 +168,14 @@ impl Store {
     /// Height and hash of the head as the file names them, and nothing checked: to compare with what was checked before.
     pub fn peek(path: &Path, wait: Duration) -> Result<(u64, B256), StoreError> {
         StoreFile::open(path, Access::Read, wait, false)?.read(|transaction| Rows::open(transaction)?.head())
+    }
+
+    /// Goes on comparing the pages of a file that is open to write with their checksums, from that place on, for so many bytes; gives the next
+    /// place, or nothing at the end. What is written meanwhile may be passed over.
+    #[cfg(feature = "node")]
+    pub fn compare_pages(&self, place: &PagePlace, bytes: usize) -> Result<Option<PagePlace>, StoreError> {
+        // The tables of this store are the view that must be held.
+        self.file.compare_pages(place, bytes)
     }
 
     /// The same, where a hash that an index does not have is taken as not there. Anybody may ask a node for any hash, all day long; who is
@@ -319,76 +331,6 @@ impl Store {
         self.misses == Misses::Believed
     }
 
-    /// Brings the index of events up to the head, step by step: a kill leaves the steps that are done.
-    pub fn index_events(&mut self) -> Result<(), StoreError> {
-        let end = self.height() + 1;
-        while self.indexed_events() < end {
-            self.file.write(Durability::Immediate, |transaction| {
-                tables::index_events(transaction, end, INDEX_STEP).map(drop)
-            })?;
-            self.rows = Arc::new(self.file.read(Rows::open)?);
-        }
-        Ok(())
-    }
-
-    /// Appends an executed block that follows the head. When this returns, a power loss does not undo it.
-    pub fn append(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
-        self.append_with(executed, certificate, Durability::Immediate)
-    }
-
-    /// Appends without waiting for the disk, for a new store that has no name yet; [`Self::sync`] must follow.
-    pub(crate) fn append_unsynced(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
-        self.append_with(executed, certificate, Durability::None)
-    }
-
-    /// Makes all that was appended durable.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file.write(Durability::Immediate, |_| Ok(()))
-    }
-
-    /// Appends executed blocks that follow the head, one upon the other, as one durable transaction.
-    #[cfg(feature = "node")]
-    pub(crate) fn append_all(&mut self, blocks: &[(Arc<Executed>, Certificate)]) -> Result<(), StoreError> {
-        let mut head = (self.height(), self.head.hash());
-        for (executed, _) in blocks {
-            let header = &executed.block.header;
-            if header.parent_hash != head.1 || header.number != head.0 + 1 {
-                return Err(StoreError::NotNext { height: header.number, head: head.0 });
-            }
-            head = (header.number, B256::new(executed.hash.to_bytes()));
-        }
-        let records: Vec<_> = blocks.iter().map(|(executed, certificate)| Record::of(executed, certificate)).collect();
-        self.file.write(Durability::Immediate, |transaction| {
-            records
-                .iter()
-                .zip(blocks)
-                .try_for_each(|(record, (executed, _))| tables::write_block(transaction, &record.rows(executed)))
-        })?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
-        for (executed, _) in blocks {
-            let hash = B256::new(executed.hash.to_bytes());
-            Arc::make_mut(&mut self.head).advance(executed.block.header.clone(), hash);
-        }
-        Ok(())
-    }
-
-    fn append_with(
-        &mut self,
-        executed: &Executed,
-        certificate: &Certificate,
-        durability: Durability,
-    ) -> Result<(), StoreError> {
-        let header = &executed.block.header;
-        if header.parent_hash != self.head.hash() || header.number != self.height() + 1 {
-            return Err(StoreError::NotNext { height: header.number, head: self.height() });
-        }
-        let record = Record::of(executed, certificate);
-        self.file.write(durability, |transaction| tables::write_block(transaction, &record.rows(executed)))?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
-        Arc::make_mut(&mut self.head).advance(header.clone(), B256::new(executed.hash.to_bytes()));
-        Ok(())
-    }
-
     /// The path it was opened under.
     pub fn path(&self) -> &Path {
         self.file.path()
@@ -434,38 +376,6 @@ impl Store {
     }
 }
 
-/// The bytes of an executed block, as the store keeps them.
-struct Record {
-    block: Vec<u8>,
-    certificate: Vec<u8>,
-    receipts: Vec<u8>,
-    transactions: Vec<B256>,
-}
-
-impl Record {
-    fn of(executed: &Executed, certificate: &Certificate) -> Self {
-        Self {
-            block: encode_block(&executed.block),
-            certificate: certificate.encode(),
-            receipts: encode_receipts(&executed.receipts),
-            transactions: executed.block.body.transactions.iter().map(|tx| *tx.tx_hash()).collect(),
-        }
-    }
-
-    fn rows<'a>(&'a self, executed: &'a Executed) -> BlockRows<'a> {
-        BlockRows {
-            height: executed.block.header.number,
-            hash: B256::new(executed.hash.to_bytes()),
-            block: &self.block,
-            certificate: &self.certificate,
-            receipts: &self.receipts,
-            outcomes: &executed.receipts,
-            transactions: &self.transactions,
-            changes: &executed.changes,
-        }
-    }
-}
-
 /// What the file keeps of the state, nothing of it checked.
 impl StateNodes for Store {
     type Error = StoreError;
@@ -500,45 +410,4 @@ fn checked_receipts(height: u64, root: B256, bytes: &[u8]) -> Result<Vec<Receipt
         return Err(Fault::damaged(format!("the receipts of block {height} do not give its receipts root")));
     }
     Ok(receipts)
-}
-
-/// A name beside the store for one that is being made; the file goes away with the value, unless it was renamed.
-pub(crate) fn beside(path: &Path, what: &str) -> Beside {
-    Beside::new(path, what)
-}
-
-/// Removes what killed makers of such files have left beside the store. The caller keeps others out.
-#[cfg(feature = "node")]
-pub(crate) fn remove_leftovers(path: &Path, what: &str) -> Result<(), StoreError> {
-    let failed = |source| file::io_error(path, "remove what is left beside", source);
-    let prefix = suffixed(path, &format!("{what}-"));
-    let Some(prefix) = prefix.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return Ok(()) };
-    for entry in std::fs::read_dir(folder_of(path)).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().as_encoded_bytes().starts_with(prefix) {
-            std::fs::remove_file(entry.path()).map_err(failed)?;
-        }
-    }
-    Ok(())
-}
-
-/// Keeps what is at `path` under `<path>.damaged-<n>` too, and returns that name; nothing if nothing is there.
-///
-/// The old name stays until the new store takes it over: there is no moment without a file.
-pub(crate) fn keep(path: &Path) -> Result<Option<PathBuf>, StoreError> {
-    for count in 1_u32..=u32::MAX {
-        let name = suffixed(path, &format!("damaged-{count}"));
-        match std::fs::hard_link(path, &name) {
-            Ok(()) => return Ok(Some(name)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(file::io_error(path, "keep a copy of", source)),
-        }
-    }
-    Ok(None)
-}
-
-/// Makes the names in the folder of the store durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    sync_folder_of(path).map_err(|source| file::io_error(path, "sync the folder of", source))
 }

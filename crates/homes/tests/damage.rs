@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{B256, TxHash};
-use blockhouse_homes::store::Access;
+use blockhouse_homes::store::{Access, PagePlace};
 use blockhouse_homes::{Store, StoreError};
-use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::state::{StateError, check_whole};
+use blockhouse_ledger::{BlockObject, Executed, Replay};
 use support::{Choices, World, rounds, seed};
 
 /// What the undamaged store says.
@@ -46,7 +46,8 @@ impl Truth {
             Err(StoreError::Damaged { .. }) => return false,
             Err(other) => panic!("another error than damage: {other:?}"),
         };
-        let reads = [check_state(&store), self.check_blocks(&store), self.check_transactions(&store)];
+        let reads =
+            [check_state(&store), self.check_blocks(&store), self.check_transactions(&store), compare_pages(&store)];
         reads.iter().all(|read| match read {
             Ok(()) => true,
             Err(StoreError::Damaged { .. }) => false,
@@ -75,6 +76,15 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// Every page has its checksum, or is said to be damaged; one by one. Nothing is looked at where the store is open to be read.
+fn compare_pages(store: &Store) -> Result<(), StoreError> {
+    let mut place = Some(PagePlace::default());
+    while let Some(from) = place {
+        place = store.compare_pages(&from, 1)?;
+    }
+    Ok(())
 }
 
 /// Every node is under the root of the head, or is said to be damaged.
@@ -126,7 +136,7 @@ async fn truncated_at_any_length() {
     let random = (0..rounds(100)).map(|_| usize::try_from(choices.below(whole as u64)).unwrap());
     let mut unnoticed = 0;
     for length in [0, 1, 8, 63, 64, 319, 320, 511, 512].into_iter().chain(pages).chain(random) {
-        for access in [Access::Read, Access::Write] {
+        for access in [Access::Read, Access::Write, Access::Watched] {
             unnoticed += u32::from(judge(&truth, &path, &truth.bytes[..length], access, &format!("length {length}")));
         }
     }
@@ -148,9 +158,11 @@ async fn flipped_at_any_place() {
     for at in (0..320).chain(random) {
         let mut flipped = truth.bytes.clone();
         flipped[at] ^= 1 << choices.below(8);
-        for access in [Access::Read, Access::Write] {
-            noticed += u32::from(!judge(&truth, &path, &flipped, access, &format!("byte {at} flipped")));
-        }
+        let judged = [Access::Read, Access::Write, Access::Watched]
+            .map(|access| judge(&truth, &path, &flipped, access, &format!("byte {at} flipped")));
+        noticed += judged.into_iter().map(|is_whole| u32::from(!is_whole)).sum::<u32>();
+        // The header has both slots, of which only one counts.
+        assert!(at < 320 || judged[1] == judged[2], "byte {at}: all pages at once, or some before and some after");
     }
     // The rest fell on pages of older commits and on redb's own records, which change nothing that is read.
     assert!(noticed > 100, "only {noticed} flips were noticed");
@@ -174,8 +186,81 @@ async fn overwritten_in_pieces() {
             1 => bytes[start..end].iter_mut().for_each(|byte| *byte = u8::try_from(choices.below(256)).unwrap()),
             _ => bytes.copy_within(other..other + (end - start), start),
         }
-        let access = if round % 2 == 0 { Access::Read } else { Access::Write };
+        let access = [Access::Read, Access::Write, Access::Watched][usize::try_from(round % 3).unwrap()];
         judge(&truth, &path, &bytes, access, &format!("bytes {start} to {end} overwritten (kind {kind})"));
+    }
+}
+
+/// A node that starts has not compared the pages of rows yet when it writes its first block: whatever they hold, the process goes on, what it
+/// gives is true, and the damage is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_is_written_over_pages_that_were_overwritten() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let (last, certificate) = without_the_last(&truth, &path);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut choices = Choices(seed());
+    let (mut written, mut noticed) = (0, 0);
+    for round in 0..rounds(300) {
+        let mut damaged = bytes.clone();
+        let pages = choices.below(bytes.len() as u64 / 4096 - 1);
+        let start = 4096 * (1 + usize::try_from(pages).unwrap()) + usize::try_from(choices.below(600)).unwrap();
+        let end = damaged.len().min(start + 1 + usize::try_from(choices.below(40)).unwrap());
+        damaged[start..end].iter_mut().for_each(|byte| *byte = u8::try_from(choices.below(256)).unwrap());
+        std::fs::write(&path, &damaged).unwrap();
+        let Ok(mut store) = Store::open(&path, Access::Watched, Duration::ZERO, None) else { continue };
+        let was_noticed = compare_pages(&store).is_err();
+        match store.append(&last, &certificate) {
+            Ok(()) => written += 1,
+            Err(StoreError::Damaged { .. }) => assert!(was_noticed, "round {round}, seed {}", seed()),
+            Err(other) => panic!("another error than damage: {other:?}; round {round}, seed {}", seed()),
+        }
+        noticed += u32::from(was_noticed);
+        drop(store);
+        truth.check(&path, Access::Read);
+        truth.check(&path, Access::Watched);
+    }
+    assert!(written > 0 && noticed > 0, "{written} written, {noticed} noticed");
+}
+
+/// Makes the store there with all blocks but the last one, which it gives.
+fn without_the_last(truth: &Truth, path: &Path) -> (Executed, blockhouse_ledger::Certificate) {
+    let (first, later) = truth.blocks.split_first().unwrap();
+    let (last, between) = later.split_last().unwrap();
+    Store::create(path, first.genesis.as_ref().unwrap(), &first.certificate).unwrap();
+    let mut replay = Replay::begin(first).unwrap();
+    let mut store = Store::open(path, Access::Write, Duration::ZERO, None).unwrap();
+    for object in between {
+        store.append(&replay.extend(object).unwrap(), &object.certificate).unwrap();
+    }
+    (replay.extend(last).unwrap(), last.certificate.clone())
+}
+
+/// What a start leaves out is left out whatever it is, and found after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_compares_no_pages_of_rows() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    // The signature in the certificate of block 1 is in no other row.
+    let certificate = truth.blocks[1].certificate.encode();
+    let words = &certificate[certificate.len() - 32..];
+    let mut damaged = truth.bytes.clone();
+    // Pages of older commits have it too.
+    let places: Vec<_> = (0..damaged.len() - 32).filter(|at| &damaged[*at..at + 32] == words).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|place| damaged[*place] ^= 1);
+    for flags in [damaged[9], damaged[9] | 2] {
+        // Closed, and killed.
+        damaged[9] = flags;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(matches!(Store::open(&path, Access::Write, Duration::ZERO, None), Err(StoreError::Damaged { .. })));
+        let store = Store::open(&path, Access::Watched, Duration::ZERO, None).unwrap();
+        assert!(matches!(compare_pages(&store), Err(StoreError::Damaged { .. })));
+        drop(store);
     }
 }
 

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use alloy_primitives::TxKind;
-use blockhouse_homes::Embedded;
+use blockhouse_homes::store::{Access, PagePlace};
+use blockhouse_homes::{Embedded, Store};
 use support::{Choices, World, account, genesis, options, seed};
 
 const FOLDER: &str = "BLOCKHOUSE_TEST_KILL_FOLDER";
@@ -48,6 +49,7 @@ async fn killed_at_any_instant_a_sealed_block_stays() {
         let delay = Duration::from_micros(choices.below(40_000));
         let after_blocks = choices.below(5);
         let reported = run_child(&world, before.height + 2, after_blocks, delay);
+        expect_a_start(&world);
         let standing = world.another().standing().await.unwrap();
         let hint = format!("round {round}, seed {}", seed());
         for (height, hash) in &reported {
@@ -62,6 +64,17 @@ async fn killed_at_any_instant_a_sealed_block_stays() {
     let fresh = Embedded::new(options(&world.folder.path().join("fresh.redb"), &world.clock));
     let objects = world.home.block_objects(0, usize::MAX).await.unwrap();
     assert_eq!(fresh.rebuild_from(objects).await.unwrap().imported.height, sealed);
+}
+
+/// A node starts over what the kill left, and all pages are sound.
+fn expect_a_start(world: &World) {
+    let copy = world.folder.path().join("copy.redb");
+    std::fs::copy(world.path(), &copy).unwrap();
+    let store = Store::open(&copy, Access::Watched, Duration::ZERO, None).unwrap();
+    let mut place = Some(PagePlace::default());
+    while let Some(from) = place {
+        place = store.compare_pages(&from, 1 << 16).unwrap();
+    }
 }
 
 /// Starts a child, kills it a while after it reported some blocks, and returns all that it reported.

@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Once};
 use std::time::Duration;
 
 use alloy_consensus::ReceiptEnvelope;
-use blockhouse_homes::store::Access;
+use blockhouse_homes::store::{Access, PagePlace};
 use blockhouse_homes::{Store, StoreError};
 use blockhouse_ledger::{BlockObject, Replay};
 
@@ -18,7 +18,13 @@ use crate::{Target, Verdict};
 /// a list of damages: `place: u32 │ length: u8 │ bytes`, the place counted over the bytes that hold something.
 pub(super) const LEDGER_STORE: Target = Target {
     name: "ledger-store",
-    decoders: &["homes/store.rs::open", "homes/store/file.rs::open", "homes/store/receipt_rows.rs::decode_receipts"],
+    decoders: &[
+        "homes/store.rs::open",
+        "homes/store/file.rs::open",
+        "homes/store/pages.rs::open",
+        "homes/store/pages/page.rs::decode",
+        "homes/store/receipt_rows.rs::decode_receipts",
+    ],
     run: |input| {
         quiet_about_redb();
         let mut bytes = TRUTH.bytes.clone();
@@ -29,7 +35,7 @@ pub(super) const LEDGER_STORE: Target = Target {
         }
         in_folder(|folder| {
             let path = folder.join("ledger.redb");
-            let verdicts = [Access::Read, Access::Write].map(|access| {
+            let verdicts = [Access::Read, Access::Write, Access::Watched].map(|access| {
                 std::fs::write(&path, &bytes).unwrap();
                 read(&path, access)
             });
@@ -96,6 +102,10 @@ fn read(path: &Path, access: Access) -> Verdict {
     let result = Store::open(path, access, Duration::ZERO, None).and_then(|store| {
         for (object, receipts) in objects().iter().zip(&TRUTH.receipts).take(below(store.height())) {
             check(&store, object, receipts)?;
+        }
+        let mut place = Some(PagePlace::default());
+        while let Some(from) = place {
+            place = store.compare_pages(&from, 1)?;
         }
         Ok(())
     });

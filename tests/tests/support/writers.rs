@@ -103,6 +103,16 @@ impl Writer {
         Self { number, nonce: 0, count: 0, genesis: genesis.clone() }
     }
 
+    /// How many transactions it sent, and how many snapshots it committed: to go on elsewhere.
+    pub(crate) const fn counts(&self) -> [u64; 2] {
+        [self.nonce, self.count]
+    }
+
+    /// Goes on after so many.
+    pub(crate) const fn go_on(&mut self, nonce: u64, count: u64) {
+        (self.nonce, self.count) = (nonce, count);
+    }
+
     /// Opens a session, which a commit ends.
     pub(crate) fn open(&mut self) -> Signed {
         let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode();

@@ -4,7 +4,8 @@
 //! - **Does not** look for damage in a running node, nor say what heals it.
 //!
 //! # Invariants
-//! - **K1** A node takes part only over a store that was opened with all its pages compared, and whose last blocks were examined.
+//! - **K1** A node takes part only over a store of which the pages by which the database goes were compared, and the last blocks examined. The other
+//!   pages are compared first of all once it runs.
 //! - **K3** It takes no part once a peer has shown that the ledger was handed over to another network.
 //! - **K2** The journal of votes is not touched by healing: who heals votes again with all that he said before.
 
@@ -24,7 +25,7 @@ use super::past;
 use super::scrub::Pass;
 use super::sync::{Sheet, Sync, SyncNews};
 use crate::remote::{Remote, RemoteError};
-use crate::store::{Access, Damage, Store};
+use crate::store::{Access, Damage, Store, StoreError};
 
 /// How long the node waits for another process that has its ledger open: a backup of this host may read it.
 const STORE_WAIT: Duration = Duration::from_secs(10);
@@ -229,14 +230,12 @@ async fn sound_store(
         if let Some(remedy) = remedy.take() {
             apply(folder, parts, remedy, tell).await?;
         }
-        match tokio::task::block_in_place(|| Store::open(&folder.store(), Access::Write, STORE_WAIT, None)) {
-            Ok(store) if *store.genesis() != parts.file.genesis => {
+        match tokio::task::block_in_place(|| open_examined(&folder.store())) {
+            Ok(Ok(ref store) | Err(ref store)) if *store.genesis() != parts.file.genesis => {
                 return Err(NodeError::OtherGenesis { path: folder.path().to_owned() });
             }
-            Ok(store) => match tokio::task::block_in_place(|| examine_recent(&store)) {
-                Ok(()) => return Ok(store),
-                Err(_) => remedy = parts.healer.examine(&store).await?,
-            },
+            Ok(Ok(store)) => return Ok(store),
+            Ok(Err(altered)) => remedy = parts.healer.examine(&altered).await?,
             Err(error) if error.is_healed_by_replay() => remedy = Some(parts.healer.examine_closed(&error).await?),
             Err(error) => return Err(error.into()),
         }
@@ -278,6 +277,17 @@ fn put_back(
     }
     alarms::note(folder, remedy.damage())?;
     Ok(tokio::task::block_in_place(|| remedy.apply(&folder.store()))?)
+}
+
+/// Opens the store, open to be written if its last blocks are sound. They are read before it is, so that a file in which they were altered
+/// stays as it was found.
+fn open_examined(path: &Path) -> Result<Result<Store, Store>, StoreError> {
+    let read = Store::open(path, Access::Read, STORE_WAIT, None)?;
+    if examine_recent(&read).is_err() {
+        return Ok(Err(read));
+    }
+    drop(read);
+    Store::open(path, Access::Watched, STORE_WAIT, None).map(Ok)
 }
 
 fn examine_recent(store: &Store) -> Result<(), Damage> {

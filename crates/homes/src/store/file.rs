@@ -7,7 +7,6 @@
 //! - **F1** No content of the file makes a caller panic: what redb panics on is reported as damage.
 //! - **F2** A store appears under its name whole and durable, or not at all.
 
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,10 +16,13 @@ use redb::{Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabas
 
 pub(super) use redb::Durability;
 
+use super::beside::{Beside, io_error, name_new, remove_if_there, sync_file, sync_folder_of};
 use super::error::{Fault, StoreError};
 #[cfg(feature = "node")]
-use super::rehearsal::Unfinished;
+use super::pages::{PageFile, PagePlace};
 use super::rehearsal::rehearse;
+#[cfg(feature = "node")]
+use super::rehearsal::{Unfinished, rehearse_opening};
 
 /// Pages that redb keeps in memory. A store is open for one request, so a small cache is enough.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -34,8 +36,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 pub enum Access {
     /// Reading, beside other readers.
     Read,
-    /// Reading and writing, alone.
+    /// Reading and writing, alone. All pages of the file are compared with their checksums before.
     Write,
+    /// Reading and writing, alone, by who compares the pages of rows while it is open ([`Store::compare_pages`](super::Store::compare_pages)).
+    /// Those by which redb goes are compared before, so that an opening does not grow with the ledger.
+    #[cfg(feature = "node")]
+    Watched,
 }
 
 enum Handle {
@@ -52,6 +58,9 @@ enum Handle {
 pub(super) struct StoreFile {
     // `None` only while it is dropped.
     handle: Option<Handle>,
+    /// The same file, to compare its pages, where it is open to write.
+    #[cfg(feature = "node")]
+    pages: Option<PageFile>,
     path: PathBuf,
 }
 
@@ -62,8 +71,8 @@ impl StoreFile {
         let started = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            let fault = match guarded(|| open_once(path, access, checked)) {
-                Ok(handle) => return Ok(Self { handle: Some(handle), path: path.to_owned() }),
+            let fault = match guarded(|| Self::open_once(path, access, checked)) {
+                Ok(file) => return Ok(file),
                 Err(fault) => fault,
             };
             if !matches!(fault, Fault::Held) {
@@ -78,11 +87,26 @@ impl StoreFile {
         }
     }
 
+    fn open_once(path: &Path, access: Access, checked: bool) -> Result<Self, Fault> {
+        let handle = open_handle(path, access, checked)?;
+        // Whoever would put another file under this name waits for who has this one open.
+        #[cfg(feature = "node")]
+        let pages = matches!(handle, Handle::Write(_)).then(|| PageFile::open(path)).transpose()?;
+        Ok(Self {
+            handle: Some(handle),
+            #[cfg(feature = "node")]
+            pages,
+            path: path.to_owned(),
+        })
+    }
+
     /// Opens what is left of a file that cannot be opened otherwise, to be read. Nothing of it is checked.
     #[cfg(feature = "node")]
     pub(super) fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
         match guarded(|| Unfinished::open(path, CACHE_BYTES)) {
-            Ok(unfinished) => Ok(Self { handle: Some(Handle::Unfinished(unfinished)), path: path.to_owned() }),
+            Ok(unfinished) => {
+                Ok(Self { handle: Some(Handle::Unfinished(unfinished)), pages: None, path: path.to_owned() })
+            }
             Err(fault) => Err(with_path(path, "open", fault)),
         }
     }
@@ -98,13 +122,13 @@ impl StoreFile {
         let new = Beside::new(path, "new");
         guarded(|| {
             // `create` opens what is there: a leftover of a kill must not become the new store.
-            remove_if_there(&new.path).map_err(Fault::Io)?;
-            let database = Builder::new().set_cache_size(CACHE_BYTES).create(&new.path)?;
+            remove_if_there(new.path()).map_err(Fault::Io)?;
+            let database = Builder::new().set_cache_size(CACHE_BYTES).create(new.path())?;
             write(&database, Durability::Immediate, fill)
         })
         .map_err(|fault| with_path(path, "create", fault))?;
-        sync_file(&new.path).map_err(|source| io_error(path, "sync", source))?;
-        name_new(&new.path, path).map_err(|source| match source.kind() {
+        sync_file(new.path()).map_err(|source| io_error(path, "sync", source))?;
+        name_new(new.path(), path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
             _ => io_error(path, "name", source),
         })?;
@@ -151,6 +175,12 @@ impl StoreFile {
         guarded(|| write(database, durability, fill)).map_err(|fault| with_path(&self.path, "write", fault))
     }
 
+    /// Goes on comparing pages while the caller holds a view; see [`PageFile`]. Nothing is compared of a file that is open to be read.
+    #[cfg(feature = "node")]
+    pub(super) fn compare_pages(&self, place: &PagePlace, bytes: usize) -> Result<Option<PagePlace>, StoreError> {
+        self.guard("read", || self.pages.as_ref().map_or(Ok(None), |pages| pages.compare_some(place, bytes)))
+    }
+
     /// This file is damaged, in these words.
     pub(super) fn damaged(&self, what: impl Into<String>) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: what.into() }
@@ -174,7 +204,7 @@ impl std::fmt::Debug for StoreFile {
     }
 }
 
-fn open_once(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault> {
+fn open_handle(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     match access {
@@ -189,6 +219,19 @@ fn open_once(path: &Path, access: Access, checked: bool) -> Result<Handle, Fault
             }
             Ok(Handle::Write(builder.open(path)?))
         }
+        #[cfg(feature = "node")]
+        Access::Watched if opens_at_once(path)? => Ok(Handle::Write(builder.open(path)?)),
+        #[cfg(feature = "node")]
+        Access::Watched => open_handle(path, Access::Write, checked),
+    }
+}
+
+/// Whether redb opens the file without reading all of it, and its own pages are sound. After a kill too: each durable commit says what is free.
+#[cfg(feature = "node")]
+fn opens_at_once(path: &Path) -> Result<bool, Fault> {
+    match rehearse_opening(path, CACHE_BYTES, || PageFile::open(path)?.compare_own()) {
+        Err(Fault::NeedsWriter) => Ok(false),
+        other => other,
     }
 }
 
@@ -229,80 +272,5 @@ fn with_path(path: &Path, action: &'static str, fault: Fault) -> StoreError {
         Fault::NeedsWriter => StoreError::Damaged { path, what: "it was not closed and could not be finished".into() },
         Fault::Io(source) if source.kind() == io::ErrorKind::NotFound => StoreError::Missing { path },
         Fault::Io(source) => StoreError::Io { action, path, source },
-    }
-}
-
-pub(super) fn io_error(path: &Path, action: &'static str, source: io::Error) -> StoreError {
-    StoreError::Io { action, path: path.to_owned(), source }
-}
-
-/// A file beside the store that goes away with this value, unless it was renamed.
-#[derive(Debug)]
-pub(crate) struct Beside {
-    path: PathBuf,
-}
-
-impl Beside {
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// `<store>.<what>-<process>-<count>`: two writers never share one.
-    pub(super) fn new(store: &Path, what: &str) -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self { path: suffixed(store, &format!("{what}-{}-{count}", std::process::id())) }
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // Only a leftover: the next one overwrites it.
-        let _ = remove_if_there(&self.path);
-    }
-}
-
-/// `<store>.<suffix>`.
-pub(crate) fn suffixed(store: &Path, suffix: &str) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Gives `from` the name `to`, and fails if that name is taken.
-fn name_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network file systems know links only.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => std::fs::hard_link(from, to),
-        other => Ok(other?),
-    }
-}
-
-fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Makes the names in the folder of `path` durable.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-/// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! redb checks its pages only when asked to, and on pages that are not what it expects its writing code can panic, and
 //! panic again while it closes, which no caller survives. So the file is first opened over memory that takes all
-//! writes, all its pages are compared with their checksums, and only then it is opened in earnest.
+//! writes, all its pages are compared with their checksums, and only then it is opened in earnest. Who compares the pages of rows by himself
+//! while it is open tries the opening alone.
 //!
 //! - **Owns** the memory over the file.
 //! - **Does not** know the tables.
@@ -18,20 +19,21 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "node")]
+use redb::RepairSession;
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, StorageBackend};
 
 use super::error::Fault;
+#[cfg(feature = "node")]
+use super::pages::{MAGIC, UNFINISHED};
 
 /// The unit in which written bytes are kept.
 const BLOCK: u64 = 4096;
 
 /// Opens the file over memory and checks every page. What the database then writes goes nowhere.
 pub(super) fn rehearse(path: &Path, cache_bytes: usize) -> Result<Database, Fault> {
-    let backend = Overlay::open(path)?;
-    let file = Arc::clone(&backend.file);
-    // A database that failed is not dropped: closing it could panic. What it holds of the system is given back here.
-    let checked = super::file::guarded(|| {
+    over_memory(path, |backend| {
         let mut builder = Builder::new();
         let database = builder.set_cache_size(cache_bytes).create_with_backend(backend)?;
         let mut database = ManuallyDrop::new(database);
@@ -40,19 +42,38 @@ pub(super) fn rehearse(path: &Path, cache_bytes: usize) -> Result<Database, Faul
         } else {
             Err(Fault::damaged("a page does not have its checksum"))
         }
-    });
-    if checked.is_err() {
-        *lock(&file) = None;
-    }
-    checked
+    })
 }
 
-/// What redb writes at the beginning of each of its files.
+/// Opens the file over memory as it is, and asks whether what redb went by is sound. One that redb would repair is left alone: that reads all
+/// of it.
 #[cfg(feature = "node")]
-const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-/// The bit of the byte behind it that is set while a process has the file open to write.
-#[cfg(feature = "node")]
-const UNFINISHED: u8 = 2;
+pub(super) fn rehearse_opening(
+    path: &Path,
+    cache_bytes: usize,
+    is_sound: impl FnOnce() -> Result<bool, Fault>,
+) -> Result<bool, Fault> {
+    over_memory(path, |backend| {
+        let mut builder = Builder::new();
+        builder.set_repair_callback(RepairSession::abort);
+        let database = ManuallyDrop::new(builder.set_cache_size(cache_bytes).create_with_backend(backend)?);
+        // It holds the file: nobody writes to it meanwhile.
+        let is_sound = is_sound()?;
+        drop(ManuallyDrop::into_inner(database));
+        Ok(is_sound)
+    })
+}
+
+fn over_memory<T>(path: &Path, open: impl FnOnce(Overlay) -> Result<T, Fault>) -> Result<T, Fault> {
+    let backend = Overlay::open(path)?;
+    let file = Arc::clone(&backend.file);
+    // A database that failed is not dropped: closing it could panic. What it holds of the system is given back here.
+    let opened = super::file::guarded(|| open(backend));
+    if opened.is_err() {
+        *lock(&file) = None;
+    }
+    opened
+}
 
 /// A file that was not closed, as its last commit left it: no page of it was compared with its checksum.
 #[cfg(feature = "node")]
