@@ -69,9 +69,7 @@ fn main() {
 }
 
 fn head() {
-    println!(
-        "\nBlocks: by the clock (p50, p99); on the processor, bytes written to the disk and nodes of tries changed (p50).\n"
-    );
+    println!("\nBlocks: by the clock (p50, p99); on the processor, bytes written and nodes of tries changed (p50).\n");
     println!("| snapshots | blocks of | p50 | p99 | processor | written | nodes | start | after a kill | file |");
     println!("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
 }
@@ -112,12 +110,12 @@ impl Cost {
     }
 }
 
-/// How long this thread was on a processor, and how much it wrote to the disk; a busy machine changes neither much.
+/// How long this thread was on a processor, and how much it wrote; a busy machine changes neither much.
 fn used() -> (Duration, u64) {
     let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     let processor = schedule.split_whitespace().next().unwrap().parse().unwrap();
     let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
-    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap();
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap();
     (Duration::from_nanos(processor), written)
 }
 

@@ -210,7 +210,7 @@ fn open_handle(path: &Path, access: Access, checked: bool) -> Result<Handle, Fau
     match access {
         Access::Read => match builder.open_read_only(path).map_err(Fault::from) {
             Ok(database) => Ok(Handle::Read(database)),
-            Err(Fault::NeedsWriter) => rehearse(path, CACHE_BYTES).map(Handle::Finished),
+            Err(Fault::NeedsWriter) => finish(path).map(Handle::Finished),
             Err(fault) => Err(fault),
         },
         Access::Write => {
@@ -220,19 +220,21 @@ fn open_handle(path: &Path, access: Access, checked: bool) -> Result<Handle, Fau
             Ok(Handle::Write(builder.open(path)?))
         }
         #[cfg(feature = "node")]
-        Access::Watched if opens_at_once(path)? => Ok(Handle::Write(builder.open(path)?)),
-        #[cfg(feature = "node")]
-        Access::Watched => open_handle(path, Access::Write, checked),
+        Access::Watched => {
+            drop(finish(path)?);
+            Ok(Handle::Write(builder.open(path)?))
+        }
     }
 }
 
-/// Whether redb opens the file without reading all of it, and its own pages are sound. After a kill too: each durable commit says what is free.
-#[cfg(feature = "node")]
-fn opens_at_once(path: &Path) -> Result<bool, Fault> {
+/// Finishes in memory what a kill left. Each durable commit of ours says what is free, so that mostly no page of rows is read for it.
+fn finish(path: &Path) -> Result<Database, Fault> {
+    #[cfg(feature = "node")]
     match rehearse_opening(path, CACHE_BYTES, || PageFile::open(path)?.compare_own()) {
-        Err(Fault::NeedsWriter) => Ok(false),
-        other => other,
+        Err(Fault::NeedsWriter) => {}
+        other => return other,
     }
+    rehearse(path, CACHE_BYTES)
 }
 
 fn write(

@@ -46,25 +46,23 @@ pub(super) fn rehearse(path: &Path, cache_bytes: usize) -> Result<Database, Faul
 }
 
 /// Opens the file over memory as it is, and asks whether what redb went by is sound. One that redb would repair is left alone: that reads all
-/// of it.
+/// of it, and is for [`rehearse`].
 #[cfg(feature = "node")]
 pub(super) fn rehearse_opening(
     path: &Path,
     cache_bytes: usize,
     is_sound: impl FnOnce() -> Result<bool, Fault>,
-) -> Result<bool, Fault> {
+) -> Result<Database, Fault> {
     over_memory(path, |backend| {
         let mut builder = Builder::new();
         builder.set_repair_callback(RepairSession::abort);
         let database = ManuallyDrop::new(builder.set_cache_size(cache_bytes).create_with_backend(backend)?);
         // It holds the file: nobody writes to it meanwhile.
-        let is_sound = is_sound()?;
-        drop(ManuallyDrop::into_inner(database));
-        Ok(is_sound)
+        if is_sound()? { Ok(ManuallyDrop::into_inner(database)) } else { Err(Fault::NeedsWriter) }
     })
 }
 
-fn over_memory<T>(path: &Path, open: impl FnOnce(Overlay) -> Result<T, Fault>) -> Result<T, Fault> {
+fn over_memory(path: &Path, open: impl FnOnce(Overlay) -> Result<Database, Fault>) -> Result<Database, Fault> {
     let backend = Overlay::open(path)?;
     let file = Arc::clone(&backend.file);
     // A database that failed is not dropped: closing it could panic. What it holds of the system is given back here.
