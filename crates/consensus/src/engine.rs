@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use blockhouse_types::{BlockHash, DecodeError};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::authenticated::lookup;
-use commonware_p2p::{AddressableManager, AddressableTrackedPeers};
+use commonware_p2p::AddressableTrackedPeers;
 use commonware_runtime::{BlobLayout, Metrics, Runner, Spawner, Supervisor, tokio as runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -369,7 +369,7 @@ impl Node {
         let metrics = context.child("metrics");
         let _ = self.shared.metrics.set(Box::new(move || metrics.encode()));
         let settings = peers::settings::<S>(&self.config, &self.keys);
-        let (mut network, mut oracle) = lookup::Network::new(context.child("network"), settings);
+        let (mut network, oracle) = lookup::Network::new(context.child("network"), settings);
         let me = commonware_cryptography::Signer::public_key(self.keys.identity());
         let mut tracked = Tracked::new(oracle.clone(), self.config.network.epoch(), me, self.told.peers);
         tracked.tell();

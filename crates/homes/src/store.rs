@@ -56,8 +56,8 @@ use tables::{BlockRows, Rows};
 use crate::chain::chain;
 
 #[cfg(feature = "node")]
-pub(crate) use beside::remove_leftovers;
-pub(crate) use beside::{Beside, beside, folder_of, keep, suffixed, sync_folder, sync_folder_of};
+pub(crate) use beside::{Beside, remove_leftovers, suffixed, sync_folder_of};
+pub(crate) use beside::{beside, folder_of, keep, sync_folder};
 pub use error::StoreError;
 pub use event_index::{EventKey, EventPlace, Order, Sought, Wanted};
 #[cfg(feature = "node")]

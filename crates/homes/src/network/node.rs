@@ -47,7 +47,7 @@ use crate::forks::KeptFork;
 use crate::remote::{NodeUrl, Remote, RemoteError};
 use crate::rpc::server::Gate;
 use crate::rpc::{Server, ServerError, ServerOptions};
-use crate::store::{EventPlace, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How often the pool's journal is looked at: it is written anew when most of it is done.
 const TIDY: Duration = Duration::from_mins(1);

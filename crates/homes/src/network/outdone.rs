@@ -27,7 +27,7 @@ use super::backend::NodeBackend;
 use super::node::{News, NodeError};
 use crate::embedded::{Handover, LedgerKeys};
 use crate::remote::{NodeError as PeerError, NodeUrl, Remote};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How often the peers are asked while the node runs.
 const LOOK: Duration = Duration::from_mins(1);
