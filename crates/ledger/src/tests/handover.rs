@@ -234,7 +234,7 @@ fn a_handover_takes_as_many_as_the_ledger_says() {
         let tx = world.tx(&secret(sender), TxKind::Call(place.1), handover.input());
         assert_eq!(Handover::read(&handover.input()).as_ref(), Some(&handover));
         let (genesis, head, nodes) = (world.genesis(), world.replay.head(), world.replay.nodes());
-        assert_eq!(may_hand_over(genesis, head, nodes, &tx), Ok(may), "{sender} {signers:?}");
+        assert_eq!(may_hand_over(genesis, head, nodes, &tx).unwrap(), may, "{sender} {signers:?}");
         let sender = address(secret(sender).account());
         let is_counted = accounts.contains(&sender) && handover.count(place, sender, |who| accounts.contains(who)) >= 2;
         assert_eq!(is_counted, may, "{sender} {signers:?}");
