@@ -142,11 +142,6 @@ impl Healer {
         Self { peers, ..self }
     }
 
-    /// The nodes that are asked.
-    pub(super) const fn peers_if_any(&self) -> Option<&Remote> {
-        self.peers.as_ref()
-    }
-
     /// Examines all of an open store, and gathers what heals it; nothing if it is sound.
     pub async fn examine(&self, store: &Store) -> Result<Option<Remedy>, HealError> {
         if *store.genesis() != self.genesis {
