@@ -107,12 +107,7 @@ impl Folder {
     }
 
     /// Enters the epoch of the network, or goes on in it.
-    fn enter(
-        path: &Path,
-        config: &Config,
-        identity: [u8; 32],
-        application: &dyn Erased,
-    ) -> Result<Self, StartError> {
+    fn enter(path: &Path, config: &Config, identity: [u8; 32], application: &dyn Erased) -> Result<Self, StartError> {
         let Config { network, never_voted, jumped, .. } = config;
         let epoch = path.join(format!("epoch-{}", network.epoch()));
         let (journal, file, unvoted) = (epoch.join("journal"), epoch.join("node"), path.join("unvoted"));

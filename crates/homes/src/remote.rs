@@ -28,9 +28,9 @@ use serde::de::DeserializeOwned;
 use client::Client;
 
 #[cfg(feature = "node")]
-use crate::store::{Past, StatePart};
-#[cfg(feature = "node")]
 use crate::chain::chain;
+#[cfg(feature = "node")]
+use crate::store::{Past, StatePart};
 #[cfg(feature = "node")]
 use blockhouse_ledger::receipt::Link;
 #[cfg(feature = "node")]

@@ -54,8 +54,7 @@ fn take_run(store: &mut Store, objects: &[BlockObject], recall: &Recall) -> Resu
                 }
             };
             // Who executes may have ended before.
-            let _ =
-                objects.iter().take_while(is_certified).inspect(recover).try_for_each(|object| vouch.send(object));
+            let _ = objects.iter().take_while(is_certified).inspect(recover).try_for_each(|object| vouch.send(object));
         });
         let executed = execute_run(store, certified, recall);
         // A panic there vouches for nothing more.

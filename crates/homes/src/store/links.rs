@@ -12,9 +12,9 @@ use alloy_consensus::Header;
 use alloy_rlp::Decodable as _;
 use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::receipt::Link;
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition};
 #[cfg(feature = "node")]
 use redb::WriteTransaction;
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition};
 
 use super::error::Fault;
 use super::{Store, StoreError};
