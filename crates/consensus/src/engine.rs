@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 
 use blockhouse_types::{BlockHash, DecodeError};
 use commonware_cryptography::ed25519::PublicKey;
-use commonware_p2p::authenticated::lookup;
 use commonware_p2p::AddressableTrackedPeers;
+use commonware_p2p::authenticated::lookup;
 use commonware_runtime::{BlobLayout, Metrics, Runner, Spawner, Supervisor, tokio as runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 

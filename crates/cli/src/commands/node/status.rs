@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockhouse_homes::network::{NetworkFile, NodeConfig, NodeFolder};
-use blockhouse_homes::rpc::{NodeRole, NodeStatus, ResharingStatus};
+use blockhouse_homes::rpc::{NodeRole, NodeStatus, OtherRelease, ResharingStatus};
 use blockhouse_homes::{NodeUrl, Remote, RemoteError};
 use clap::Args;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: &StatusArgs, out: &Output) -> anyhow::Result<Exit>
 }
 
 fn as_json(status: &NodeStatus, now: u64) -> Value {
-    json!({
+    let mut record = json!({
         "type": "node-status",
         "ok": status.failure.is_none() && status.forks.unsettled == 0,
         "chain_id": status.chain_id,
@@ -90,6 +90,14 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "pending": status.pending,
         "queued": status.queued,
         "pool_bytes": status.pool_bytes,
+    });
+    extend(&mut record, cares(status));
+    record
+}
+
+/// Who it is, and what it takes care of beside agreeing.
+fn cares(status: &NodeStatus) -> Value {
+    json!({
         "public": format!("{:x}", status.key),
         "account": format!("{:#x}", status.account),
         "examined": status.scrub.examined,
@@ -112,10 +120,12 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "version": status.version,
         "rules": status.rules,
         "rules_named": status.rules_named,
-        "releases": status.releases.iter().map(|other| json!({
-            "rpc": other.rpc, "version": other.version, "rules": other.rules,
-        })).collect::<Vec<_>>(),
+        "releases": status.releases.iter().map(release).collect::<Vec<_>>(),
     })
+}
+
+fn release(other: &OtherRelease) -> Value {
+    json!({ "rpc": other.rpc, "version": other.version, "rules": other.rules })
 }
 
 /// Where the node of a folder answers clients of its own machine.
