@@ -26,9 +26,12 @@ use crate::system::SYSTEM_ADDRESS;
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
 const ENROLLED_GAS: u64 = 1_000_000;
-/// keccak256 of the code of `Access`. Asked who is enrolled, that code reads its own slots and nothing else, neither block nor time: under one
-/// storage root its answers stay. Other code at its place is asked each time.
-pub(crate) const ACCESS_CODE: B256 = b256!("1d21442c1dbea08b5d736c4b123345bfa6f8cd7f0e09d0ae7acbb33e68528973");
+/// keccak256 of the code of `Access`, of versions 1 and 2. Asked who is enrolled, that code reads its own slots and nothing else, neither block nor
+/// time: under one storage root its answers stay. Other code at its place is asked each time.
+pub(crate) const ACCESS_CODES: [B256; 2] = [
+    b256!("1d21442c1dbea08b5d736c4b123345bfa6f8cd7f0e09d0ae7acbb33e68528973"),
+    b256!("a7304bbc26e1fa2a549b828a9ddef92c153cc788797fda42dcceea906998fa24"),
+];
 
 /// Why a transaction cannot stand in a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +156,7 @@ pub fn is_enrolled<N: StateNodes>(
     let Some(record) = record.filter(|record| record.code_hash != KECCAK_EMPTY) else {
         return Ok(genesis.names(sender));
     };
-    let Some(recall) = nodes.recall().filter(|_| record.code_hash == ACCESS_CODE) else {
+    let Some(recall) = nodes.recall().filter(|_| ACCESS_CODES.contains(&record.code_hash)) else {
         return ask_access(genesis, head, nodes, sender);
     };
     let spec = genesis.fork_at(head.timestamp).spec();
