@@ -88,7 +88,7 @@ fn a_fork_is_proved_told_and_voted_on_by_nobody() {
     let hashes: Vec<&str> = proved["block_hashes"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
     assert!(hashes.len() == 2 && hashes.contains(&own.as_str().unwrap().trim_start_matches("0x")));
     let words = world.outside("check-fork").arg(&file).args(&format!("--fingerprint {fingerprint}")).run();
-    assert!(words.expect(exit::CHECK).stdout.contains("FORKED: the ledger"));
+    assert!(String::from_utf8_lossy(&words.expect(exit::CHECK).stdout).contains("FORKED: the ledger"));
 
     // The other nodes read it there and check it themselves. Then nobody votes.
     for node in network.nodes() {

@@ -38,13 +38,13 @@ fn a_fork_is_kept_once_and_read_again() {
     assert_eq!(kept, [KeptFork { path: path.clone(), evidence, proved }]);
     assert!(!kept[0].is_told() && !kept[0].is_settled());
     forks.note_told(&kept[0]);
-    std::fs::write(path.with_extension("settled"), b"").unwrap();
+    fs::write(path.with_extension("settled"), b"").unwrap();
     let kept = forks.all().unwrap();
     assert!(kept.len() == 1 && kept[0].is_told() && kept[0].is_settled());
     // What was altered proves nothing, and hides nothing.
     let (other, of_other) = fork(6);
     forks.keep(&other, &of_other).unwrap();
-    std::fs::write(&path, b"altered").unwrap();
+    fs::write(&path, b"altered").unwrap();
     assert_eq!(forks.all().unwrap().len(), 1);
 }
 
@@ -54,9 +54,9 @@ fn a_half_written_file_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let forks = ForkFolder::beside(&folder.path().join("ledger.redb"));
     let (evidence, proved) = fork(5);
-    std::fs::create_dir_all(forks.path()).unwrap();
+    fs::create_dir_all(forks.path()).unwrap();
     let new = forks.path().join(name(&proved)).with_extension("new");
-    std::fs::write(&new, &evidence.encode()[..100]).unwrap();
+    fs::write(&new, &evidence.encode()[..100]).unwrap();
     assert!(forks.all().unwrap().is_empty());
     assert!(forks.keep(&evidence, &proved).unwrap().1);
     assert!(!new.exists() && forks.all().unwrap().len() == 1);

@@ -56,7 +56,7 @@ fn a_new_share_waits_beside_the_old_one_until_its_tenure_is_there() {
     assert_eq!(files(&folder), 0);
     assert!(second.network.is_share_of(&folder.read_keys().unwrap()));
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut &old, &mut bytes).unwrap();
+    io::Read::read_to_end(&mut &old, &mut bytes).unwrap();
     assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0));
     // What is made for the next one stays.
     let third = dealt(5, 8);
