@@ -12,7 +12,7 @@ import {Role, Validator} from "./validators/Sets.sol";
 /// - **Does not** check an outcome: it is signed by every node that took part, and the ledger's nodes check that, off the chain.
 ///
 /// # Invariants
-/// - **R1** An outcome is posted for one set, by the operator of one of its validators, once by each: so there are never more than a
+/// - **G3** An outcome is posted for one set, by the operator of one of its validators, once by each: so there are never more than a
 ///   set has members, and what was posted never changes.
 ///
 /// Final: no proxy, no upgrade, no self-destruct. Format: `docs/design/contracts.md`.

@@ -824,7 +824,7 @@ fn of_recover(error: &RecoverError) -> Option<Verdict> {
         RecoverError::Busy { .. } => Some(Verdict::hinted(Exit::Busy, MAKING)),
         RecoverError::NeedsOthers { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
-            "let a network that those accounts agree to go on with it: blockhouse node refound. To read it alone: recover --read-only",
+            "make a folder that can read it: recover --read-only --network URL. While the network lives, `host approve` from there makes another host a writer; if it is lost, `node refound --propose` asks the other accounts",
         )),
         RecoverError::KeepsGrowing { .. } => Some(Verdict::hinted(
             Exit::Busy,

@@ -178,9 +178,9 @@ fn with_guests(
     AddressableTrackedPeers::new(Map::from_iter_dedup(primary), Map::from_iter_dedup(secondary))
 }
 
-/// How many guests may be let in: of two sets that follow each other less than a third is new.
+/// How many guests may be let in: those of a set that comes, and of some that never did before it.
 const fn guests_max(validators: usize) -> usize {
-    validators
+    validators + tuning::FOLLOWERS_MORE
 }
 
 fn public(key: [u8; 32]) -> Result<PublicKey, StartError> {

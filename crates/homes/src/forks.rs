@@ -5,9 +5,9 @@
 //!
 //! # Invariants
 //! - **K1** What is kept is proved: its check succeeded, and it is of this ledger.
-//! - **K2** A file of evidence is durable when it has its name, and is never written again: of two blocks there is one file, whoever certified
-//!   them how often.
-//! - **K3** There are at most [`FORKS_MAX`] of them, whatever comes: who can fork a ledger can do it without end.
+//! - **K2** A file of evidence is durable when it has its name, and is never written again while it proves something: of two blocks there is one file,
+//!   whoever certified them how often.
+//! - **K3** There are at most [`FORKS_MAX`] of them by one key, whatever comes: who can fork a ledger can do it without end.
 //!
 //! Format: `docs/design/forks.md`.
 
@@ -23,7 +23,7 @@ use blockhouse_ledger::fork::{FORK_EVIDENCE_MAX, ForkEvidence, ForkSide, ProvedF
 use crate::embedded::{HomeError, LedgerKeys, block_object, links};
 use crate::store::{Store, folder_of};
 
-/// The most forks that are kept: one is enough to stop, and a few more show who was in all of them.
+/// The most forks by one key that are kept: one is enough to stop, and a few more show who was in all of them.
 pub const FORKS_MAX: usize = 16;
 const FOLDER: &str = "forks";
 /// The word that the ledger has it: a file of that ending beside the evidence.
@@ -77,7 +77,11 @@ impl ForkFolder {
     /// checked to prove.
     pub fn keep(&self, evidence: &ForkEvidence, proved: &ProvedFork) -> Result<(PathBuf, bool), HomeError> {
         let path = self.path.join(name(proved));
-        if path.exists() || self.files()?.len() >= FORKS_MAX {
+        if read(path.clone()).is_some() {
+            return Ok((path, false));
+        }
+        // By one key: who has keys of validators that left must not use up the room for a fork by those in force.
+        if self.all()?.iter().filter(|kept| kept.proved.key == proved.key).count() >= FORKS_MAX {
             return Ok((path, false));
         }
         let io = |action, path: &Path| {
@@ -86,6 +90,11 @@ impl ForkFolder {
         };
         fs::create_dir_all(&self.path).map_err(io("make", &self.path))?;
         crate::store::sync_folder(&self.path).map_err(HomeError::Store)?;
+        // What was altered there proves nothing: it hides no fork that is met again.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("replace", &path)(error)),
+            _ => {}
+        }
         let is_first = self.write(&path, &evidence.encode()).map_err(io("write", &path))?;
         Ok((path, is_first))
     }
@@ -114,14 +123,7 @@ impl ForkFolder {
 
     /// All evidence here that can be read and proves something, in the order of names. What was altered proves nothing and is passed over.
     pub fn all(&self) -> Result<Vec<KeptFork>, HomeError> {
-        let read = |path: PathBuf| {
-            let mut bytes = Vec::new();
-            File::open(&path).ok()?.take(FORK_EVIDENCE_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-            let evidence = ForkEvidence::decode(&bytes).ok()?;
-            let proved = evidence.check(None).ok()?;
-            Some(KeptFork { path, evidence, proved })
-        };
-        Ok(self.files()?.into_iter().take(FORKS_MAX).filter_map(read).collect())
+        Ok(self.files()?.into_iter().filter_map(read).collect())
     }
 
     /// The files of evidence, whatever is in them.
@@ -141,6 +143,15 @@ impl ForkFolder {
         files.sort_unstable();
         Ok(files)
     }
+}
+
+/// The evidence in a file, if it can be read and proves something.
+fn read(path: PathBuf) -> Option<KeptFork> {
+    let mut bytes = Vec::new();
+    File::open(&path).ok()?.take(FORK_EVIDENCE_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+    let evidence = ForkEvidence::decode(&bytes).ok()?;
+    let proved = evidence.check(None).ok()?;
+    Some(KeptFork { path, evidence, proved })
 }
 
 /// The name of a fork's file: its height, and what its two blocks give.
@@ -166,7 +177,8 @@ pub fn evidence_of(store: &Store, theirs: &BlockObject) -> Result<Option<(ForkEv
 /// fork is the greater trouble, which the caller tells.
 pub(crate) fn keep_evidence(store: &Store, theirs: &BlockObject) -> Option<PathBuf> {
     let (evidence, proved) = evidence_of(store, theirs).ok().flatten()?;
-    ForkFolder::beside(store.path()).keep(&evidence, &proved).ok().map(|(path, _)| path)
+    let kept = ForkFolder::beside(store.path()).keep(&evidence, &proved).ok();
+    kept.map(|(path, _)| path).filter(|path| path.exists())
 }
 
 /// The evidence that two blocks are, which are both said to be of this ledger; nothing if they are no fork of it.
@@ -178,6 +190,10 @@ pub fn evidence_between(store: &Store, sides: [ForkSide; 2]) -> Result<Option<(F
     let (key, links) =
         if keys.handovers().is_empty() { links(store, &keys, header.number).unwrap_or(alone) } else { alone };
     let evidence = ForkEvidence::new(TrustRoot::new(store.genesis(), key), links, sides);
+    // What nobody could read again is none: a header may be longer than those of a ledger.
+    if ForkEvidence::decode(&evidence.encode()).is_err() {
+        return Ok(None);
+    }
     Ok(evidence.check(None).ok().filter(|proved| proved.key == keys.at(proved.height)).map(|proved| (evidence, proved)))
 }
 

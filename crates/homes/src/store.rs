@@ -56,7 +56,7 @@ use tables::{BlockRows, Rows};
 use crate::chain::chain;
 
 #[cfg(feature = "node")]
-pub(crate) use beside::{Beside, remove_leftovers, suffixed, sync_folder_of};
+pub(crate) use beside::{Beside, name_new, remove_leftovers, suffixed, sync_folder_of};
 pub(crate) use beside::{beside, folder_of, keep, sync_folder};
 pub use error::StoreError;
 pub use event_index::{EventKey, EventPlace, Order, Sought, Wanted};
@@ -175,11 +175,11 @@ impl Store {
     /// place, or nothing at the end. What is written meanwhile may be passed over.
     #[cfg(feature = "node")]
     pub fn compare_pages(&self, place: &PagePlace, bytes: usize) -> Result<Option<PagePlace>, StoreError> {
-        // The tables of this store are the view that must be held.
+        // The rows of this store hold the view that must be held meanwhile.
         self.file.compare_pages(place, bytes)
     }
 
-    /// The same, where a hash that an index does not have is taken as not there. Anybody may ask a node for any hash, all day long; who is
+    /// This store, where a hash that an index does not have is taken as not there. Anybody may ask a node for any hash, all day long; who is
     /// told of a sealed transaction that it is not there sends it again, and is told that its nonce is used.
     #[cfg(feature = "node")]
     #[must_use]

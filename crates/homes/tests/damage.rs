@@ -304,3 +304,23 @@ async fn a_store_of_a_later_release_is_refused_and_left_as_it_is() {
         assert!(refused.to_string().contains("of a newer blockhouse"), "{refused}");
     }
 }
+
+/// Each block writes them anew: later they would be found sound whatever they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_compares_the_rows_that_stand_under_no_root() {
+    quiet_about_redb();
+    let truth = Truth::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    // The keys of the table stand one behind the other, also in pages of older commits.
+    let words = b"eventsformatgenesishead";
+    let mut damaged = truth.bytes.clone();
+    let places: Vec<_> = (0..damaged.len()).filter(|at| damaged[*at..].starts_with(words)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|place| damaged[*place] ^= 1);
+    for flags in [damaged[9], damaged[9] | 2] {
+        damaged[9] = flags;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(matches!(Store::open(&path, Access::Watched, Duration::ZERO, None), Err(StoreError::Damaged { .. })));
+    }
+}

@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_consensus::TxEnvelope;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use support::wire::{Served, soon};
 use support::{World, account, address, genesis, open_session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Barrier, broadcast, watch};
 
 /// How a home behaves beside what the embedded one does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ enum Manner {
     Pool,
     /// Its pool is full.
     Full,
+    /// The same, said only once three are sent.
+    Together,
     /// It never answers.
     Silent,
     /// It panics, where it reads and where it sends.
@@ -36,6 +39,7 @@ enum Manner {
 struct Odd {
     inner: EmbeddedBackend,
     manner: Manner,
+    three: Arc<Barrier>,
 }
 
 fn waiting(nonce: u64) -> Pooled {
@@ -58,14 +62,17 @@ impl Backend for Odd {
         match self.manner {
             Manner::Silent => std::future::pending().await,
             Manner::Panics => self.inner.read(|_| panic!("on purpose, where it reads")).await,
-            Manner::Pool | Manner::Full => self.inner.read(read).await,
+            Manner::Pool | Manner::Full | Manner::Together => self.inner.read(read).await,
         }
     }
 
     async fn submit(&self, raw: Bytes) -> Result<B256, Refused> {
+        if self.manner == Manner::Together {
+            self.three.wait().await;
+        }
         match self.manner {
             Manner::Panics => panic!("on purpose, where it sends"),
-            Manner::Full => Err(Refused::Full { why: "txpool is full".to_owned() }),
+            Manner::Full | Manner::Together => Err(Refused::Full { why: "txpool is full".to_owned() }),
             Manner::Pool | Manner::Silent => self.inner.submit(raw).await,
         }
     }
@@ -111,7 +118,8 @@ impl Backend for Odd {
 async fn served(manner: Manner, limits: Limits) -> Served<Odd> {
     let world = World::with_writer().await;
     world.tick(1000);
-    let backend = Odd { inner: EmbeddedBackend::open(world.home.clone()).await.unwrap(), manner };
+    let inner = EmbeddedBackend::open(world.home.clone()).await.unwrap();
+    let backend = Odd { inner, manner, three: Arc::new(Barrier::new(3)) };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = ServerOptions { listen, limits, debug: true, ..ServerOptions::default() };
     let server = Server::start(backend.clone(), options).await.unwrap();
@@ -161,7 +169,7 @@ async fn what_is_sent_in_one_batch_is_answered_in_its_order() {
         let call = |id| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [open_session(id)] });
         Value::from(ids.map(call).to_vec()).to_string()
     };
-    let full = served(Manner::Full, Limits::USUAL).await;
+    let full = served(Manner::Together, Limits { call_time: Duration::from_secs(5), ..Limits::USUAL }).await;
     let answers = full.post(&batch([7, 1, 4])).await.json();
     let told = |answer: &Value| (answer["id"].as_u64().unwrap(), answer["error"]["code"].as_i64().unwrap());
     let told: Vec<_> = answers.as_array().unwrap().iter().map(told).collect();

@@ -160,7 +160,8 @@ pub fn is_enrolled<N: StateNodes>(
         return ask_access(genesis, head, nodes, sender);
     };
     let spec = genesis.fork_at(head.timestamp).spec();
-    let asked = keccak256([record.storage_root.as_slice(), sender.as_slice(), &[spec as u8]].concat());
+    let decides = [record.code_hash.as_slice(), record.storage_root.as_slice(), sender.as_slice(), &[spec as u8]];
+    let asked = keccak256(decides.concat());
     if let Some(enrolled) = recall.enrolled(&asked) {
         return Ok(enrolled);
     }

@@ -21,14 +21,14 @@ mod take_over;
 use std::path::PathBuf;
 
 use blockhouse_homes::forks::ForkFolder;
-use blockhouse_homes::{ExternalError, HomeError};
+use blockhouse_homes::{ExternalError, HomeError, NodeUrl};
 use blockhouse_ledger::receipt::{CheckError, ParseError};
 use blockhouse_pipeline::key_bag::KeyBag;
 use blockhouse_sites::{Expected, Patience, Site, SiteDown, SiteName, SiteSpec, Sites};
 use blockhouse_types::{BlockHash, Fingerprint, VaultId};
 
 use crate::blocks::{BlocksError, GuardError};
-use crate::folder::{VaultFolder, WriteError};
+use crate::folder::{Config, HomeKind, UpdateError, VaultFolder, WriteError};
 use crate::ledger::LedgerError;
 use crate::publish::TooFewCopies;
 use crate::unlock::{BagError, Unlocked};
@@ -60,6 +60,8 @@ pub struct RecoverRequest {
     pub chain: Option<ChainPlace>,
     /// Only rehearse: a folder that can read, no handover.
     pub read_only: bool,
+    /// Of a folder that can read: the nodes of the network that keeps the ledger. Others can agree to what is changed from there.
+    pub network: Vec<NodeUrl>,
     /// What the old host wrote is not reused before it is verified.
     pub host_stolen: bool,
 }
@@ -193,6 +195,9 @@ pub enum RecoverError {
     /// A file.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The configuration cannot be written.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
 }
 
 impl RecoverError {
@@ -280,6 +285,12 @@ async fn recover_into(
     }
     take_over::finish(&mut taken.vault, unlocked).await?;
     let report = taken.report(before, set_aside).await?;
+    if request.read_only && !request.network.is_empty() {
+        Config::update(&request.folder, |config| {
+            config.ledger.home = HomeKind::Network;
+            config.ledger.urls = request.network;
+        })?;
+    }
     unfinished.keep();
     Ok(report)
 }

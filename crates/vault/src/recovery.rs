@@ -24,7 +24,7 @@ use crate::vault::Vault;
 #[non_exhaustive]
 pub enum RecoveryError {
     /// This host seals.
-    #[error("this host seals the ledger of this vault: the owner or the paper key must be enough to recover it")]
+    #[error("no network keeps the ledger of this vault: the owner or the paper key must be enough to recover it")]
     OneHost,
     /// A contract of the first version.
     #[error("the contract `Access` of this ledger is of the first version: one recovery account is always enough")]

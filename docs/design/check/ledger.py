@@ -9,6 +9,7 @@ from encoding import H, MIB, Reader, Refused, ascending, need, prefixed, u32, u6
 from ethereum import EMPTY_TRIE, keccak256, list_root, number, rlp, rlp_decode
 
 HANDOVER = keccak256(b"handover(bytes32,bytes32)")[:4]
+HANDOVER_WITH = keccak256(b"handoverWith(bytes32,bytes32,bytes[])")[:4]
 NO_OMMERS = keccak256(rlp([]))
 SIZES = [32, 32, 20, 32, 32, 32, 256, None, None, None, None, None, None, 32, 8, None, 32]
 
@@ -128,13 +129,14 @@ def read_governance(reader, ledger_key):
 
 
 def handed_to(block, access):
-    """The key that a block hands the ledger over to, if it does: its one transaction calls `Access.handover`."""
+    """The key that a block hands the ledger over to, if it does: its one transaction calls one of `Access`'s two forms."""
     if len(block.transactions) != 1:
         return None
     typed = block.transactions[0][:1] == b"\2"
     fields = rlp_decode(block.transactions[0][typed:])
     to, data = (fields[5], fields[7]) if typed else (fields[3], fields[5])
-    return data[4:36] if to == access and data[:4] == HANDOVER and len(data) == 68 else None
+    is_call = (data[:4] == HANDOVER and len(data) == 68) or (data[:4] == HANDOVER_WITH and len(data) >= 132)
+    return data[4:36] if to == access and is_call else None
 
 
 def network_key(kind, keys):

@@ -266,9 +266,12 @@ class Blocks(unittest.TestCase):
     def test_a_handover_names_the_next_key_in_a_block_of_its_own(self):
         call = ledger.HANDOVER + b"\x55" * 32 + b"\x11" * 32
         typed = b"\2" + rlp([CHAIN, 3, 0, 0, 100_000, ADDRESS, 0, call, [], 0, 1, 1])
+        words = ledger.HANDOVER_WITH + b"\x55" * 32 + b"\x11" * 32 + (96).to_bytes(32, "big") + bytes(32)
+        several = b"\2" + rlp([CHAIN, 3, 0, 0, 100_000, ADDRESS, 0, words, [], 0, 1, 1])
         legacy = [b"\3", b"", b"\1", ADDRESS, b"", call, b"\1", b"\1", b"\1"]
         for transactions, expected in (
             ((typed,), b"\x55" * 32),
+            ((several,), b"\x55" * 32),
             ((legacy,), b"\x55" * 32),
             ((typed, typed), None),
             ((), None),

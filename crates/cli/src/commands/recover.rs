@@ -52,6 +52,10 @@ pub(crate) struct RecoverArgs {
     /// Rehearse: make a folder that can read, and change nothing at the sites
     #[arg(long)]
     read_only: bool,
+    /// With --read-only: a node of the network that keeps the ledger, lost or not; repeat for more. `node refound`,
+    /// `node recovery set` and `host approve` go on from such a folder
+    #[arg(long, value_name = "URL", requires = "read_only", conflicts_with = "nodes")]
+    network: Vec<NodeUrl>,
     /// The old host is in a stranger's hands: reuse nothing that it wrote
     #[arg(long)]
     host_stolen: bool,
@@ -75,12 +79,21 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global, out: &Output) -> any
     }
     let folder = global.folder()?;
     let read_only = args.read_only;
-    let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, max_fee, .. } = args;
+    let RecoverArgs { sites, fingerprint, host_stolen, nodes, since, depth, max_fee, network, .. } = args;
     let max_fee_wei = max_fee.map(|max_fee| max_fee.wei);
     let chain = (!nodes.is_empty()).then_some(ChainPlace { nodes, since, depth, max_fee_wei });
     let is_anchored = fingerprint.is_some();
-    let request =
-        RecoverRequest { folder, sites, fingerprint, expect, prefer_expected: false, chain, read_only, host_stolen };
+    let request = RecoverRequest {
+        folder,
+        sites,
+        fingerprint,
+        expect,
+        prefer_expected: false,
+        chain,
+        read_only,
+        network,
+        host_stolen,
+    };
     match recover_confirmed(request, &unlocked, global, out).await {
         Ok(report) => tell(&report, (read_only, is_anchored), out),
         Err(error) => {

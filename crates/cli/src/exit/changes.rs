@@ -30,7 +30,7 @@ pub(super) fn of_rotate(error: &RotateError) -> Option<Verdict> {
         )),
         RotateError::NeedsOthers { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
-            "let as many of them agree that one is enough for a while: blockhouse node recovery set --threshold 1 --propose FILE",
+            "note the accounts of `blockhouse node recovery list`, and let as many of them agree that one is enough for a while: blockhouse node recovery set --threshold 1 --propose FILE. A new paper key takes all others' accounts away: enrol them again with `node recovery set --threshold M --add ACCOUNT`",
         )),
         RotateError::OtherOwner { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,

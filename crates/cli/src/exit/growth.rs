@@ -33,9 +33,10 @@ pub(super) fn of_growth(error: &GrowthError) -> Option<Verdict> {
 
 pub(super) fn of_recovery(error: &RecoveryError) -> Option<Verdict> {
     match error {
-        RecoveryError::OneHost => {
-            Some(Verdict::hinted(Exit::Usage, "let a network keep the ledger first: blockhouse node init --from-vault"))
-        }
+        RecoveryError::OneHost => Some(Verdict::hinted(
+            Exit::Usage,
+            "only where a network keeps the ledger does it take several; one that a host seals becomes such by blockhouse node init --from-vault",
+        )),
         RecoveryError::FirstVersion => Some(Verdict::hinted(
             Exit::Usage,
             "it is what it is, for contracts are final; a new vault has the newer one",

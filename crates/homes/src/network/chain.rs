@@ -296,11 +296,13 @@ impl Chain {
         // A handover ends what the contract had settled.
         let is_settled_anew = is_settling(&store) || executed.handover.is_some();
         let last_block = if is_settled_anew { last_block_of(&store)? } else { last.last_block };
+        // Who begins a tenure sees both or neither.
+        let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
         if succession(&executed.block.header).is_some() {
-            let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
             term.closed = term.closed.or(Some(height));
         }
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, last_block };
+        drop(term);
         drop(writer);
         lock(&self.executed).forget_until(height);
         Ok(Some(executed))

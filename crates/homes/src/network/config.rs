@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use blockhouse_consensus::Keys;
+use blockhouse_consensus::{Keys, is_address};
 use serde::{Deserialize, Serialize};
 
 use crate::remote::NodeUrl;
@@ -154,12 +154,17 @@ impl NodeConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of the file at that path.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let form = |error: toml::de::Error| {
             let place = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
             let at = place.map(|line| format!("line {line}: ")).unwrap_or_default();
             ConfigError::Form { path: path.to_owned(), reason: format!("{at}{}", error.message()) }
         };
-        let config: Self = toml::from_str(&text).map_err(form)?;
+        let config: Self = toml::from_str(text).map_err(form)?;
         config.validator_addresses(path)?;
         config.follower_keys(path)?;
         config.check_addresses(path)?;
@@ -194,6 +199,10 @@ impl NodeConfig {
     fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for (key, address) in &self.validators {
+            if !is_address(address) {
+                let reason = format!("`{address}` of validator {key} is not host:port");
+                return Err(ConfigError::Form { path: path.to_owned(), reason });
+            }
             if let Some(first) = seen.insert(address, key) {
                 let (first, second, address) = (first.to_owned(), key.clone(), address.clone());
                 return Err(ConfigError::SameAddress { path: path.to_owned(), first, second, address });

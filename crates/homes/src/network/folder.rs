@@ -326,6 +326,11 @@ impl NodeFolder {
         Ok(was)
     }
 
+    /// Whether that word is there.
+    pub(super) fn has_jumped(&self) -> bool {
+        self.jumped().exists()
+    }
+
     /// Takes it back: the engine's folder knows now. One that stays only makes it look once more.
     pub(super) fn forget_jump(&self) {
         let _ = std::fs::remove_file(self.jumped());
@@ -388,20 +393,21 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), 
 /// Writes a file whole and durable or not at all, where none is: what was written there before is not replaced, and done again after a kill it
 /// is done.
 pub(super) fn create_durably(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    let new = path.with_extension("new");
+    // A name of its own: what lies beside a file that somebody named is not the node's.
+    let new = crate::store::suffixed(path, &format!("{}.new", std::process::id()));
     let write = || -> io::Result<()> {
-        remove_if_there(&new)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        let linked = std::fs::hard_link(&new, path);
-        remove_if_there(&new)?;
-        match linked {
+        match crate::store::name_new(&new, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && std::fs::read(path)? == bytes => Ok(()),
-            linked => linked,
+            named => named,
         }
     };
-    write().map_err(|source| io_error("write", path, source))?;
+    let written = write();
+    // Its other name, or what is left of one that failed.
+    let _ = std::fs::remove_file(&new);
+    written.map_err(|source| io_error("write", path, source))?;
     sync(crate::store::folder_of(path))
 }
 

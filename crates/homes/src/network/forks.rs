@@ -10,7 +10,8 @@
 //! # Invariants
 //! - **S1** No peer's word raises an alarm: only evidence whose check succeeded. It is durable before anybody is told.
 //! - **S2** A fork is told once, by who met it; whoever reads it on the ledger checks it, keeps it too, and does not tell it again.
-//! - **S3** Only a fork by the key that is in force silences: who stole the keys of validators that are none any more stops nobody.
+//! - **S3** Only a fork by the key that is in force silences: who stole the keys of validators that are none any more stops nobody. Where one key is
+//!   handed on it is in force for ever, so a quorum of shares of any polynomial of it stops the network.
 //!
 //! Format: `docs/design/forks.md`.
 
@@ -137,6 +138,8 @@ pub(super) struct Lookout {
     pub(super) peers: Option<Remote>,
     /// The next place on the ledger where others may tell of a fork.
     pub(super) place: EventPlace,
+    /// From where on its blocks are here: a store that began by a state gets those below later.
+    pub(super) bottom: u64,
 }
 
 impl Lookout {
@@ -144,9 +147,9 @@ impl Lookout {
     pub(super) async fn run(mut self) {
         loop {
             let _ = self.read_ledger();
-            for node in self.peers.iter().flat_map(|peers| peers.nodes().to_vec()).collect::<Vec<_>>() {
-                let _ = self.compare(&node).await;
-            }
+            let nodes = self.peers.iter().flat_map(|peers| peers.nodes());
+            let looks = nodes.map(|node| tokio::time::timeout(LAST_WORD, self.compare(node)));
+            let _ = futures::future::join_all(looks).await;
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -172,6 +175,9 @@ impl Lookout {
     /// Checks what others tell on the ledger (S2).
     fn read_ledger(&mut self) -> Result<(), HomeError> {
         let store = self.chain.head();
+        if store.bottom() < self.bottom {
+            (self.bottom, self.place) = (store.bottom(), EventPlace::first_of(store.bottom()));
+        }
         let Some(contract) = contract(&store) else { return Ok(()) };
         let wanted = Wanted::new([
             [EventKey::Emitter(contract)],
@@ -222,6 +228,7 @@ pub(super) async fn tell(
     let (mut found, mut shown) = (eye.found.subscribe(), Vec::new());
     loop {
         found.mark_unchanged();
+        let last_word = tokio::time::Instant::now() + LAST_WORD;
         for kept in eye.known() {
             if !shown.contains(&kept.path) {
                 shown.push(kept.path.clone());
@@ -232,7 +239,7 @@ pub(super) async fn tell(
             }
             // What the ledger does not take now is said again, later or after the next start.
             if !kept.is_told() {
-                let _ = tokio::time::timeout(LAST_WORD, say(&eye, &mut speaker, &kept)).await;
+                let _ = tokio::time::timeout_at(last_word, say(&eye, &mut speaker, &kept)).await;
             }
         }
         if votes() && eye.silences(&speaker.head()).is_some() {

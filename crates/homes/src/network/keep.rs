@@ -186,7 +186,7 @@ async fn near_store(
     tell: &mut impl FnMut(Told<'_>),
 ) -> Result<Store, NodeError> {
     // A kill between the jump and the engine's start must not make it forgotten; what heals the store may take blocks of peers too.
-    parts.jumped = parts.peers.is_some() && folder.note_jump()?;
+    parts.jumped = if parts.peers.is_some() { folder.note_jump()? } else { folder.has_jumped() };
     let store = sound_store_in_time(folder, parts, remedy, tell).await?;
     let network = &parts.file.network;
     let (base, own) = (network.base(), network.key());

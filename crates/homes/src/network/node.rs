@@ -194,7 +194,9 @@ impl Node {
         let orderer = Arc::new(orderer.watched_by(Arc::clone(&eye)));
         let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
         let told = Arc::new(watch::channel(config.clone()).0);
-        let hands_on = file.genesis.governance.as_ref().is_some_and(|governance| governance.group.is_some());
+        // Who took the ledger over keeps it without succession (ledger T3).
+        let governance = file.genesis.governance.as_ref().filter(|_| file.handover.is_none());
+        let hands_on = governance.is_some_and(|governance| governance.group.is_some());
         let handing_on = Arc::default();
         let resharing = hands_on.then(|| Resharing {
             folder: folder.clone(),

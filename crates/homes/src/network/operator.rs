@@ -45,11 +45,14 @@ pub(super) async fn read_again(path: PathBuf, told: Arc<watch::Sender<NodeConfig
         let found = read();
         let is_still = found == seen;
         seen.clone_from(&found);
-        if !is_still || found == counts || found.is_none() {
+        if !is_still || found == counts {
             continue;
         }
-        counts = found;
-        match NodeConfig::load(&path) {
+        let Some(bytes) = found else { continue };
+        // These bytes, and not what stands there by now.
+        let config = NodeConfig::parse(&path, &String::from_utf8_lossy(&bytes));
+        counts = Some(bytes);
+        match config {
             Ok(config) => take(&told, config),
             Err(error) => {
                 // Who is told went away only with the node.
@@ -143,9 +146,10 @@ impl Asking {
         let (backend, teller) = (&self.backend, &self.teller);
         let (own, network) = self.keys;
         tasks.spawn(releases::watch(peers.clone(), own, self.releases.clone()));
-        let place = EventPlace::first_of(chain.head().bottom());
+        let bottom = chain.head().bottom();
+        let place = EventPlace::first_of(bottom);
         let (eye, own_chain) = (Arc::clone(&self.eye), Arc::clone(chain));
-        tasks.spawn(Lookout { eye, chain: own_chain, peers: peers.clone(), place }.run());
+        tasks.spawn(Lookout { eye, chain: own_chain, peers: peers.clone(), place, bottom }.run());
         tasks.spawn(outdone::watch(backend.clone(), network, peers.clone(), teller.clone()));
         tasks.spawn(heal(backend.clone(), self.healer.clone().asking(peers), teller.clone()));
     }

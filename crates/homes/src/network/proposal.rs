@@ -187,12 +187,15 @@ impl RecoveryProposal {
                 return Err(ProposalError::Twice { account });
             }
         }
-        let given = found.len() + usize::from(is_recovery(&sender));
+        let own = usize::from(is_recovery(&sender));
+        let given = found.len() + own;
         if (given as u64) < needed {
             return Err(ProposalError::TooFew { given, needed });
         }
         // A contract of the first version takes the word of one alone.
-        Ok(if needed > 1 { found.into_values().collect() } else { Vec::new() })
+        // And no more than it takes: a handover has a greatest length.
+        let others = usize::try_from(needed).unwrap_or(usize::MAX).saturating_sub(own);
+        Ok(if needed > 1 { found.into_values().take(others).collect() } else { Vec::new() })
     }
 }
 

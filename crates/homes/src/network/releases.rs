@@ -23,6 +23,12 @@ impl Releases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets what those said who are not asked any more.
+    fn keep(&self, peers: Option<&Remote>) {
+        let asked: Vec<String> = peers.iter().flat_map(|peers| peers.nodes()).map(ToString::to_string).collect();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| asked.contains(&other.rpc));
+    }
+
     fn note(&self, said: OtherRelease) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.iter_mut().find(|other| other.rpc == said.rpc) {
@@ -34,6 +40,7 @@ impl Releases {
 
 /// Asks until it is dropped. Of a node that does not answer what it said before stays: that it is down is seen elsewhere.
 pub(super) async fn watch(peers: Option<Remote>, own: [u8; 32], told: Releases) {
+    told.keep(peers.as_ref());
     let Some(peers) = peers else { return };
     loop {
         for node in peers.nodes() {

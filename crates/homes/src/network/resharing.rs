@@ -32,6 +32,7 @@ use super::speaker::Speaker;
 use super::tenure::held;
 use crate::chain::chain;
 use crate::rpc::ResharingStatus;
+use crate::store::Store;
 
 /// Gas to post an outcome: that of the greatest sets fits.
 const GAS: u64 = 16_000_000;
@@ -162,14 +163,16 @@ impl Part {
     fn look(&mut self) -> Result<(), ReshareError> {
         let head = self.with.chain.head();
         if self.ticks.is_multiple_of(LOOK) && self.looked != Some(head.height()) {
-            if !self.is_settled && head.height() > self.network.base().height {
-                // The tenure has begun, and that is final: what is left of those before is erased.
-                self.with.folder.settle_shares(&held(&head, &self.with.file)?)?;
-                self.is_settled = true;
-            }
             let found = coming(head.genesis(), head.head().header(), &head);
             self.coming = found.map_err(|error| ChainError::of_call(&head, error))?;
             self.looked = Some(head.height());
+            if !self.is_settled && head.height() > self.network.base().height {
+                // The tenure has begun, and that is final: what is left of those before is erased. R2: what cannot be is tried above the next block.
+                match self.settle(&head) {
+                    Ok(()) => self.is_settled = true,
+                    Err(error) => self.trouble = Some(chain(&error)),
+                }
+            }
         }
         let open = self.coming.as_ref().filter(|coming| coming.takes_over.is_none());
         let id = open.map(|coming| coming.step.ceremony());
@@ -190,8 +193,16 @@ impl Part {
         Ok(())
     }
 
+    fn settle(&self, head: &Store) -> Result<(), ReshareError> {
+        Ok(self.with.folder.settle_shares(&held(head, &self.with.file)?)?)
+    }
+
     /// Begins, if this node is a participant. R1.
     fn begin(&self, coming: Coming) -> Result<Option<Session>, ReshareError> {
+        // Above a closing block the word is with the next engine, which has the shares of that tenure.
+        if self.network.polynomial().as_ref() != Some(&coming.step.holders.polynomial) {
+            return Ok(None);
+        }
         let keys = self.with.folder.keys_for(&self.network)?;
         let is_dealer = coming.step.dealers.contains(&keys.public());
         let takes_part = coming.step.participants().contains(&keys.public());
@@ -268,6 +279,14 @@ impl Part {
         let Some(turn) = place.and_then(|place| u32::try_from(place).ok()) else { return };
         let is_due = session.complete > turn.saturating_mul(TURN) && self.ticks >= self.pause;
         if self.posting.is_none() && is_due {
+            let account = self.with.speaker.account();
+            if !session.coming.members.iter().any(|member| member.votes && member.operator == account) {
+                // Those who may post it do; if there is nobody, this is why nothing comes of it.
+                self.trouble = Some(format!(
+                    "it is made, and is to be posted by an operator of a validator of the set, which this node's account {account} is not"
+                ));
+                return;
+            }
             let (speaker, from) = (self.with.speaker.clone(), session.coming.from);
             self.posting = Some(tokio::spawn(post(speaker, from, outcome)));
         }

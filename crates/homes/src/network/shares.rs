@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shares/<from>-<to>   a key file, whose share is of the polynomial with the hash <to>; it was dealt by those of the one with <from>
+//! node.replaced        the key file that another took the place of, until it is erased
 //! resharing            what the node keeps of the ceremony: how often it began, and what it signed last
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::hex;
@@ -91,6 +93,7 @@ impl NodeFolder {
             }
         }
         dead.iter().try_for_each(|path| erase(path))?;
+        self.erase_replaced()?;
         let keys = self.read_keys()?;
         if !held.current.is_share_of(&keys) {
             let next = self.keys_for(&held.current)?;
@@ -103,13 +106,34 @@ impl NodeFolder {
         own.iter().try_for_each(|path| erase(path))
     }
 
+    /// What the old `node.key` is called besides until it is erased. It is not in `shares/`: before the rename it is the key file itself.
+    fn replaced(&self) -> PathBuf {
+        self.path().join("node.replaced")
+    }
+
     /// Writes the keys anew, and over the bytes of those before.
     fn replace_keys(&self, keys: &Keys) -> Result<(), FolderError> {
-        let path = self.path().join("node.key");
-        let failed = |source| io_error("erase", &path, source);
-        let mut old = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        let (path, old) = (self.path().join("node.key"), self.replaced());
+        std::fs::hard_link(&path, &old).map_err(|source| io_error("link", &old, source))?;
+        sync(self.path())?;
         self.write_share(keys)?;
-        overwrite(&mut old).map_err(failed)
+        self.erase_replaced()
+    }
+
+    /// Erases the key file that was replaced. One that a kill left before the rename is the key file in force: it only loses the second name.
+    fn erase_replaced(&self) -> Result<(), FolderError> {
+        let (path, old) = (self.path().join("node.key"), self.replaced());
+        let failed = |source| io_error("erase", &old, source);
+        let inode = |path: &Path| std::fs::metadata(path).map(|found| found.ino());
+        match inode(&old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(error)),
+            Ok(found) if found == inode(&path).map_err(failed)? => {
+                std::fs::remove_file(&old).map_err(failed)?;
+                sync(self.path())
+            }
+            Ok(_) => erase(&old),
+        }
     }
 
     /// What the node keeps of the ceremony by which a key is handed on.

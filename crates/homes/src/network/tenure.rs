@@ -113,7 +113,7 @@ impl Now {
         let named = named.map(|member| member.key);
         told.extend(named.chain(self.former.iter().copied()));
         let validators = self.network.validators();
-        told.retain(|key| validators.binary_search(key).is_err());
+        told.retain(|key| is_node_key(key) && validators.binary_search(key).is_err());
         told.sort_unstable();
         told.dedup();
         told
@@ -137,6 +137,10 @@ fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
 
 /// The tenures of a ledger up to the one in which its head is.
 pub(super) fn held(store: &Store, file: &NetworkFile) -> Result<Held, ChainError> {
+    // T3, as in `Now::of`.
+    if file.handover.is_some() {
+        return Ok(Held { former: Vec::new(), current: file.network.clone() });
+    }
     let tenures = tenures(store.genesis(), store.head().header(), store, store.height());
     let tenures = tenures.map_err(|error| ChainError::of_call(store, error))?;
     let (mut former, mut current) = (Vec::new(), file.network.clone());

@@ -95,7 +95,7 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Gives `from` the name `to`, and fails if that name is taken.
-pub(super) fn name_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn name_new(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

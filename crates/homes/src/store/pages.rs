@@ -35,6 +35,10 @@ const SLOTS: usize = 64;
 const SLOT: usize = 128;
 const HEADER: usize = SLOTS + 2 * SLOT;
 const FORMAT: u8 = 3;
+/// The least length of a page, the same in all files.
+const PAGE: u64 = 4096;
+/// The table whose rows stand under no root. Every block writes it anew, with a right checksum whatever it held: it must be compared before.
+const LOOSE: &[u8] = b"meta";
 /// How often a header is read that a writer may be changing.
 const TRIES: usize = 16;
 
@@ -56,11 +60,11 @@ impl PageFile {
         Ok(Self(File::open(path).map_err(Fault::Io)?))
     }
 
-    /// Compares all pages by which redb goes. False if the last commit was none of ours: redb may have to repair the file.
+    /// Compares all pages by which redb goes, and those of rows that stand under no root. False if the last commit was none of ours: redb may have to repair the file.
     pub(super) fn compare_own(&self) -> Result<bool, Fault> {
         let Some(commit) = self.commit()? else { return Ok(false) };
-        commit.tables(commit.rows)?;
-        for (_, table) in commit.tables(commit.own)? {
+        let loose = commit.tables(commit.rows)?.into_iter().filter(|(name, _)| name == LOOSE);
+        for (_, table) in commit.tables(commit.own)?.into_iter().chain(loose) {
             let mut walk = Walk::over(&commit, table, None);
             while walk.next()?.is_some() {}
         }
@@ -113,6 +117,9 @@ impl PageFile {
         }
         let word = |at| number(header, at).map(u32::from_le_bytes).map(u64::from).ok_or_else(damaged);
         let [page_size, region_head, region_pages] = [word(12)?, word(16)?, word(20)?];
+        if page_size != PAGE {
+            return Err(damaged());
+        }
         let root = |there: usize, at| slot.get(there).filter(|there| **there != 0).and_then(|_| Child::root(slot, at));
         let (rows, own) = (root(1, 8), root(2, 40));
         let length = self.0.metadata().map_err(Fault::Io)?.len();
@@ -182,16 +189,22 @@ struct Walk<'a> {
     after: Option<Vec<u8>>,
     /// What is still to be looked at, the next one last.
     left: Vec<Child>,
+    /// How many bytes were read: no page is named twice, so no more than there are.
+    read: u64,
 }
 
 impl<'a> Walk<'a> {
     fn over(commit: &'a Commit<'a>, tree: Tree, after: Option<Vec<u8>>) -> Self {
-        Self { commit, left: tree.root.into_iter().collect(), tree, after }
+        Self { commit, left: tree.root.into_iter().collect(), tree, after, read: 0 }
     }
 
     fn next(&mut self) -> Result<Option<Page>, Fault> {
         while let Some(child) = self.left.pop() {
             let page = self.commit.page(&child, &self.tree)?;
+            self.read = self.read.saturating_add(page.length() as u64);
+            if self.read > self.commit.length {
+                return Err(Fault::damaged("its pages name one page twice"));
+            }
             if page.is_leaf() {
                 // No key stands behind the last leaf, and others may be higher than the leaf before them goes.
                 if self.after.as_ref().is_some_and(|after| page.is_up_to(after)) {

@@ -82,14 +82,25 @@ impl Link {
         self.header.number
     }
 
-    /// Where it leads from that key.
+    /// Where it leads from that key, whose validators sign one by one.
     pub fn follow(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
+        match &self.certificate {
+            Certificate::Committee(_) => self.lead(chain_id, from),
+            _ => Err(LinkError::NotSigned { height: self.height() }),
+        }
+    }
+
+    /// The same where validators share one key, which should follow itself: the caller compares.
+    pub fn hand_on(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
+        self.lead(chain_id, from)
+    }
+
+    fn lead(&self, chain_id: u64, from: KeyAt) -> Result<KeyAt, LinkError> {
         let height = self.height();
         if height <= from.after {
             return Err(LinkError::Order { height, after: from.after });
         }
-        let Certificate::Committee(committee) = &self.certificate else { return Err(LinkError::NotSigned { height }) };
-        if !committee.finality.descendants.is_empty() {
+        if !self.certificate.finality().is_some_and(|finality| finality.descendants.is_empty()) {
             return Err(LinkError::NotSigned { height });
         }
         let place = BlockPlace { chain_id, height, hash: BlockHash::new(self.header.hash_slow().0) };

@@ -192,6 +192,7 @@ async fn a_vault_lives_on_after_its_host_and_two_sites_are_gone() {
         prefer_expected: false,
         chain: None,
         read_only: false,
+        network: Vec::new(),
         host_stolen: false,
     };
     let report = recover(request, &world.unlocked(), Settings::default()).await.unwrap();

@@ -279,6 +279,7 @@ async fn a_vault_is_recovered_with_the_new_keys_alone() {
         prefer_expected: false,
         chain: None,
         read_only: false,
+        network: Vec::new(),
         host_stolen: false,
     };
     for old in [world.old(), world.old_paper()] {

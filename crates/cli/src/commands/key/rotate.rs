@@ -222,14 +222,14 @@ fn tell_accounts(report: &RotateReport, keys: &NewKeys, out: &Output) {
     };
     if !report.accounts_removed.is_empty() {
         out.talk(format_args!(
-            "accounts that cannot hand the ledger over any more: {}",
+            "accounts that cannot hand the ledger over any more: {}; other people's among them: `blockhouse node recovery set --add`",
             names(&report.accounts_removed)
         ));
     }
     // One beside the owner's is as it should be: that of the paper key.
     if report.accounts_left.len() > 1 {
         out.warn(format_args!(
-            "warning: these accounts can hand the ledger over, one of them is the paper key's: {}; a new paper key with --new-paper-key-out removes all others",
+            "warning: these accounts can hand the ledger over, alone or together, one of them is the paper key's: {}. If you know one of them not: a new paper key with --new-paper-key-out removes all others, those of other people too",
             names(&report.accounts_left)
         ));
     }

@@ -7,13 +7,16 @@
 //! - **Does not** know who stands behind a key: the state that is taken says it, and its keys must be the same.
 //!
 //! # Invariants
-//! - **W1** A key is taken only from a closing block at the end of an epoch, signed itself under the key before, above the one before.
+//! - **W1** A key is taken only from a closing block at the end of an epoch, signed itself under the key before, above the one before; where one key is
+//!   handed on, that key.
 //! - **W2** All peers' ways are one, or parts of it, or no state is taken: who signed two ends of one tenure can show any state.
 //!
 //! Format: `docs/design/node.md`, section *State sync*.
 
 #[cfg(test)]
 pub(super) mod tests;
+
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use blockhouse_ledger::certificate::BlockPlace;
@@ -31,6 +34,8 @@ pub(super) const LINKS: &str = "blockhouse_getLinks";
 const LINKS_RUN: u64 = 256;
 /// The most changes of validators that are followed, some megabytes: eleven years of one a day. Who needs more executes the blocks.
 const CHANGES_MAX: usize = 4096;
+/// How long a peer may take to show its way.
+const WAY_TIME: Duration = Duration::from_mins(2);
 
 /// The keys of a network that follow one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(super) struct Way {
     chain_id: u64,
     /// The blocks of an epoch, where validators change.
     epoch_length: Option<u64>,
+    /// Its validators share one key: each step leads from that to itself.
+    hands_on: bool,
     first: KeyAt,
     steps: Vec<(Link, KeyAt)>,
 }
@@ -50,6 +57,7 @@ impl Way {
         Self {
             chain_id: file.genesis.chain_id,
             epoch_length: governance.map(|governance| governance.epoch_length),
+            hands_on: governance.is_some_and(|governance| governance.group.is_some()),
             first: KeyAt { key: file.network.key(), after: file.network.base().height },
             steps: Vec::new(),
         }
@@ -65,9 +73,13 @@ impl Way {
         if self.steps.len() >= CHANGES_MAX {
             return Err(format!("it shows more than {CHANGES_MAX} changes of the validators"));
         }
-        let next = link.follow(self.chain_id, self.last()).map_err(|error| chain(&error))?;
-        if next.key == self.last().key {
-            return Err(format!("block {height} names the validators that are there"));
+        let from = self.last();
+        let next = if self.hands_on { link.hand_on(self.chain_id, from) } else { link.follow(self.chain_id, from) };
+        let next = next.map_err(|error| chain(&error))?;
+        match (self.hands_on, next.key == from.key) {
+            (false, true) => return Err(format!("block {height} names the validators that are there")),
+            (true, false) => return Err(format!("block {height} names another key than the one that is handed on")),
+            _ => {}
         }
         self.steps.push((link, next));
         Ok(())
@@ -89,7 +101,8 @@ impl Way {
         let shown = self.steps.iter().map(|(_, step)| (step.after + 1, step.key));
         let shown = shown.take_while(|(height, _)| *height <= head.saturating_add(1));
         let named = keys.successions().iter().map(|next| (next.height, next.key));
-        let named = named.filter(|(height, _)| *height > self.first.after);
+        // With the first block its own time begins: a set that was to follow there, and never came, is none of its keys.
+        let named = named.filter(|(height, _)| *height > self.first.after.saturating_add(1));
         if !named.eq(shown) {
             return Err("the validators that the state names did not follow as the closing blocks say".to_owned());
         }
@@ -119,7 +132,9 @@ impl Sync<'_> {
             return Some(longest);
         }
         let nodes: Vec<_> = self.peers.in_turn().collect();
-        let shown = futures::future::join_all(nodes.iter().map(|node| self.way_of(node))).await;
+        let shown = nodes.iter().map(|node| tokio::time::timeout(WAY_TIME, self.way_of(node)));
+        let shown = futures::future::join_all(shown).await.into_iter();
+        let shown = shown.map(|way| way.unwrap_or_else(|_| Err(NodeError::form(LINKS, "it took too long"))));
         for (node, shown) in nodes.into_iter().zip(shown) {
             let way = match shown {
                 Ok(way) => way,

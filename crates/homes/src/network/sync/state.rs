@@ -166,5 +166,5 @@ fn take_place(new: &Beside, path: &std::path::Path) -> Result<Store, SyncError> 
     let failed = |source| HomeError::Io { action: "name", path: path.to_owned(), source };
     std::fs::rename(new.path(), path).map_err(failed)?;
     store::sync_folder(path)?;
-    Store::open(path, Access::Write, WAIT, None).map_err(|error: StoreError| error.into())
+    Store::open(path, Access::Watched, WAIT, None).map_err(|error: StoreError| error.into())
 }

@@ -138,6 +138,7 @@ impl World {
             prefer_expected: false,
             chain: None,
             read_only,
+            network: Vec::new(),
             host_stolen,
         };
         recover(request, &self.unlocked(), Settings::default()).await.unwrap();

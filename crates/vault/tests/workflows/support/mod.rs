@@ -101,6 +101,7 @@ impl World {
             prefer_expected: false,
             chain: None,
             read_only: false,
+            network: Vec::new(),
             host_stolen: false,
         }
     }
