@@ -111,7 +111,8 @@ fn a_fork_is_proved_told_and_voted_on_by_nobody() {
     let honest = fs::read_to_string(&config).unwrap();
     let urls = network.nodes().iter().fold(honest.clone(), |text, node| text.replace(&node.url(), &liars[0].url()));
     fs::write(&config, urls).unwrap();
-    world.call("snapshots").run();
+    // Whether it is said is the command's matter; what is kept is the test.
+    let _ = world.call("snapshots").run();
     let kept = evidence(&world.vault());
     assert_eq!(kept.len(), 1);
     world.call("check-fork").arg(&kept[0]).run().expect(exit::CHECK);
