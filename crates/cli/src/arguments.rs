@@ -229,7 +229,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 30 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
+        assert_eq!(waiting.len(), 31 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -19,6 +19,7 @@ use alloy_primitives::keccak256;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::fingerprint::TrustRoot;
 use blockhouse_ledger::fork::{FORK_EVIDENCE_MAX, ForkEvidence, ForkSide, ProvedFork};
+use blockhouse_types::BlockHash;
 
 use crate::embedded::{HomeError, LedgerKeys, block_object, links};
 use crate::store::{Store, folder_of};
@@ -156,7 +157,7 @@ fn read(path: PathBuf) -> Option<KeptFork> {
 
 /// The name of a fork's file: its height, and what its two blocks give.
 fn name(proved: &ProvedFork) -> String {
-    let digest = keccak256(proved.blocks.map(|block| block.to_bytes()).as_flattened());
+    let digest = keccak256(proved.blocks.map(BlockHash::to_bytes).as_flattened());
     format!("fork-{}-{}", proved.height, hex::encode(digest.get(..8).unwrap_or_default()))
 }
 

@@ -144,7 +144,7 @@ pub(super) const FOUNDING_FILE: Target = Target {
 /// What the operator of a node wrote.
 pub(super) const NODE_CONFIG: Target = Target {
     name: "node-config",
-    decoders: &["homes/network/config.rs::load"],
+    decoders: &["homes/network/config.rs::load", "homes/network/config.rs::parse"],
     run: |bytes| {
         in_folder(|folder| {
             let path = folder.join("node.toml");

@@ -1,7 +1,7 @@
 //! What a ceremony is for, and who takes part.
 
 use blockhouse_ledger::resharing::{SHARES_MAX, Step, ceremony_id, holding};
-use commonware_codec::{Copying, Decode as _, Encode as _};
+use commonware_codec::{Copying, Decode as _, Encode};
 use commonware_cryptography::bls12381::dkg::feldman_desmedt::{Info, Output, Reveal};
 use commonware_cryptography::bls12381::primitives::sharing::{Mode, ModeVersion};
 use commonware_cryptography::bls12381::primitives::variant::MinPk;
@@ -88,7 +88,7 @@ impl Plan {
         previous: Option<Output<MinPk, PublicKey>>,
     ) -> Self {
         let [from, to] = [&dealers, &players].map(|keys| keys.iter().map(public_bytes).collect::<Vec<_>>());
-        let before = previous.as_ref().map(|previous| previous.encode());
+        let before = previous.as_ref().map(Encode::encode);
         let id = ceremony_id(subject, [&from, &to], before.as_deref());
         let participants = Set::from_iter_dedup(dealers.iter().chain(players.iter()).cloned());
         Self { id, dealers, players, participants, previous }

@@ -1,6 +1,5 @@
 use blockhouse_crypto::{LedgerKey, Secret};
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
-use blockhouse_types::BlockHash;
 
 use super::*;
 

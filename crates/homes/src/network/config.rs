@@ -200,7 +200,7 @@ impl NodeConfig {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for (key, address) in &self.validators {
             if !is_address(address) {
-                let reason = format!("`{address}` of validator {key} is not host:port");
+                let reason = format!("of validator {key}, `{address}` is not host:port");
                 return Err(ConfigError::Form { path: path.to_owned(), reason });
             }
             if let Some(first) = seen.insert(address, key) {

@@ -183,10 +183,11 @@ impl NodeFolder {
 
     /// What it keeps of key ceremonies; nothing yet, if it is not there.
     pub(super) fn read_record(&self) -> Result<Record, FolderError> {
-        self.read_record_at(&self.record())
+        Self::read_record_at(&self.record())
     }
 
-    pub(super) fn read_record_at(&self, path: &Path) -> Result<Record, FolderError> {
+    /// One of another name; nothing yet, if it is not there.
+    pub(super) fn read_record_at(path: &Path) -> Result<Record, FolderError> {
         match read_file(path, RECORD_MAX) {
             Ok(bytes) => Record::decode(&bytes).map_err(|source| FolderError::Record { path: path.to_owned(), source }),
             Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
@@ -253,7 +254,7 @@ impl NodeFolder {
 
     /// The node's keys.
     pub fn read_keys(&self) -> Result<Keys, FolderError> {
-        match self.read_key_file(&self.keys()) {
+        match Self::read_key_file(&self.keys()) {
             Err(FolderError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Err(FolderError::NoKey { path: self.path.clone() })
             }
@@ -262,7 +263,7 @@ impl NodeFolder {
     }
 
     /// A file of keys.
-    pub(super) fn read_key_file(&self, path: &Path) -> Result<Keys, FolderError> {
+    pub(super) fn read_key_file(path: &Path) -> Result<Keys, FolderError> {
         use std::os::unix::fs::PermissionsExt as _;
         let path = path.to_owned();
         let metadata = std::fs::metadata(&path).map_err(|source| io_error("read", &path, source))?;

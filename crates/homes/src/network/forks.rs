@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolEvent as _;
 use blockhouse_ledger::block::BlockObject;
@@ -147,7 +148,7 @@ impl Lookout {
     pub(super) async fn run(mut self) {
         loop {
             let _ = self.read_ledger();
-            let nodes = self.peers.iter().flat_map(|peers| peers.nodes());
+            let nodes = self.peers.iter().flat_map(Remote::nodes);
             let looks = nodes.map(|node| tokio::time::timeout(LAST_WORD, self.compare(node)));
             let _ = futures::future::join_all(looks).await;
             tokio::time::sleep(LOOK).await;
@@ -203,7 +204,7 @@ impl Lookout {
     fn read_report(&self, store: &Store, contract: Address, place: EventPlace) -> Result<(), HomeError> {
         let receipts = store.receipts(place.height())?;
         let index = usize::try_from(place.index()).unwrap_or(usize::MAX);
-        let log = receipts.iter().flat_map(|receipt| receipt.logs()).nth(index).filter(|log| log.address == contract);
+        let log = receipts.iter().flat_map(ReceiptEnvelope::logs).nth(index).filter(|log| log.address == contract);
         let Some(report) = log.and_then(|log| Validators::ForkReported::decode_log(log).ok()) else { return Ok(()) };
         let sides = [&report.evidenceA, &report.evidenceB].map(|side| ForkSide::decode(side));
         let [Ok(one), Ok(other)] = sides else { return Ok(()) };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, hex};
 use blockhouse_consensus::{EngineError, Gossip, Inbox, Keys, Role, StartError};
+use blockhouse_crypto::AccountSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,8 +35,8 @@ use super::operator::{self, Asking};
 use super::orderer::Orderer;
 use super::pool::journal::{Journal, JournalError};
 use super::releases::Releases;
-use super::resharing::Resharing;
-use super::scrub::{self, Progress};
+use super::resharing::{HandingOn, Resharing};
+use super::scrub;
 use super::speaker::{Speaker, address};
 use super::sync::{Shelf, SyncError, Trouble};
 use super::tenure::{Engines, Seat};
@@ -178,12 +179,23 @@ pub(super) enum News {
     Failed(NodeError),
 }
 
-impl Node {
-    /// Starts the node of that folder, over a store that is sound.
-    pub(super) async fn start(folder: &NodeFolder, parts: &Parts, mut store: Store) -> Result<Self, NodeError> {
-        let (file, config) = (&parts.file, &parts.config);
-        let keys = folder.read_keys()?;
-        let (key, account) = (keys.public(), keys.account());
+/// What a node keeps and records, made before its engine and shared by all that runs in it.
+struct Trunk {
+    chain: Arc<Chain>,
+    waiting: Arc<Waiting>,
+    orderer: Arc<Orderer>,
+    eye: Arc<Eye>,
+    speaker: Speaker,
+    /// What its operator says.
+    told: Arc<watch::Sender<NodeConfig>>,
+    /// How its network's one key is handed on.
+    handing_on: HandingOn,
+    damaged_pool: Option<PathBuf>,
+}
+
+impl Trunk {
+    fn open(folder: &NodeFolder, parts: &Parts, mut store: Store, account: AccountSecret) -> Result<Self, NodeError> {
+        let file = &parts.file;
         // At once only after an earlier version wrote to it.
         store.index_events()?;
         let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file.handover.clone()));
@@ -192,91 +204,94 @@ impl Node {
         let eye = Arc::new(Eye::open(folder.forks()).map_err(NodeError::Forks)?);
         let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock));
         let orderer = Arc::new(orderer.watched_by(Arc::clone(&eye)));
-        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account.clone(), orderer.heights());
-        let told = Arc::new(watch::channel(config.clone()).0);
+        let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account, orderer.heights());
+        let (told, handing_on) = (Arc::new(watch::channel(parts.config.clone()).0), HandingOn::default());
+        Ok(Self { chain, waiting, orderer, eye, speaker, told, handing_on, damaged_pool: recovered.damaged })
+    }
+
+    fn engines(&self, folder: &NodeFolder, parts: &Parts) -> Engines {
+        let file = &parts.file;
         // Who took the ledger over keeps it without succession (ledger T3).
         let governance = file.genesis.governance.as_ref().filter(|_| file.handover.is_none());
         let hands_on = governance.is_some_and(|governance| governance.group.is_some());
-        let handing_on = Arc::default();
         let resharing = hands_on.then(|| Resharing {
             folder: folder.clone(),
             file: file.clone(),
-            chain: Arc::clone(&chain),
-            speaker: speaker.clone(),
-            told: Arc::clone(&handing_on),
+            chain: Arc::clone(&self.chain),
+            speaker: self.speaker.clone(),
+            told: Arc::clone(&self.handing_on),
         });
-        let engines = Engines {
+        Engines {
             folder: folder.engine(),
             config_path: folder.config(),
             file: file.clone(),
-            told: Arc::clone(&told),
+            told: Arc::clone(&self.told),
             node: folder.clone(),
             resharing,
             jumped: parts.jumped,
-            eye: Arc::clone(&eye),
-            chain: Arc::clone(&chain),
-            waiting: Arc::clone(&waiting),
-            orderer: Arc::clone(&orderer),
-        };
-        let running = engines.begin()?;
+            eye: Arc::clone(&self.eye),
+            chain: Arc::clone(&self.chain),
+            waiting: Arc::clone(&self.waiting),
+            orderer: Arc::clone(&self.orderer),
+        }
+    }
+}
+
+impl Node {
+    /// Starts the node of that folder, over a store that is sound.
+    pub(super) async fn start(folder: &NodeFolder, parts: &Parts, store: Store) -> Result<Self, NodeError> {
+        let (file, config) = (&parts.file, &parts.config);
+        let keys = folder.read_keys()?;
+        let (key, account) = (keys.public(), keys.account());
+        let trunk = Trunk::open(folder, parts, store, account.clone())?;
+        let running = trunk.engines(folder, parts).begin()?;
         folder.forget_jump();
         let seat = running.seat.clone();
         let (teller, news) = mpsc::channel(4);
-        let (mut tasks, progress) = (JoinSet::new(), Arc::new(Progress::default()));
+        let mut tasks = JoinSet::new();
         tasks.spawn(running.keep(teller.clone()));
-        tasks.spawn(operator::read_again(folder.config(), Arc::clone(&told), teller.clone()));
-        let shelf = Arc::new(Shelf::default());
-        tasks.spawn(tidy(Arc::clone(&waiting), Arc::clone(&shelf)));
-        let trouble = Trouble::default();
-        tasks.spawn(scrub::watch(Arc::clone(&chain), Arc::clone(&orderer), Arc::clone(&progress)));
+        tasks.spawn(operator::read_again(folder.config(), Arc::clone(&trunk.told), teller.clone()));
         let alarms = Alarms::open(folder, &account)?;
         let untold = alarms.untold();
-        tasks.spawn(alarms.tell(Arc::clone(&chain), Arc::clone(&waiting), orderer.heights()));
-        tell_forks(&mut tasks, &eye, speaker.clone(), (&seat, teller.clone()));
-        let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &speaker)?;
-        let (account, healed) = (address(&account), parts.healed);
-        let releases = Releases::default();
+        tasks.spawn(alarms.tell(Arc::clone(&trunk.chain), Arc::clone(&trunk.waiting), trunk.orderer.heights()));
+        tell_forks(&mut tasks, &trunk.eye, trunk.speaker.clone(), (&seat, teller.clone()));
+        let (anchoring, witness) = attest(&mut tasks, (folder, config), keys, &trunk.speaker)?;
         let itself = Itself {
             key,
-            account,
-            progress,
-            healed,
+            account: address(&account),
+            progress: Arc::default(),
+            healed: parts.healed,
             untold,
-            shelf,
-            trouble: trouble.clone(),
-            eye: Arc::clone(&eye),
+            shelf: Arc::default(),
+            trouble: Trouble::default(),
+            eye: Arc::clone(&trunk.eye),
             anchoring,
-            releases: releases.clone(),
+            releases: Releases::default(),
             witness,
-            resharing: handing_on,
+            resharing: Arc::clone(&trunk.handing_on),
         };
-        let backend = NodeBackend::new((Arc::clone(&chain), waiting, Arc::clone(&orderer)), seat, itself);
-        let (healer, keys) = (parts.healer.clone(), (key, file.network.key()));
+        tasks.spawn(tidy(Arc::clone(&trunk.waiting), Arc::clone(&itself.shelf)));
+        let progress = Arc::clone(&itself.progress);
+        tasks.spawn(scrub::watch(Arc::clone(&trunk.chain), Arc::clone(&trunk.orderer), progress));
+        let (trouble, releases) = (itself.trouble.clone(), itself.releases.clone());
+        let ledger = (Arc::clone(&trunk.chain), trunk.waiting, Arc::clone(&trunk.orderer));
+        let backend = NodeBackend::new(ledger, seat, itself);
         let asked = Arc::new(Mutex::new(JoinSet::new()));
         let asking = Asking {
-            chain,
-            orderer,
+            chain: trunk.chain,
+            orderer: trunk.orderer,
             trouble,
             backend: backend.clone(),
-            healer,
-            keys,
+            healer: parts.healer.clone(),
+            keys: (key, file.network.key()),
             releases,
-            eye,
+            eye: trunk.eye,
             teller,
             tasks: Arc::clone(&asked),
         };
-        tasks.spawn(asking.keep_on(Arc::clone(&told)));
-        let mut gate = Gate::local();
-        gate.hosts.extend(config.rpc.hosts.iter().cloned());
-        let options =
-            ServerOptions { listen: config.rpc.listen, gate, debug: config.rpc.debug, ..ServerOptions::default() };
-        let server = Server::start(backend.clone(), options).await?;
-        if let Some(address) = config.metrics {
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
-            tasks.spawn(metrics::serve(listener, backend.clone()));
-        }
-        Ok(Self { backend, server, tasks, asked, damaged_pool: recovered.damaged, told, news })
+        tasks.spawn(asking.keep_on(Arc::clone(&trunk.told)));
+        let server = serve(&mut tasks, config, &backend).await?;
+        Ok(Self { backend, server, tasks, asked, damaged_pool: trunk.damaged_pool, told: trunk.told, news })
     }
 
     /// Where the pool's journal is kept as it was found, if a fault of the disk damaged it: what is whole in it goes on.
@@ -333,8 +348,10 @@ pub(super) async fn heal(node: NodeBackend, healer: Healer, news: mpsc::Sender<N
     loop {
         let told = match (healer.examine(&node.head()).await, &ended) {
             (Ok(Some(remedy)), _) => News::Remedy(remedy),
-            // Its disk takes no more: that is not healed by another start.
-            (Ok(None), Err(error)) if node.is_unrecorded() => News::Failed(NodeError::Ended(error.clone())),
+            // Its disk takes no more: that is not healed by another start. What was open then cannot be read either, and the first reason tells more.
+            (Ok(None) | Err(HealError::Unread { .. }), Err(error)) if node.is_unrecorded() => {
+                News::Failed(NodeError::Ended(error.clone()))
+            }
             (Ok(None), _) => News::Sound,
             (Err(error @ (HealError::Unread { .. } | HealError::NoPeers { .. })), _) => News::Failed(error.into()),
             (Err(error), _) => News::Trouble(error),
@@ -387,6 +404,21 @@ async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
 }
 
 /// Looks for forks, and tells them.
+/// Answers JSON-RPC, and metrics where the operator wants them.
+async fn serve(tasks: &mut JoinSet<()>, config: &NodeConfig, backend: &NodeBackend) -> Result<Server, NodeError> {
+    let mut gate = Gate::local();
+    gate.hosts.extend(config.rpc.hosts.iter().cloned());
+    let options =
+        ServerOptions { listen: config.rpc.listen, gate, debug: config.rpc.debug, ..ServerOptions::default() };
+    let server = Server::start(backend.clone(), options).await?;
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| NodeError::Metrics { address, source })?;
+        tasks.spawn(metrics::serve(listener, backend.clone()));
+    }
+    Ok(server)
+}
+
 fn tell_forks(tasks: &mut JoinSet<()>, eye: &Arc<Eye>, speaker: Speaker, (seat, news): (&Seat, mpsc::Sender<News>)) {
     let seat = seat.clone();
     let votes = move || seat.engine().status().role == Role::Validator;

@@ -54,6 +54,9 @@ enum ReshareError {
     Plan(#[from] PlanError),
 }
 
+/// How it stands; nothing while nothing is to be handed on.
+pub(super) type HandingOn = Arc<Mutex<Option<ResharingStatus>>>;
+
 /// What a node needs to take part.
 #[derive(Clone)]
 pub(super) struct Resharing {
@@ -61,8 +64,7 @@ pub(super) struct Resharing {
     pub(super) file: NetworkFile,
     pub(super) chain: Arc<Chain>,
     pub(super) speaker: Speaker,
-    /// How it stands; nothing while nothing is to be handed on.
-    pub(super) told: Arc<Mutex<Option<ResharingStatus>>>,
+    pub(super) told: HandingOn,
 }
 
 /// A ceremony that this node takes part in.
@@ -113,7 +115,7 @@ impl Resharing {
             ticks: 0,
             pause: 0,
         };
-        part.run().await;
+        Box::pin(part.run()).await;
     }
 }
 

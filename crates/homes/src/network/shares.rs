@@ -70,7 +70,7 @@ impl NodeFolder {
         let to = name_of(polynomial);
         for path in self.kept()? {
             if parts(&path).is_some_and(|(_, its)| its == to) {
-                let kept = self.read_key_file(&path)?;
+                let kept = Self::read_key_file(&path)?;
                 return Ok(Some(kept).filter(|kept| kept.public() == keys.public()));
             }
         }
@@ -138,7 +138,7 @@ impl NodeFolder {
 
     /// What the node keeps of the ceremony by which a key is handed on.
     pub(super) fn read_resharing(&self) -> Result<Record, FolderError> {
-        self.read_record_at(&self.path().join("resharing"))
+        Self::read_record_at(&self.path().join("resharing"))
     }
 
     /// Makes it durable.

@@ -8,7 +8,7 @@ use alloy_trie::Nibbles;
 use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::state::{MemoryState, StateChanges, StateTrie};
 #[cfg(feature = "node")]
-use redb::ReadableTableMetadata as _;
+use redb::ReadableTableMetadata;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
@@ -359,7 +359,7 @@ impl Rows {
     /// How many blocks below the bottom something is here of.
     #[cfg(feature = "node")]
     pub(super) fn count_links(&self) -> Result<u64, Fault> {
-        Ok(self.links.as_ref().map(|rows| rows.len()).transpose()?.unwrap_or(0))
+        Ok(self.links.as_ref().map(ReadableTableMetadata::len).transpose()?.unwrap_or(0))
     }
 
     /// True if the events of that block are found where the index should have them.

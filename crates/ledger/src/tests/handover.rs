@@ -160,7 +160,7 @@ fn with_word_of(world: &World, next: [u8; 32], secrets: &[u8]) -> Handover {
     let handover = Handover { next_key: next, parent: world.replay.head().hash_slow(), approvals: Vec::new() };
     let digest = handover.digest(chain_id, access);
     let mut signers: Vec<_> = secrets.iter().map(|byte| secret(*byte)).collect();
-    signers.sort_by_key(|secret| secret.account());
+    signers.sort_by_key(blockhouse_crypto::AccountSecret::account);
     let approvals = signers.iter().map(|secret| approve(&digest, secret).to_vec().into()).collect();
     Handover { approvals, ..handover }
 }

@@ -65,7 +65,7 @@ impl Sync<'_> {
         })?;
         self.take_state(node, &mut store, tell).await?;
         tokio::task::block_in_place(|| -> Result<_, Ended> {
-            self.verify_keys(&store, way, &past)?;
+            Self::verify_keys(&store, way, &past)?;
             store.sync()?;
             Ok((height, store.bottom().saturating_sub(1)))
         })
@@ -149,7 +149,7 @@ impl Sync<'_> {
     }
 
     /// Now that the state says which key was in force where: they are those of the way, and each block is certified by the one of its height.
-    fn verify_keys(self, store: &Store, way: &Way, past: &[Past]) -> Result<(), Ended> {
+    fn verify_keys(store: &Store, way: &Way, past: &[Past]) -> Result<(), Ended> {
         let keys = LedgerKeys::of(store).map_err(|error| match error {
             HomeError::Store(error) => Ended::from(error),
             // A state that was checked and does not answer is not that of a ledger.

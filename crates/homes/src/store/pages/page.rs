@@ -92,9 +92,9 @@ impl Page {
         let count = usize::from(u16::from_le_bytes(number(&bytes, 2)?));
         let page = Self { bytes, key: tree.key, value: tree.value, count, end: 0 };
         let last = count.checked_sub(1)?;
-        let end = match page.bytes.first()? {
-            &LEAF => page.value_end(last)?,
-            &BRANCH => page.key_end(last)?,
+        let end = match *page.bytes.first()? {
+            LEAF => page.value_end(last)?,
+            BRANCH => page.key_end(last)?,
             _ => return None,
         };
         (end <= page.bytes.len()).then_some(Self { end, ..page })
