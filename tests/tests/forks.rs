@@ -31,8 +31,9 @@ fn vault_on_network(world: &World) -> Network {
 fn believe(node: &Node, liars: &[&Liar]) {
     let path = node.dir.join("node.toml");
     let config = fs::read_to_string(&path).unwrap();
-    let urls: String = liars.iter().map(|liar| format!("\"{}\", ", liar.url())).collect();
-    fs::write(path, config.replacen("rpc_peers = [", &format!("rpc_peers = [{urls}"), 1)).unwrap();
+    let urls: Vec<String> = liars.iter().map(|liar| format!("\"{}\"", liar.url())).collect();
+    let named = format!("rpc_peers = [{}, ", urls.join(", "));
+    fs::write(path, config.replacen("rpc_peers = [", &named, 1)).unwrap();
 }
 
 fn forks_of(node: &Node) -> Value {

@@ -291,14 +291,14 @@ fn begin_sites_again(sites: &Path, kept: &Path) {
 }
 
 /// A vault whose ledger a network keeps, and nodes that were made to found it anew.
-struct Old {
+struct Lost {
     ours: Grown,
     old: Network,
     before: String,
     source: PathBuf,
 }
 
-impl Old {
+impl Lost {
     fn start(sites: usize) -> Self {
         let world = World::empty();
         // One that can change its validators, as `node init --found` makes them.
@@ -332,8 +332,8 @@ impl Old {
 
 #[test]
 fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
-    let lost = Old::start(3);
-    let Old { ours, old, before, source } = &lost;
+    let lost = Lost::start(3);
+    let Lost { ours, old, before, source } = &lost;
     let first = ours.world.back_up(source).snapshot();
     let kept = ours.world.path("kept");
     copy_all(source, &kept);
@@ -366,7 +366,7 @@ fn a_network_that_lost_too_many_is_founded_anew_and_its_old_nodes_stop() {
     back.refuses(exit::NOT_ALLOWED, "the ledger was handed over to others");
 }
 
-impl Old {
+impl Lost {
     /// The account of an old node, as its status shows it.
     fn account(&self, number: usize) -> String {
         let status = self.old.node(number).ask("blockhouse_nodeStatus", &serde_json::json!([]));
@@ -433,8 +433,8 @@ impl Old {
 /// Two of three accounts found the network anew; one alone does not, nor does what two agreed to for something else.
 #[test]
 fn a_network_is_founded_anew_by_as_many_accounts_as_it_takes() {
-    let lost = Old::start(1);
-    let Old { ours, old, source, .. } = &lost;
+    let lost = Lost::start(1);
+    let Lost { ours, old, source, .. } = &lost;
     let world = &ours.world;
     lost.ask_for_two();
     let first = world.back_up(source).snapshot();
@@ -453,16 +453,16 @@ fn a_network_is_founded_anew_by_as_many_accounts_as_it_takes() {
     refound().arg("--propose").arg(&proposal).run().expect(exit::DONE);
     refound().arg("--propose").arg(world.path("change")).run().refuses(exit::FAILED, "could not write");
     refound().arg("--approval").arg(world.path("change-0")).run().refuses(exit::CHECK, "signed something else");
-    let word = lost.word_of(0, &proposal, "word");
+    let approval = lost.word_of(0, &proposal, "word");
     old.node(0).kill();
     old.node(1).kill();
     let sites = world.path("sites");
     let (vault, own) = (world.vault(), ours.dir(0));
     kill_at_each_step(&[(&vault, "vault-0"), (&own, "own-0"), (&sites, "sites-0")], ours, || {
-        refound().arg("--approval").arg(&word)
+        refound().arg("--approval").arg(&approval)
     });
 
-    let made = refound().arg("--approval").arg(&word).run().expect(exit::DONE);
+    let made = refound().arg("--approval").arg(&approval).run().expect(exit::DONE);
     let after = made.summary()["fingerprint"].as_str().unwrap().to_owned();
     let height = made.number("height");
     let _running = ours.run_all(&after);
@@ -514,6 +514,5 @@ fn kill_at_each_step(folders: &[(&PathBuf, &str)], ours: &Grown, command: impl F
         }
         put_back();
     }
-    println!("killed {killed} times");
     assert!(killed > 4, "the kills came at too few instants");
 }

@@ -138,9 +138,9 @@ fn upgrade(world: &World, load: &Load<'_>, running: &mut [Option<RunningNode>]) 
         let old = running[index].take().unwrap();
         // Half of them are not asked whether they are ready.
         if index % 2 == 0 {
-            old.stop()
+            old.stop();
         } else {
-            drop(old)
+            drop(old);
         }
         load.goes_on();
         running[index] = Some(node.run_again());

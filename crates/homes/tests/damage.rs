@@ -254,7 +254,9 @@ async fn a_start_compares_no_pages_of_rows() {
     // Pages of older commits have it too.
     let places: Vec<_> = (0..damaged.len() - 32).filter(|at| &damaged[*at..at + 32] == words).collect();
     assert!(!places.is_empty());
-    places.iter().for_each(|place| damaged[*place] ^= 1);
+    for place in places {
+        damaged[place] ^= 1;
+    }
     for flags in [damaged[9], damaged[9] | 2] {
         // Closed, and killed.
         damaged[9] = flags;
@@ -317,7 +319,9 @@ async fn a_start_compares_the_rows_that_stand_under_no_root() {
     let mut damaged = truth.bytes.clone();
     let places: Vec<_> = (0..damaged.len()).filter(|at| damaged[*at..].starts_with(words)).collect();
     assert!(!places.is_empty());
-    places.iter().for_each(|place| damaged[*place] ^= 1);
+    for place in places {
+        damaged[place] ^= 1;
+    }
     for flags in [damaged[9], damaged[9] | 2] {
         damaged[9] = flags;
         std::fs::write(&path, &damaged).unwrap();

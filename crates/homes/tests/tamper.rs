@@ -496,8 +496,12 @@ impl Alone {
             let tell = |told: Told<'_>| {
                 let words = match told {
                     Told::Started(_) => "started".to_owned(),
-                    Told::PoolDamaged(_) | Told::NoPast { .. } | Told::Sync(_) => return,
-                    Told::Misread(_) | Told::Fork(_) | Told::Silent => return,
+                    Told::PoolDamaged(_)
+                    | Told::NoPast { .. }
+                    | Told::Sync(_)
+                    | Told::Misread(_)
+                    | Told::Fork(_)
+                    | Told::Silent => return,
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),
                     Told::Healed(healed) => format!("healed: {healed}"),

@@ -75,7 +75,7 @@ impl Liar {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&serving);
-                std::thread::spawn(move || shared.answer(stream));
+                std::thread::spawn(move || shared.answer(&stream));
             }
         });
         Self { port, shared }
@@ -107,7 +107,7 @@ impl Liar {
 }
 
 impl Shared {
-    fn answer(&self, stream: TcpStream) -> Option<()> {
+    fn answer(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let (mut line, mut length) = (String::new(), 0);
         while reader.read_line(&mut line).ok()? > 2 {

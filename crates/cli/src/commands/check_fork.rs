@@ -41,20 +41,16 @@ pub(crate) async fn run(args: CheckForkArgs, global: &Global, out: &Output) -> a
         Some(asked) => Some((asked, asked)),
         None => fingerprints_here(global, &evidence).await?,
     };
-    let proved = match fingerprints {
-        // Evidence from before other validators followed is of the fingerprint that the vault had then.
-        Some((now, then)) => {
-            evidence.check(Some(now)).or_else(|error| evidence.check(Some(then)).map_err(|_| error))?
-        }
-        None => {
-            let found = evidence.check(None)?.fingerprint;
-            let what = format!(
-                "the fork evidence is of the vault with fingerprint {found}; whether that is your vault was not said"
-            );
-            let hint = "anyone can make a ledger that forks: get the fingerprint from the vault's owner and give it with --fingerprint";
-            return Err(Refusal::usage(what, hint).into());
-        }
+    let Some((now, then)) = fingerprints else {
+        let found = evidence.check(None)?.fingerprint;
+        let what = format!(
+            "the fork evidence is of the vault with fingerprint {found}; whether that is your vault was not said"
+        );
+        let hint = "anyone can make a ledger that forks: get the fingerprint from the vault's owner and give it with --fingerprint";
+        return Err(Refusal::usage(what, hint).into());
     };
+    // Evidence from before other validators followed is of the fingerprint that the vault had then.
+    let proved = evidence.check(Some(now)).or_else(|error| evidence.check(Some(then)).map_err(|_| error))?;
     tell(&proved, out)?;
     Ok(Exit::CheckFailed)
 }
