@@ -126,7 +126,7 @@ impl Shared {
         };
         let body = json!({ "jsonrpc": "2.0", "id": request["id"], "result": answer }).to_string();
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
-        write!(&stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()
+        write!(&*stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()
     }
 
     /// The result of a request; nothing where the honest node gives none.
