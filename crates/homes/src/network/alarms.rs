@@ -100,7 +100,8 @@ pub(super) fn note(folder: &NodeFolder, damage: &[Damage]) -> Result<(), FolderE
     change(&folder.alarms(), |earlier| {
         let mut alarms = Vec::new();
         for alarm in found.chain(earlier.iter().copied()) {
-            if alarms.len() < ALARMS_MAX && !alarms.contains(&alarm) {
+            let is_same = |known: &Alarm| (known.part, known.height) == (alarm.part, alarm.height);
+            if alarms.len() < ALARMS_MAX && !alarms.iter().any(is_same) {
                 alarms.push(alarm);
             }
         }

@@ -222,8 +222,14 @@ fn tell_accounts(report: &RotateReport, keys: &NewKeys, out: &Output) {
     };
     if !report.accounts_removed.is_empty() {
         out.talk(format_args!(
-            "accounts that cannot hand the ledger over any more: {}; other people's among them: `blockhouse node recovery set --add`",
+            "accounts that cannot hand the ledger over any more: {}",
             names(&report.accounts_removed)
+        ));
+    }
+    // The old identity has one, and the old paper key: whose the others are nobody can see.
+    if report.accounts_removed.len() > 2 {
+        out.warn(format_args!(
+            "warning: more than those of the old identity and the old paper key. If other people's are among them: blockhouse node recovery set --add"
         ));
     }
     // One beside the owner's is as it should be: that of the paper key.

@@ -54,7 +54,8 @@ impl Rebuilding {
             }
             _ => Damage { part: Part::Block, height: Some(next), hash: None, what, is_unread: false },
         };
-        if self.damage.last() != Some(&damage) {
+        // What was found before the store was made anew is met again on the way up.
+        if !self.damage.iter().any(|known| (known.part, known.height) == (damage.part, damage.height)) {
             self.damage.push(damage);
         }
         Ok(false)
