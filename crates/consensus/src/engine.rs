@@ -50,8 +50,8 @@ pub struct Config {
     /// The application took final blocks by itself since the engine last ran: it begins at the last of them that was itself signed as final,
     /// and leaves out what is between.
     pub jumped: bool,
-    /// It follows and gives no vote, whatever its folder says: those who vote with it have forked the ledger. Its journals stay, so it may vote
-    /// again without being told so.
+    /// It follows and gives no vote, whatever its folder says: those who vote with it have forked the ledger. Its journal stays as it is, so it may
+    /// vote again; what is final meanwhile is a jump for it then.
     pub silent: bool,
 }
 
@@ -165,7 +165,9 @@ impl Engine {
         let application: Arc<dyn Erased> = application;
         let peers = peers::peers(&config.network, &config.addresses, &config.followers)?;
         let mut folder = Folder::open(folder, &config, keys.public(), application.as_ref())?;
-        folder.may_vote &= !config.silent;
+        if config.silent {
+            folder = folder.silenced(&config.network, application.as_ref())?;
+        }
         // The engine's own listener panics if the port is taken; this one says so.
         TcpListener::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (gossip, inbox, ends) = gossip::queues();

@@ -50,6 +50,9 @@ pub(crate) struct Floor {
     pub certificate: Certificate,
 }
 
+/// What a node has in place of its journal while it is to give no vote.
+const SILENT: &str = "silent";
+
 /// An engine's folder, held by this process.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -103,7 +106,26 @@ impl Folder {
         let folder = Self::enter(path, config, identity, application)?;
         // F5. What cannot be removed takes room, and is tried again by the next start.
         let _ = over::remove_journals(path, config.network.epoch());
+        let _ = fs::remove_dir_all(folder.journal.with_file_name(SILENT));
         Ok(folder)
+    }
+
+    /// The same for a node that is to give no vote though it may. Its journal waits as it is, for it holds votes of its own, which no node that only
+    /// follows may have; what it follows with begins anew with each start, at what is final here.
+    pub(crate) fn silenced(self, network: &Network, application: &dyn Erased) -> Result<Self, StartError> {
+        if !self.may_vote {
+            return Ok(self);
+        }
+        let journal = self.journal.with_file_name(SILENT);
+        let begin = || {
+            match fs::remove_dir_all(&journal) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            fs::create_dir_all(&journal)
+        };
+        begin().map_err(|source| StartError::Folder { path: journal.clone(), source })?;
+        Ok(Self { journal, may_vote: false, floor: floor(application, network), ..self })
     }
 
     /// Enters the epoch of the network, or goes on in it.

@@ -244,8 +244,15 @@ impl Node {
         let keys = folder.read_keys()?;
         let (key, account) = (keys.public(), keys.account());
         let trunk = Trunk::open(folder, parts, store, account.clone())?;
+        // While it gives no vote its journal waits: when it votes again, what came meanwhile is a jump.
+        let is_silenced = trunk.eye.silences(&trunk.chain.head()).is_some();
+        if is_silenced {
+            folder.note_jump()?;
+        }
         let running = trunk.engines(folder, parts).begin()?;
-        folder.forget_jump();
+        if !is_silenced {
+            folder.forget_jump();
+        }
         let seat = running.seat.clone();
         let (teller, news) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
