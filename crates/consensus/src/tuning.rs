@@ -51,7 +51,7 @@ pub const BLOCKS_BUFFERED: usize = 16;
 /// How many nodes a network may have, validators and followers.
 pub const PEERS_MAX: usize = 256;
 /// For how many followers more than it began with an engine has room: the bounds of its queues follow from how many nodes there may be.
-pub const FOLLOWERS_MORE: usize = 16;
+pub const FOLLOWERS_MORE: usize = 6;
 /// Gossip waiting to be read or sent: at 1,000 transactions a second a quarter of a second.
 pub const GOSSIP_QUEUE: usize = 256;
 
