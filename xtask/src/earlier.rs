@@ -71,8 +71,8 @@ fn install() -> Result<PathBuf> {
     process::call(&mut git)?;
     process::call(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&source))?;
     // With a test, for features of some dependencies are on for tests alone: what is built of them serves the present one too.
-    let build = "build --locked --profile ci --workspace --bin blockhouse --test version_1";
-    process::call(process::cargo(build)?.current_dir(&source))?;
+    let words = "build --locked --profile ci --workspace --bin blockhouse --test version_1";
+    process::call(process::cargo(words)?.current_dir(&source))?;
     let built = process::target()?.join("ci/blockhouse");
     // The name of the binary is not the present one's: that one is linked under it again by its own build.
     fs::copy(&built, &binary).with_context(|| format!("could not copy {}", built.display()))?;
