@@ -72,6 +72,31 @@ struct World {
 }
 
 impl World {
+    /// All four run; messages are lost and come twice, and who is killed comes back, until nobody is killed any more.
+    fn suffer(&mut self) {
+        (self.lost, self.twice) = (20, 20);
+        self.start_all();
+        for _ in 0..40 {
+            let node = self.rng.random_range(0..4);
+            match self.rng.random_range(0..8) {
+                0..3 => self.kill(node),
+                // All at once, as when the power goes.
+                3 => (0..4).for_each(|node| self.kill(node)),
+                _ => {}
+            }
+            self.start_dead();
+            if self.run(60) {
+                break;
+            }
+        }
+        for _ in 0..400 {
+            self.start_dead();
+            if self.run(200) {
+                break;
+            }
+        }
+    }
+
     fn new(seed: u64, plan: Plan, keys: &[Keys]) -> Self {
         let public = plan.participants();
         let of = |key: &[u8; 32]| keys.iter().find(|keys| keys.public() == *key).unwrap().clone();
@@ -269,27 +294,7 @@ fn lost_and_late_messages_and_kills_leave_one_key() {
     for seed in seeds(12) {
         println!("BLOCKHOUSE_SEED={seed}");
         let mut world = World::generate(seed, 4);
-        (world.lost, world.twice) = (20, 20);
-        world.start_all();
-        for _ in 0..40 {
-            let node = world.rng.random_range(0..4);
-            match world.rng.random_range(0..8) {
-                0..3 => world.kill(node),
-                // All at once, as when the power goes.
-                3 => (0..4).for_each(|node| world.kill(node)),
-                _ => {}
-            }
-            world.start_dead();
-            if world.run(60) {
-                break;
-            }
-        }
-        for _ in 0..400 {
-            world.start_dead();
-            if world.run(200) {
-                break;
-            }
-        }
+        world.suffer();
         world.expect_one_key();
     }
 }
@@ -545,26 +550,7 @@ fn a_step_of_a_ledger_comes_through_losses_and_kills() {
         let plan = Plan::of_step(&step).unwrap();
         assert_eq!((*plan.id(), plan.participants()), (step.ceremony(), step.participants()));
         let mut world = World::new(seed, plan, &keys);
-        (world.lost, world.twice) = (20, 20);
-        world.start_all();
-        for _ in 0..40 {
-            let node = world.rng.random_range(0..4);
-            match world.rng.random_range(0..8) {
-                0..3 => world.kill(node),
-                3 => (0..4).for_each(|node| world.kill(node)),
-                _ => {}
-            }
-            world.start_dead();
-            if world.run(60) {
-                break;
-            }
-        }
-        for _ in 0..400 {
-            world.start_dead();
-            if world.run(200) {
-                break;
-            }
-        }
+        world.suffer();
         let posted = world.expect_one_key().posted();
         assert!(posted.holds(&step));
         assert_eq!(resharing::Outcome::decode(&posted.encode()).unwrap(), posted);

@@ -240,6 +240,24 @@ fn without_the_last(truth: &Truth, path: &Path) -> (Executed, blockhouse_ledger:
     (replay.extend(last).unwrap(), last.certificate.clone())
 }
 
+/// The store with a bit flipped wherever these words begin: pages of older commits have them too.
+fn altered_at(truth: &Truth, words: &[u8]) -> Vec<u8> {
+    let mut bytes = truth.bytes.clone();
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(words)).collect();
+    assert!(!places.is_empty());
+    for place in places {
+        bytes[place] ^= 1;
+    }
+    bytes
+}
+
+/// The file as it is, which was closed, and with the mark of one that was not.
+fn closed_and_killed(bytes: Vec<u8>) -> [Vec<u8>; 2] {
+    let mut killed = bytes.clone();
+    killed[9] |= 2;
+    [bytes, killed]
+}
+
 /// What a start leaves out is left out whatever it is, and found after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_compares_no_pages_of_rows() {
@@ -250,16 +268,7 @@ async fn a_start_compares_no_pages_of_rows() {
     // The signature in the certificate of block 1 is in no other row.
     let certificate = truth.blocks[1].certificate.encode();
     let words = &certificate[certificate.len() - 32..];
-    let mut damaged = truth.bytes.clone();
-    // Pages of older commits have it too.
-    let places: Vec<_> = (0..damaged.len() - 32).filter(|at| &damaged[*at..at + 32] == words).collect();
-    assert!(!places.is_empty());
-    for place in places {
-        damaged[place] ^= 1;
-    }
-    for flags in [damaged[9], damaged[9] | 2] {
-        // Closed, and killed.
-        damaged[9] = flags;
+    for damaged in closed_and_killed(altered_at(&truth, words)) {
         std::fs::write(&path, &damaged).unwrap();
         assert!(matches!(Store::open(&path, Access::Write, Duration::ZERO, None), Err(StoreError::Damaged { .. })));
         let store = Store::open(&path, Access::Watched, Duration::ZERO, None).unwrap();
@@ -314,16 +323,8 @@ async fn a_start_compares_the_rows_that_stand_under_no_root() {
     let truth = Truth::new().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.redb");
-    // The keys of the table stand one behind the other, also in pages of older commits.
-    let words = b"eventsformatgenesishead";
-    let mut damaged = truth.bytes.clone();
-    let places: Vec<_> = (0..damaged.len()).filter(|at| damaged[*at..].starts_with(words)).collect();
-    assert!(!places.is_empty());
-    for place in places {
-        damaged[place] ^= 1;
-    }
-    for flags in [damaged[9], damaged[9] | 2] {
-        damaged[9] = flags;
+    // The keys of the table stand one behind the other.
+    for damaged in closed_and_killed(altered_at(&truth, b"eventsformatgenesishead")) {
         std::fs::write(&path, &damaged).unwrap();
         assert!(matches!(Store::open(&path, Access::Watched, Duration::ZERO, None), Err(StoreError::Damaged { .. })));
     }

@@ -42,7 +42,6 @@ impl Late {
     }
 
     /// The same with validators that may change, by their own accounts, between epochs of so many blocks.
-    #[allow(dead_code, reason = "not every user has validators that change")]
     pub(crate) fn found_governed(dir: &Path, validators: usize, followers: usize, epoch_length: u64) -> Self {
         Self::found_with(dir, validators, followers, Some(epoch_length))
     }
@@ -125,13 +124,11 @@ impl Late {
     }
 
     /// A follower, numbered from 0.
-    #[allow(dead_code, reason = "not every user has followers by number")]
     pub(crate) fn follower(&self, number: usize) -> Node {
         self.node(self.validators + number)
     }
 
     /// What a node says of itself to who gives it a vote, as a file.
-    #[allow(dead_code, reason = "not every user has validators that change")]
     pub(crate) fn enrolment(&self, node: &Node, name: &str) -> PathBuf {
         let (keys, config) = (Self::keys(node), NodeConfig::load(&node.dir.join("node.toml")).unwrap());
         let (name, address) = (name.parse().unwrap(), config.listen.to_string().parse().unwrap());
@@ -142,7 +139,6 @@ impl Late {
     }
 
     /// The keys of a node.
-    #[allow(dead_code, reason = "not every user has validators that change")]
     pub(crate) fn keys(node: &Node) -> Keys {
         NodeFolder::new(node.dir.clone()).read_keys().unwrap()
     }

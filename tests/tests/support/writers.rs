@@ -89,7 +89,6 @@ pub(crate) fn founding(genesis: &Genesis, owner: &AccountSecret, count: u8) -> V
 }
 
 /// Lets these accounts send transactions too, by the owner's word, and waits until they may.
-#[allow(dead_code, reason = "not every user has other accounts")]
 pub(crate) fn enrol_others(dir: &Path, node: &Node, accounts: &[AccountSecret]) {
     let owner = EnrolKey::parse(&fs::read(dir.join("enrol.key")).unwrap()).unwrap().owner;
     let genesis = genesis(node);
@@ -171,7 +170,6 @@ impl Writer {
     }
 
     /// A transaction that does nothing.
-    #[allow(dead_code, reason = "not every user wants blocks alone")]
     pub(crate) fn nothing(&mut self) -> Signed {
         self.next(Vec::new())
     }

@@ -7,7 +7,12 @@ const CHAIN: u64 = 7;
 
 /// The fork that one operator makes at that height.
 fn fork(height: u64) -> (ForkEvidence, ProvedFork) {
-    let key = LedgerKey::from_seed(&Secret::new([9; 32]));
+    fork_by(9, height)
+}
+
+/// The same by an operator with that key.
+fn fork_by(key: u8, height: u64) -> (ForkEvidence, ProvedFork) {
+    let key = LedgerKey::from_seed(&Secret::new([key; 32]));
     let root = TrustRoot {
         chain_id: CHAIN,
         genesis: BlockHash::new([1; 32]),
@@ -45,6 +50,9 @@ fn a_fork_is_kept_once_and_read_again() {
     forks.keep(&other, &of_other).unwrap();
     fs::write(&path, b"altered").unwrap();
     assert_eq!(forks.all().unwrap().len(), 1);
+    let (again, proved) = fork(5);
+    assert!(forks.keep(&again, &proved).unwrap().1, "it is met again");
+    assert_eq!(forks.all().unwrap().len(), 2);
 }
 
 /// K2: what a kill while it was written leaves is not read, and in nobody's way.
@@ -71,4 +79,8 @@ fn there_are_no_more_than_so_many() {
     });
     assert_eq!(kept.count(), FORKS_MAX);
     assert_eq!(forks.all().unwrap().len(), FORKS_MAX);
+    // Who has one key leaves room for forks by others.
+    let (evidence, proved) = fork_by(8, 100);
+    assert!(forks.keep(&evidence, &proved).unwrap().1);
+    assert_eq!(forks.all().unwrap().len(), FORKS_MAX + 1);
 }

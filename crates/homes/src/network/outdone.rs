@@ -105,29 +105,48 @@ pub(super) async fn last_common(
     (peers, node): (&Remote, &NodeUrl),
     top: u64,
 ) -> Result<Result<Option<u64>, PeerError>, StoreError> {
-    let mut unknown = match theirs(peers, node, top).await {
-        Ok(Some(hash)) if store.hash_at(top)? == Some(hash) => return Ok(Ok(Some(top))),
-        // Who has fewer blocks may be on another chain all the same: what those before recorded can be the longer one.
-        Ok(_) => top,
-        Err(error) => return Ok(Err(error)),
-    };
-    // The blocks of two chains are equal up to some height, and differ from there on. What is not here yet is not compared.
-    let mut known = None;
-    let mut low = store.bottom();
-    while low < unknown {
-        let middle = low + (unknown - low) / 2;
-        let hash = match theirs(peers, node, middle).await {
+    let mut parting = Parting::new(store.bottom(), top);
+    while let Some(height) = parting.next() {
+        let hash = match theirs(peers, node, height).await {
             Ok(hash) => hash,
             Err(error) => return Ok(Err(error)),
         };
-        if hash.is_some() && store.hash_at(middle)? == hash {
-            known = Some(middle);
-            low = middle + 1;
+        parting.learn(height, hash.is_some() && store.hash_at(height)? == hash);
+    }
+    Ok(Ok(parting.common))
+}
+
+/// The search for where two chains part: their blocks are equal up to some height, and differ from there on. Who has fewer blocks may be on another
+/// chain all the same: what those before recorded can be the longer one.
+struct Parting {
+    /// The last height that is known to be shared.
+    common: Option<u64>,
+    /// Below it nothing is left to be asked; from `end` on neither.
+    low: u64,
+    end: u64,
+    /// Asked first: most chains have not parted.
+    top: Option<u64>,
+}
+
+impl Parting {
+    /// Of what is here, up to a height.
+    const fn new(bottom: u64, top: u64) -> Self {
+        Self { common: None, low: bottom, end: top.saturating_add(1), top: Some(top) }
+    }
+
+    /// Which height to compare now; nothing once it is known.
+    fn next(&mut self) -> Option<u64> {
+        let middle = (self.low < self.end).then(|| self.low + (self.end - self.low) / 2)?;
+        Some(self.top.take().unwrap_or(middle))
+    }
+
+    fn learn(&mut self, height: u64, is_shared: bool) {
+        if is_shared {
+            (self.common, self.low) = (Some(height), height.saturating_add(1));
         } else {
-            unknown = middle;
+            self.end = height;
         }
     }
-    Ok(Ok(known))
 }
 
 /// The hash of the peer's block of that height, if it has one.

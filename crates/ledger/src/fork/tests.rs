@@ -8,18 +8,18 @@ use commonware_cryptography::ed25519::PrivateKey;
 
 use super::*;
 use crate::certificate::{Committee, Finality, Threshold, Vote, namespace};
-use crate::tests::world::{World, ledger_key};
+use crate::tests::world::ledger_key;
 
-const CHAIN: u64 = 0x1_2345_6789;
+const CHAIN: u64 = (1 << 40) + 9;
 const HEIGHT: u64 = 40;
 
 fn root(ledger_key: [u8; 32]) -> TrustRoot {
-    TrustRoot { chain_id: CHAIN, genesis: BlockHash::new([1; 32]), vault: Address::ZERO, ledger_key }
+    TrustRoot { chain_id: CHAIN, genesis: BlockHash::new([1; 32]), vault: Address::repeat_byte(2), ledger_key }
 }
 
 /// A block that differs from others by its time.
-fn header(number: u64, time: u64) -> Header {
-    Header { number, timestamp: time, ..World::begin(CHAIN).replay.head().clone() }
+fn header(number: u64, timestamp: u64) -> Header {
+    Header { number, timestamp, base_fee_per_gas: Some(0), withdrawals_root: Some(B256::ZERO), ..Header::default() }
 }
 
 fn solo(time: u64) -> ForkSide {
@@ -185,5 +185,51 @@ fn every_flipped_byte_is_refused() {
         }
         assert!(ForkEvidence::decode(&bytes[..bytes.len() - 1]).is_err());
         assert!(ForkEvidence::decode(&[bytes.as_slice(), &[0]].concat()).is_err());
+    }
+}
+
+/// The golden file of that name, which this is: what was evidence is evidence for ever. `BLOCKHOUSE_MAKE_GOLDEN=1` writes it where it is missing, and
+/// never over what is there.
+fn golden(name: &str, made: &ForkEvidence) -> ForkEvidence {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name);
+    if !path.exists() && std::env::var_os("BLOCKHOUSE_MAKE_GOLDEN").is_some() {
+        std::fs::write(&path, made.encode()).unwrap();
+        std::fs::write(path.with_extension("txt"), format!("{}\n", made.root().fingerprint())).unwrap();
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes == made.encode(), "{name} is made in another way");
+    let read = ForkEvidence::decode(&bytes).unwrap();
+    assert!(read.encode() == bytes, "{name} is written in another way");
+    read
+}
+
+#[test]
+fn golden_files_of_one_key_hold() {
+    let made = evidence(&solo(1), &solo(2));
+    let proved = golden("fork-solo.bin", &made).check(Some(made.root.fingerprint())).unwrap();
+    assert_eq!((proved.height, proved.by), (HEIGHT, SignedBy::Operator));
+    let made = evidence(&group(10, 50), &group(11, 51));
+    let proved = golden("fork-threshold.bin", &made).check(Some(made.root.fingerprint())).unwrap();
+    assert_eq!(proved.by, SignedBy::Group);
+}
+
+/// Other validators had followed at block 31, and one of the two blocks is final by its descendant.
+#[test]
+fn a_golden_file_of_validators_that_followed_holds() {
+    let new = nodes(10);
+    let one = signed(&new, header(HEIGHT, 10), 50, &[0, 1, 2]);
+    let other = header(HEIGHT, 11);
+    let child = Header { parent_hash: B256::new(block_hash(&other).to_bytes()), ..header(HEIGHT + 1, 12) };
+    let ForkSide { certificate, .. } = signed(&new, child.clone(), 51, &[1, 2, 3]);
+    let Certificate::Committee(mut committee) = certificate else { panic!("a committee's") };
+    committee.finality.descendants = vec![child];
+    let other = ForkSide { header: other, certificate: Certificate::Committee(committee) };
+    let ForkEvidence { root: old, links, .. } = linked();
+    let read = golden("fork-committee.bin", &ForkEvidence::new(old, links, [one, other]));
+    let both = keys(&new)[1..3].to_vec();
+    for asked in [old.fingerprint(), root(Committee::key_of(&keys(&new))).fingerprint()] {
+        let proved = read.check(Some(asked)).unwrap();
+        assert_eq!((proved.fingerprint, proved.height), (asked, HEIGHT));
+        assert_eq!(proved.by, SignedBy::Validators { both: both.clone(), of: 4, one_view: false });
     }
 }

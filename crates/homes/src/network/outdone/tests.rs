@@ -112,3 +112,26 @@ fn a_handover_that_too_few_signed_ends_no_network() {
     assert_eq!(with(&[&AccountSecret::try_new(&Secret::new([9; 32])).unwrap()]), None);
     assert_eq!(with(&[&other]), Some(key));
 }
+
+/// Also where the own chain is the longer one: what those before recorded above the base.
+#[test]
+fn chains_part_where_they_do_however_long_each_is() {
+    for (bottom, top) in [(0, 0), (0, 1), (0, 9), (4, 9)] {
+        for shared in bottom..=top {
+            let (mut parting, mut asked) = (Parting::new(bottom, top), 0);
+            // Above what is shared the peer has other blocks, or none: that is the same here.
+            while let Some(height) = parting.next() {
+                assert!((bottom..=top).contains(&height));
+                parting.learn(height, height <= shared);
+                asked += 1;
+            }
+            assert_eq!(parting.common, Some(shared), "{bottom} to {top}");
+            assert!(asked <= 5 && (shared < top || asked == 1));
+        }
+        let mut strange = Parting::new(bottom, top);
+        while let Some(height) = strange.next() {
+            strange.learn(height, false);
+        }
+        assert_eq!(strange.common, None, "of another ledger");
+    }
+}

@@ -83,6 +83,22 @@ fn killed_anywhere_the_share_in_force_is_found() {
     assert!(found(&folder));
     folder.settle_shares(&held).unwrap();
     assert!(found(&folder) && files(&folder) == 0);
+    // Between the second name of the old file and its replacement, and between that and its end.
+    for is_replaced in [false, true] {
+        let (dir, folder) = node(&first);
+        let (key, second_name) = (dir.path().join("node.key"), dir.path().join("node.replaced"));
+        keep(&folder, &first, &second);
+        std::fs::hard_link(&key, &second_name).unwrap();
+        let mut old = std::fs::File::open(&second_name).unwrap();
+        if is_replaced {
+            folder.write_share(&second.keys[0]).unwrap();
+        }
+        folder.settle_shares(&held).unwrap();
+        assert!(found(&folder) && files(&folder) == 0 && !second_name.exists());
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut old, &mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0), "the old share is erased");
+    }
 }
 
 /// A2.
