@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ impl Load {
     /// Begins with these, each of whom keeps so many sessions open.
     pub(crate) fn begin(nodes: &[Node], writers: Vec<Writer>, sessions: usize) -> Self {
         let (seen, mut desks) = desks(nodes.len(), writers);
+        seen.next.store(nodes[0].height() + 1, Ordering::Relaxed);
         let watcher = seen.watch(nodes[0].clone());
         nodes.iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node, sessions));
         Self { seen, desks, watcher: Some(watcher) }
@@ -75,7 +76,7 @@ fn desks(count: usize, writers: Vec<Writer>) -> (Arc<Seen>, Vec<Desk>) {
     for (number, writer) in writers.into_iter().enumerate() {
         desks[number % count].writers.insert(number, writer);
     }
-    (Arc::new(Seen { at: Mutex::default(), opened, stop: AtomicBool::new(false) }), desks)
+    (Arc::new(Seen { at: Mutex::default(), opened, next: AtomicU64::new(0), stop: AtomicBool::new(false) }), desks)
 }
 
 /// What happens on the ledger, as the first node tells it.
@@ -84,6 +85,8 @@ struct Seen {
     at: Mutex<HashMap<B256, Instant>>,
     /// The sessions that were opened, for who sends by each node.
     opened: Vec<Sender<(usize, B256)>>,
+    /// The first block that was not looked at.
+    next: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -92,17 +95,16 @@ impl Seen {
         let seen = Arc::clone(self);
         let mut line = Line::to(&node);
         std::thread::spawn(move || {
-            let mut next = node.height() + 1;
             while !seen.stop.load(Ordering::Relaxed) {
                 let height = line.ask("eth_blockNumber", &json!([]));
                 let height = u64::from_str_radix(height.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
                 let now = Instant::now();
-                for height in next..=height {
+                for height in seen.next.load(Ordering::Relaxed)..=height {
                     let height = format!("{height:#x}");
                     let filter = json!([{ "fromBlock": height, "toBlock": height, "topics": [*EVENTS] }]);
                     line.ask("eth_getLogs", &filter).as_array().unwrap().iter().for_each(|log| seen.take(log, now));
                 }
-                next = next.max(height + 1);
+                seen.next.fetch_max(height + 1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(10));
             }
         })
