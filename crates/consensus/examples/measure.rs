@@ -90,6 +90,10 @@ impl Application for Paced {
         Application::finalize(&self.ledger, block, certificate).await
     }
 
+    async fn sync(&self) -> Result<(), Stop> {
+        Application::sync(&self.ledger).await
+    }
+
     fn standing(&self) -> Standing {
         Application::standing(&self.ledger)
     }

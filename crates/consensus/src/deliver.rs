@@ -1,12 +1,13 @@
 //! Gives final blocks to the application, each with its certificate, and lets the engine forget them.
 //!
 //! # Invariants
-//! - **D1** A block is acknowledged only after the application made it durable.
+//! - **D1** A block is acknowledged only after the application made it durable: several at once, for each time costs a wait for the disk.
 //! - **D2** The application gets the block above its standing and no other: what the engine gives again is skipped, what
 //!   the application lost is read from the engine's archive first.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use blockhouse_ledger::certificate::DESCENDANTS_MAX;
 use blockhouse_ledger::{Block, Certificate};
@@ -21,6 +22,7 @@ use commonware_cryptography::{Digested, Digestible};
 use commonware_runtime::Clock;
 use commonware_utils::Acknowledgement;
 use commonware_utils::acknowledgement::Exact;
+use futures::future::{Either, select};
 use tokio::sync::mpsc;
 
 use crate::application::Erased;
@@ -28,7 +30,7 @@ use crate::bind::Scheme;
 use crate::block::WireBlock;
 use crate::engine::EngineError;
 use crate::status::Counts;
-use crate::tuning::{CERTIFICATE_DEADLINE, PENDING_ACKS, RECHECK, SECTION};
+use crate::tuning::{CERTIFICATE_DEADLINE, PENDING_ACKS, RECHECK, SECTION, SYNC_AFTER, SYNC_BLOCKS};
 
 /// The engine's end of the queue of final blocks.
 #[derive(Clone)]
@@ -82,10 +84,43 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
     /// Delivers until something fails; ends without an error when the engine does.
     pub(crate) async fn run(self, mut queue: Queue) -> Result<(), EngineError> {
         self.catch_up().await?;
-        while let Some((block, acknowledgement)) = queue.recv().await {
-            self.deliver(block.inner().block()).await?;
+        let mut owed = Owed::default();
+        loop {
+            match self.next(&mut queue, owed.due).await {
+                Next::Block(block, acknowledgement) => {
+                    let block = block.inner().block();
+                    self.deliver(block).await?;
+                    owed.due.get_or_insert_with(|| self.clock.current() + SYNC_AFTER);
+                    owed.blocks.push((block.header.number, acknowledgement));
+                    if owed.blocks.len() >= SYNC_BLOCKS || self.application.last_block() == Some(block.header.number) {
+                        self.settle(&mut owed).await?;
+                    }
+                }
+                Next::Due => self.settle(&mut owed).await?,
+                Next::End => return self.settle(&mut owed).await,
+            }
+        }
+    }
+
+    /// The next block, or that those before it are due to be made durable.
+    async fn next(&self, queue: &mut Queue, due: Option<SystemTime>) -> Next {
+        let block = async { queue.recv().await.map_or(Next::End, |(block, owed)| Next::Block(block, owed)) };
+        let Some(due) = due else { return block.await };
+        match select(Box::pin(block), Box::pin(self.clock.sleep_until(due))).await {
+            Either::Left((next, _)) => next,
+            Either::Right(_) => Next::Due,
+        }
+    }
+
+    /// Has the application make its blocks durable, and acknowledges them (D1).
+    async fn settle(&self, owed: &mut Owed) -> Result<(), EngineError> {
+        let Owed { blocks, .. } = std::mem::take(owed);
+        if !blocks.is_empty() {
+            self.application.sync().await?;
+        }
+        for (height, acknowledgement) in blocks {
             acknowledgement.acknowledge();
-            self.prune(block.inner().block().header.number);
+            self.prune(height);
         }
         Ok(())
     }
@@ -109,6 +144,7 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
             };
             self.deliver(block.block()).await?;
         }
+        self.application.sync().await?;
         Ok(())
     }
 
@@ -172,6 +208,21 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
     const fn engine_height(&self, height: u64) -> Height {
         Height::new(height - self.base)
     }
+}
+
+/// The blocks that the application recorded and the engine was not told of.
+#[derive(Default)]
+struct Owed {
+    blocks: Vec<(u64, Exact)>,
+    /// When they are to be durable.
+    due: Option<SystemTime>,
+}
+
+/// What a courier does next.
+enum Next {
+    Block(Digested<WireBlock>, Exact),
+    Due,
+    End,
 }
 
 /// What a search for a certificate ended with.

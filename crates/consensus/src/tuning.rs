@@ -34,8 +34,12 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 pub const FETCH_RETRY: Duration = Duration::from_millis(200);
 /// How many missing blocks are fetched at once: at 50 ms a round trip some 1,200 blocks a second.
 pub const REPAIR_MAX: NonZeroUsize = NZUsize!(64);
-/// How many final blocks wait for the application: enough that it never waits for the engine.
-pub const PENDING_ACKS: NonZeroUsize = NZUsize!(16);
+/// How many final blocks the application makes durable together at most: each sync waits for the disk and writes down what is free in the file.
+pub const SYNC_BLOCKS: usize = 16;
+/// How long the first of them waits for that: so much of the ledger a node that was killed takes from its own engine again.
+pub const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// How many final blocks may be given to the application before it made the first of them durable: those that come meanwhile too.
+pub const PENDING_ACKS: NonZeroUsize = NZUsize!(2 * SYNC_BLOCKS);
 /// How many blocks above the standing are given to the application at once; a node further behind catches up first.
 pub const PENDING_MAX: u64 = 128;
 /// How often a node that is behind looks whether it caught up, and a certificate that is not there yet is looked for.

@@ -94,6 +94,15 @@ impl Town {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+
+    /// Waits until an engine counts so many blocks as delivered.
+    fn wait_processed(node: &Handle, blocks: u64) {
+        let begun = Instant::now();
+        while processed(node) < blocks {
+            assert!(begun.elapsed() < DEADLINE, "{}", node.metrics());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 fn one_is_killed_and_comes_back(dealt: Dealt) {
@@ -241,6 +250,25 @@ fn a_ledger_behind_the_engine_is_given_what_it_lost() {
     node.stop().unwrap();
 }
 
+#[test]
+fn a_block_counts_as_delivered_once_it_is_durable() {
+    let town = Town::new(committee(19, 1));
+    let begin = town.dealt.network.base().height;
+    town.ledgers[0].set_disk(false);
+    let node = town.start(0);
+    town.want(begin + 20);
+    town.wait(&[0], begin + 1);
+    assert_eq!(processed(&node), 0, "what waits for the disk does not count");
+    node.stop().unwrap();
+    assert!(town.ledgers[0].crash() > 0, "nothing was durable");
+    town.ledgers[0].set_disk(true);
+    let node = town.start(0);
+    Town::wait_processed(&node, 20);
+    assert_eq!(town.ledgers[0].crash(), 0, "what counts is durable");
+    assert_eq!(town.ledgers[0].height(), begin + 20);
+    node.stop().unwrap();
+}
+
 /// None of the others may have the block any more where a node goes on that caught up without its engine.
 #[test]
 fn who_jumped_ahead_needs_nobody_to_go_on_there() {
@@ -256,13 +284,8 @@ fn who_jumped_ahead_needs_nobody_to_go_on_there() {
     let config = Config { jumped: true, ..town.config(1) };
     let ledger = Arc::new(town.ledgers[1].clone());
     let (alone, _inbox) = Engine::start(config, town.keys(1), ledger, &town.folder(1)).unwrap();
-    let begun = Instant::now();
     // The engine counts from the base.
-    let jumped = town.ledgers[1].height() - town.dealt.network.base().height;
-    while processed(&alone) < jumped {
-        assert!(begun.elapsed() < DEADLINE, "{}", alone.metrics());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    Town::wait_processed(&alone, town.ledgers[1].height() - town.dealt.network.base().height);
     alone.stop().unwrap();
 }
 

@@ -6,7 +6,8 @@
 //! # Invariants
 //! - **E1** Nothing is returned that the head does not commit to: blocks by their hashes, receipts by the receipts
 //!   root, the state by the state root, code by its hash. Anything else is [`StoreError::Damaged`].
-//! - **D1** One block is one durable transaction of redb: a kill leaves it whole or not at all.
+//! - **D1** One block is one transaction of redb: a kill leaves it whole or not at all. It is durable when [`Store::append`] returns; after
+//!   [`Store::append_unsynced`] once [`Store::sync`] has: until then a kill undoes it, with all that was appended since the last sync.
 //!
 //! Format: `docs/design/ledger.md`, section *Store*.
 
@@ -108,6 +109,8 @@ pub struct Known {
 pub struct Store {
     // Before the file, so that it is closed after them.
     rows: Arc<Rows>,
+    /// The same after the last durable transaction: what is on the disk is not written over while this is held.
+    durable: Arc<Rows>,
     head: Arc<Head>,
     file: Arc<StoreFile>,
     written: bool,
@@ -157,8 +160,10 @@ impl Store {
             Some(Known { head, .. }) if rows.head()? == (head.height(), head.hash()) => Ok(head),
             known => Head::check(&rows, known.as_ref().map(|known| known.head.as_ref())).map(Arc::new),
         })?;
+        let rows = Arc::new(rows);
         Ok(Self {
-            rows: Arc::new(rows),
+            durable: Arc::clone(&rows),
+            rows,
             head,
             file: Arc::new(file),
             written: checked || access == Access::Write,
@@ -175,7 +180,7 @@ impl Store {
     /// place, or nothing at the end. What is written meanwhile may be passed over.
     #[cfg(feature = "node")]
     pub fn compare_pages(&self, place: &PagePlace, bytes: usize) -> Result<Option<PagePlace>, StoreError> {
-        // The rows of this store hold the view that must be held meanwhile.
+        // `durable` is the view that must be held meanwhile.
         self.file.compare_pages(place, bytes)
     }
 

@@ -31,6 +31,10 @@ impl Application for Still {
         Ok(())
     }
 
+    async fn sync(&self) -> Result<(), Stop> {
+        Ok(())
+    }
+
     fn standing(&self) -> Standing {
         Standing { height: BASE.height, hash: BASE.hash }
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use alloy_consensus::{BlockBody, Header};
@@ -10,6 +11,7 @@ use blockhouse_consensus::{Application, Base, Dealt, Keys, Kind, Network, Standi
 use blockhouse_ledger::{Block, BlockPlace, Certificate, block_hash};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 pub const CHAIN: u64 = 0x1_0000_0007;
 
@@ -80,23 +82,28 @@ pub struct Ledger {
     work: Option<Arc<Work>>,
     /// The last block of the epoch.
     last: Option<u64>,
+    /// How many of the blocks are durable.
+    synced: Arc<AtomicUsize>,
+    /// Whether its disk works.
+    disk: watch::Sender<bool>,
 }
 
 /// Whether there is something to record.
 pub struct Work {
-    pub wanted: tokio::sync::watch::Sender<u64>,
+    pub wanted: watch::Sender<u64>,
 }
 
 impl Work {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { wanted: tokio::sync::watch::Sender::new(0) })
+        Arc::new(Self { wanted: watch::Sender::new(0) })
     }
 }
 
 impl Ledger {
     pub fn new(network: &Network, mark: u8, judge: &Judge) -> Self {
         let blocks = Arc::new(Mutex::new(vec![(Arc::new(base_block()), None)]));
-        Self { key: network.key(), mark, blocks, judge: Arc::clone(judge), work: None, last: None }
+        let (synced, disk) = (Arc::default(), watch::Sender::new(true));
+        Self { key: network.key(), mark, blocks, judge: Arc::clone(judge), work: None, last: None, synced, disk }
     }
 
     /// Makes blocks only up to the height that is wanted.
@@ -146,6 +153,19 @@ impl Ledger {
         let mut blocks = self.blocks.lock().unwrap();
         let keep = blocks.len().saturating_sub(count).max(1);
         blocks.truncate(keep);
+    }
+
+    /// Forgets what is not durable, as a kill does; returns how many blocks those were.
+    pub fn crash(&self) -> usize {
+        let mut blocks = self.blocks.lock().unwrap();
+        let (before, synced) = (blocks.len(), self.synced.load(Ordering::Relaxed).max(1));
+        blocks.truncate(synced);
+        before - synced
+    }
+
+    /// From now on its disk works, or makes whoever syncs wait.
+    pub fn set_disk(&self, works: bool) {
+        self.disk.send_replace(works);
     }
 
     fn parent(&self, pending: &[Arc<Block>]) -> Header {
@@ -199,6 +219,13 @@ impl Application for Ledger {
         let first = *self.judge.lock().unwrap().entry(place.height).or_insert(B256::new(hash.to_bytes()));
         assert_eq!(first.0, hash.to_bytes(), "two blocks are final at height {}", place.height);
         blocks.push((block, Some(certificate)));
+        Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), Stop> {
+        let recorded = self.blocks.lock().unwrap().len();
+        self.disk.subscribe().wait_for(|works| *works).await.map_err(|error| Stop { reason: error.to_string() })?;
+        self.synced.store(recorded, Ordering::Relaxed);
         Ok(())
     }
 

@@ -4,7 +4,9 @@
 //! - **Does not** agree with anybody: which block becomes final is the engine's word.
 //!
 //! # Invariants
-//! - **C1** The store holds final blocks only. What is executed above them is in memory, and lost with the process without harm.
+//! - **C1** The store holds final blocks only. What is executed above them is in memory, and lost with the process without harm. The last of those that
+//!   the engine brought may not be durable yet: a kill takes them back, and the engine, which has them on its own disk, gives them again. What ends a
+//!   tenure or came another way is durable at once.
 //! - **C2** A block is final here at most once: one at or below the head is compared, not taken again.
 //! - **C3** Every final block is certified by the key in force, and what is voted for is under the key of this network: a handover to another key is
 //!   no valid block here, and where other validators can follow none is at all but that by which this network took the ledger over.
@@ -37,6 +39,9 @@ use crate::store::{Past, Store, StoreError};
 
 /// How many executed blocks that are not final are kept. An honest network has two or three; what is dropped is executed again.
 const EXECUTED_MAX: usize = 32;
+
+/// How a store takes a block: durable at once, or with its next sync.
+type Append = fn(&mut Store, &Executed, &Certificate) -> Result<(), StoreError>;
 
 /// A chain of one network.
 #[derive(Debug)]
@@ -274,11 +279,25 @@ impl Chain {
         let place = BlockPlace { chain_id, height, hash: object.hash() };
         let certified = object.certificate.verify(&last.in_force, &place);
         certified.map_err(|source| ChainError::Certificate { height, source })?;
-        self.finalize(&object.block, &object.certificate)
+        self.record(&object.block, &object.certificate, Store::append)
     }
 
-    /// Makes a block final: durable when this returns. Nothing if it was final before (C2).
+    /// Makes a block final that the engine brought: durable after [`Self::sync`] (C1). Nothing if it was final before (C2).
     pub fn finalize(&self, block: &Block, certificate: &Certificate) -> Result<Option<Arc<Executed>>, ChainError> {
+        self.record(block, certificate, Store::append_unsynced)
+    }
+
+    /// Makes all final blocks durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let mut writer = lock(&self.writer);
+        if !writer.is_synced() {
+            writer.sync()?;
+            self.last.write().unwrap_or_else(PoisonError::into_inner).store = writer.clone();
+        }
+        Ok(())
+    }
+
+    fn record(&self, block: &Block, certificate: &Certificate, append: Append) -> Result<Option<Arc<Executed>>, ChainError> {
         let (height, theirs) = (block.header.number, block_hash(&block.header));
         let mut writer = lock(&self.writer);
         let last = self.last();
@@ -290,8 +309,10 @@ impl Chain {
         if certificate.key() != executed.handover.unwrap_or(last.in_force) {
             return Err(ChainError::Key { height, hash: theirs });
         }
-        writer.append(&executed, certificate)?;
-        let in_force = succession(&executed.block.header).or(executed.handover).unwrap_or(last.in_force);
+        let next_key = succession(&executed.block.header).or(executed.handover);
+        let append = if next_key.is_some() { Store::append } else { append };
+        append(&mut writer, &executed, certificate)?;
+        let in_force = next_key.unwrap_or(last.in_force);
         let store = writer.clone();
         // A handover ends what the contract had settled.
         let is_settled_anew = is_settling(&store) || executed.handover.is_some();

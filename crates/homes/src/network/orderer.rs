@@ -206,12 +206,13 @@ impl Application for Orderer {
                 if matches!(error, ChainError::Fork { .. }) {
                     heavy(|| self.see(&block, certificate));
                 }
-                let reason = chain(&error);
-                self.unrecorded.store(true, Ordering::Relaxed);
-                self.fail(reason.clone());
-                Err(Stop { reason })
+                Err(self.stopped_by(&error))
             }
         }
+    }
+
+    async fn sync(&self) -> Result<(), Stop> {
+        heavy(|| self.chain.sync()).map_err(|error| self.stopped_by(&ChainError::Store(error)))
     }
 
     fn standing(&self) -> Standing {
@@ -246,6 +247,14 @@ impl Orderer {
         let is_new = executed.is_some();
         self.on_final(executed);
         Ok(is_new)
+    }
+
+    /// A final block could not be recorded.
+    fn stopped_by(&self, error: &ChainError) -> Stop {
+        let reason = chain(error);
+        self.unrecorded.store(true, Ordering::Relaxed);
+        self.fail(reason.clone());
+        Stop { reason }
     }
 
     /// The engine brought a block beside one that is final here: evidence of it is kept before anything else is done.

@@ -38,8 +38,9 @@ const REST: Duration = Duration::from_mins(10);
 const ENTRIES: usize = 256;
 /// How many bytes of pages are compared in a step.
 const PAGES: usize = 1 << 20;
-/// How many blocks are examined before a node takes part at all: what the EVM's `BLOCKHASH` sees, in less than a second.
-pub(super) const RECENT: u64 = 256;
+/// How many blocks are examined before a node takes part at all: many times what a kill or a full disk can have touched. The first pass takes the
+/// others.
+pub(super) const RECENT: u64 = 64;
 
 /// One pass through a store.
 #[derive(Debug)]

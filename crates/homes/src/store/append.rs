@@ -1,6 +1,6 @@
 //! Blocks that are added to a store, and the index of events that follows them.
 //!
-//! - **Owns** that a block follows the head, and is one durable transaction with all that came with it (D1).
+//! - **Owns** that a block follows the head, is one transaction with all that came with it, and when it is durable (D1).
 //! - **Does not** know the rows.
 
 use std::sync::Arc;
@@ -26,24 +26,41 @@ impl Store {
             self.file.write(Durability::Immediate, |transaction| {
                 tables::index_events(transaction, end, INDEX_STEP).map(drop)
             })?;
-            self.rows = Arc::new(self.file.read(Rows::open)?);
+            self.read_durable()?;
         }
         Ok(())
     }
 
     /// Appends an executed block that follows the head. When this returns, a power loss does not undo it.
     pub fn append(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
-        self.append_with(executed, certificate, Durability::Immediate)
+        self.append_with(executed, certificate, Durability::Immediate)?;
+        self.durable = Arc::clone(&self.rows);
+        Ok(())
     }
 
-    /// Appends without waiting for the disk, for a new store that has no name yet; [`Self::sync`] must follow.
+    /// Appends without waiting for the disk what a kill may undo: it is in a new store that has no name yet, or is given again. [`Self::sync`]
+    /// must follow.
     pub(crate) fn append_unsynced(&mut self, executed: &Executed, certificate: &Certificate) -> Result<(), StoreError> {
         self.append_with(executed, certificate, Durability::None)
     }
 
     /// Makes all that was appended durable.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file.write(Durability::Immediate, |_| Ok(()))
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        self.file.write(Durability::Immediate, |_| Ok(()))?;
+        self.read_durable()
+    }
+
+    /// Whether all that was appended is durable.
+    #[cfg(feature = "node")]
+    pub(crate) fn is_synced(&self) -> bool {
+        Arc::ptr_eq(&self.rows, &self.durable)
+    }
+
+    /// Reads the rows anew, after a durable transaction.
+    pub(super) fn read_durable(&mut self) -> Result<(), StoreError> {
+        self.rows = Arc::new(self.file.read(Rows::open)?);
+        self.durable = Arc::clone(&self.rows);
+        Ok(())
     }
 
     /// Appends executed blocks that follow the head, one upon the other, as one durable transaction.
@@ -64,7 +81,7 @@ impl Store {
                 .zip(blocks)
                 .try_for_each(|(record, (executed, _))| tables::write_block(transaction, &record.rows(executed)))
         })?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
+        self.read_durable()?;
         for (executed, _) in blocks {
             let hash = B256::new(executed.hash.to_bytes());
             Arc::make_mut(&mut self.head).advance(executed.block.header.clone(), hash);

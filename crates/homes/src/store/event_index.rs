@@ -1,6 +1,6 @@
 //! The index of events: from what a log has about it to where it stands.
 //!
-//! - **Owns** the keys, the rows, and the search for places that have several keys at once.
+//! - **Owns** the keys and the rows. The search for places that have several keys at once is in `seek`.
 //! - **Does not** read logs: what is found here is a hint, and whoever reads the log checks it.
 //!
 //! A log is found by its emitter, by its first topic (the event's signature), and by each of its other topics, be that an account or an id.
@@ -13,11 +13,15 @@
 //!
 //! Format: `docs/design/ledger.md`, section *Store*.
 
+mod seek;
+
 use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{Address, B256, Log, keccak256};
 use redb::{ReadOnlyTable, TableDefinition, WriteTransaction};
 
 use super::error::Fault;
+
+pub(super) use seek::seek;
 
 /// Hash of the key, place; nothing beside it.
 const EVENTS: TableDefinition<'_, &[u8; ROW], ()> = TableDefinition::new("events");
@@ -218,65 +222,6 @@ pub(super) fn open_rows(transaction: &redb::ReadTransaction) -> Result<Option<Ev
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The first place from `from` on, itself included, that has what is wanted. Each look-up takes one of `work`.
-///
-/// The lists are asked in turn for their first place from the furthest one on that any of them has named: what one of them does not have,
-/// the others are not asked for one by one.
-pub(super) fn seek(
-    table: &EventTable,
-    wanted: &Wanted,
-    from: EventPlace,
-    order: Order,
-    work: &mut u64,
-) -> Result<Sought, Fault> {
-    let mut place = from;
-    let mut agreed = 0;
-    for list in wanted.0.iter().cycle() {
-        if agreed == wanted.0.len() {
-            return Ok(Sought::At(place));
-        }
-        let cost = list.len() as u64;
-        let Some(left) = work.checked_sub(cost) else {
-            *work = 0;
-            return Ok(Sought::Spent(place));
-        };
-        *work = left;
-        match nearest(table, list, place, order)? {
-            None => return Ok(Sought::Nowhere),
-            Some(found) if found == place => agreed += 1,
-            Some(found) => {
-                place = place.further(found, order);
-                agreed = 1;
-            }
-        }
-    }
-    Ok(Sought::Nowhere)
-}
-
-/// The first place from `from` on that has one of these tags.
-fn nearest(table: &EventTable, tags: &[Tag], from: EventPlace, order: Order) -> Result<Option<EventPlace>, Fault> {
-    let mut nearest: Option<EventPlace> = None;
-    for tag in tags.iter().copied() {
-        let (least, greatest) = match order {
-            Order::Newest => (row(tag, EventPlace(0)), row(tag, from)),
-            Order::Oldest => (row(tag, from), row(tag, EventPlace(u64::MAX))),
-        };
-        let mut rows = table.range::<&[u8; ROW]>(&least..=&greatest)?;
-        let first = match order {
-            Order::Newest => rows.next_back(),
-            Order::Oldest => rows.next(),
-        };
-        if let Some(found) = first.transpose()?.map(|(key, _)| place_of(key.value())) {
-            nearest = Some(match (nearest, order) {
-                (None, _) => found,
-                (Some(other), Order::Newest) => other.max(found),
-                (Some(other), Order::Oldest) => other.min(found),
-            });
-        }
-    }
-    Ok(nearest)
 }
 
 fn row(tag: Tag, place: EventPlace) -> [u8; ROW] {

@@ -3,13 +3,11 @@
 //! It is one durable row, written while the store is open to be written, so it stands between two blocks: a process that seals finds it, or
 //! its block was there before. It says nothing to who only reads, or takes in blocks that another key certified.
 
-use std::sync::Arc;
-
 use redb::{ReadOnlyTable, WriteTransaction};
 
 use super::error::Fault;
 use super::file::Durability;
-use super::tables::{META, Rows};
+use super::tables::META;
 use super::{Store, StoreError};
 
 /// The name of the row: the ledger key that follows.
@@ -24,8 +22,7 @@ impl Store {
     /// Leaves the ledger to that key. When this returns, a power loss does not undo it.
     pub(crate) fn leave_to(&mut self, heir: &[u8; 32]) -> Result<(), StoreError> {
         self.file.write(Durability::Immediate, |transaction| write(transaction, heir))?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
-        Ok(())
+        self.read_durable()
     }
 }
 

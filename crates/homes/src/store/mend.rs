@@ -4,14 +4,12 @@
 //! - **M1** All blocks of one mending are one durable transaction: a kill leaves the store as it was, or mended.
 //! - **M2** Only the block that the chain has at its height is taken: the caller has its hash from the block above.
 
-use std::sync::Arc;
-
 use alloy_primitives::B256;
 use blockhouse_ledger::block::{BlockObject, encode_block};
 use blockhouse_ledger::state::StateChanges;
 
 use super::file::Durability;
-use super::tables::{self, BlockRows, Rows};
+use super::tables::{self, BlockRows};
 use super::{Store, StoreError};
 
 impl Store {
@@ -35,7 +33,6 @@ impl Store {
             }
             Ok(())
         })?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
-        Ok(())
+        self.read_durable()
     }
 }

@@ -143,8 +143,7 @@ impl Store {
             links::forget_from(transaction, last.height())?;
             tables::write_bottom(transaction, bottom_at(last))
         })?;
-        self.rows = Arc::new(self.file.read(Rows::open)?);
-        Ok(())
+        self.read_durable()
     }
 
     /// The hash of the block below the bottom; none if all are here.

@@ -40,8 +40,8 @@ impl Salvage {
     /// The same as a store, if its head can be read: to look for what is damaged.
     pub(crate) fn store(&self) -> Result<Store, StoreError> {
         let head = self.file.guard("read", || Head::check(&self.rows, None))?;
-        let (rows, file) = (Arc::clone(&self.rows), Arc::clone(&self.file));
-        Ok(Store { rows, head: Arc::new(head), file, written: false, misses: Misses::Believed })
+        let (rows, durable, file) = (Arc::clone(&self.rows), Arc::clone(&self.rows), Arc::clone(&self.file));
+        Ok(Store { rows, durable, head: Arc::new(head), file, written: false, misses: Misses::Believed })
     }
 
     /// The same of a store that is open.

@@ -69,21 +69,32 @@ impl Seat {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The ledger as the kill left it: closing the file would make durable what was not.
+    async fn store(&self, context: &deterministic::Context) -> Store {
+        let (path, killed) = (self.folder.join("ledger.redb"), self.folder.join("ledger.killed"));
+        let before = self.chain.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if before.is_some() {
+            std::fs::copy(&path, &killed).unwrap();
+        }
+        drop(before);
+        loop {
+            match Store::open(&path, Access::Write, Duration::ZERO, None) {
+                Ok(_) if killed.exists() => std::fs::rename(&killed, &path).unwrap(),
+                Ok(store) => return store,
+                // The life before it is killed, and not gone yet.
+                Err(StoreError::Busy { .. }) => context.sleep(RELEASE).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     fn watch(&self, chain: &Chain) {
         self.height.store(chain.head().height(), Ordering::Relaxed);
     }
 
     /// A life of the node.
     pub(crate) async fn open(&self, context: &deterministic::Context) -> Life {
-        self.chain.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let store = loop {
-            match Store::open(&self.folder.join("ledger.redb"), Access::Write, Duration::ZERO, None) {
-                Ok(store) => break store,
-                // The life before it is killed, and not gone yet.
-                Err(StoreError::Busy { .. }) => context.sleep(RELEASE).await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let store = self.store(context).await;
         let chain = Arc::new(Chain::open(store, self.file.network.key()).unwrap());
         self.chain.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&chain));
         let (journal, recovered) = Journal::open(&self.folder.join("pool")).unwrap();
@@ -177,6 +188,10 @@ impl Application for Ordered {
         assert_eq!(block_hash(&stored.header), hash, "block {height} is not what was final");
         self.seat.height.store(self.orderer.standing().height, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), Stop> {
+        self.orderer.sync().await
     }
 
     fn standing(&self) -> Standing {

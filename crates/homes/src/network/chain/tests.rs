@@ -112,6 +112,28 @@ fn what_is_not_final_is_lost_with_the_process() {
     world.propose(&chain, &[], &[], 9);
 }
 
+/// C1: what the engine brought is on the disk after the next sync; what came another way at once, with all before it.
+#[test]
+fn a_kill_takes_back_what_was_not_synced() {
+    let world = World::new();
+    let chain = world.chain("node");
+    let killed = |name: &str| {
+        // Closing the file itself would make all of it durable.
+        std::fs::copy(world.folder.path().join("node"), world.folder.path().join(name)).unwrap();
+        world.chain(name).head().height()
+    };
+    let first = world.propose(&chain, &[], &world.deployments(), 1);
+    chain.finalize(&first, &world.certificate()).unwrap();
+    assert_eq!((chain.head().height(), killed("before")), (1, 0));
+    chain.sync().unwrap();
+    assert_eq!((chain.head().height(), killed("after")), (1, 1));
+    let second = world.propose(&chain, &[], &[], 2);
+    chain.finalize(&second, &world.certificate()).unwrap();
+    let third = world.propose(&chain, &[], &[], 3);
+    chain.record(&third, &world.certificate(), Store::append).unwrap();
+    assert_eq!((chain.head().height(), killed("at once")), (3, 3));
+}
+
 /// C2.
 #[test]
 fn a_final_block_is_taken_once_and_stands() {
