@@ -60,7 +60,7 @@ pub use folder::{FolderError, NodeFolder, write_founding, write_network, write_s
 pub use founding::{Founded, Founding, GAS_LIMIT, Governed, Signing};
 pub use founding_file::{FoundingError, FoundingFile};
 pub use gathering::{GatherError, Gathered, Gathering};
-pub use governing::{Governing, GoverningError, NodeSet, Open, ProposalId, Sets, Step};
+pub use governing::{Governing, GoverningError, NodeSet, Open, Posting, ProposalId, Sets, Step};
 pub use heal::{HealError, Healed, Healer, Remedy};
 pub use joining::{JoinError, Joining};
 pub use keep::{Told, Wishes, keep, keep_with};

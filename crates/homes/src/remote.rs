@@ -147,6 +147,12 @@ impl Remote {
         self.any("blockhouse_nodeStatus", (), Ok).await
     }
 
+    /// The outcome of a resharing that waits to be posted, as the first node knows it that answers.
+    #[cfg(feature = "node")]
+    pub async fn made_outcome(&self) -> Result<Option<crate::rpc::MadeOutcome>, RemoteError> {
+        self.any("blockhouse_getResharingOutcome", (), Ok).await
+    }
+
     /// Deadlines.
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.shared.deadlines

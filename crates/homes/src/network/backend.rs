@@ -1,7 +1,7 @@
 //! A node as clients ask it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
@@ -17,13 +17,14 @@ use super::forks::Eye;
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::releases::Releases;
+use super::resharing::HandingOn;
 use super::scrub::Progress;
 use super::sync::{Shelf, Trouble};
 use super::tenure::Seat;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
 use crate::rpc::{
-    Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ResharingStatus, ScrubStatus, Syncing,
+    Backend, HistoryStatus, MadeOutcome, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing,
 };
 use crate::store::Store;
 
@@ -74,7 +75,7 @@ pub(super) struct Itself {
     /// How cosigning stands, if it does that.
     pub(super) witness: Option<Arc<Attesting>>,
     /// How the network's one key is handed on, while it is.
-    pub(super) resharing: Arc<Mutex<Option<ResharingStatus>>>,
+    pub(super) resharing: HandingOn,
 }
 
 impl NodeBackend {
@@ -226,13 +227,17 @@ impl Backend for NodeBackend {
             forks: shared.itself.eye.status(&store),
             anchoring: shared.itself.anchoring.as_ref().map(|anchoring| anchoring.status()),
             witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
-            resharing: shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            resharing: shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).status.clone(),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rules: Fork::NEWEST.tag().into(),
             rules_named: store.genesis().newest_fork().tag().into(),
             releases: shared.itself.releases.read(),
         })
+    }
+
+    fn made_outcome(&self) -> Option<MadeOutcome> {
+        self.shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
     }
 
     fn kept_state(&self, block: Option<B256>) -> Option<Store> {

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::hex;
+use alloy_primitives::{U64, hex};
 use blockhouse_consensus::ceremony::{Ceremony, Outgoing, Plan, PlanError, Record};
 use blockhouse_consensus::tuning::{CEREMONY_PARTING, CEREMONY_TICK};
 use blockhouse_consensus::{Keys, Network, Post};
@@ -31,7 +31,7 @@ use super::network_file::NetworkFile;
 use super::speaker::Speaker;
 use super::tenure::held;
 use crate::chain::chain;
-use crate::rpc::ResharingStatus;
+use crate::rpc::{MadeOutcome, ResharingStatus};
 use crate::store::Store;
 
 /// Gas to post an outcome: that of the greatest sets fits.
@@ -54,8 +54,16 @@ enum ReshareError {
     Plan(#[from] PlanError),
 }
 
-/// How it stands; nothing while nothing is to be handed on.
-pub(super) type HandingOn = Arc<Mutex<Option<ResharingStatus>>>;
+/// What is told of it; nothing while nothing is to be handed on.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// How it stands.
+    pub(super) status: Option<ResharingStatus>,
+    /// What all signed, until it stands on the ledger.
+    pub(super) outcome: Option<MadeOutcome>,
+}
+
+pub(super) type HandingOn = Arc<Mutex<Told>>;
 
 /// What a node needs to take part.
 #[derive(Clone)]
@@ -281,12 +289,8 @@ impl Part {
         let Some(turn) = place.and_then(|place| u32::try_from(place).ok()) else { return };
         let is_due = session.complete > turn.saturating_mul(TURN) && self.ticks >= self.pause;
         if self.posting.is_none() && is_due {
-            let account = self.with.speaker.account();
-            if !session.coming.members.iter().any(|member| member.votes && member.operator == account) {
-                // Those who may post it do; if there is nobody, this is why nothing comes of it.
-                self.trouble = Some(format!(
-                    "it is made, and is to be posted by an operator of a validator of the set, which this node's account {account} is not"
-                ));
+            if !session.coming.is_operator(&self.with.speaker.account()) {
+                // Those who may post it do; `tell` says that somebody has to.
                 return;
             }
             let (speaker, from) = (self.with.speaker.clone(), session.coming.from);
@@ -294,9 +298,16 @@ impl Part {
         }
     }
 
+    /// What all signed, in the form in which it is posted.
+    fn made(&self) -> Option<MadeOutcome> {
+        let session = self.session.as_ref()?;
+        let outcome = session.ceremony.outcome()?.posted().encode();
+        Some(MadeOutcome { from: U64::from(session.coming.from), outcome: outcome.into() })
+    }
+
     /// What the operator is told.
     fn tell(&self) {
-        let file = &self.with.file;
+        let (file, account, outcome) = (&self.with.file, self.with.speaker.account(), self.made());
         let status = self.coming.as_ref().map(|coming| {
             let progress = self.session.as_ref().map(|session| session.ceremony.progress()).unwrap_or_default();
             let name = |key: &[u8; 32]| name_of(file, coming, key);
@@ -307,10 +318,11 @@ impl Part {
                 absent: progress.absent.iter().map(name).collect(),
                 awaited: awaited.map(name).collect(),
                 complete: progress.complete,
+                to_post: outcome.is_some() && !coming.is_operator(&account),
                 trouble: self.trouble.clone(),
             }
         });
-        *self.with.told.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.with.told.lock().unwrap_or_else(PoisonError::into_inner) = Told { status, outcome };
     }
 }
 

@@ -11,7 +11,7 @@ use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::{broadcast, watch};
 
-use super::node_status::NodeStatus;
+use super::node_status::{MadeOutcome, NodeStatus};
 use crate::embedded::HomeError;
 use crate::store::Store;
 
@@ -111,6 +111,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// What the node says about itself; nothing of a home that is no node.
     fn node(&self) -> Option<NodeStatus>;
+
+    /// The outcome of a resharing that is still to be posted, if this home knows one.
+    fn made_outcome(&self) -> Option<MadeOutcome> {
+        None
+    }
 
     /// How far it is behind, if it is.
     fn syncing(&self) -> Option<Syncing>;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use serde::{Deserialize, Serialize};
 
 /// What a node may do.
@@ -106,8 +106,21 @@ pub struct ResharingStatus {
     pub awaited: Vec<String>,
     /// True once this node knows that all signed the outcome.
     pub complete: bool,
+    /// True if it is complete and waits for an operator of the set to post it: this node's own account is none of them.
+    #[serde(default)]
+    pub to_post: bool,
     /// Why this node's last try did not succeed, if it did not.
     pub trouble: Option<String>,
+}
+
+/// What all participants of a resharing signed, and the ledger does not have yet. It speaks for itself: whoever may post it may be handed it by anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeOutcome {
+    /// The epoch from which on the ledger names the set.
+    pub from: U64,
+    /// The outcome as it is posted.
+    pub outcome: Bytes,
 }
 
 /// A node at one moment.

@@ -32,6 +32,7 @@ pub(super) fn register_pool<B: Backend>(
     register(module, "net_peerCount", peers)?;
     register(module, "txpool_status", status)?;
     register(module, "blockhouse_nodeStatus", node)?;
+    register(module, "blockhouse_getResharingOutcome", made_outcome)?;
     if debug {
         register(module, "txpool_content", content)?;
     }
@@ -103,6 +104,11 @@ async fn status<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> A
 async fn node<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> Answer {
     params.finish()?;
     json(&answerer.backend.node())
+}
+
+async fn made_outcome<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> Answer {
+    params.finish()?;
+    json(&answerer.backend.made_outcome())
 }
 
 /// The pool by accounts and nonces.
