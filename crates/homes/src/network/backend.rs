@@ -7,6 +7,7 @@ use std::time::Instant;
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Role};
 use blockhouse_ledger::Fork;
+use blockhouse_ledger::fork::{ForkEvidence, ProvedFork};
 use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
@@ -238,6 +239,13 @@ impl Backend for NodeBackend {
 
     fn made_outcome(&self) -> Option<MadeOutcome> {
         self.shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
+    }
+
+    async fn keep_fork(&self, evidence: ForkEvidence, proved: ProvedFork) -> Result<Option<bool>, HomeError> {
+        let eye = Arc::clone(&self.shared.itself.eye);
+        // With the file it is durable, and whoever tells forks is woken.
+        let kept = tokio::task::spawn_blocking(move || eye.keep(&evidence, &proved));
+        kept.await.map_err(HomeError::Stopped)?.map(|(_, is_new)| Some(is_new))
     }
 
     fn kept_state(&self, block: Option<B256>) -> Option<Store> {

@@ -9,6 +9,7 @@ use std::future::Future;
 
 use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Address, B256, Bytes};
+use blockhouse_ledger::fork::{ForkEvidence, ProvedFork};
 use tokio::sync::{broadcast, watch};
 
 use super::node_status::{MadeOutcome, NodeStatus};
@@ -115,6 +116,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The outcome of a resharing that is still to be posted, if this home knows one.
     fn made_outcome(&self) -> Option<MadeOutcome> {
         None
+    }
+
+    /// Keeps evidence of a fork, which was checked against the store, and acts on it; says whether the fork was not known. Nothing if this home keeps
+    /// none.
+    fn keep_fork(
+        &self,
+        _evidence: ForkEvidence,
+        _proved: ProvedFork,
+    ) -> impl Future<Output = Result<Option<bool>, HomeError>> + Send {
+        std::future::ready(Ok(None))
     }
 
     /// How far it is behind, if it is.

@@ -90,6 +90,12 @@ pub struct ForkStatus {
     pub untold: u64,
     /// Why it gives no vote, if it is for one of them.
     pub silent: Option<String>,
+    /// Records on the ledger, of anchors and witnesses, that name another block than the one here.
+    #[serde(default)]
+    pub signs: u64,
+    /// What the first of them say.
+    #[serde(default)]
+    pub first_signs: Vec<String>,
 }
 
 /// How a network hands its one key on to the set of validators that comes.
@@ -235,6 +241,7 @@ impl NodeStatus {
             ("forks", "forks of the ledger of which it keeps evidence", self.forks.known),
             ("forks_unsettled", "those that its operator has not called settled", self.forks.unsettled),
             ("forks_untold", "those that are not on the ledger yet", self.forks.untold),
+            ("fork_signs", "anchors and cosignatures of other blocks than those here", self.forks.signs),
             ("anchored_height", "the block that it anchored outside last", anchoring.map_or(0, |it| it.height)),
             (
                 "anchoring_failed",

@@ -29,9 +29,9 @@ use crate::world::{World, each_seed};
 /// too, has four: 104 in all.
 const SEEDS: u64 = 9;
 const CHANGES: u64 = 4;
-/// Those of validators with one key are called so, and cost more: 2 seeds each, and twice 1.
+/// Those of validators with one key are called so, and cost more: those that hand it on some seconds each.
 const SHARED: u64 = 2;
-const HANDED: u64 = 2;
+const HANDED: u64 = 1;
 
 const GOOD: Link =
     Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };

@@ -23,7 +23,9 @@ use commonware_glue::simulate::plan::PlanBuilder;
 use commonware_glue::simulate::processed::ProcessedHeight;
 use commonware_glue::simulate::tracker::ProgressTracker;
 use commonware_p2p::simulated::{Control, Manager};
-use commonware_p2p::{BlockedSubscription, Blocker, PeerSetSubscription, Provider, TrackedPeers, max_message_size};
+use commonware_p2p::{
+    BlockedSubscription, Blocker, PeerSetSubscription, Provider, Receiver, Sender, TrackedPeers, max_message_size,
+};
 use commonware_runtime::{Handle, Quota, Spawner, Supervisor, deterministic};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -31,7 +33,7 @@ use tempfile::TempDir;
 
 use crate::liar::{Liar, Lie};
 use crate::load::{Load, owner, writer};
-use crate::seat::{Judge, Seat};
+use crate::seat::{Judge, Life, Seat};
 
 /// How validators sign that share a key.
 type Group = standard::Scheme<PublicKey, MinPk>;
@@ -254,7 +256,7 @@ impl EngineDefinition for World {
         let life = seat.open(&context).await;
         let others: Vec<Seat> =
             self.seats.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
-        let (base, changes) = (network.epoch(), self.changes);
+        let changes = self.changes;
         let handle = context.child("node").spawn(move |context| async move {
             let life = Arc::new(life);
             let (presses, follows) = (Arc::clone(&life), Arc::clone(&life));
@@ -266,45 +268,7 @@ impl EngineDefinition for World {
                     follows.follow(&context, &others).await;
                 }
             });
-            let mut channels = [Some(first), Some(second)];
-            loop {
-                let (network, ordered) = life.take_part();
-                let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
-                let (channels, letters) = channels[usize::from(follows)].take().unwrap();
-                let (name, hands) = if follows { ("second", "hands_second") } else { ("first", "hands_first") };
-                let (shares, keys) = (network.shares_a_key(), life.seat.keys(&network));
-                let member = Member::new(network.clone(), keys, ordered, &prefix);
-                let (child, peers) = (context.child(name), peers.clone());
-                let run: Pin<Box<dyn Future<Output = _> + Send>> = if shares {
-                    Box::pin(run::<Group, _, _, _, _>(child, member, peers, channels))
-                } else {
-                    Box::pin(run::<ed25519::Scheme, _, _, _, _>(child, member, peers, channels))
-                };
-                let hand_on = async {
-                    if shares && changes {
-                        life.hand_on(context.child(hands), network, letters).await;
-                    } else {
-                        std::future::pending::<()>().await;
-                    }
-                };
-                let over = async {
-                    if changes {
-                        life.run_out(&context).await;
-                    } else {
-                        std::future::pending::<()>().await;
-                    }
-                };
-                // In this order: a run is the seed's alone.
-                tokio::select! {
-                    biased;
-                    ended = run => {
-                        println!("node {index} ended: {ended:?}");
-                        break;
-                    }
-                    () = hand_on => unreachable!("it goes on for as long as it is polled"),
-                    () = over => {}
-                }
-            }
+            take_turns(&context, (index, &life, changes), &peers, [first, second]).await;
             drop((clients, follower));
         });
         (handle, state)
@@ -312,6 +276,59 @@ impl EngineDefinition for World {
 
     fn start(engine: Handle<()>) -> Handle<()> {
         engine
+    }
+}
+
+/// The engines of a node, one after the other, for as long as it lives.
+async fn take_turns<S, R>(
+    context: &deterministic::Context,
+    (index, life, changes): (usize, &Life, bool),
+    peers: &Peers,
+    channels: [(Channels<S, R>, (S, R)); 2],
+) where
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let (base, mut channels) = (life.seat.of().1.network.epoch(), channels.map(Some));
+    loop {
+        let (network, ordered) = life.take_part();
+        let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
+        let (channels, letters) = channels[usize::from(follows)].take().unwrap();
+        let (name, hands) = if follows { ("second", "hands_second") } else { ("first", "hands_first") };
+        let (shares, keys) = (network.shares_a_key(), life.seat.keys(&network));
+        let member = Member::new(network.clone(), keys, ordered, &prefix);
+        let (child, peers) = (context.child(name), peers.clone());
+        let engine = async {
+            if shares {
+                Box::pin(run::<Group, _, _, _, _>(child, member, peers, channels)).await
+            } else {
+                Box::pin(run::<ed25519::Scheme, _, _, _, _>(child, member, peers, channels)).await
+            }
+        };
+        let hand_on = async {
+            if shares && changes {
+                life.hand_on(context.child(hands), network, letters).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let over = async {
+            if changes {
+                life.run_out(context).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        // In this order: a run is the seed's alone.
+        tokio::select! {
+            biased;
+            ended = engine => {
+                println!("node {index} ended: {ended:?}");
+                break;
+            }
+            () = hand_on => unreachable!("it goes on for as long as it is polled"),
+            () = over => {}
+        }
     }
 }
 

@@ -109,6 +109,7 @@ fn cares(status: &NodeStatus) -> Value {
         "forks_unsettled": status.forks.unsettled,
         "forks_untold": status.forks.untold,
         "silenced": status.forks.silent,
+        "fork_signs": status.forks.first_signs,
         "history_from": status.history.bottom,
         "history_trouble": status.history.trouble,
         "anchored_height": status.anchoring.as_ref().map(|anchoring| anchoring.height),
@@ -257,6 +258,9 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
         warnings.push(format!("this node gives no vote: {why}"));
     } else if status.role == NodeRole::Silent {
         warnings.push("this validator must not vote, for its earlier votes or its share of the key are lost: the network is one vote short until its validators change".to_owned());
+    }
+    for sign in &status.forks.first_signs {
+        warnings.push(format!("the ledger may be forked: {sign}"));
     }
     // A validator counts itself.
     let seen = status.peers + u64::from(status.role == NodeRole::Validator);

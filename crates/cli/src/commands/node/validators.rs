@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use blockhouse_homes::network::{Address, AddressError, Enrolment, Governing, NodeFolder, ProposalId, Sets, Step};
+use blockhouse_homes::network::{
+    Address, AddressError, Enrolment, Governing, NodeFolder, Posting, ProposalId, Sets, Step,
+};
 use blockhouse_homes::{NodeUrl, Remote};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -160,7 +162,7 @@ async fn post(args: PostArgs, out: &Output) -> anyhow::Result<()> {
     let posting = governing.posting().await?;
     let from = posting.from();
     let operators: Vec<String> = posting.operators().iter().map(|operator| format!("{operator:#x}")).collect();
-    let (to, data) = (format!("{:#x}", posting.to()), posting.data().to_string());
+    let (to, data) = (format!("{:#x}", Posting::to()), posting.data().to_string());
     if let Some(account) = account {
         governing.post(&account, &posting).await?;
         out.line(format_args!("posted: all of the set of epoch {from} have their shares"))?;

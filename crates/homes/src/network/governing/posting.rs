@@ -54,7 +54,7 @@ impl Posting {
     }
 
     /// The contract that takes it.
-    pub fn to(&self) -> Address {
+    pub fn to() -> Address {
         validators_address()
     }
 

@@ -15,6 +15,7 @@ use serde_json::json as object;
 
 use super::answerer::{Answerer, register};
 use super::clients::Client;
+use super::forks;
 use crate::rpc::{Answer, Backend, Fault, Params, Pooled, SEND, Syncing, blocks, json, state};
 
 type Shared<B> = Arc<Answerer<B>>;
@@ -33,6 +34,7 @@ pub(super) fn register_pool<B: Backend>(
     register(module, "txpool_status", status)?;
     register(module, "blockhouse_nodeStatus", node)?;
     register(module, "blockhouse_getResharingOutcome", made_outcome)?;
+    register(module, "blockhouse_submitFork", forks::submit)?;
     if debug {
         register(module, "txpool_content", content)?;
     }
