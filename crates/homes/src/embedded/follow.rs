@@ -13,7 +13,7 @@ use blockhouse_types::BlockHash;
 use super::error::HomeError;
 use super::heal::Rebuilt;
 use super::{Embedded, Sealer};
-use crate::forks::ForkFolder;
+use crate::forks::{ForkFolder, KeptFork};
 use crate::remote::{NodeError, NodeProblem, NodeUrl, RUN, Remote, RemoteError};
 
 /// The longest that a following takes for handing evidence of forks on.
@@ -68,25 +68,17 @@ impl Embedded {
     /// Hands the evidence that is kept here, and that they do not have, to all nodes: they check it, tell it on the ledger and give no vote. Who cannot be
     /// reached is handed it with the next following.
     async fn hand_forks(&self, nodes: &Remote) {
-        let forks = self.read(|store| ForkFolder::beside(store.path())).await;
-        let Ok(Ok(all)) = forks.as_ref().map(ForkFolder::all) else { return };
-        let open: Vec<_> = all.into_iter().filter(|kept| !kept.is_told() && !kept.is_settled()).collect();
-        if let (Ok(forks), false) = (forks, open.is_empty()) {
-            let handed = async {
-                for kept in &open {
-                    let answers = nodes.nodes().iter().map(|node| nodes.submit_fork(node, kept.evidence.sides()));
-                    let answers = futures::future::join_all(answers).await;
-                    // A refusal is an answer too: of a node that is of another chain, or of a release that takes none.
-                    let is_answer =
-                        |answer: &Result<(), NodeError>| matches!(answer, Ok(()) | Err(NodeError::Answered { .. }));
-                    if answers.iter().all(is_answer) && answers.iter().any(Result::is_ok) {
-                        forks.note_told(kept);
-                    }
+        let forks = ForkFolder::beside(&self.shared.options.path);
+        let Ok(all) = forks.all() else { return };
+        let handed = async {
+            for kept in all.iter().filter(|kept| !kept.is_told() && !kept.is_settled()) {
+                if hand_to_all(nodes, kept).await {
+                    forks.note_told(kept);
                 }
-            };
-            // What the caller wants is more than this: a silent node does not hold it up for long.
-            let _ = tokio::time::timeout(HANDING_MAX, handed).await;
-        }
+            }
+        };
+        // What the caller wants is more than this: a silent node does not hold it up for long.
+        let _ = tokio::time::timeout(HANDING_MAX, handed).await;
     }
 
     /// The outer error is this home's, the inner one the node's.
@@ -158,6 +150,17 @@ impl Embedded {
         }
         Err(RemoteError::NoNode { problems }.into())
     }
+}
+
+/// Hands one fork to all nodes; true once each has answered, and one at least took it. That it is no fork of its chain, that it keeps none, or that it has
+/// no such method, for its release is an earlier one, is an answer; that it is busy is none.
+async fn hand_to_all(nodes: &Remote, kept: &KeptFork) -> bool {
+    let answers = nodes.nodes().iter().map(|node| nodes.submit_fork(node, kept.evidence.sides()));
+    let answers = futures::future::join_all(answers).await;
+    let is_answer = |answer: &Result<(), NodeError>| {
+        matches!(answer, Ok(()) | Err(NodeError::Answered { code: -32_602 | -32_601 | -32_001, .. }))
+    };
+    answers.iter().all(is_answer) && answers.iter().any(Result::is_ok)
 }
 
 /// Block 0 of a node.
