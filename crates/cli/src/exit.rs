@@ -396,6 +396,13 @@ fn of_governing(error: &GoverningError) -> Option<Verdict> {
         GoverningError::NoProposal { .. } => {
             Some(Verdict::hinted(Exit::Usage, "see what is proposed: blockhouse node validators list"))
         }
+        GoverningError::NothingToPost => Some(Verdict::hinted(
+            Exit::Usage,
+            "`blockhouse node status` of a node that takes part says who is missed, or that it is posted already; nodes that do not take part know nothing of it",
+        )),
+        GoverningError::NoOutcome { .. } => {
+            Some(Verdict::hinted(Exit::CheckFailed, "ask another node: --ledger URL, and look at this one"))
+        }
         _ => None,
     }
 }

@@ -22,6 +22,6 @@ pub use embedded::{
 };
 pub use external::{ChainTerms, External, ExternalError, ExternalOptions};
 pub use home::Home;
-pub use remote::{NodeUrl, Remote, RemoteError};
+pub use remote::{NodeIdentity, NodeUrl, Remote, RemoteError};
 pub use store::{Store, StoreError};
 pub use transport::EmbeddedTransport;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use alloy_json_rpc::RpcSend;
 use alloy_primitives::{Address, B256, Bytes, U64};
 use blockhouse_ledger::block::BlockObject;
+use blockhouse_ledger::fork::ForkSide;
 use blockhouse_ledger::genesis::Genesis;
 use serde::de::DeserializeOwned;
 
@@ -147,6 +148,12 @@ impl Remote {
         self.any("blockhouse_nodeStatus", (), Ok).await
     }
 
+    /// The outcome of a resharing that waits to be posted, as the first node knows it that answers.
+    #[cfg(feature = "node")]
+    pub async fn made_outcome(&self) -> Result<Option<crate::rpc::MadeOutcome>, RemoteError> {
+        self.any("blockhouse_getResharingOutcome", (), Ok).await
+    }
+
     /// Deadlines.
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.shared.deadlines
@@ -210,6 +217,13 @@ impl Remote {
     /// The height of a node's last final block, as it says.
     pub(crate) async fn height(&self, node: &NodeUrl) -> Result<u64, NodeError> {
         self.shared.client.ask(node, "eth_blockNumber", ()).await.map(|height: U64| height.to())
+    }
+
+    /// Hands a node both sides of a fork; it checks and keeps them, and tells others.
+    pub(crate) async fn submit_fork(&self, node: &NodeUrl, sides: &[ForkSide; 2]) -> Result<(), NodeError> {
+        let [one, other] = sides.each_ref().map(|side| Bytes::from(side.encode()));
+        let _: serde_json::Value = self.shared.client.ask(node, "blockhouse_submitFork", (one, other)).await?;
+        Ok(())
     }
 
     /// Blocks with their receipts of a node from that height down; none if it has none there. Not judged yet.

@@ -47,7 +47,8 @@ pub(crate) use fault::{Fault, of_sealing};
 pub use fault::{LIMIT_EXCEEDED, NONCE_TAKEN};
 #[cfg(feature = "node")]
 pub use node_status::{
-    AttestingStatus, ForkStatus, HistoryStatus, NodeRole, NodeStatus, OtherRelease, ResharingStatus, ScrubStatus,
+    AttestingStatus, ForkStatus, HistoryStatus, MadeOutcome, NodeRole, NodeStatus, OtherRelease, ResharingStatus,
+    ScrubStatus,
 };
 pub(crate) use params::Params;
 #[cfg(feature = "node")]

@@ -9,7 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles};
 
 use crate::state::{AccountRecord, State, StateError, StateNodes, encode_record, slot_key};
-use crate::trie::{InclusionError, check_inclusion, list_entries, list_key};
+use crate::trie::{InclusionError, check_inclusion, list_entries, list_key, shown};
 
 /// An account with the nodes from the state root to it, and some of its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl AccountProof {
 pub fn prove_receipt(receipts: &[ReceiptEnvelope], index: u64) -> Vec<Bytes> {
     let items: Vec<_> = receipts.iter().map(Encodable2718::encoded_2718).collect();
     list_entries(&items).proof(list_key(index))
+}
+
+/// The EIP-2718 bytes of the transaction receipt that a proof shows at `index` under a receipts root.
+pub fn shown_receipt(receipts_root: B256, index: u64, proof: &[Bytes]) -> Result<Vec<u8>, InclusionError> {
+    shown(receipts_root, &list_key(index), proof)
 }
 
 /// Checks that these EIP-2718 bytes are the transaction receipt at `index` under a receipts root.

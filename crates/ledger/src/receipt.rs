@@ -41,8 +41,10 @@ pub const RECEIPT_MAX: usize = 16 * 1024 * 1024;
 const TYPE: &str = "blockhouse-receipt";
 /// Of a receipt without links.
 const VERSION: u64 = 1;
-/// Of a receipt with links.
+/// Of a receipt with links, as it was made once.
 const LINKED: u64 = 2;
+/// Of a receipt with links, in which nothing stands twice.
+const LEAN: u64 = 3;
 
 /// What a receipt says. Nothing in it is true before [`Receipt::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +65,9 @@ pub struct Receipt {
     descendants: Vec<Bytes>,
     certificate: Bytes,
     transaction_index: u64,
-    transaction_receipt: Bytes,
+    /// The end of the proof has it: in version 3 it stands there alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transaction_receipt: Option<Bytes>,
     proof: Vec<Bytes>,
     log_index: u64,
     snapshot: B256,
@@ -109,7 +113,7 @@ pub enum ParseError {
     #[error("the file is no receipt")]
     Json(#[source] serde_json::Error),
     #[error(
-        "the receipt has type `{kind}` and version {version}; this release reads `{TYPE}` versions {VERSION} and {LINKED}"
+        "the receipt has type `{kind}` and version {version}; this release reads `{TYPE}` versions {VERSION} to {LEAN}"
     )]
     Version { kind: String, version: u64 },
     #[error("the receipt is not in its canonical encoding")]
@@ -126,9 +130,11 @@ impl Receipt {
         let vault = root.vault;
         let (transaction, log) = find_commit(parts.receipts, vault, parts.snapshot).ok_or(missing.clone())?;
         let receipt = parts.receipts.get(transaction).ok_or(missing)?;
+        let is_linked = !parts.links.is_empty();
         Ok(Self {
             kind: TYPE.to_owned(),
-            version: if parts.links.is_empty() { VERSION } else { LINKED },
+            // Every release reads version 1.
+            version: if is_linked { LEAN } else { VERSION },
             chain_id: root.chain_id,
             genesis: B256::new(root.genesis.to_bytes()),
             vault,
@@ -138,7 +144,7 @@ impl Receipt {
             descendants: parts.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
             certificate: parts.certificate.encode().into(),
             transaction_index: transaction as u64,
-            transaction_receipt: receipt.encoded_2718().into(),
+            transaction_receipt: (!is_linked).then(|| receipt.encoded_2718().into()),
             proof: prove_receipt(parts.receipts, transaction as u64),
             log_index: log as u64,
             snapshot: B256::new(parts.snapshot.to_bytes()),
@@ -152,11 +158,16 @@ impl Receipt {
             return Err(ParseError::TooLong { length: bytes.len() });
         }
         let receipt: Self = serde_json::from_slice(bytes).map_err(ParseError::Json)?;
-        let version = if receipt.links.is_empty() { VERSION } else { LINKED };
-        if receipt.kind != TYPE || !matches!(receipt.version, VERSION | LINKED) {
+        let version = match (receipt.links.is_empty(), receipt.transaction_receipt.is_some()) {
+            (true, true) => Some(VERSION),
+            (false, true) => Some(LINKED),
+            (false, false) => Some(LEAN),
+            (true, false) => None,
+        };
+        if receipt.kind != TYPE || !matches!(receipt.version, VERSION | LINKED | LEAN) {
             return Err(ParseError::Version { kind: receipt.kind, version: receipt.version });
         }
-        if receipt.version != version || receipt.to_bytes() != bytes {
+        if Some(receipt.version) != version || receipt.to_bytes() != bytes {
             return Err(ParseError::NotCanonical);
         }
         if receipt.links.len() > LINKS_MAX {

@@ -18,7 +18,7 @@
 use std::num::NonZeroU32;
 
 use alloy_consensus::Header;
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use blockhouse_crypto::hash::hash;
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 use commonware_codec::{Copying, Decode as _, DecodeExt as _, Encode as _};
@@ -109,6 +109,13 @@ impl Group {
         // Who stays is enough: then nobody is waited for who is taken out because it is gone.
         let dealers = if staying.len() >= quorum(self.voters.len()) { staying } else { self.voters.clone() };
         Step { subject: hash(SUBJECT, subject.as_slice()), holders: self.clone(), dealers, players }
+    }
+}
+
+impl Coming {
+    /// Whether that account speaks for a validator of the set, so that the contract takes the outcome from it.
+    pub fn is_operator(&self, account: &Address) -> bool {
+        self.members.iter().any(|member| member.votes && member.operator == *account)
     }
 }
 

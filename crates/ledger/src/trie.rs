@@ -5,7 +5,7 @@
 //! - **Does not** hold nodes, nor know what entries mean.
 //!
 //! # Invariants
-//! - **T1** [`check_inclusion`] takes any bytes: it never panics and is true only of an entry under the root.
+//! - **T1** [`shown`] and [`check_inclusion`] take any bytes: they never panic, and give, or are true of, nothing but an entry under the root.
 
 mod sparse;
 
@@ -90,10 +90,15 @@ pub enum InclusionError {
 }
 
 /// Checks that `value` stands at `key` under `root`, by the nodes on the way and nothing else.
+pub fn check_inclusion(root: B256, key: &Nibbles, value: &[u8], proof: &[Bytes]) -> Result<(), InclusionError> {
+    if shown(root, key, proof)? == value { Ok(()) } else { Err(InclusionError::Value) }
+}
+
+/// The value that stands at `key` under `root`, by the nodes on the way and nothing else.
 ///
 /// The walk is ours because the one of `alloy-trie` keeps the path in a fixed array and panics on crafted nodes
 /// whose keys together exceed it.
-pub fn check_inclusion(root: B256, key: &Nibbles, value: &[u8], proof: &[Bytes]) -> Result<(), InclusionError> {
+pub fn shown(root: B256, key: &Nibbles, proof: &[Bytes]) -> Result<Vec<u8>, InclusionError> {
     let key = key.to_vec();
     let mut rest = key.as_slice();
     let mut next = RlpNode::word_rlp(&root);
@@ -127,10 +132,7 @@ pub fn check_inclusion(root: B256, key: &Nibbles, value: &[u8], proof: &[Bytes])
                 if leaf.key.to_vec() != rest {
                     return Err(InclusionError::Absent);
                 }
-                if leaf.value != value {
-                    return Err(InclusionError::Value);
-                }
-                return if nodes.next().is_none() { Ok(()) } else { Err(InclusionError::Long) };
+                return if nodes.next().is_none() { Ok(leaf.value) } else { Err(InclusionError::Long) };
             }
         }
     }

@@ -41,7 +41,7 @@ use crate::sheet;
 use crate::unlock::Unlocked;
 use crate::vault::{Settings, Vault, enrolled};
 
-pub use nodes::enrol_node;
+pub use nodes::{enrol_node, enrol_operator};
 
 /// Why a host was not asked for, approved, joined or revoked.
 #[derive(Debug, thiserror::Error)]

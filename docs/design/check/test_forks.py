@@ -105,18 +105,22 @@ class Governed(unittest.TestCase):
             ledger.read_genesis(plain)
 
     def test_the_golden_receipt_with_links_is_good_by_every_key_on_its_way(self):
-        data, first = (LEDGER / "receipt-2.json").read_bytes(), fingerprint_of("fingerprint-2.txt")
-        found, receipt = receipts.check_receipt(data, first)
-        self.assertEqual((found, len(receipt["links"])), (first, 2))
-        last, _ = receipts.check_receipt(data)
-        self.assertNotEqual(last, first)
-        self.assertEqual(receipts.check_receipt(data, last)[0], last)
-        with self.assertRaises(receipts.Step) as raised:
-            receipts.check_receipt(data, b"\7" * 32)
-        self.assertEqual(raised.exception.step, 2)
-        unlinked = data.replace(b'"version":2', b'"version":1')
-        with self.assertRaisesRegex(Refused, "version"):
-            receipts.check_receipt(unlinked, first)
+        first = fingerprint_of("fingerprint-2.txt")
+        for version in (2, 3):
+            data = (LEDGER / f"receipt-{version}.json").read_bytes()
+            found, receipt = receipts.check_receipt(data, first)
+            self.assertEqual((found, len(receipt["links"])), (first, 2))
+            self.assertEqual(receipts.committed(receipt)["source"], b"\6" * 32)
+            last, _ = receipts.check_receipt(data)
+            self.assertNotEqual(last, first)
+            self.assertEqual(receipts.check_receipt(data, last)[0], last)
+            with self.assertRaises(receipts.Step) as raised:
+                receipts.check_receipt(data, b"\7" * 32)
+            self.assertEqual(raised.exception.step, 2)
+            for other in {1, 2, 3, 4} - {version}:
+                named = data.replace(b'"version":%d' % version, b'"version":%d' % other)
+                with self.assertRaises(Refused):
+                    receipts.check_receipt(named, first)
 
 
 class Ceremonies(unittest.TestCase):

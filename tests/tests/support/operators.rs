@@ -28,18 +28,20 @@ pub(crate) struct Operators {
     pub(crate) world: World,
     ports: u16,
     running: [Option<RunningNode>; 6],
+    /// Whether each keeps the account that speaks for his node in a folder of its own.
+    apart: bool,
 }
 
 impl Operators {
-    fn new() -> Self {
-        let ours = Self { world: World::empty(), ports: free_ports(12), running: [const { None }; 6] };
+    fn new(apart: bool) -> Self {
+        let ours = Self { world: World::empty(), ports: free_ports(12), running: [const { None }; 6], apart };
         (ANN..=EVE).for_each(|index| ours.make(index));
         ours
     }
 
     /// The first four found a network whose nodes sign one by one; the fifth follows it.
     pub(crate) fn found() -> Self {
-        let ours = Self::new();
+        let ours = Self::new(false);
         ours.begin("");
         let network = ours.world.path("founded/network");
         for index in FOUNDERS {
@@ -51,7 +53,16 @@ impl Operators {
 
     /// The first four make one key together; the fifth follows.
     pub(crate) fn found_with_one_key() -> Self {
-        let ours = Self::new();
+        Self::share_a_key(false)
+    }
+
+    /// The same, and none of the nodes has the account that speaks for it.
+    pub(crate) fn found_with_one_key_apart() -> Self {
+        Self::share_a_key(true)
+    }
+
+    fn share_a_key(apart: bool) -> Self {
+        let ours = Self::new(apart);
         ours.begin("--signing threshold");
         let founding = ours.world.path("founded/founding");
         let gathering: Vec<Running> = FOUNDERS.map(|index| ours.join(index, &founding).spawn()).into();
@@ -73,9 +84,17 @@ impl Operators {
     /// Makes the node of that operator.
     pub(crate) fn make(&self, index: usize) {
         let (name, port, rpc) = (NAMES[index], self.port(index), self.node(index).port());
-        let call = self.world.outside("node init --dir").arg(self.dir(index));
-        let call = call.args(&format!("--name {name} --listen 127.0.0.1:{port} --rpc-listen 127.0.0.1:{rpc}"));
-        call.run().expect(exit::DONE);
+        let init = |dir: &Path, words: &str| {
+            let call = self.world.outside("node init --dir").arg(dir).args(&format!("--name {name} {words}"));
+            call.run().expect(exit::DONE);
+        };
+        let mut words = format!("--listen 127.0.0.1:{port} --rpc-listen 127.0.0.1:{rpc}");
+        if self.apart {
+            init(&self.office(index), "--listen 127.0.0.1:1");
+            let account = NodeFolder::new(self.office(index)).read_keys().unwrap().account().account();
+            words = format!("{words} --operator {account}");
+        }
+        init(&self.dir(index), &words);
     }
 
     /// Joins a network, and may ask the first five.
@@ -99,6 +118,11 @@ impl Operators {
 
     pub(crate) fn dir(&self, index: usize) -> PathBuf {
         self.world.path(NAMES[index])
+    }
+
+    /// Where the account is that speaks for a node, if it is kept apart.
+    pub(crate) fn office(&self, index: usize) -> PathBuf {
+        self.world.path(&format!("office-{}", NAMES[index]))
     }
 
     /// What all of them were given, as the first one has it.
@@ -148,7 +172,9 @@ impl Operators {
         let running = (ANN..=FAY).filter(|other| self.running[*other].is_some());
         let height = running.map(|other| self.node(other).height()).max().unwrap();
         wait_until(|| self.node(index).height() >= height, "an operator's node has what the others have");
-        self.world.outside("node validators").args(words).args("--json --dir").arg(self.dir(index))
+        let dir = if self.apart { self.office(index) } else { self.dir(index) };
+        let call = self.world.outside("node validators").args(words).args("--json --dir").arg(dir);
+        call.arg("--ledger").arg(self.node(index).url())
     }
 
     /// One is to come in the place of another; gives the proposal.

@@ -5,13 +5,19 @@
 //! - **F2** A node that gives something else than this ledger is told, and the next one asked.
 //! - **F3** Each answer of a node that counts makes the copy longer: no node can keep a host busy with nothing.
 
+use std::time::Duration;
+
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_types::BlockHash;
 
 use super::error::HomeError;
 use super::heal::Rebuilt;
 use super::{Embedded, Sealer};
+use crate::forks::{ForkFolder, KeptFork};
 use crate::remote::{NodeError, NodeProblem, NodeUrl, RUN, Remote, RemoteError};
+
+/// The longest that a following takes for handing evidence of forks on.
+const HANDING_MAX: Duration = Duration::from_secs(10);
 
 /// What following came to.
 #[derive(Debug, Default)]
@@ -36,7 +42,11 @@ impl Embedded {
     /// keeps the ledger.
     pub async fn follow(&self) -> Result<Followed, HomeError> {
         match &self.shared.options.sealer {
-            Sealer::Network(nodes) => self.follow_any(nodes, From::Head).await,
+            Sealer::Network(nodes) => {
+                let followed = self.follow_any(nodes, From::Head).await;
+                self.hand_forks(nodes).await;
+                followed
+            }
             Sealer::Nobody | Sealer::Key(_) => Ok(Followed::default()),
         }
     }
@@ -53,6 +63,22 @@ impl Embedded {
             }
         }
         Err(RemoteError::NoNode { problems: followed.problems }.into())
+    }
+
+    /// Hands the evidence that is kept here, and that they do not have, to all nodes: they check it, tell it on the ledger and give no vote. Who cannot be
+    /// reached is handed it with the next following.
+    async fn hand_forks(&self, nodes: &Remote) {
+        let forks = ForkFolder::beside(&self.shared.options.path);
+        let Ok(all) = forks.all() else { return };
+        let handed = async {
+            for kept in all.iter().filter(|kept| !kept.is_told() && !kept.is_settled()) {
+                if hand_to_all(nodes, kept).await {
+                    forks.note_told(kept);
+                }
+            }
+        };
+        // What the caller wants is more than this: a silent node does not hold it up for long.
+        let _ = tokio::time::timeout(HANDING_MAX, handed).await;
     }
 
     /// The outer error is this home's, the inner one the node's.
@@ -124,6 +150,17 @@ impl Embedded {
         }
         Err(RemoteError::NoNode { problems }.into())
     }
+}
+
+/// Hands one fork to all nodes; true once each has answered, and one at least took it. That it is no fork of its chain, that it keeps none, or that it has
+/// no such method, for its release is an earlier one, is an answer; that it is busy is none.
+async fn hand_to_all(nodes: &Remote, kept: &KeptFork) -> bool {
+    let answers = nodes.nodes().iter().map(|node| nodes.submit_fork(node, kept.evidence.sides()));
+    let answers = futures::future::join_all(answers).await;
+    let is_answer = |answer: &Result<(), NodeError>| {
+        matches!(answer, Ok(()) | Err(NodeError::Answered { code: -32_602 | -32_601 | -32_001, .. }))
+    };
+    answers.iter().all(is_answer) && answers.iter().any(Result::is_ok)
 }
 
 /// Block 0 of a node.

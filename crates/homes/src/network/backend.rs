@@ -1,12 +1,13 @@
 //! A node as clients ask it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes};
 use blockhouse_consensus::{Handle, Role};
 use blockhouse_ledger::Fork;
+use blockhouse_ledger::fork::{ForkEvidence, ProvedFork};
 use blockhouse_ledger::time::BlockTime;
 use tokio::sync::{broadcast, watch};
 
@@ -17,13 +18,14 @@ use super::forks::Eye;
 use super::orderer::Orderer;
 use super::pool::{Examined, Refusal};
 use super::releases::Releases;
+use super::resharing::HandingOn;
 use super::scrub::Progress;
 use super::sync::{Shelf, Trouble};
 use super::tenure::Seat;
 use super::waiting::{SubmitError, Waiting};
 use crate::embedded::HomeError;
 use crate::rpc::{
-    Backend, HistoryStatus, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ResharingStatus, ScrubStatus, Syncing,
+    Backend, HistoryStatus, MadeOutcome, NodeRole, NodeStatus, PoolStatus, Pooled, Refused, ScrubStatus, Syncing,
 };
 use crate::store::Store;
 
@@ -74,7 +76,7 @@ pub(super) struct Itself {
     /// How cosigning stands, if it does that.
     pub(super) witness: Option<Arc<Attesting>>,
     /// How the network's one key is handed on, while it is.
-    pub(super) resharing: Arc<Mutex<Option<ResharingStatus>>>,
+    pub(super) resharing: HandingOn,
 }
 
 impl NodeBackend {
@@ -226,13 +228,24 @@ impl Backend for NodeBackend {
             forks: shared.itself.eye.status(&store),
             anchoring: shared.itself.anchoring.as_ref().map(|anchoring| anchoring.status()),
             witness: shared.itself.witness.as_ref().map(|witness| witness.status()),
-            resharing: shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            resharing: shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).status.clone(),
             failure: self.failure(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rules: Fork::NEWEST.tag().into(),
             rules_named: store.genesis().newest_fork().tag().into(),
             releases: shared.itself.releases.read(),
         })
+    }
+
+    fn made_outcome(&self) -> Option<MadeOutcome> {
+        self.shared.itself.resharing.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
+    }
+
+    async fn keep_fork(&self, evidence: ForkEvidence, proved: ProvedFork) -> Result<Option<bool>, HomeError> {
+        let eye = Arc::clone(&self.shared.itself.eye);
+        // With the file it is durable, and whoever tells forks is woken.
+        let kept = tokio::task::spawn_blocking(move || eye.keep(&evidence, &proved));
+        kept.await.map_err(HomeError::Stopped)?.map(|(_, is_new)| Some(is_new))
     }
 
     fn kept_state(&self, block: Option<B256>) -> Option<Store> {

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use super::chain::Chain;
 use super::node::News;
 use super::outdone::{last_common, theirs};
+use super::signs::Signs;
 use super::speaker::{SpeakError, Speaker, ask, module};
 use crate::embedded::{HomeError, LedgerKeys};
 use crate::forks::{ForkFolder, KeptFork, evidence_between, evidence_of};
@@ -61,12 +62,15 @@ pub(super) struct Eye {
     found: watch::Sender<u64>,
     known: Mutex<Vec<KeptFork>>,
     untold: AtomicU64,
+    /// What only looks like one.
+    signs: Signs,
 }
 
 impl Eye {
     /// With what it saw before.
     pub(super) fn open(folder: ForkFolder) -> Result<Self, HomeError> {
-        let eye = Self { folder, found: watch::Sender::new(0), known: Mutex::default(), untold: AtomicU64::new(0) };
+        let (found, known, signs) = (watch::Sender::new(0), Mutex::default(), Signs::default());
+        let eye = Self { folder, found, known, untold: AtomicU64::new(0), signs };
         eye.read()?;
         Ok(eye)
     }
@@ -91,7 +95,12 @@ impl Eye {
         }
     }
 
-    fn keep(&self, evidence: &ForkEvidence, proved: &ProvedFork) -> Result<(std::path::PathBuf, bool), HomeError> {
+    /// Keeps evidence that was checked; gives its file, and whether it was not known.
+    pub(super) fn keep(
+        &self,
+        evidence: &ForkEvidence,
+        proved: &ProvedFork,
+    ) -> Result<(std::path::PathBuf, bool), HomeError> {
         let kept = self.folder.keep(evidence, proved)?;
         if kept.1 {
             self.read()?;
@@ -122,7 +131,8 @@ impl Eye {
     pub(super) fn status(&self, store: &Store) -> ForkStatus {
         let (known, untold) = (self.known(), self.untold.load(Ordering::Relaxed));
         let unsettled = known.iter().filter(|kept| !kept.is_settled()).count() as u64;
-        ForkStatus { known: known.len() as u64, unsettled, untold, silent: self.silences(store) }
+        let (signs, first_signs) = self.signs.told();
+        ForkStatus { known: known.len() as u64, unsettled, untold, silent: self.silences(store), signs, first_signs }
     }
 
     fn told(&self, kept: &KeptFork) {
@@ -141,6 +151,8 @@ pub(super) struct Lookout {
     pub(super) place: EventPlace,
     /// From where on its blocks are here: a store that began by a state gets those below later.
     pub(super) bottom: u64,
+    /// Whom signs without proof are told.
+    pub(super) news: mpsc::Sender<News>,
 }
 
 impl Lookout {
@@ -148,6 +160,10 @@ impl Lookout {
     pub(super) async fn run(mut self) {
         loop {
             let _ = self.read_ledger();
+            for sign in self.eye.signs.look(&self.chain.head()).unwrap_or_default() {
+                // Who is told went away only with the node.
+                let _ = self.news.send(News::Sign(Box::new(sign))).await;
+            }
             let nodes = self.peers.iter().flat_map(Remote::nodes);
             let looks = nodes.map(|node| tokio::time::timeout(LAST_WORD, self.compare(node)));
             let _ = futures::future::join_all(looks).await;

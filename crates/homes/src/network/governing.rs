@@ -5,6 +5,8 @@
 //!
 //! Contract: `docs/design/contracts.md`, section *Validators*.
 
+mod posting;
+
 use std::time::{Duration, Instant};
 
 use alloy_eips::eip2718::Encodable2718 as _;
@@ -12,10 +14,13 @@ use alloy_json_rpc::ResponsePayload;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolEvent, SolInterface as _};
 use blockhouse_crypto::AccountSecret;
+use blockhouse_ledger::contracts::GroupValidators::GroupValidatorsErrors;
 use blockhouse_ledger::contracts::Validators::{self as Contract, ValidatorsErrors};
 use blockhouse_ledger::governance::{LEAD, validators_address};
 use blockhouse_ledger::{Genesis, Member, Request};
 use serde_json::{Value, json};
+
+pub use posting::Posting;
 
 use super::enrolment::{Address as EnrolledAddress, Enrolment};
 use super::speaker::address;
@@ -55,6 +60,10 @@ pub enum GoverningError {
         "there is no open proposal {proposal}: it was enacted, or another change was enacted since, or nobody made it"
     )]
     NoProposal { proposal: ProposalId },
+    #[error("the node has no outcome of a resharing that is still to be posted")]
+    NothingToPost,
+    #[error("what the node gives as the outcome of a resharing is none: {why}")]
+    NoOutcome { why: String },
 }
 
 /// What names a proposal: the hash of its changes and of all that was enacted before.
@@ -354,12 +363,24 @@ impl Governing {
             ResponsePayload::Success(_) => Ok(()),
             ResponsePayload::Failure(error) => {
                 let data: Option<Bytes> = error.data.as_deref().and_then(|data| serde_json::from_str(data.get()).ok());
-                let known = data.and_then(|data| ValidatorsErrors::abi_decode(&data).ok());
-                let why = known.map_or_else(|| error.message.to_string(), |known| told(&known));
+                let why = data.and_then(|data| reason(&data)).unwrap_or_else(|| error.message.to_string());
                 Err(GoverningError::Refused { why })
             }
         }
     }
+}
+
+/// Why the contract refuses, of what it gave back, if it is a reason of its own.
+fn reason(data: &[u8]) -> Option<String> {
+    use GroupValidatorsErrors as E;
+    ValidatorsErrors::abi_decode(data).map(|error| told(&error)).ok().or_else(|| {
+        Some(match GroupValidatorsErrors::abi_decode(data).ok()? {
+            E::AlreadyPosted(e) => {
+                format!("account {} has posted an outcome for the set of epoch {} already", e.by, e.from)
+            }
+            other => format!("{other:?}"),
+        })
+    })
 }
 
 /// What a refusal of the contract means.
@@ -375,6 +396,9 @@ fn told(error: &ValidatorsErrors) -> String {
         E::UnknownMember(e) => format!("{:x} is no node of the newest set", e.p2pKey),
         E::KeyTaken(e) => format!("node {:x} has a key that another node of the set has", e.p2pKey),
         E::AlreadyApproved(e) => format!("account {} approves it already", e.governor),
+        E::NotOperator(e) => {
+            format!("account {} speaks for no validator of the set that is in force from epoch {} on", e.who, e.epoch)
+        }
         E::NotApproved(e) => format!("account {} does not approve it", e.governor),
         other => format!("{other:?}"),
     }

@@ -24,6 +24,7 @@ use super::node::{HEAL_AGAIN, HEAL_AGAIN_MAX, News, Node, NodeError, Parts};
 use super::outdone;
 use super::past;
 use super::scrub::Pass;
+use super::signs::ForkSign;
 use super::sync::{Sheet, Sync, SyncNews};
 use crate::forks::KeptFork;
 use crate::remote::{Remote, RemoteError};
@@ -59,6 +60,8 @@ pub enum Told<'a> {
     Misread(&'a ConfigError),
     /// Its ledger is forked, and this proves it.
     Fork(&'a KeptFork),
+    /// It may be forked: somebody recorded another block than the one here.
+    Sign(&'a ForkSign),
     /// For that it gives no vote from now on.
     Silent,
     /// It is far behind, and comes near before it takes part.
@@ -119,7 +122,7 @@ pub async fn keep_with(
                 tell(Told::Silent);
                 None
             }
-            Some(News::Trouble(_) | News::Misread(_) | News::Fork(_)) | None => return Ok(()),
+            Some(News::Trouble(_) | News::Misread(_) | News::Fork(_) | News::Sign(_)) | None => return Ok(()),
         };
     }
 }
@@ -143,6 +146,7 @@ async fn ending(
                 }
                 News::Misread(error) => tell(Told::Misread(&error)),
                 News::Fork(kept) => tell(Told::Fork(&kept)),
+                News::Sign(sign) => tell(Told::Sign(&sign)),
                 other => return Some(other),
             },
             () = &mut *until => return None,

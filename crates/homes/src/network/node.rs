@@ -37,6 +37,7 @@ use super::pool::journal::{Journal, JournalError};
 use super::releases::Releases;
 use super::resharing::{HandingOn, Resharing};
 use super::scrub;
+use super::signs::ForkSign;
 use super::speaker::{Speaker, address};
 use super::sync::{Shelf, SyncError, Trouble};
 use super::tenure::{Engines, Seat};
@@ -173,6 +174,8 @@ pub(super) enum News {
     Sound,
     /// Its ledger is forked.
     Fork(Box<KeptFork>),
+    /// It may be.
+    Sign(Box<ForkSign>),
     /// It is to start again, and give no vote.
     Silenced,
     /// It cannot go on.
@@ -410,7 +413,6 @@ async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
     }
 }
 
-/// Looks for forks, and tells them.
 /// Answers JSON-RPC, and metrics where the operator wants them.
 async fn serve(tasks: &mut JoinSet<()>, config: &NodeConfig, backend: &NodeBackend) -> Result<Server, NodeError> {
     let mut gate = Gate::local();
@@ -426,6 +428,7 @@ async fn serve(tasks: &mut JoinSet<()>, config: &NodeConfig, backend: &NodeBacke
     Ok(server)
 }
 
+/// Tells the forks that are found.
 fn tell_forks(tasks: &mut JoinSet<()>, eye: &Arc<Eye>, speaker: Speaker, (seat, news): (&Seat, mpsc::Sender<News>)) {
     let seat = seat.clone();
     let votes = move || seat.engine().status().role == Role::Validator;

@@ -149,7 +149,8 @@ impl Asking {
         let bottom = chain.head().bottom();
         let place = EventPlace::first_of(bottom);
         let (eye, own_chain) = (Arc::clone(&self.eye), Arc::clone(chain));
-        tasks.spawn(Lookout { eye, chain: own_chain, peers: peers.clone(), place, bottom }.run());
+        let news = teller.clone();
+        tasks.spawn(Lookout { eye, chain: own_chain, peers: peers.clone(), place, bottom, news }.run());
         tasks.spawn(outdone::watch(backend.clone(), network, peers.clone(), teller.clone()));
         tasks.spawn(heal(backend.clone(), self.healer.clone().asking(peers), teller.clone()));
     }

@@ -47,7 +47,7 @@ pub(super) struct Held {
 
 impl NodeFolder {
     /// The node's keys, with its share of that network's key if it has one.
-    pub(super) fn keys_for(&self, network: &Network) -> Result<Keys, FolderError> {
+    pub fn keys_for(&self, network: &Network) -> Result<Keys, FolderError> {
         let keys = self.read_keys()?;
         if !network.shares_a_key() || network.is_share_of(&keys) {
             return Ok(keys);

@@ -9,9 +9,10 @@ use std::future::Future;
 
 use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Address, B256, Bytes};
+use blockhouse_ledger::fork::{ForkEvidence, ProvedFork};
 use tokio::sync::{broadcast, watch};
 
-use super::node_status::NodeStatus;
+use super::node_status::{MadeOutcome, NodeStatus};
 use crate::embedded::HomeError;
 use crate::store::Store;
 
@@ -111,6 +112,21 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// What the node says about itself; nothing of a home that is no node.
     fn node(&self) -> Option<NodeStatus>;
+
+    /// The outcome of a resharing that is still to be posted, if this home knows one.
+    fn made_outcome(&self) -> Option<MadeOutcome> {
+        None
+    }
+
+    /// Keeps evidence of a fork, which was checked against the store, and acts on it; says whether the fork was not known. Nothing if this home keeps
+    /// none.
+    fn keep_fork(
+        &self,
+        _evidence: ForkEvidence,
+        _proved: ProvedFork,
+    ) -> impl Future<Output = Result<Option<bool>, HomeError>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// How far it is behind, if it is.
     fn syncing(&self) -> Option<Syncing>;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use serde::{Deserialize, Serialize};
 
 /// What a node may do.
@@ -90,6 +90,12 @@ pub struct ForkStatus {
     pub untold: u64,
     /// Why it gives no vote, if it is for one of them.
     pub silent: Option<String>,
+    /// Records on the ledger, of anchors and witnesses, that name another block than the one here.
+    #[serde(default)]
+    pub signs: u64,
+    /// What the first of them say.
+    #[serde(default)]
+    pub first_signs: Vec<String>,
 }
 
 /// How a network hands its one key on to the set of validators that comes.
@@ -106,8 +112,21 @@ pub struct ResharingStatus {
     pub awaited: Vec<String>,
     /// True once this node knows that all signed the outcome.
     pub complete: bool,
+    /// True if it is complete and waits for an operator of the set to post it: this node's own account is none of them.
+    #[serde(default)]
+    pub to_post: bool,
     /// Why this node's last try did not succeed, if it did not.
     pub trouble: Option<String>,
+}
+
+/// What all participants of a resharing signed, and the ledger does not have yet. It speaks for itself: whoever may post it may be handed it by anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeOutcome {
+    /// The epoch from which on the ledger names the set.
+    pub from: U64,
+    /// The outcome as it is posted.
+    pub outcome: Bytes,
 }
 
 /// A node at one moment.
@@ -222,6 +241,7 @@ impl NodeStatus {
             ("forks", "forks of the ledger of which it keeps evidence", self.forks.known),
             ("forks_unsettled", "those that its operator has not called settled", self.forks.unsettled),
             ("forks_untold", "those that are not on the ledger yet", self.forks.untold),
+            ("fork_signs", "anchors and cosignatures of other blocks than those here", self.forks.signs),
             ("anchored_height", "the block that it anchored outside last", anchoring.map_or(0, |it| it.height)),
             (
                 "anchoring_failed",

@@ -15,6 +15,7 @@ mod clients;
 mod connection;
 mod errors;
 mod filters;
+mod forks;
 mod gate;
 mod layer;
 mod limits;

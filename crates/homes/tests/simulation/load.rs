@@ -9,13 +9,14 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::{AccountSecret, Secret};
 use blockhouse_homes::Store;
-use blockhouse_homes::network::{Chain, Waiting};
 use blockhouse_ledger::call::{Call, CallOutcome, call};
-use blockhouse_ledger::contracts::{Access, Validators, Vault};
+use blockhouse_ledger::contracts::{Access, GroupValidators, Validators, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
 use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::{Genesis, Request};
 use commonware_runtime::{Clock as _, deterministic};
+
+use crate::seat::Life;
 
 /// How often a client looks: some times in each view.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -34,7 +35,7 @@ fn account(number: u8) -> AccountSecret {
     AccountSecret::try_new(&Secret::new([number; 32])).unwrap()
 }
 
-fn address(account: &AccountSecret) -> Address {
+pub(crate) fn address(account: &AccountSecret) -> Address {
     Address::new(account.account().to_bytes())
 }
 
@@ -63,7 +64,8 @@ impl Load {
     }
 
     /// Hands in what the client of that node has, for as long as the node lives: each transaction once in a life.
-    pub(crate) async fn press(&self, context: &deterministic::Context, node: usize, chain: &Chain, waiting: &Waiting) {
+    pub(crate) async fn press(&self, context: &deterministic::Context, node: usize, life: &Life) {
+        let (chain, waiting) = (&life.chain, &life.waiting);
         let (mut first, mut next) = (0, 0);
         loop {
             let head = chain.head();
@@ -78,7 +80,7 @@ impl Load {
                 let due = nonce(&head, &address(writer));
                 if due >= next {
                     // What the life before handed in is known already.
-                    let call = self.governing(node, &head).unwrap_or_else(|| self.session());
+                    let call = self.governing(node, &head).or_else(|| posting(life)).unwrap_or_else(|| self.session());
                     let _ = waiting.submit(&self.sign(writer, due, call)).await;
                     next = due + 1;
                 }
@@ -120,6 +122,13 @@ impl Load {
         let accounts = self.writers.iter().map(address).chain([address(&owner())]);
         accounts.map(|account| nonce(store, &account)).sum()
     }
+}
+
+/// What came of a resharing, if it is to be posted.
+fn posting(life: &Life) -> Option<(Address, Vec<u8>)> {
+    let (from, outcome) = life.to_post.lock().unwrap().take()?;
+    let call = GroupValidators::postOutcomeCall { epoch_: from, data: outcome.encode().into() };
+    Some((validators_address(), call.abi_encode()))
 }
 
 fn replaces(old: [u8; 32], new: [u8; 32]) -> Validators::Change {

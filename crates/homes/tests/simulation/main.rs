@@ -9,6 +9,7 @@
     reason = "a failure is a failed test, and says how it is replayed"
 )]
 
+mod heir;
 mod liar;
 mod load;
 mod seat;
@@ -28,11 +29,16 @@ use crate::world::{World, each_seed};
 /// too, has four: 104 in all.
 const SEEDS: u64 = 9;
 const CHANGES: u64 = 4;
+/// Those of validators with one key are called so, and cost more: those that hand it on some seconds each.
+const SHARED: u64 = 2;
+const HANDED: u64 = 1;
 
 const GOOD: Link =
     Link { latency: Duration::from_millis(10), jitter: Duration::from_millis(5), success_rate: probability!(1.0) };
 const BAD: Link =
     Link { latency: Duration::from_millis(50), jitter: Duration::from_millis(40), success_rate: probability!(0.75) };
+const POOR: Link =
+    Link { latency: Duration::from_millis(15), jitter: Duration::from_millis(10), success_rate: probability!(0.95) };
 const CUT: Link = Link { latency: Duration::ZERO, jitter: Duration::ZERO, success_rate: probability!(0.0) };
 
 #[test]
@@ -127,6 +133,47 @@ fn a_fifth_comes_in_the_place_of_the_fourth_while_nodes_are_killed() {
             let (frequency, downtime) = (Duration::from_millis(1500), Duration::from_millis(400));
             plan.link(GOOD).crash(Crash::Random { frequency, downtime, count: 1 })
         })
+    });
+}
+
+#[test]
+fn validators_with_one_key_agree_over_bad_links() {
+    each_seed("validators_with_one_key_agree_over_bad_links", SHARED, |seed| {
+        World::sharing(seed).run(15, 4, |plan| plan.link(BAD))
+    });
+}
+
+#[test]
+fn three_of_four_with_one_key_go_on_without_the_fourth() {
+    each_seed("three_of_four_with_one_key_go_on_without_the_fourth", SHARED, |seed| {
+        let world = World::sharing(seed);
+        let dead = world.public(usize::try_from(seed % 4).unwrap_or_default());
+        let schedule = Schedule::new().at(Duration::from_millis(500), Action::Crash(dead));
+        world.run(30, 3, |plan| plan.link(GOOD).crash(Crash::Schedule(schedule)))
+    });
+}
+
+/// Letters of the ceremony are lost like all others, and any one of the five is killed, again and again: before it has a new share, with it, over the
+/// closing block.
+#[test]
+fn a_key_is_handed_on_while_letters_are_lost_and_nodes_killed() {
+    each_seed("a_key_is_handed_on_while_letters_are_lost_and_nodes_killed", HANDED, |seed| {
+        World::handing_on(seed).run(56, 5, |plan| {
+            let (frequency, downtime) = (Duration::from_secs(4), Duration::from_millis(400));
+            plan.link(POOR).crash(Crash::Random { frequency, downtime, count: 1 })
+        })
+    });
+}
+
+#[test]
+fn the_same_seed_hands_a_key_on_in_the_same_way() {
+    each_seed("the_same_seed_hands_a_key_on_in_the_same_way", 1, |seed| {
+        let run = || World::handing_on(seed).run(56, 5, |plan| plan.link(GOOD));
+        let (first, second) = (run()?, run()?);
+        if first != second {
+            return Err("two runs differ".to_owned());
+        }
+        Ok(first)
     });
 }
 

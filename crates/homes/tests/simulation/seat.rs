@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use blockhouse_consensus::{Application, Network, Standing, Stop};
+use blockhouse_consensus::{Application, Keys, Network, Standing, Stop};
+use blockhouse_crypto::AccountSecret;
 use blockhouse_homes::network::pool::journal::Journal;
-use blockhouse_homes::network::{Chain, Clock, NetworkFile, Orderer, Waiting, network_above};
+use blockhouse_homes::network::{Chain, Clock, NetworkFile, NodeFolder, Orderer, Waiting, network_above, write_secret};
 use blockhouse_homes::store::{Access, Store, StoreError};
+use blockhouse_ledger::resharing::Outcome;
 use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, block_hash};
 use blockhouse_types::BlockHash;
 use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
@@ -43,21 +45,51 @@ pub(crate) struct Seat {
     file: Arc<NetworkFile>,
     judge: Judge,
     height: Arc<AtomicU64>,
+    /// The block above which the tenure began that it takes part in.
+    base: Arc<AtomicU64>,
     /// By how much its clock is wrong, in milliseconds.
     skew: i64,
+    /// The account by which it speaks.
+    account: AccountSecret,
     /// The ledger of its present life, for a liar who knows everything.
     chain: Arc<Mutex<Option<Arc<Chain>>>>,
 }
 
 impl Seat {
     /// A folder with nothing but block 0.
-    pub(crate) fn new(folder: &Path, file: &Arc<NetworkFile>, judge: &Judge, skew: i64) -> Self {
+    pub(crate) fn new(
+        folder: &Path,
+        (file, keys): (&Arc<NetworkFile>, &Keys),
+        judge: &Judge,
+        (skew, account): (i64, AccountSecret),
+    ) -> Self {
         std::fs::create_dir(folder).unwrap();
+        write_secret(&folder.join("node.key"), &keys.encode()).unwrap();
         let genesis = &file.genesis;
         let certificate = Certificate::Genesis { key: genesis.ledger_key };
         Store::create(&folder.join("ledger.redb"), genesis, &certificate).unwrap();
-        let (judge, height, chain) = (judge.clone(), Arc::default(), Arc::default());
-        Self { folder: folder.to_owned(), file: Arc::clone(file), judge, height, skew, chain }
+        let (judge, height, base, chain) = (judge.clone(), Arc::default(), Arc::default(), Arc::default());
+        Self { folder: folder.to_owned(), file: Arc::clone(file), judge, height, base, skew, account, chain }
+    }
+
+    /// Where its keys are, and what all nodes were given.
+    pub(crate) fn of(&self) -> (NodeFolder, Arc<NetworkFile>) {
+        (NodeFolder::new(&self.folder), Arc::clone(&self.file))
+    }
+
+    pub(crate) fn account(&self) -> AccountSecret {
+        self.account.clone()
+    }
+
+    /// Its keys, with its share of that network's key if it has one.
+    pub(crate) fn keys(&self, network: &Network) -> Keys {
+        NodeFolder::new(&self.folder).keys_for(network).unwrap()
+    }
+
+    /// True once it has so many blocks of another tenure than the first.
+    pub(crate) fn has_followed(&self, blocks: u64) -> bool {
+        let base = self.base.load(Ordering::Relaxed);
+        base > self.file.network.base().height && self.height() >= base + blocks
     }
 
     pub(crate) fn height(&self) -> u64 {
@@ -101,7 +133,7 @@ impl Seat {
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let clock = SimulatedClock { context: context.child("clock"), skew: self.skew };
         let orderer = Arc::new(Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(clock)));
-        let life = Life { orderer, chain, waiting, seat: self.clone() };
+        let life = Life { orderer, chain, waiting, to_post: Mutex::default(), seat: self.clone() };
         self.watch(&life.chain);
         life
     }
@@ -112,7 +144,9 @@ pub(crate) struct Life {
     pub(crate) orderer: Arc<Orderer>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) waiting: Arc<Waiting>,
-    seat: Seat,
+    /// What came of a resharing, when it is this node's turn to post it, and for the set of which epoch.
+    pub(crate) to_post: Mutex<Option<(u64, Outcome)>>,
+    pub(crate) seat: Seat,
 }
 
 impl Life {
@@ -123,6 +157,7 @@ impl Life {
             let network = now();
             self.chain.begin(&network);
             if now() == network {
+                self.seat.base.store(network.base().height, Ordering::Relaxed);
                 let (orderer, key) = (Arc::clone(&self.orderer), network.key());
                 return (network, Arc::new(Ordered { orderer, key, seat: self.seat.clone() }));
             }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use blockhouse_consensus::wiring::{Channels, Member, run};
 use blockhouse_consensus::{Keys, Scheme, tuning};
-use blockhouse_homes::network::{Founded, Founding, Governed, Signing};
+use blockhouse_homes::Store;
+use blockhouse_homes::network::{Founded, Founding, Governed, Signing, network_above};
 use blockhouse_ledger::governance::Founder;
-use blockhouse_ledger::validators::tenures;
+use blockhouse_ledger::validators::{Tenure, tenures};
 use commonware_actor::Feedback;
 use commonware_codec::{Copying, DecodeExt};
-use commonware_consensus::simplex::scheme::ed25519;
+use commonware_consensus::simplex::scheme::{bls12381_threshold::standard, ed25519};
+use commonware_cryptography::bls12381::primitives::variant::MinPk;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_glue::simulate::engine::{EngineDefinition, InitContext};
 use commonware_glue::simulate::exit::ExitCondition;
@@ -21,7 +23,9 @@ use commonware_glue::simulate::plan::PlanBuilder;
 use commonware_glue::simulate::processed::ProcessedHeight;
 use commonware_glue::simulate::tracker::ProgressTracker;
 use commonware_p2p::simulated::{Control, Manager};
-use commonware_p2p::{BlockedSubscription, Blocker, PeerSetSubscription, Provider, TrackedPeers, max_message_size};
+use commonware_p2p::{
+    BlockedSubscription, Blocker, PeerSetSubscription, Provider, Receiver, Sender, TrackedPeers, max_message_size,
+};
 use commonware_runtime::{Handle, Quota, Spawner, Supervisor, deterministic};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -29,7 +33,10 @@ use tempfile::TempDir;
 
 use crate::liar::{Liar, Lie};
 use crate::load::{Load, owner, writer};
-use crate::seat::{Judge, Seat};
+use crate::seat::{Judge, Life, Seat};
+
+/// How validators sign that share a key.
+type Group = standard::Scheme<PublicKey, MinPk>;
 
 /// When a run begins, in seconds since 1970.
 pub(crate) const START: u64 = 1_700_000_000;
@@ -39,6 +46,8 @@ const STUCK: Duration = Duration::from_mins(10);
 const LIAR: usize = 3;
 /// Blocks in an epoch, where validators change: the fewest that there may be.
 const EPOCH_LENGTH: u64 = 16;
+/// How many blocks of the tenure that follows are enough.
+const FOLLOWED: u64 = 6;
 /// By how much the clock of a node may be wrong, in milliseconds: less than what honest nodes wait out.
 const SKEW: i64 = 200;
 
@@ -73,41 +82,50 @@ pub(crate) struct World {
     /// How many lies were told: a run without any shows nothing.
     told: Arc<AtomicU64>,
     /// Removed with the last of the world.
-    _folder: Arc<TempDir>,
+    folder: Arc<TempDir>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::of(seed, 4)
+        Self::of(seed, 4, Signing::Committee)
+    }
+
+    /// Four validators with shares of one key.
+    pub(crate) fn sharing(seed: u64) -> Self {
+        Self::of(seed, 4, Signing::Threshold)
+    }
+
+    /// The same, which hand the key on to a set in which a fifth node has the place of the fourth.
+    pub(crate) fn handing_on(seed: u64) -> Self {
+        Self::of(seed, 5, Signing::Threshold)
     }
 
     /// Four validators, and a fifth node that comes in the place of the fourth once the governors say so.
     pub(crate) fn changing(seed: u64) -> Self {
-        Self::of(seed, 5)
+        Self::of(seed, 5, Signing::Committee)
     }
 
-    fn of(seed: u64, nodes: u8) -> Self {
+    fn of(seed: u64, nodes: u8, signing: Signing) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut validators: Vec<Keys> = (0..nodes).map(|_| Keys::generate(&mut random)).collect();
         validators.sort_by_key(Keys::public);
         let newcomers = validators.split_off(4);
         let governed = Governed::by_operators(EPOCH_LENGTH, founders(&validators)).filter(|_| nodes > 4);
-        let founding =
-            Founding { owner: owner().account(), time: START, signing: Signing::Committee, validators, governed };
+        let founding = Founding { owner: owner().account(), time: START, signing, validators, governed };
         let mut founded = founding.found(&mut random).unwrap();
         founded.keys.extend(newcomers);
         let file = Arc::new(founded.file.clone());
         let folder = Arc::new(folder());
         let judge = Judge::default();
-        let seat = |index: usize| {
+        let seat = |(index, keys): (u8, &Keys)| {
             let path = folder.path().join(format!("node-{index}"));
-            Seat::new(&path, &file, &judge, random.random_range(-SKEW..=SKEW))
+            Seat::new(&path, (&file, keys), &judge, (random.random_range(-SKEW..=SKEW), writer(index)))
         };
-        let seats = (0..usize::from(nodes)).map(seat).collect();
+        let seats = (0..).zip(&founded.keys).map(seat).collect();
         let change = founded.keys.get(4).map(|newcomer| (founded.keys[3].public(), newcomer.public()));
         let load = Arc::new(Load::new(&file.genesis, nodes, change));
         let (founded, changes) = (Arc::new(founded), change.is_some());
-        Self { seed, founded, seats, load, liar: None, changes, told: Arc::default(), _folder: folder }
+        Self { seed, founded, seats, load, liar: None, changes, told: Arc::default(), folder }
     }
 
     pub(crate) fn with_liar(mut self, lie: Lie) -> Self {
@@ -128,7 +146,10 @@ impl World {
     ) -> Result<String, String> {
         let (seed, seats, load) = (self.seed, self.seats.clone(), Arc::clone(&self.load));
         let (liar, changes, told) = (self.liar, self.changes, Arc::clone(&self.told));
-        let builder = PlanBuilder::new(self).seed(seed).timeout(STUCK).exit_condition(Recorded { blocks, nodes });
+        // What the nodes leave is looked at.
+        let _folder = Arc::clone(&self.folder);
+        let exit = Recorded { blocks, nodes, changes };
+        let builder = PlanBuilder::new(self).seed(seed).timeout(STUCK).exit_condition(exit);
         let result = plan(builder).run()?;
         // A run that recorded heartbeats alone would show nothing of the ledger.
         let best = seats.iter().filter_map(Seat::chain).max_by_key(|chain| chain.head().height());
@@ -142,10 +163,33 @@ impl World {
         if tenures.len() != usize::from(changes) {
             return Err(format!("{} tenures followed, up to block {}", tenures.len(), store.height()));
         }
+        if let Some(tenure) = tenures.last() {
+            expect_heirs(&seats, &store, tenure)?;
+        }
         if let (Some(lie), 0) = (liar, told.load(Ordering::Relaxed)) {
             return Err(format!("{lie:?} was never told"));
         }
         Ok(result.first().map(|result| format!("{} {recorded}", result.state)).unwrap_or_default())
+    }
+}
+
+/// Where one key is handed on it is the same, and the new set, nobody else, has shares of its new polynomial.
+fn expect_heirs(seats: &[Seat], store: &Store, tenure: &Tenure) -> Result<(), String> {
+    let (_, file) = seats[0].of();
+    let network = network_above(store, &file).unwrap();
+    if !network.shares_a_key() {
+        return Ok(());
+    }
+    if tenure.key != store.genesis().ledger_key || network.polynomial() == file.network.polynomial() {
+        return Err("the key is another one, or its polynomial is not".to_owned());
+    }
+    let has_share = |seat: &Seat| {
+        let keys = seat.keys(&network);
+        (keys.public(), network.is_share_of(&keys))
+    };
+    match seats.iter().map(has_share).find(|(key, has)| *has != tenure.voters.contains(key)) {
+        Some((key, has)) => Err(format!("{}: it has a share: {has}", hex::encode(key))),
+        None => Ok(()),
     }
 }
 
@@ -174,7 +218,8 @@ impl EngineDefinition for World {
     }
 
     fn channels(&self) -> Vec<(u64, Quota)> {
-        let quotas = [tuning::VOTES, tuning::CERTIFICATES, tuning::RESOLVER, tuning::BACKFILL, tuning::BLOCKS];
+        let quotas =
+            [tuning::VOTES, tuning::CERTIFICATES, tuning::RESOLVER, tuning::BACKFILL, tuning::BLOCKS, tuning::CEREMONY];
         (0..).zip(quotas.repeat(usize::try_from(TENURES).unwrap())).collect()
     }
 
@@ -186,20 +231,23 @@ impl EngineDefinition for World {
         let InitContext { context, index, public_key, oracle, channels, .. } = context;
         let mut channels = channels.into_iter();
         let mut next = || channels.next().unwrap();
-        let mut channels =
-            || Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
+        let mut channels = || {
+            let five =
+                Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
+            (five, next())
+        };
         let (first, second) = (channels(), channels());
-        let keys: Keys = self.founded.keys[index].clone();
         let network = self.founded.file.network.clone();
         if let (Some(kind), LIAR) = (self.liar, index) {
+            let keys = &self.founded.keys[index];
             let liar = Liar {
                 lie: kind,
-                scheme: <ed25519::Scheme as Scheme>::of(&network, &keys, true).unwrap(),
+                scheme: <ed25519::Scheme as Scheme>::of(&network, keys, true).unwrap(),
                 base: network.base().height,
                 seats: self.seats.clone(),
                 told: Arc::clone(&self.told),
             };
-            let handle = context.child("liar").spawn(move |context| liar.live(context, first));
+            let handle = context.child("liar").spawn(move |context| liar.live(context, first.0));
             return (handle, State(None));
         }
         let peers = Peers { manager: oracle.manager(), control: oracle.control(public_key.clone()) };
@@ -208,43 +256,19 @@ impl EngineDefinition for World {
         let life = seat.open(&context).await;
         let others: Vec<Seat> =
             self.seats.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, it)| it.clone()).collect();
-        let (base, changes) = (network.epoch(), self.changes);
+        let changes = self.changes;
         let handle = context.child("node").spawn(move |context| async move {
             let life = Arc::new(life);
             let (presses, follows) = (Arc::clone(&life), Arc::clone(&life));
             let clients = context.child("clients").spawn(move |context| async move {
-                load.press(&context, index, &presses.chain, &presses.waiting).await;
+                load.press(&context, index, &presses).await;
             });
             let follower = context.child("follower").spawn(move |context| async move {
                 if changes {
                     follows.follow(&context, &others).await;
                 }
             });
-            let mut channels = [Some(first), Some(second)];
-            loop {
-                let (network, ordered) = life.take_part();
-                let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
-                let channels = channels[usize::from(follows)].take().unwrap();
-                let name = if follows { "second" } else { "first" };
-                let member = Member::new(network, keys.clone(), ordered, &prefix);
-                let run = run::<ed25519::Scheme, _, _, _, _>(context.child(name), member, peers.clone(), channels);
-                let over = async {
-                    if changes {
-                        life.run_out(&context).await;
-                    } else {
-                        std::future::pending::<()>().await;
-                    }
-                };
-                // In this order: a run is the seed's alone.
-                tokio::select! {
-                    biased;
-                    ended = Box::pin(run) => {
-                        println!("node {index} ended: {ended:?}");
-                        break;
-                    }
-                    () = over => {}
-                }
-            }
+            take_turns(&context, (index, &life, changes), &peers, [first, second]).await;
             drop((clients, follower));
         });
         (handle, state)
@@ -252,6 +276,59 @@ impl EngineDefinition for World {
 
     fn start(engine: Handle<()>) -> Handle<()> {
         engine
+    }
+}
+
+/// The engines of a node, one after the other, for as long as it lives.
+async fn take_turns<S, R>(
+    context: &deterministic::Context,
+    (index, life, changes): (usize, &Life, bool),
+    peers: &Peers,
+    channels: [(Channels<S, R>, (S, R)); 2],
+) where
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let (base, mut channels) = (life.seat.of().1.network.epoch(), channels.map(Some));
+    loop {
+        let (network, ordered) = life.take_part();
+        let (follows, prefix) = (network.epoch() != base, format!("node-{index}-{}-", network.epoch()));
+        let (channels, letters) = channels[usize::from(follows)].take().unwrap();
+        let (name, hands) = if follows { ("second", "hands_second") } else { ("first", "hands_first") };
+        let (shares, keys) = (network.shares_a_key(), life.seat.keys(&network));
+        let member = Member::new(network.clone(), keys, ordered, &prefix);
+        let (child, peers) = (context.child(name), peers.clone());
+        let engine = async {
+            if shares {
+                Box::pin(run::<Group, _, _, _, _>(child, member, peers, channels)).await
+            } else {
+                Box::pin(run::<ed25519::Scheme, _, _, _, _>(child, member, peers, channels)).await
+            }
+        };
+        let hand_on = async {
+            if shares && changes {
+                life.hand_on(context.child(hands), network, letters).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let over = async {
+            if changes {
+                life.run_out(context).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        // In this order: a run is the seed's alone.
+        tokio::select! {
+            biased;
+            ended = engine => {
+                println!("node {index} ended: {ended:?}");
+                break;
+            }
+            () = hand_on => unreachable!("it goes on for as long as it is polled"),
+            () = over => {}
+        }
     }
 }
 
@@ -269,6 +346,8 @@ impl ProcessedHeight for State {
 struct Recorded {
     blocks: u64,
     nodes: usize,
+    /// And some of the tenure that follows.
+    changes: bool,
 }
 
 impl ExitCondition<PublicKey, State> for Recorded {
@@ -286,7 +365,8 @@ impl ExitCondition<PublicKey, State> for Recorded {
         states: &'a [&'a State],
         _: usize,
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + 'a>> {
-        let done = |state: &&&State| state.0.as_ref().is_none_or(|seat| seat.height() >= self.blocks);
+        let is_done = |seat: &Seat| seat.height() >= self.blocks && (!self.changes || seat.has_followed(FOLLOWED));
+        let done = |state: &&&State| state.0.as_ref().is_none_or(is_done);
         let reached = states.iter().filter(done).count() >= self.nodes;
         Box::pin(async move { Ok(reached) })
     }

@@ -106,6 +106,7 @@ fn only_the_canonical_encoding_is_taken() {
         text.replacen("\":", "\": ", 1),
         text.replacen("\"version\":1", "\"version\":1.0", 1),
         text.replacen("\"version\":1", "\"version\":2", 1),
+        text.replacen("\"version\":1", "\"version\":3", 1),
         text.replacen("0xaa", "0xAA", 1).replacen("0xbb", "0xBB", 1).replacen("\"0x", "\"0X", 1),
         text.replacen("\"snapshot\":\"0x", "\"snapshot\":\"", 1),
         text.replacen("\"descendants\":[],", "", 1),
@@ -217,7 +218,7 @@ fn a_commit_in_another_contract_on_the_same_ledger_is_refused() {
         header: alloy_rlp::encode(&made.block.header).into(),
         certificate: certify(&world, &made.block.header).encode().into(),
         transaction_index: 0,
-        transaction_receipt: alloy_eips::eip2718::Encodable2718::encoded_2718(&made.receipts[0]).into(),
+        transaction_receipt: Some(alloy_eips::eip2718::Encodable2718::encoded_2718(&made.receipts[0]).into()),
         proof: prove_receipt(&made.receipts, 0),
         log_index: log as u64,
         ..model
@@ -245,7 +246,7 @@ fn a_failed_transaction_is_refused() {
     let forged = Receipt {
         header: alloy_rlp::encode(&header).into(),
         certificate: certify(&world, &header).encode().into(),
-        transaction_receipt: alloy_eips::eip2718::Encodable2718::encoded_2718(&receipts[1]).into(),
+        transaction_receipt: Some(alloy_eips::eip2718::Encodable2718::encoded_2718(&receipts[1]).into()),
         proof: prove_receipt(&receipts, 1),
         ..good
     };

@@ -444,8 +444,8 @@ fn a_longer_chain_of_retired_validators_is_the_lesser() {
     assert_eq!(compare(ours, theirs), std::cmp::Ordering::Greater);
 }
 
-/// The golden files of a governed ledger: its genesis, of version 2, and a receipt with links, also of version 2. `BLOCKHOUSE_MAKE_GOLDEN=1` writes
-/// them where they are missing, and never over what is there.
+/// The golden files of a governed ledger: its genesis, of version 2, and receipts with links: of version 2, which is made no more and read for ever, and
+/// of version 3. `BLOCKHOUSE_MAKE_GOLDEN=1` writes them where they are missing, and never over what is there.
 #[test]
 fn golden_files_of_a_governed_ledger_hold() {
     let golden = |name: &str, made: &[u8]| {
@@ -458,12 +458,34 @@ fn golden_files_of_a_governed_ledger_hold() {
     let bytes = golden("genesis-2.bin", &genesis().encode());
     assert!(Genesis::decode(&bytes).unwrap().encode() == bytes && bytes[4] == 2);
     let made = with_receipt().1;
-    let bytes = golden("receipt-2.json", &made.to_bytes());
+    let lean = golden("receipt-3.json", &made.to_bytes());
+    assert!(made.to_bytes() == lean && lean.len() <= 8 * 1024, "{} bytes with two links", lean.len());
     let fingerprint = golden("fingerprint-2.txt", format!("{}\n", made.fingerprint()).as_bytes());
     let fingerprint = String::from_utf8(fingerprint).unwrap().trim_end().parse().unwrap();
-    let read = Receipt::parse(&bytes).unwrap();
-    assert!(read.to_bytes() == bytes, "the receipt is written in another way");
-    read.check(Some(fingerprint)).unwrap();
+    let read = [golden("receipt-2.json", &[]), lean].map(|bytes| {
+        let read = Receipt::parse(&bytes).unwrap();
+        assert!(read.to_bytes() == bytes, "the receipt is written in another way");
+        read.check(Some(fingerprint)).unwrap()
+    });
+    assert_eq!(read[0].snapshot, read[1].snapshot);
+}
+
+/// What stands in the proof alone is no less checked: no byte of a receipt of version 3 can be another.
+#[test]
+fn every_flipped_byte_of_a_receipt_with_links_is_refused() {
+    let made = with_receipt().1;
+    let (bytes, fingerprint) = (made.to_bytes(), made.fingerprint());
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= if at % 2 == 0 { 0x01 } else { 0x02 };
+        let good = Receipt::parse(&flipped).is_ok_and(|receipt| receipt.check(Some(fingerprint)).is_ok());
+        assert!(!good, "byte {at}");
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    for other in ["1", "2", "4"] {
+        let other = text.replacen("\"version\":3", &format!("\"version\":{other}"), 1);
+        assert!(Receipt::parse(other.as_bytes()).is_err());
+    }
 }
 
 /// A world of three tenures, with a snapshot in the last one, and its receipt from the first key on.

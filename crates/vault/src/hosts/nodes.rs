@@ -9,7 +9,7 @@ use blockhouse_types::Account;
 use super::{HostsError, secure_blocks};
 use crate::bag;
 use crate::folder::Config;
-use crate::ledger::WriterRecord;
+use crate::ledger::{Ledger, WriterRecord};
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
@@ -27,14 +27,7 @@ pub async fn enrol_node(
     }
     let bag = bag::settle(vault, unlocked).await?;
     let (owner, node) = (vault.ledger_as(&bag.owner), B256::new(node));
-    let is_writer = match owner.writers().await?.iter().find(|writer| writer.account == account) {
-        Some(writer) if writer.active => true,
-        Some(_) => return Err(HostsError::Revoked { account }),
-        None => false,
-    };
-    if !is_writer {
-        owner.enrol_writer(WriterRecord::first(account)).await?;
-    }
+    let is_new = enrol(&owner, account).await?;
     let speaks = owner.node_of(account).await? == Some(node);
     if !speaks {
         owner.set_node(&bag.owner, account, node).await?;
@@ -44,5 +37,33 @@ pub async fn enrol_node(
     secure_blocks(vault).await?;
     let name: String = hex::encode(node).chars().take(NAME_DIGITS).collect();
     Config::update(vault.folder(), |config| config.hosts.insert(account, format!("node-{name}")))?;
-    Ok(!is_writer || !speaks)
+    Ok(is_new || !speaks)
+}
+
+/// Enrols the account of an operator who keeps it apart from his node: to govern the network, and to say there what nodes say by their own. False if it
+/// was enrolled already.
+pub async fn enrol_operator(vault: &Vault, unlocked: &Unlocked, account: Account) -> Result<bool, HostsError> {
+    if vault.nodes().is_none() {
+        return Err(HostsError::OneHost);
+    }
+    let bag = bag::settle(vault, unlocked).await?;
+    let is_new = enrol(&vault.ledger_as(&bag.owner), account).await?;
+    secure_blocks(vault).await?;
+    let digits: String = account.to_string().chars().take(NAME_DIGITS).collect();
+    Config::update(vault.folder(), |config| {
+        config.hosts.entry(account).or_insert(format!("operator-{digits}"));
+    })?;
+    Ok(is_new)
+}
+
+/// Makes an account a writer; false if it is one.
+async fn enrol(owner: &Ledger, account: Account) -> Result<bool, HostsError> {
+    match owner.writers().await?.iter().find(|writer| writer.account == account) {
+        Some(writer) if writer.active => Ok(false),
+        Some(_) => Err(HostsError::Revoked { account }),
+        None => {
+            owner.enrol_writer(WriterRecord::first(account)).await?;
+            Ok(true)
+        }
+    }
 }

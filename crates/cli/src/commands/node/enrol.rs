@@ -1,9 +1,10 @@
 //! `blockhouse node enrol`
 
 use anyhow::Context as _;
-use blockhouse_homes::NodeUrl;
+use blockhouse_homes::network::Governing;
+use blockhouse_homes::{NodeIdentity, NodeUrl, Remote};
 use blockhouse_types::Account;
-use blockhouse_vault::hosts::{HostsError, enrol_node};
+use blockhouse_vault::hosts::{HostsError, enrol_node, enrol_operator};
 use clap::Args;
 use serde_json::json;
 
@@ -17,6 +18,9 @@ pub(crate) struct EnrolArgs {
     /// The URLs of the nodes' JSON-RPC [default: all nodes that the vault names]
     #[arg(value_name = "URL")]
     nodes: Vec<NodeUrl>,
+    /// Enrol, too, those accounts of operators and governors that the ledger names and that are no node's own: without that they can say nothing
+    #[arg(long)]
+    operators: bool,
 }
 
 pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
@@ -30,9 +34,14 @@ pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyho
         out.line(format_args!("{url}\n  node     {:x}\n  account  {}", identity.key, identity.account))?;
         found.push((url, identity));
     }
+    let mut operators = if args.operators { operators(remote).await? } else { Vec::new() };
+    operators.retain(|operator| !found.iter().any(|(_, identity)| account_of(identity) == *operator));
+    for operator in &operators {
+        out.line(format_args!("operator, apart from his node\n  account  0x{operator}"))?;
+    }
     opening::confirm(global, "Do the nodes' operators read the same in their status? Enrol these accounts?")?;
     for (url, identity) in found {
-        let account = Account::new(identity.account.into_array());
+        let account = account_of(&identity);
         let is_new = enrol_node(&vault, &unlocked, (identity.key.0, account)).await?;
         let what = if is_new { "may raise alarms now" } else { "could raise alarms already" };
         out.talk(format_args!("the node at {url} {what}"));
@@ -41,5 +50,26 @@ pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyho
             &json!({ "type": "enrolled", "rpc": rpc, "node": node, "account": account, "enrolled_now": is_new }),
         )?;
     }
+    for operator in operators {
+        let is_new = enrol_operator(&vault, &unlocked, operator).await?;
+        let what = if is_new { "is enrolled now" } else { "was enrolled already" };
+        out.talk(format_args!("the operator's account 0x{operator} {what}"));
+        out.record(&json!({ "type": "enrolled", "account": operator, "enrolled_now": is_new }))?;
+    }
     Ok(Exit::Success)
+}
+
+const fn account_of(identity: &NodeIdentity) -> Account {
+    Account::new(identity.account.into_array())
+}
+
+/// All whom the ledger names as operators and governors, of the sets in force and to come.
+async fn operators(remote: &Remote) -> anyhow::Result<Vec<Account>> {
+    let sets = Governing::of(remote.clone()).await?.sets().await?;
+    let members = sets.sets.iter().flat_map(|set| &set.members).map(|member| member.operator);
+    let all = members.chain(sets.governors.iter().copied());
+    let mut operators: Vec<Account> = all.map(|operator| Account::new(operator.into_array())).collect();
+    operators.sort_unstable();
+    operators.dedup();
+    Ok(operators)
 }

@@ -34,8 +34,8 @@ pub(crate) struct InitArgs {
     /// Where it stands, so that it is known what is lost together: site=S,provider=P,region=R, all or some
     #[arg(long, value_name = "PLACE")]
     place: Option<Place>,
-    /// The account that speaks for the node on the ledger [default: the node's own]. A network that shares one key needs nodes
-    /// that speak by their own to change its validators
+    /// The account that speaks for the node on the ledger [default: the node's own]. Where validators share one key and no node speaks by
+    /// its own, an operator has one step more to do when they change: `node validators post`
     #[arg(long, value_name = "ACCOUNT")]
     operator: Option<Account>,
     /// Where it answers clients by JSON-RPC [default: 127.0.0.1:8545]

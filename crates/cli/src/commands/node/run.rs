@@ -108,6 +108,9 @@ fn tell(told: &Told<'_>, out: &Output) {
             kept.proved.blocks[1],
             kept.path.display()
         )),
+        Told::Sign(sign) => out.warn(format_args!(
+            "ALARM: the ledger may be forked: {sign}. Compare that block with what other operators' nodes have, and with the chain outside: docs/design/forks.md, Signs without proof"
+        )),
         Told::Silent => out.warn(format_args!(
             "ALARM: this validator gives no vote from now on, for those with whom it votes have forked the ledger. Show the evidence to the owners and the other operators: docs/design/forks.md says what they can do"
         )),

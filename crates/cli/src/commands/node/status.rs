@@ -109,12 +109,14 @@ fn cares(status: &NodeStatus) -> Value {
         "forks_unsettled": status.forks.unsettled,
         "forks_untold": status.forks.untold,
         "silenced": status.forks.silent,
+        "fork_signs": status.forks.first_signs,
         "history_from": status.history.bottom,
         "history_trouble": status.history.trouble,
         "anchored_height": status.anchoring.as_ref().map(|anchoring| anchoring.height),
         "cosigned_height": status.witness.as_ref().map(|witness| witness.height),
         "reshares_from": status.resharing.as_ref().map(|it| it.from),
         "takes_over": status.resharing.as_ref().and_then(|it| it.takes_over),
+        "to_post": status.resharing.as_ref().is_some_and(|it| it.to_post),
         "reshares_without": status.resharing.as_ref().map(missing).unwrap_or_default(),
         "failure": status.failure,
         "version": status.version,
@@ -213,6 +215,9 @@ fn told(resharing: &ResharingStatus) -> String {
     let from = resharing.from;
     match resharing.takes_over {
         Some(epoch) => format!("all of the set of epoch {from} have their shares; it takes over with epoch {epoch}"),
+        None if resharing.to_post => {
+            format!("all of the set of epoch {from} have their shares; that is to be posted by an operator")
+        }
         None if resharing.complete => {
             format!("all of the set of epoch {from} have their shares; that is recorded next")
         }
@@ -254,6 +259,9 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
     } else if status.role == NodeRole::Silent {
         warnings.push("this validator must not vote, for its earlier votes or its share of the key are lost: the network is one vote short until its validators change".to_owned());
     }
+    for sign in &status.forks.first_signs {
+        warnings.push(format!("the ledger may be forked: {sign}"));
+    }
     // A validator counts itself.
     let seen = status.peers + u64::from(status.role == NodeRole::Validator);
     if seen < status.quorum {
@@ -279,6 +287,12 @@ fn warnings(status: &NodeStatus, file: Option<&NetworkFile>, now: u64) -> Vec<St
                 "the set of epoch {} waits for its shares of the key, for these are missing: {}",
                 resharing.from,
                 missing.join(", ")
+            ));
+        }
+        if resharing.to_post {
+            warnings.push(format!(
+                "the set of epoch {} takes over once the operator of any of its validators has posted that all have their shares: blockhouse node validators post --dir DIR --ledger URL. This node's account {:#x} is none of theirs",
+                resharing.from, status.account
             ));
         }
         if let Some(trouble) = &resharing.trouble {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use blockhouse_homes::network::{Address, AddressError, Enrolment, Governing, NodeFolder, ProposalId, Sets, Step};
+use blockhouse_homes::network::{
+    Address, AddressError, Enrolment, Governing, NodeFolder, Posting, ProposalId, Sets, Step,
+};
 use blockhouse_homes::{NodeUrl, Remote};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -40,6 +42,13 @@ enum ValidatorsCommand {
     /// Carry out a proposal that enough governors approve: it is in force from the epoch after the next one
     #[command(after_help = help!("blockhouse node validators enact 0x5b1e…07 --dir /var/lib/blockhouse-node"))]
     Enact(OneArgs),
+    /// Post that all have their shares of the key, where no node may
+    ///
+    /// Where validators share one key they hand it on by themselves, and a node whose own account is the operator's posts what came of it. Where all
+    /// operators keep their accounts elsewhere (`node init --operator`), one of them does that: `node status` says when. It speaks for itself, so
+    /// it does not matter who, nor which node hands it out.
+    #[command(after_help = help!("blockhouse node validators post --dir ~/office --ledger http://127.0.0.1:8545"))]
+    Post(PostArgs),
 }
 
 /// Which node is asked.
@@ -97,6 +106,19 @@ struct OneArgs {
     signer: Signer,
 }
 
+#[derive(Debug, Args)]
+struct PostArgs {
+    /// The folder whose node.key has the account of an operator; no node need run there
+    #[arg(long, value_name = "DIR", required_unless_present = "print")]
+    dir: Option<PathBuf>,
+    /// The URL of the JSON-RPC of a node that takes part [default: that of the folder's node]
+    #[arg(long, value_name = "URL", required_unless_present = "dir")]
+    ledger: Option<NodeUrl>,
+    /// Post nothing: show the transaction, for a wallet that has the account
+    #[arg(long)]
+    print: bool,
+}
+
 pub(crate) async fn run(args: ValidatorsArgs, out: &Output) -> anyhow::Result<Exit> {
     match args.command {
         ValidatorsCommand::List(asked) => list(asked, out).await?,
@@ -127,8 +149,33 @@ pub(crate) async fn run(args: ValidatorsArgs, out: &Output) -> anyhow::Result<Ex
             out.line(format_args!("enacted: in force from epoch {from}, which begins with block {first}"))?;
             done(args.proposal, out)?;
         }
+        ValidatorsCommand::Post(args) => post(args, out).await?,
     }
     Ok(Exit::Success)
+}
+
+async fn post(args: PostArgs, out: &Output) -> anyhow::Result<()> {
+    let folder = NodeFolder::new(args.dir.unwrap_or_default());
+    let account = if args.print { None } else { Some(folder.read_keys()?.account()) };
+    let url = args.ledger.map_or_else(|| local_url(&folder), Ok)?;
+    let governing = Governing::of(Remote::new(vec![url])?).await?;
+    let posting = governing.posting().await?;
+    let from = posting.from();
+    let operators: Vec<String> = posting.operators().iter().map(|operator| format!("{operator:#x}")).collect();
+    let (to, data) = (format!("{:#x}", Posting::to()), posting.data().to_string());
+    if let Some(account) = account {
+        governing.post(&account, &posting).await?;
+        out.line(format_args!("posted: all of the set of epoch {from} have their shares"))?;
+        out.talk(format_args!("`blockhouse node status` says with which epoch it takes over."));
+    } else {
+        out.data(format_args!("to    {to}"))?;
+        out.data(format_args!("data  {data}"))?;
+        out.data(format_args!("from one of {}", operators.join(", ")))?;
+    }
+    out.record(&json!({
+        "type": "summary", "ok": true, "from": from, "posted": !args.print, "to": to, "data": data, "operators": operators,
+    }))?;
+    Ok(())
 }
 
 fn done(proposal: ProposalId, out: &Output) -> anyhow::Result<()> {

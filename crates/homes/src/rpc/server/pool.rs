@@ -15,6 +15,7 @@ use serde_json::json as object;
 
 use super::answerer::{Answerer, register};
 use super::clients::Client;
+use super::forks;
 use crate::rpc::{Answer, Backend, Fault, Params, Pooled, SEND, Syncing, blocks, json, state};
 
 type Shared<B> = Arc<Answerer<B>>;
@@ -32,6 +33,8 @@ pub(super) fn register_pool<B: Backend>(
     register(module, "net_peerCount", peers)?;
     register(module, "txpool_status", status)?;
     register(module, "blockhouse_nodeStatus", node)?;
+    register(module, "blockhouse_getResharingOutcome", made_outcome)?;
+    register(module, "blockhouse_submitFork", forks::submit)?;
     if debug {
         register(module, "txpool_content", content)?;
     }
@@ -103,6 +106,11 @@ async fn status<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> A
 async fn node<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> Answer {
     params.finish()?;
     json(&answerer.backend.node())
+}
+
+async fn made_outcome<B: Backend>(answerer: Shared<B>, params: Params, _: Client) -> Answer {
+    params.finish()?;
+    json(&answerer.backend.made_outcome())
 }
 
 /// The pool by accounts and nonces.

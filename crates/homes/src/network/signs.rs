@@ -1,0 +1,160 @@
+//! Signs of a fork without proof: what anchors and witnesses recorded on this ledger of its blocks, and is not so here.
+//!
+//! An anchor and a cosignature name a block by height and hash. Whoever made one of another chain, and then meets this one, records it here; and a
+//! transaction made for the one chain counts on the other too. (Of the last 256 blocks the contract itself refuses another hash.) They hold no certificate, so they prove nothing and name nobody: what comes of
+//! them is an alarm that says which, for people to look.
+//!
+//! - **Owns** which records are looked at, what is found, and its words.
+//! - **Does not** silence anybody: an enrolled account can record what it likes.
+//!
+//! # Invariants
+//! - **X1** A cosignature counts only with the witness's own signature over another block than the one here. Of an anchor the outside chain would have
+//!   to be asked: it counts as its account's word, and its words say so.
+//! - **X2** At most [`SIGNS_MAX`] are kept, the first ones; all are counted.
+//!
+//! Format: `docs/design/forks.md`, section *Signs without proof*.
+
+use std::sync::{Mutex, PoisonError};
+
+use alloy_consensus::ReceiptEnvelope;
+use alloy_primitives::{Address, B256};
+use alloy_sol_types::{SolEvent as _, SolEventInterface as _};
+use blockhouse_ledger::BlockPlace;
+use blockhouse_ledger::anchor::Cosignature;
+use blockhouse_ledger::contracts::Anchors::{self, AnchorsEvents};
+use blockhouse_types::BlockHash;
+
+use super::attesting::MODULE;
+use super::speaker::module;
+use crate::store::{EventKey, EventPlace, Order, Sought, Store, StoreError, Wanted};
+
+/// How many are kept with their words.
+pub const SIGNS_MAX: usize = 16;
+/// How many look-ups of the index one search may take.
+const WORK: u64 = 4096;
+
+/// A record of another block than the one here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkSign {
+    /// The height of which it says something.
+    pub height: u64,
+    /// What it says that the block there is.
+    pub said: B256,
+    /// What the block there is.
+    pub here: B256,
+    /// Who recorded it.
+    pub by: Address,
+    /// The block that holds the record.
+    pub recorded: u64,
+    /// What it is of.
+    pub of: SignOf,
+}
+
+/// What said that a block is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignOf {
+    /// An anchor on a chain outside, of that id; 0 where it is none of the EVM.
+    Anchor(u64),
+    /// The cosignature of the witness with that key.
+    Witness([u8; 32]),
+}
+
+impl std::fmt::Display for ForkSign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.of {
+            SignOf::Anchor(chain) => {
+                write!(f, "block {} was anchored outside (chain {chain}) as {}", self.height, self.said)?;
+            }
+            SignOf::Witness(key) => {
+                write!(f, "witness {} cosigned block {} as {}", hex::encode(key), self.height, self.said)?;
+            }
+        }
+        write!(
+            f,
+            " and is {} here (recorded by {} in block {}). Either that is wrong, or another chain was shown there; it holds no certificate, so nobody can be named",
+            self.here, self.by, self.recorded
+        )
+    }
+}
+
+/// What was found so far, and up to where it was looked.
+#[derive(Debug, Default)]
+pub struct Signs {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    signs: Vec<ForkSign>,
+    count: u64,
+    /// The next place to look at, and from where on blocks were there then.
+    next: Option<(EventPlace, u64)>,
+}
+
+impl Signs {
+    /// How many there are, and the words of the first ones.
+    pub fn told(&self) -> (u64, Vec<String>) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.count, known.signs.iter().map(ToString::to_string).collect())
+    }
+
+    /// Looks at what was recorded since; gives what is new.
+    pub fn look(&self, store: &Store) -> Result<Vec<ForkSign>, StoreError> {
+        let Some(contract) = module(store, MODULE) else { return Ok(Vec::new()) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Blocks that came below those that were there are looked at too, and with them all again: nothing is found twice.
+        let bottom = store.bottom();
+        let first = EventPlace::first_of(bottom);
+        let mut place = known.next.filter(|(_, then)| *then <= bottom).map_or(first, |(place, _)| place);
+        let kinds = [Anchors::Anchored::SIGNATURE_HASH, Anchors::Cosigned::SIGNATURE_HASH];
+        let wanted = Wanted::new([vec![EventKey::Emitter(contract)], kinds.map(EventKey::Signature).to_vec()]);
+        let (mut work, mut found) = (WORK, Vec::new());
+        while work > 0 {
+            match store.seek_event(&wanted, (place, Order::Oldest), &mut work)? {
+                Sought::At(at) => {
+                    let sign = read(store, contract, at)?.filter(|sign| !known.signs.contains(sign));
+                    if let Some(sign) = sign {
+                        known.count += 1;
+                        if known.signs.len() < SIGNS_MAX {
+                            known.signs.push(sign.clone());
+                            found.push(sign);
+                        }
+                    }
+                    place = at.next(Order::Oldest).unwrap_or(at);
+                }
+                Sought::Spent(next) => place = next,
+                Sought::Nowhere => {
+                    place = place.max(EventPlace::first_of(store.indexed_events()));
+                    break;
+                }
+            }
+        }
+        known.next = Some((place, bottom));
+        Ok(found)
+    }
+}
+
+/// The record at that place, if it is a sign.
+fn read(store: &Store, contract: Address, place: EventPlace) -> Result<Option<ForkSign>, StoreError> {
+    let receipts = store.receipts(place.height())?;
+    let index = usize::try_from(place.index()).unwrap_or(usize::MAX);
+    let log = receipts.iter().flat_map(ReceiptEnvelope::logs).nth(index).filter(|log| log.address == contract);
+    let Some(event) = log.and_then(|log| AnchorsEvents::decode_log(log).ok()) else { return Ok(None) };
+    let (height, said, by, of) = match event.data {
+        AnchorsEvents::Anchored(it) => (it.height, it.blockHash, it.by, SignOf::Anchor(it.chainId)),
+        AnchorsEvents::Cosigned(it) => {
+            let place = BlockPlace {
+                chain_id: store.genesis().chain_id,
+                height: it.height,
+                hash: BlockHash::new(it.blockHash.0),
+            };
+            let signed = Cosignature::decode(&it.signature).ok();
+            let genesis = store.genesis().hash();
+            let Some(signed) = signed.filter(|signed| signed.check(genesis, &place).is_ok()) else { return Ok(None) };
+            (it.height, it.blockHash, it.by, SignOf::Witness(signed.key))
+        }
+    };
+    // One that is not fetched yet says nothing; the contract takes none above the block that holds the record.
+    let Some(here) = store.hash_at(height)?.filter(|here| *here != said) else { return Ok(None) };
+    Ok(Some(ForkSign { height, said, here, by, recorded: place.height(), of }))
+}

@@ -1,0 +1,124 @@
+//! Anchors and cosignatures of other blocks than those of this ledger are signs of a fork, and told; what is right, or only made up, is not.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
+
+mod support;
+
+use alloy_primitives::{B256, Bytes, TxKind, U256};
+use alloy_sol_types::{SolCall, SolConstructor};
+use blockhouse_homes::network::{Keys, SIGNS_MAX, SignOf, Signs};
+use blockhouse_homes::{Store, store};
+use blockhouse_ledger::BlockPlace;
+use blockhouse_ledger::anchor::{AttestationKind, Cosignature};
+use blockhouse_ledger::contracts::{Anchors, Vault};
+use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_types::BlockHash;
+use rand::SeedableRng as _;
+use support::{World, account, address, genesis, sign};
+
+/// Of so many blocks the contract itself knows the hash.
+const KNOWN: u64 = 256;
+
+struct Recorder {
+    world: World,
+    nonce: u64,
+}
+
+impl Recorder {
+    /// A ledger whose owner made the module, and which is longer than what that knows.
+    async fn new() -> Self {
+        let world = World::with_writer().await;
+        let anchors = Anchors::constructorCall { access_: genesis().access_address() };
+        let code: Bytes = [&Anchors::BYTECODE[..], &anchors.abi_encode()].concat().into();
+        let owner = account(1);
+        let made = address(&owner).create(4);
+        let name = B256::right_padding_from(b"anchors");
+        let module = Vault::setModuleCall { name, target: made }.abi_encode();
+        world.tick(5);
+        let vault = TxKind::Call(genesis().vault_address());
+        let both = vec![
+            sign(&owner, 4, TxKind::Create, code, DEPLOYMENT_GAS),
+            sign(&owner, 5, vault, module.into(), 1_000_000),
+        ];
+        let sealed = world.home.seal(both).await.unwrap();
+        assert!(sealed.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status));
+        for nonce in 0..=KNOWN {
+            world.session(nonce).await;
+        }
+        Self { world, nonce: KNOWN + 1 }
+    }
+
+    async fn call(&mut self, call: impl SolCall) {
+        self.world.tick(5);
+        let to = TxKind::Call(address(&account(1)).create(4));
+        let raw = sign(&account(3), self.nonce, to, call.abi_encode().into(), 1_000_000);
+        let sealed = self.world.home.seal(vec![raw]).await.unwrap();
+        assert!(sealed.receipts[0].status());
+        self.nonce += 1;
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.world.path(), store::Access::Read, std::time::Duration::ZERO, None).unwrap()
+    }
+}
+
+fn place(height: u64, hash: B256) -> BlockPlace {
+    BlockPlace { chain_id: genesis().chain_id, height, hash: BlockHash::new(hash.0) }
+}
+
+/// That witness's word for one block, recorded as its word for another.
+fn cosign(keys: &Keys, signed: &BlockPlace, said: &BlockPlace) -> Anchors::cosignCall {
+    let signature = keys.cosign(&Cosignature::statement(genesis().hash(), signed, 7));
+    let signature = Cosignature { key: keys.public(), time: 7, signature }.encode();
+    Anchors::cosignCall { height: said.height, blockHash: B256::new(said.hash.to_bytes()), signature: signature.into() }
+}
+
+fn anchor(height: u64, hash: B256) -> Anchors::recordCall {
+    Anchors::recordCall {
+        kind: AttestationKind::Evm.word(),
+        chainId: 31_337,
+        target: address(&account(7)),
+        txHash: B256::repeat_byte(1),
+        height,
+        blockHash: hash,
+        data: Bytes::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_other_blocks_are_told() {
+    let mut ours = Recorder::new().await;
+    let signs = Signs::default();
+    assert!(signs.look(&ours.store()).unwrap().is_empty());
+    let (own, other) = (ours.store().hash_at(3).unwrap().unwrap(), B256::repeat_byte(9));
+    let witness = Keys::generate(&mut rand::rngs::StdRng::seed_from_u64(1));
+
+    // What is so, and what its witness did not sign, is no sign.
+    ours.call(anchor(3, own)).await;
+    ours.call(cosign(&witness, &place(3, own), &place(3, own))).await;
+    ours.call(cosign(&witness, &place(3, own), &place(3, other))).await;
+    assert!(signs.look(&ours.store()).unwrap().is_empty());
+
+    ours.call(cosign(&witness, &place(3, other), &place(3, other))).await;
+    ours.call(anchor(3, other)).await;
+    let found = signs.look(&ours.store()).unwrap();
+    assert_eq!(
+        found.iter().map(|sign| &sign.of).collect::<Vec<_>>(),
+        [&SignOf::Witness(witness.public()), &SignOf::Anchor(31_337)]
+    );
+    for sign in &found {
+        assert_eq!((sign.height, sign.said, sign.here, sign.by), (3, other, own, address(&account(3))));
+        let words = sign.to_string();
+        assert!(words.contains(&other.to_string()) && words.contains("nobody can be named"), "{words}");
+    }
+    assert!(signs.look(&ours.store()).unwrap().is_empty(), "each is told once");
+
+    // However many an account records, a few are kept.
+    for number in 0..SIGNS_MAX as u64 + 4 {
+        ours.call(anchor(3, B256::from(U256::from(1000 + number)))).await;
+    }
+    assert_eq!(signs.look(&ours.store()).unwrap().len(), SIGNS_MAX - 2);
+    let (count, words) = signs.told();
+    assert_eq!((count, words.len()), (SIGNS_MAX as u64 + 6, SIGNS_MAX));
+    // After a start they are found again.
+    assert_eq!(Signs::default().look(&ours.store()).unwrap().len(), SIGNS_MAX);
+}
