@@ -22,6 +22,7 @@ use crate::execute::environment;
 use crate::genesis::Genesis;
 use crate::recall::Recall;
 use crate::state::{State, StateNodes};
+use crate::charter::CHARTER_ADDRESS;
 use crate::system::SYSTEM_ADDRESS;
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.
@@ -94,7 +95,8 @@ pub fn sender(genesis: &Genesis, tx: &TxEnvelope, recall: Option<&Recall>) -> Re
     if let (Some(recall), None) = (recall, known) {
         recall.keep_sender(*tx.tx_hash(), sender);
     }
-    if sender == *SYSTEM_ADDRESS { Err(TransactionFault::System) } else { Ok(sender) }
+    let is_own = sender == *SYSTEM_ADDRESS || sender == *CHARTER_ADDRESS;
+    if is_own { Err(TransactionFault::System) } else { Ok(sender) }
 }
 
 /// What a transaction must offer by itself, whatever the state is, to stand in a block of that time: gas for what it

@@ -98,7 +98,7 @@ fn certify(nodes: &[u64], epoch: u64, header: &Header) -> Certificate {
         signature.copy_from_slice(&node.sign(&namespace, &message).encode());
         Vote { signer, signature }
     });
-    Certificate::Committee(Committee { votes: votes.collect(), keys, finality })
+    Certificate::Committee(Committee { charter: None, votes: votes.collect(), keys, finality })
 }
 
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use alloy_primitives::Address;
 use alloy_provider::Provider as _;
 use blockhouse_ledger::Contract;
+use blockhouse_ledger::charter::{CHARTER_ADDRESS, contract_address};
 use blockhouse_ledger::contracts::Vault;
 use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::system::automation_address;
@@ -73,10 +74,21 @@ impl Ledger {
             freeze: self.module(Contract::Freeze).await?,
             timeline: self.module(Contract::Timeline).await?,
             automation: self.module_or(Contract::Automation, automation_address()).await?,
-            validators: self.module_or(Contract::Validators, validators_address()).await?,
+            validators: self.governing().await?,
             anchors: self.module(Contract::Anchors).await?,
             alarms: self.module(Contract::Alarms).await?,
         })
+    }
+
+    /// What names the validators: the registered one, or else the newest that the ledger itself has made.
+    async fn governing(&self) -> Result<Option<Address>, LedgerError> {
+        if let Some(registered) = self.module(Contract::Validators).await? {
+            return Ok(Some(registered));
+        }
+        let charters = self.provider.get_transaction_count(*CHARTER_ADDRESS).await?;
+        let made = charters.checked_sub(1).map_or_else(validators_address, contract_address);
+        let code = self.provider.get_code_at(made).await?;
+        Ok((!code.is_empty()).then_some(made))
     }
 
     async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {
