@@ -26,15 +26,55 @@ pub(crate) const LENGTH: u64 = 16;
 
 pub(crate) struct Operators {
     pub(crate) world: World,
+    /// What the names of their folders begin with.
+    prefix: &'static str,
     ports: u16,
     running: [Option<RunningNode>; 6],
 }
 
 impl Operators {
     fn new() -> Self {
-        let ours = Self { world: World::empty(), ports: free_ports(12), running: [const { None }; 6] };
+        Self::of(World::empty(), "")
+    }
+
+    fn of(world: World, prefix: &'static str) -> Self {
+        let ours = Self { world, prefix, ports: free_ports(12), running: [const { None }; 6] };
         (ANN..=EVE).for_each(|index| ours.make(index));
         ours
+    }
+
+    /// The first four take over the ledger of the vault of that world, which one host sealed; the fifth follows. Gives the vault's fingerprint from
+    /// then on.
+    pub(crate) fn grow(world: World) -> (Self, String) {
+        let ours = Self::of(world, "");
+        let fingerprint = ours.take_on("node init --from-vault");
+        (ours, fingerprint)
+    }
+
+    /// Others of the same names found the network anew, from what the one whose node still runs has.
+    pub(crate) fn refound(mut self, survivor: usize) -> (Self, String) {
+        (ANN..=FAY).filter(|index| *index != survivor).for_each(|index| self.kill(index));
+        wait_until(|| self.peers(survivor) == 0, "the survivor sees that the others are gone");
+        let left = self.running[survivor].take();
+        let Self { world, .. } = self;
+        let ours = Self::of(world, "new-");
+        let fingerprint = ours.take_on("node refound");
+        drop(left);
+        (ours, fingerprint)
+    }
+
+    /// By that command, on the host of the vault and of the first node.
+    fn take_on(&self, words: &str) -> String {
+        let call = self.world.unlocked(words).args(&format!("--json --epoch-length {LENGTH}"));
+        let call = call.arg("--dir").arg(self.dir(ANN)).arg("--found");
+        let call = [BEN, CAT, DAN].iter().fold(call, |call, index| call.arg(self.enrolment(*index)));
+        let call = (ANN..=EVE).fold(call, |call, index| call.arg("--ledger").arg(self.node(index).url()));
+        let fingerprint = call.run().expect(exit::DONE).text("fingerprint");
+        for index in [BEN, CAT, DAN] {
+            self.join(index, &self.network()).args(&format!("--expect {fingerprint}")).run().expect(exit::DONE);
+        }
+        self.join(EVE, &self.network()).args("--follower").run().expect(exit::DONE);
+        fingerprint
     }
 
     /// The first four found a network whose nodes sign one by one; the fifth follows it.
@@ -98,7 +138,7 @@ impl Operators {
     }
 
     pub(crate) fn dir(&self, index: usize) -> PathBuf {
-        self.world.path(NAMES[index])
+        self.world.path(&format!("{}{}", self.prefix, NAMES[index]))
     }
 
     /// What all of them were given, as the first one has it.
