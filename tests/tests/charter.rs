@@ -67,9 +67,9 @@ fn a_grown_and_a_refounded_network_change_their_validators() {
     let (source, sealed) = (world.path("source"), world.fingerprint());
     tree::plain(&source, 1, 11);
     let first = world.back_up(&source).snapshot();
-    let (mut ours, grown) = Operators::grow(world);
+    let (mut ours, (grown, base)) = Operators::grow(world);
     assert_ne!(sealed, grown);
-    begin(&mut ours, 0);
+    begin(&mut ours, base);
     assert_eq!(ours.world.fingerprint(), grown, "the first set keeps the ledger under the key of its charter");
     let of_past = receipt(&ours, &first, "of-past");
     assert_eq!((check(&ours, &of_past, &grown), check(&ours, &of_past, &sealed)), (exit::DONE, exit::CHECK));
@@ -98,8 +98,7 @@ fn a_grown_and_a_refounded_network_change_their_validators() {
     let open = ours.govern("propose", ANN).arg("--remove").arg(ours.key(EVE)).run().expect(exit::DONE).text("proposal");
     wait_until(|| ours.node(CAT).height() >= ours.node(ANN).height(), "the survivor has it too");
 
-    let base = ours.node(CAT).height();
-    let (mut ours, again) = ours.refound(CAT);
+    let (mut ours, (again, base)) = ours.refound(CAT);
     assert!(again != grown && again != changed);
     begin(&mut ours, base);
     let gone = ours.govern(&format!("enact {open}"), ANN).run();

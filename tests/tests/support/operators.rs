@@ -44,37 +44,38 @@ impl Operators {
     }
 
     /// The first four take over the ledger of the vault of that world, which one host sealed; the fifth follows. Gives the vault's fingerprint from
-    /// then on.
-    pub(crate) fn grow(world: World) -> (Self, String) {
+    /// then on, and the last block before.
+    pub(crate) fn grow(world: World) -> (Self, (String, u64)) {
         let ours = Self::of(world, "");
-        let fingerprint = ours.take_on("node init --from-vault");
-        (ours, fingerprint)
+        let begun = ours.take_on("node init --from-vault");
+        (ours, begun)
     }
 
     /// Others of the same names found the network anew, from what the one whose node still runs has.
-    pub(crate) fn refound(mut self, survivor: usize) -> (Self, String) {
+    pub(crate) fn refound(mut self, survivor: usize) -> (Self, (String, u64)) {
         (ANN..=FAY).filter(|index| *index != survivor).for_each(|index| self.kill(index));
         wait_until(|| self.peers(survivor) == 0, "the survivor sees that the others are gone");
         let left = self.running[survivor].take();
         let Self { world, .. } = self;
         let ours = Self::of(world, "new-");
-        let fingerprint = ours.take_on("node refound");
+        let begun = ours.take_on("node refound");
         drop(left);
-        (ours, fingerprint)
+        (ours, begun)
     }
 
     /// By that command, on the host of the vault and of the first node.
-    fn take_on(&self, words: &str) -> String {
+    fn take_on(&self, words: &str) -> (String, u64) {
         let call = self.world.unlocked(words).args(&format!("--json --epoch-length {LENGTH}"));
         let call = call.arg("--dir").arg(self.dir(ANN)).arg("--found");
         let call = [BEN, CAT, DAN].iter().fold(call, |call, index| call.arg(self.enrolment(*index)));
         let call = (ANN..=EVE).fold(call, |call, index| call.arg("--ledger").arg(self.node(index).url()));
-        let fingerprint = call.run().expect(exit::DONE).text("fingerprint");
+        let done = call.run().expect(exit::DONE);
+        let (fingerprint, base) = (done.text("fingerprint"), done.number("height"));
         for index in [BEN, CAT, DAN] {
             self.join(index, &self.network()).args(&format!("--expect {fingerprint}")).run().expect(exit::DONE);
         }
         self.join(EVE, &self.network()).args("--follower").run().expect(exit::DONE);
-        fingerprint
+        (fingerprint, base)
     }
 
     /// The first four found a network whose nodes sign one by one; the fifth follows it.

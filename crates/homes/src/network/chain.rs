@@ -305,15 +305,17 @@ impl Chain {
     pub fn take(&self, object: &BlockObject) -> Result<Option<Arc<Executed>>, ChainError> {
         let last = self.last();
         let (chain_id, height) = (last.store.genesis().chain_id, object.block.header.number);
-        // Until the handover is final only the own engine brings blocks: others may have what those before recorded beside it.
-        if self.is_to_open(&last.store) {
+        let is_to_open = self.is_to_open(&last.store);
+        // Until the handover is final others may have what those before recorded beside it: that is by another key.
+        if is_to_open && object.certificate.key() != self.term().key {
             return Err(ChainError::Unknown { height });
         }
         if object.chain_id != chain_id || height != last.store.height() + 1 {
             return Err(ChainError::Unknown { height });
         }
         let place = BlockPlace { chain_id, height, hash: object.hash() };
-        let certified = object.certificate.verify(&last.in_force, &place);
+        let key = if is_to_open { self.term().key } else { last.in_force };
+        let certified = object.certificate.verify(&key, &place);
         certified.map_err(|source| ChainError::Certificate { height, source })?;
         self.finalize(&object.block, &object.certificate)
     }
