@@ -86,7 +86,12 @@ impl Scheme for Individuals {
         };
         let votes = signers.iter().zip(signatures).map(vote).collect();
         let keys = self.participants().iter().map(public_bytes).collect();
-        Some(Certificate::Committee(Committee { charter: None, keys, finality: finality(finalization, descendants), votes }))
+        Some(Certificate::Committee(Committee {
+            charter: None,
+            keys,
+            finality: finality(finalization, descendants),
+            votes,
+        }))
     }
 
     fn finalization(&self, certificate: &Certificate, block: Digest) -> Option<Finalization<Self, Digest>> {

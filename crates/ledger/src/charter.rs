@@ -39,7 +39,8 @@ pub const CHARTER_GAS: u64 = 24_000_000;
 const BLOCK_GAS: u64 = CHARTER_GAS + 2_000_000;
 
 static ACCOUNT: LazyLock<AccountSecret> = LazyLock::new(|| {
-    AccountSecret::try_new(&Secret::new(hash(ACCOUNT_CONTEXT, &[]))).expect("a test shows that it is a secret of the curve")
+    AccountSecret::try_new(&Secret::new(hash(ACCOUNT_CONTEXT, &[])))
+        .expect("a test shows that it is a secret of the curve")
 });
 
 type Parameters = <Validators::constructorCall as SolConstructor>::Parameters<'static>;
@@ -84,7 +85,12 @@ pub fn making(genesis: &Genesis, charter: &Governance, nonce: u64) -> TxEnvelope
 }
 
 /// The charter of which the block of these two transactions consists behind its handover, if they are that (C1, C2).
-pub(crate) fn behind_handover(genesis: &Genesis, handover: &TxEnvelope, made: &TxEnvelope, nonce: u64) -> Option<Governance> {
+pub(crate) fn behind_handover(
+    genesis: &Genesis,
+    handover: &TxEnvelope,
+    made: &TxEnvelope,
+    nonce: u64,
+) -> Option<Governance> {
     let handover = Handover::read(handover.input())?;
     let charter = read(genesis, made)?;
     let is_it = charter.charter_key() == handover.next_key && *made == making(genesis, &charter, nonce);

@@ -73,7 +73,9 @@ pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
         #[source]
         source: TransactionFault,
     },
-    #[error("transaction {index} of block {height} is a handover, which must stand alone, but for its charter, and succeed")]
+    #[error(
+        "transaction {index} of block {height} is a handover, which must stand alone, but for its charter, and succeed"
+    )]
     Handover { height: u64, index: usize },
     #[error("block {height} does not end with the tick that is due there")]
     NoTick { height: u64 },

@@ -17,12 +17,12 @@ use revm::primitives::eip3860::MAX_INITCODE_SIZE;
 use revm::primitives::hardfork::SpecId;
 
 use crate::call::{Call, CallError, CallOutcome, call};
+use crate::charter::CHARTER_ADDRESS;
 use crate::contracts::Access;
 use crate::execute::environment;
 use crate::genesis::Genesis;
 use crate::recall::Recall;
 use crate::state::{State, StateNodes};
-use crate::charter::CHARTER_ADDRESS;
 use crate::system::SYSTEM_ADDRESS;
 
 /// Enough for the reads of `Access.isEnrolled` several times over; a bound, since it is asked for every sender.

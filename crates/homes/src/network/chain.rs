@@ -346,8 +346,7 @@ impl Chain {
         if succession(&executed.block.header).is_some() {
             term.closed = term.closed.or(Some(height));
         }
-        *self.last.write().unwrap_or_else(PoisonError::into_inner) =
-            Final { store, in_force, government, last_block };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, government, last_block };
         drop(term);
         drop(writer);
         lock(&self.executed).forget_until(height);
@@ -423,7 +422,8 @@ impl Chain {
 
     /// Whether governors have a say over who follows: a handover would end that.
     pub(super) fn is_governed(&self) -> bool {
-        self.head().genesis().governance.is_some() || self.opening.as_ref().is_some_and(|opening| opening.charter.is_some())
+        self.head().genesis().governance.is_some()
+            || self.opening.as_ref().is_some_and(|opening| opening.charter.is_some())
     }
 
     fn hands_over_elsewhere(&self, genesis: &Genesis, tx: &TxEnvelope) -> bool {

@@ -379,8 +379,7 @@ fn told(error: &ValidatorsErrors) -> String {
 
 /// The contract that names the validators now: that of the last handover's charter, or of the genesis where the ledger was never handed over.
 async fn contract_in_force(remote: &Remote, genesis: &Genesis) -> Result<Address, GoverningError> {
-    let made: alloy_primitives::U64 =
-        remote.any("eth_getTransactionCount", (*CHARTER_ADDRESS, "latest"), Ok).await?;
+    let made: alloy_primitives::U64 = remote.any("eth_getTransactionCount", (*CHARTER_ADDRESS, "latest"), Ok).await?;
     let access = genesis.access_address();
     let code: Bytes = remote.any("eth_getCode", (access, "latest"), Ok).await?;
     let handovers = if code.is_empty() { 0 } else { ask(remote, access, &Access::handoversCall {}).await? };

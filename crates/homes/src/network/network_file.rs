@@ -15,9 +15,9 @@ use std::path::Path;
 use alloy_consensus::TxEnvelope;
 use blockhouse_consensus::ceremony::Attestation;
 use blockhouse_consensus::{Kind, Network, NetworkError};
-use blockhouse_ledger::{Governance, TrustRoot};
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
 use blockhouse_ledger::genesis::{GENESIS_MAX, Genesis};
+use blockhouse_ledger::{Governance, TrustRoot};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Fingerprint, Magic};
 
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
@@ -159,7 +159,10 @@ impl NetworkFile {
             return is_first && self.has_its_charter() && hands_over(handover, &self.genesis, &base, &network.key());
         }
         let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
-        begins && network.kind().charter().is_none() && self.epoch_length.is_none() && network.key() == self.genesis.ledger_key
+        begins
+            && network.kind().charter().is_none()
+            && self.epoch_length.is_none()
+            && network.key() == self.genesis.ledger_key
     }
 
     /// Who keeps the ledger and who may change that, if anybody may: as its genesis says, or the charter of a network that took it over.

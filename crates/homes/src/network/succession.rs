@@ -92,6 +92,11 @@ impl Succession {
         self.epoch_length
     }
 
+    /// Who may change them, and how, if anybody may.
+    pub fn charter(&self) -> Option<Governance> {
+        charter(&self.genesis, self.epoch_length?, &self.enrolments)
+    }
+
     /// What all of them are given.
     pub fn file(&self, base: Base, handover: TxEnvelope) -> Result<NetworkFile, CeremonyError> {
         let network = network(&self.genesis, &self.enrolments, self.epoch_length, base)?;

@@ -99,7 +99,10 @@ fn validators_follow_by_the_word_of_a_charter() {
     let charter = charter(&[1, 2, 3, 4], LENGTH);
     let mut link = world.link(3 * LENGTH - 1, &[1, 2, 3, 4], 0);
     let plain = receipt(&world, &made, (charter.charter_key(), &[link.clone()]));
-    assert!(matches!(plain.check(None), Err(CheckError::Link { index: 0, .. })), "without its charter it is another key");
+    assert!(
+        matches!(plain.check(None), Err(CheckError::Link { index: 0, .. })),
+        "without its charter it is another key"
+    );
     link.certificate = link.certificate.under(Some(charter.charter_hash()));
     let proof = golden_receipt(
         ("receipt-charter.json", "fingerprint-charter.txt"),
@@ -238,7 +241,8 @@ fn who_governs_is_enrolled_by_the_owner_alone() {
     let mut world = grown();
     let who = address(operator(9).account());
     let enrolled = Access::isEnrolledCall { who }.abi_encode();
-    let ask = crate::call::Call::read(alloy_primitives::Address::ZERO, world.replay.genesis().access_address(), enrolled);
+    let ask =
+        crate::call::Call::read(alloy_primitives::Address::ZERO, world.replay.genesis().access_address(), enrolled);
     let (genesis, head, nodes) = (world.replay.genesis(), world.replay.head(), world.replay.nodes());
     let answer = crate::call::call(genesis, head, nodes, &ask).unwrap().outcome;
     assert_eq!(answer, crate::call::CallOutcome::Returned(vec![0; 32].into()), "a charter enrols nobody");

@@ -154,7 +154,16 @@ impl World {
         let object = BlockObject { chain_id: CHAIN, block: genesis.block(), certificate, genesis: Some(genesis) };
         let replay = Replay::begin(&BlockObject::decode(&object.encode()).unwrap()).unwrap();
         let nodes = vec![1, 2, 3, 4];
-        Self { replay, headers: vec![header], nodes, epoch: 0, charter: None, sealer: None, shares: None, nonces: BTreeMap::new() }
+        Self {
+            replay,
+            headers: vec![header],
+            nodes,
+            epoch: 0,
+            charter: None,
+            sealer: None,
+            shares: None,
+            nonces: BTreeMap::new(),
+        }
     }
 
     pub(super) fn sign(&mut self, who: &AccountSecret, to: TxKind, input: Bytes, gas: u64) -> TxEnvelope {

@@ -97,7 +97,8 @@ pub(super) async fn propose(
     account: &AccountSecret,
     file: &Path,
 ) -> anyhow::Result<(RecoveryProposal, Growth)> {
-    let succession = succession(vault, &NodeFolder::new(&request.folder), (&request.files, request.epoch_length)).await?;
+    let succession =
+        succession(vault, &NodeFolder::new(&request.folder), (&request.files, request.epoch_length)).await?;
     let growth = growth::plan(vault, before, succession.key(), account).await?;
     let LastBlock { height, hash } = growth.last;
     let proposal = RecoveryProposal::Handover { succession, base: Base { height, hash } };
@@ -154,6 +155,7 @@ fn joining(
 
 fn tell(Made { network, folder }: &Made, base: LastBlock, out: &Output) -> anyhow::Result<()> {
     let mut summary = shown::network(network, out)?;
+    shown::charter(network.governance().as_ref(), out)?;
     out.line(format_args!("history      blocks 0 to {}", base.height))?;
     out.talk(format_args!(
         "\nThis host seals the ledger no more; the network does, once {} of its nodes run.",

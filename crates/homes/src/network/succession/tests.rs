@@ -118,7 +118,8 @@ fn a_handover_to_others_or_above_another_block_is_none_of_this_network() {
     assert!(!with(succession.sign(&elsewhere, (&owner(), 3), Vec::new())));
     let others = Succession::try_new(genesis(), (2..=5).map(enrol).collect(), None).unwrap();
     assert!(!with(others.sign(&SOMEWHERE, (&owner(), 3), Vec::new())));
-    let of_another = Succession::try_new(Genesis { chain_id: 1 << 41, ..genesis() }, (1..=4).map(enrol).collect(), None);
+    let of_another =
+        Succession::try_new(Genesis { chain_id: 1 << 41, ..genesis() }, (1..=4).map(enrol).collect(), None);
     assert!(!with(of_another.unwrap().sign(&SOMEWHERE, (&owner(), 3), Vec::new())));
     assert!(Succession::try_new(genesis(), vec![enrol(1), enrol(1)], None).is_err());
 }
