@@ -5,7 +5,7 @@
 //! - **Does not** read their sets: `validators` does.
 //!
 //! # Invariants
-//! - **W1** At most one contract is in force at any block. A handover ends the one before it, and all that was settled or pending there; only a
+//! - **T4** At most one contract is in force at any block. A handover ends the one before it, and all that was settled or pending there; only a
 //!   handover with its charter begins another.
 //!
 //! Format: `docs/design/ledger.md`, section *Charter*.

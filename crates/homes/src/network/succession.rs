@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //! - **S1** A file of such a network names the handover to its own key above its own base: nothing else is left open in it.
-//! - **S3** The ledger key that the handover names commits to the charter: who may change the validators, and how many of them it takes.
 //! - **S2** Equal keepers above an equal block make an equal file: whoever was killed half-way does the same again.
+//! - **S3** The ledger key that the handover names commits to the charter: who may change the validators, and how many of them it takes.
 //!
 //! Format: `docs/design/node.md`, section *Taking a ledger over*.
 
