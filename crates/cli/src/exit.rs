@@ -379,7 +379,7 @@ fn of_governing(error: &GoverningError) -> Option<Verdict> {
         GoverningError::Remote(error) => of_remote(error),
         GoverningError::NotGoverned => Some(Verdict::hinted(
             Exit::NotAllowed,
-            "networks are governed that were founded with `node init --found`, or with `node local --signing committee`, of four nodes or more",
+            "networks are governed that were founded with `node init` or `node refound`, or with `node local --signing committee`, of four to sixteen nodes with an operator each",
         )),
         GoverningError::NotMade => Some(Verdict::hinted(
             Exit::NotAllowed,

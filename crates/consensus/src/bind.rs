@@ -68,7 +68,7 @@ impl Scheme for Group {
 
 impl Scheme for Individuals {
     fn of(network: &Network, keys: &Keys, may_vote: bool) -> Option<Self> {
-        let Kind::Committee = network.kind() else { return None };
+        let (Kind::Committee | Kind::Chartered(_)) = network.kind() else { return None };
         let (namespace, participants) = (network.namespace(), network.participants().clone());
         let me = commonware_cryptography::Signer::public_key(keys.identity());
         let signer =
@@ -86,7 +86,12 @@ impl Scheme for Individuals {
         };
         let votes = signers.iter().zip(signatures).map(vote).collect();
         let keys = self.participants().iter().map(public_bytes).collect();
-        Some(Certificate::Committee(Committee { keys, finality: finality(finalization, descendants), votes }))
+        Some(Certificate::Committee(Committee {
+            charter: None,
+            keys,
+            finality: finality(finalization, descendants),
+            votes,
+        }))
     }
 
     fn finalization(&self, certificate: &Certificate, block: Digest) -> Option<Finalization<Self, Digest>> {

@@ -74,6 +74,8 @@ pub(crate) struct Courier<E, S: Scheme> {
     pub(crate) application: Arc<dyn Erased>,
     pub(crate) marshal: Mailbox<S, Standard<WireBlock>>,
     pub(crate) scheme: S,
+    /// The charter that names who signs, if one does.
+    pub(crate) charter: Option<[u8; 32]>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) base: u64,
     /// How many blocks below the standing are kept; all, if not told.
@@ -192,7 +194,8 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
             let found = self.marshal.get_finalization(self.engine_height(height)).await;
             let found = found.filter(|found| found.proposal.payload == crate::block::digest(&last));
             if let Some(found) = found {
-                return self.scheme.certificate(&found, descendants).map_or(Look::NotYet, Look::Found);
+                let certificate = self.scheme.certificate(&found, descendants);
+                return certificate.map_or(Look::NotYet, |certificate| Look::Found(certificate.under(self.charter)));
             }
         }
         Look::TooFar

@@ -193,7 +193,7 @@ impl Engine {
 
 fn role(network: &Network, keys: &Keys, may_vote: bool) -> Role {
     let named = network.validators().contains(&keys.public());
-    let signs = matches!(network.kind(), Kind::Committee) || network.is_share_of(keys);
+    let signs = !network.shares_a_key() || network.is_share_of(keys);
     match (named, may_vote && signs) {
         (false, _) => Role::Follower,
         (true, true) => Role::Validator,
@@ -356,7 +356,7 @@ impl Node {
             runtime::Runner::new(settings).start(|context| async move {
                 match self.config.network.kind() {
                     Kind::Threshold(_) => self.live::<Group>(context).await,
-                    Kind::Committee => self.live::<Individuals>(context).await,
+                    Kind::Committee | Kind::Chartered(_) => self.live::<Individuals>(context).await,
                 }
             })
         };

@@ -19,6 +19,7 @@ const MAGIC: Magic = *b"BHNW";
 const WHAT: &str = "a network";
 const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
+const CHARTERED: u8 = 4;
 
 /// The block that a network begins above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Kind {
     Threshold(Sharing<MinPk>),
     /// One by one, with their identities.
     Committee,
+    /// The same by validators whom a charter of that hash names: the key in force commits to it.
+    Chartered([u8; 32]),
 }
 
 /// A network as all its nodes know it.
@@ -73,7 +76,15 @@ impl Kind {
     pub fn polynomial(&self) -> Option<Vec<u8>> {
         match self {
             Self::Threshold(sharing) => Some(sharing.encode().to_vec()),
-            Self::Committee => None,
+            Self::Committee | Self::Chartered(_) => None,
+        }
+    }
+
+    /// The hash of the charter that names the validators, if one does.
+    pub const fn charter(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Chartered(charter) => Some(*charter),
+            Self::Committee | Self::Threshold(_) => None,
         }
     }
 
@@ -134,6 +145,7 @@ impl Network {
         match &self.kind {
             Kind::Threshold(sharing) => Threshold::key_of(&group_key(sharing)),
             Kind::Committee => Committee::key_of(&self.validators()),
+            Kind::Chartered(charter) => Committee::chartered_key_of(charter, &self.validators()),
         }
     }
 
@@ -164,6 +176,7 @@ impl Network {
         match &self.kind {
             Kind::Threshold(sharing) => encoder.u8(THRESHOLD).bytes(&sharing.encode()),
             Kind::Committee => encoder.u8(COMMITTEE),
+            Kind::Chartered(charter) => encoder.u8(CHARTERED).raw(charter),
         };
         encoder.finish()
     }
@@ -177,6 +190,7 @@ impl Network {
         let kind = match decoder.u8()? {
             THRESHOLD => Kind::Threshold(read_sharing(decoder.bytes("polynomial", POLYNOMIAL_MAX)?)?),
             COMMITTEE => Kind::Committee,
+            CHARTERED => Kind::Chartered(decoder.array()?),
             tag => return Err(decoder.unknown("kind", tag.into()).into()),
         };
         if !validators.is_sorted() {

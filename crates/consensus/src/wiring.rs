@@ -230,6 +230,7 @@ where
         application: Arc::clone(&member.application),
         marshal: mailbox.clone(),
         scheme: scheme.clone(),
+        charter: member.network.kind().charter(),
         counts: Arc::clone(&member.counts),
         base: member.base(),
         keep: member.keep,

@@ -73,6 +73,22 @@ fn a_network_is_made_of_what_fits() {
     }
 }
 
+/// The charter's hash is part of the bytes and of the key; who votes, and what they sign, is the same.
+#[test]
+fn a_chartered_network_commits_to_its_charter() {
+    let validators: Vec<[u8; 32]> = identities(42, 4).iter().map(Keys::public).collect();
+    let of = |kind| Network::try_new(CHAIN, 0, base(), &validators, kind).unwrap();
+    let (plain, one, other) = (of(Kind::Committee), of(Kind::Chartered([7; 32])), of(Kind::Chartered([8; 32])));
+    for network in [&plain, &one, &other] {
+        assert_eq!(Network::decode(&network.encode()).unwrap(), *network);
+        assert!((network.quorum(), network.shares_a_key(), network.polynomial()) == (3, false, None));
+    }
+    assert!(plain.key() != one.key() && one.key() != other.key());
+    let bytes = one.encode();
+    assert_eq!(bytes[..plain.encode().len() - 1], plain.encode()[..plain.encode().len() - 1]);
+    assert!(Network::decode(&bytes[..bytes.len() - 1]).is_err());
+}
+
 #[test]
 fn nothing_of_a_key_is_printed() {
     let keys = threshold(45, 4).keys.remove(0);

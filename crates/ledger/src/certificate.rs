@@ -25,6 +25,7 @@ const THRESHOLD: u8 = 2;
 const COMMITTEE: u8 = 3;
 const GENESIS: u8 = 4;
 const EXTERNAL: u8 = 5;
+const CHARTERED: u8 = 6;
 const SOLO_CONTEXT: &str = "blockhouse v1 solo";
 const EXTERNAL_CONTEXT: &str = "blockhouse v1 external chain";
 const WHAT: &str = "a certificate";
@@ -121,6 +122,15 @@ impl Certificate {
         }
     }
 
+    /// The same by validators whom that charter names, if one does: the engine signs blocks and knows of no charter.
+    #[must_use]
+    pub fn under(self, charter: Option<[u8; 32]>) -> Self {
+        match self {
+            Self::Committee(committee) => Self::Committee(Committee { charter, ..committee }),
+            other => other,
+        }
+    }
+
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
@@ -129,7 +139,10 @@ impl Certificate {
                 encoder.u8(SOLO).raw(key).raw(signature);
             }
             Self::Threshold(threshold) => threshold.write(encoder.u8(THRESHOLD)),
-            Self::Committee(committee) => committee.write(encoder.u8(COMMITTEE)),
+            Self::Committee(committee) => match &committee.charter {
+                None => committee.write(encoder.u8(COMMITTEE)),
+                Some(charter) => committee.write(encoder.u8(CHARTERED).raw(charter)),
+            },
             Self::Genesis { key } => {
                 encoder.u8(GENESIS).raw(key);
             }
@@ -147,7 +160,8 @@ impl Certificate {
         let certificate = match decoder.u8()? {
             SOLO => Self::Solo { key: decoder.array()?, signature: decoder.array()? },
             THRESHOLD => Self::Threshold(Threshold::read(&mut decoder)?),
-            COMMITTEE => Self::Committee(Committee::read(&mut decoder)?),
+            COMMITTEE => Self::Committee(Committee::read(None, &mut decoder)?),
+            CHARTERED => Self::Committee(Committee::read(Some(decoder.array()?), &mut decoder)?),
             GENESIS => Self::Genesis { key: decoder.array()? },
             EXTERNAL => Self::External,
             tag => return Err(decoder.unknown("kind", tag.into())),

@@ -21,7 +21,7 @@ use crate::certificate::{BlockPlace, Certificate, CertificateError};
 use crate::execute::Executed;
 use crate::fingerprint::TrustRoot;
 use crate::genesis::Genesis;
-use crate::handover::Handover;
+use crate::handover::{Handover, leading};
 use crate::validators::succession;
 
 /// The authority over a chain up to its last verified block.
@@ -148,9 +148,9 @@ impl Authority {
     }
 }
 
-/// The key that a block's only transaction names, if its input is that of a handover. Nothing says that it succeeds.
+/// The key that a block's leading transaction names, if its input is that of a handover. Nothing says that it succeeds.
 fn named_key(block: &Block) -> Option<[u8; 32]> {
-    let [tx] = block.body.transactions.as_slice() else { return None };
+    let tx = leading(&block.body.transactions)?;
     Handover::read(tx.input()).map(|handover| handover.next_key)
 }
 

@@ -1,11 +1,11 @@
-//! Blocks in, transaction receipts and roots out: the rules B1 to B7.
+//! Blocks in, transaction receipts and roots out: the rules B1 to B8.
 //!
 //! - **Owns** how a block is made from transactions, and the check of a block made elsewhere: it is made again
 //!   and must be the same in every byte.
 //! - **Does not** store, certify or choose a time.
 //!
 //! # Invariants
-//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B7 above its parent.
+//! - **X1** An [`Executed`] exists only for a block that satisfies B1 to B8 above its parent.
 //!
 //! Format: `docs/design/ledger.md`, section *Blocks*.
 
@@ -13,7 +13,7 @@ mod gather;
 mod run;
 
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH};
-use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, TxEnvelope};
+use alloy_consensus::{BlockBody, Header, ReceiptEnvelope, Transaction as _, TxEnvelope};
 use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::Address;
 use alloy_rlp::Encodable;
@@ -25,10 +25,11 @@ pub(crate) use self::run::{Outcome, Run, environment};
 use self::run::{calls_handover, handover};
 use crate::block::{Block, block_hash};
 use crate::call::CallError;
+use crate::charter::{CHARTER_ADDRESS, behind_handover};
 use crate::evm::{ViewError, evm};
 use crate::genesis::Genesis;
 use crate::rules::{Enrolled, TransactionFault, sender};
-use crate::state::{StateChanges, StateError, StateNodes};
+use crate::state::{State, StateChanges, StateError, StateNodes};
 use crate::system::{self, Due, SYSTEM_ADDRESS};
 use crate::time::{BlockTime, NoTime};
 use crate::validators::mix_hash;
@@ -72,7 +73,9 @@ pub enum BuildError<E: std::error::Error + Send + Sync + 'static> {
         #[source]
         source: TransactionFault,
     },
-    #[error("transaction {index} of block {height} is a handover, which must stand alone and succeed")]
+    #[error(
+        "transaction {index} of block {height} is a handover, which must stand alone, but for its charter, and succeed"
+    )]
     Handover { height: u64, index: usize },
     #[error("block {height} does not end with the tick that is due there")]
     NoTick { height: u64 },
@@ -242,13 +245,17 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         let height = self.height;
         let own = self.due.transaction();
         let ends_with_own = own.is_some() && txs.last() == own;
-        if matches!(self.due, Due::Must(_)) && !ends_with_own && !self.is_handover(txs) {
+        let holds_charter = self.holds_charter(txs)?;
+        if matches!(self.due, Due::Must(_)) && !ends_with_own && !holds_charter && !self.is_handover(txs) {
             return Err(BuildError::NoTick { height });
         }
         let mut enrolled = Enrolled::at(self.genesis, self.parent, self.nodes);
         let checked = txs.iter().enumerate().map(|(index, tx)| {
             if ends_with_own && index + 1 == txs.len() {
                 return Ok(*SYSTEM_ADDRESS);
+            }
+            if holds_charter && index == 1 {
+                return Ok(*CHARTER_ADDRESS);
             }
             let fault = |source| BuildError::Transaction { height, index, source };
             let sender = sender(self.genesis, tx, self.nodes.recall()).map_err(fault)?;
@@ -266,6 +273,18 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         matches!(txs, [tx] if calls_handover(self.genesis.access_address(), tx))
     }
 
+    /// True for a handover with its charter behind it, and nothing else (B8).
+    fn holds_charter(&self, txs: &[TxEnvelope]) -> Result<bool, BuildError<N::Error>> {
+        let [call, made] = txs else { return Ok(false) };
+        if !calls_handover(self.genesis.access_address(), call) || !made.kind().is_create() {
+            return Ok(false);
+        }
+        let record = State::at(self.parent.state_root, self.nodes).account(&CHARTER_ADDRESS);
+        let record = record.map_err(|source| BuildError::View { height: self.height, source: source.into() })?;
+        let nonce = record.map_or(0, |record| record.nonce);
+        Ok(behind_handover(self.genesis, call, made, nonce).is_some())
+    }
+
     /// The block of what was run.
     fn seal(
         &self,
@@ -274,7 +293,8 @@ impl<'a, N: StateNodes> Frame<'a, N> {
         senders: Vec<Address>,
     ) -> Result<Executed, BuildError<N::Error>> {
         let Self { genesis, parent, nodes, height, time, .. } = *self;
-        let handover = handover(genesis, height, &txs, &run.receipts)?;
+        let is_chartered = senders.get(1) == Some(&*CHARTER_ADDRESS);
+        let handover = handover(genesis, height, (&txs, is_chartered), &run.receipts)?;
         let view = |source: StateError<N::Error>| BuildError::View { height, source: source.into() };
         let Outcome { header: ran, receipts, changes } = run.finish(&txs).map_err(view)?;
         let mut header = Header {

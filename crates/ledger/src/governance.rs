@@ -1,10 +1,11 @@
-//! Governance: what a genesis says of who keeps the ledger, and of who may change that.
+//! Governance: what a genesis, or a charter, says of who keeps the ledger, and of who may change that.
 //!
-//! - **Owns** its bytes in the genesis, and the bytes that create `Validators` from it.
+//! - **Owns** its bytes, and those that create `Validators` from it.
 //! - **Does not** read the contract: `validators` does.
 //!
 //! # Invariants
-//! - **V1** The contract stands at one address on every governed ledger, and begins with the set whose key the genesis names.
+//! - **V1** The contract begins with the set whose key the genesis, or the handover of the charter, names. That of a genesis stands at one address on
+//!   every ledger.
 //!
 //! Format: `docs/design/ledger.md`, section *Genesis*.
 
@@ -43,7 +44,7 @@ const ONE_BY_ONE: u8 = 1;
 /// The same for one key that every set hands on to the next.
 const ONE_FOR_ALL: u8 = 0;
 
-/// Where `Validators` stands once it is made: the same on every governed ledger.
+/// Where `Validators` stands once it is made from a genesis: the same on every such ledger.
 pub fn validators_address() -> Address {
     SYSTEM_ADDRESS.create(1)
 }
@@ -121,6 +122,17 @@ impl Governance {
 
     /// What is wrong with it, if anything: the contract could not be made of that.
     pub(crate) fn fault(&self, genesis: &Genesis) -> Option<&'static str> {
+        let faults = [
+            (!self.fits(), "the polynomial is none of these validators"),
+            (self.key() != genesis.ledger_key, "the validators are not those that the ledger key names"),
+            (genesis.gas_limit < 2 * GOVERNING_GAS, "a block has too little gas to make the contract that governs it"),
+        ];
+        let own = || faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why);
+        self.fault_of_terms().or_else(own).or_else(|| self.fault_of_code(genesis, genesis.ledger_key))
+    }
+
+    /// The same of what it says by itself.
+    pub(crate) fn fault_of_terms(&self) -> Option<&'static str> {
         let range = EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX;
         let mut governors = self.governors.clone();
         governors.sort_unstable();
@@ -137,26 +149,25 @@ impl Governance {
             (!self.validators.is_sorted_by(|a, b| a.key < b.key), "the validators do not ascend"),
             (self.validators.iter().any(|it| it.key == [0; 32] || it.operator.is_zero()), "a validator is zero"),
             (self.validators.iter().any(|it| !is_hint(&it.address)), "a validator's address is none"),
-            (!self.fits(), "the polynomial is none of these validators"),
-            (self.key() != genesis.ledger_key, "the validators are not those that the ledger key names"),
-            (genesis.gas_limit < 2 * GOVERNING_GAS, "a block has too little gas to make the contract that governs it"),
-            (
-                self.creation(genesis).len() > MAX_INITCODE_SIZE,
-                "the addresses of the validators are too long for one contract",
-            ),
         ];
         faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why)
     }
 
-    /// The init code of `Validators`, which the ledger itself creates.
-    pub(crate) fn creation(&self, genesis: &Genesis) -> Bytes {
+    /// The same of the contract that is made of it.
+    pub(crate) fn fault_of_code(&self, genesis: &Genesis, key: [u8; 32]) -> Option<&'static str> {
+        let is_long = self.creation(genesis, key).len() > MAX_INITCODE_SIZE;
+        is_long.then_some("the addresses of the validators are too long for one contract")
+    }
+
+    /// The init code of `Validators`, which the ledger itself creates, with the ledger key that is in force then.
+    pub(crate) fn creation(&self, genesis: &Genesis, key: [u8; 32]) -> Bytes {
         let constructor = Validators::constructorCall {
             access_: genesis.access_address(),
             setup: Validators::Setup {
                 epochLength: self.epoch_length,
                 lead: LEAD,
                 scheme: if self.group.is_some() { ONE_FOR_ALL } else { ONE_BY_ONE },
-                keyHash: B256::new(genesis.ledger_key),
+                keyHash: B256::new(key),
                 governors: self.governors.iter().map(|account| Address::new(account.to_bytes())).collect(),
                 threshold: U256::from(self.threshold),
             },

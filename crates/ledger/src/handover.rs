@@ -160,6 +160,15 @@ pub fn signer(digest: &[u8; 32], signature: &[u8]) -> Option<Address> {
     Some(Address::new(account.to_bytes()))
 }
 
+/// The transaction that makes a block a handover, if one does: it stands alone, but for the charter behind it. Whether it is one is not asked.
+pub fn leading(transactions: &[TxEnvelope]) -> Option<&TxEnvelope> {
+    match transactions {
+        [handover] => Some(handover),
+        [handover, charter] if charter.kind().is_create() => Some(handover),
+        _ => None,
+    }
+}
+
 /// True for a call in either form, whatever comes of it.
 pub fn is_call(input: &[u8]) -> bool {
     input.starts_with(&handoverCall::SELECTOR) || needs_word(input)

@@ -33,7 +33,7 @@ use crate::contracts::GroupValidators;
 use crate::genesis::Genesis;
 use crate::governance::{EPOCH_LENGTH_MIN, Governance, validators_address};
 use crate::state::StateNodes;
-use crate::validators::{Member, Sight, Tenure, can_agree};
+use crate::validators::{Member, Sight, Tenure, can_agree, voters_of};
 
 const MAGIC: Magic = *b"BHRO";
 const WHAT: &str = "the outcome of a resharing";
@@ -246,7 +246,7 @@ fn sets<N: StateNodes>(sight: &Sight<'_, N>) -> Result<Vec<Set>, CallError<N::Er
     for index in 0..u64::try_from(count).unwrap_or(u64::MAX) {
         let record = sight.ask(contract, &GroupValidators::setAtCall { index: U256::from(index) })?;
         let Some(record) = record else { break };
-        let members = sight.members(record.from)?;
+        let members = sight.members(contract, record.from)?;
         if let Some(last) = sets.last_mut() {
             last.until = record.from;
         }
@@ -254,12 +254,6 @@ fn sets<N: StateNodes>(sight: &Sight<'_, N>) -> Result<Vec<Set>, CallError<N::Er
         sets.push(Set { from: record.from, until: u64::MAX, hash: record.hash, members, voters });
     }
     Ok(sets)
-}
-
-fn voters_of(members: &[Member]) -> Vec<[u8; 32]> {
-    let mut voters: Vec<_> = members.iter().filter(|member| member.votes).map(|member| member.key).collect();
-    voters.sort_unstable();
-    voters
 }
 
 /// The first outcome that holds of those that were posted for a set, with the height of its block.
@@ -290,9 +284,9 @@ const fn first_epoch(height: u64, epoch_length: u64) -> u64 {
 pub(crate) fn tenures<N: StateNodes>(
     sight: &Sight<'_, N>,
     governance: &Governance,
-    polynomial: &[u8],
     until: u64,
 ) -> Result<Vec<Tenure>, CallError<N::Error>> {
+    let Some(polynomial) = &governance.group else { return Ok(Vec::new()) };
     follow(sight, governance, polynomial, &sets(sight)?, until).map(|(tenures, _)| tenures)
 }
 
@@ -335,7 +329,7 @@ pub fn coming<N: StateNodes>(
         return Ok(None);
     };
     let sight = Sight { genesis, head, nodes };
-    if !sight.stands(validators_address())? || sight.handed_over()?.is_some() {
+    if !sight.government()?.is_some_and(|government| government.shares) {
         return Ok(None);
     }
     let (sets, next) = (sets(&sight)?, head.number.saturating_add(1));

@@ -17,6 +17,7 @@ use revm::primitives::eip3860::MAX_INITCODE_SIZE;
 use revm::primitives::hardfork::SpecId;
 
 use crate::call::{Call, CallError, CallOutcome, call};
+use crate::charter::CHARTER_ADDRESS;
 use crate::contracts::Access;
 use crate::execute::environment;
 use crate::genesis::Genesis;
@@ -94,7 +95,8 @@ pub fn sender(genesis: &Genesis, tx: &TxEnvelope, recall: Option<&Recall>) -> Re
     if let (Some(recall), None) = (recall, known) {
         recall.keep_sender(*tx.tx_hash(), sender);
     }
-    if sender == *SYSTEM_ADDRESS { Err(TransactionFault::System) } else { Ok(sender) }
+    let is_own = sender == *SYSTEM_ADDRESS || sender == *CHARTER_ADDRESS;
+    if is_own { Err(TransactionFault::System) } else { Ok(sender) }
 }
 
 /// What a transaction must offer by itself, whatever the state is, to stand in a block of that time: gas for what it

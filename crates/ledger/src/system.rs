@@ -74,7 +74,12 @@ pub(crate) fn due<N: StateNodes>(genesis: &Genesis, parent: &Header, nodes: &N) 
     if nonce == 1
         && let Some(governance) = &genesis.governance
     {
-        return Ok(Due::Must(sign(genesis, nonce, (TxKind::Create, governance.creation(genesis)), GOVERNING_GAS)));
+        return Ok(Due::Must(sign(
+            genesis,
+            nonce,
+            (TxKind::Create, governance.creation(genesis, genesis.ledger_key)),
+            GOVERNING_GAS,
+        )));
     }
     if nonce > 0 {
         let input = Automation::tickCall {}.abi_encode().into();

@@ -1,6 +1,7 @@
 //! The ledger as a whole: the real contracts, block after block.
 
 mod blocks;
+mod charter;
 mod destroyed;
 mod enrolled;
 mod ethereum;

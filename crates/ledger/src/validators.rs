@@ -1,4 +1,4 @@
-//! Who keeps the ledger from which height on, read from the contract `Validators` of a governed ledger.
+//! Who keeps the ledger from which height on, read from the contracts `Validators` of a governed ledger.
 //!
 //! - **Owns** which key of a network follows which, and at which height: the rule of succession.
 //! - **Does not** change a set: the contract's governors do.
@@ -11,7 +11,8 @@
 //! # Invariants
 //! - **T1** The key of a tenure follows from the state after the block before it, and stands in that block's header.
 //! - **T2** A set that could not agree on anything, for its keys are none, is passed over: the one before it goes on.
-//! - **T3** After a handover there is no succession any more: the key that the handover names is in force.
+//! - **T3** With a handover the succession before it ends: the key that the handover names is in force, and those who follow by its charter, if it
+//!   has one.
 //!
 //! Format: `docs/design/ledger.md`, section *Succession*.
 
@@ -24,9 +25,10 @@ use commonware_cryptography::ed25519::PublicKey;
 
 use crate::call::{Call, CallError, CallOutcome, call};
 use crate::certificate::Committee;
-use crate::contracts::{Access, Validators};
+use crate::contracts::Validators;
 use crate::genesis::Genesis;
-use crate::governance::{Governance, VOTES, validators_address};
+use crate::governance::VOTES;
+use crate::government::Government;
 use crate::resharing;
 use crate::state::{State, StateChanges, StateNodes, StateTrie};
 
@@ -71,58 +73,42 @@ pub struct Tenure {
     pub polynomial: Option<Vec<u8>>,
 }
 
-/// Whether more may be settled of the end of a tenure above a block of that height than was below it.
-pub const fn settles(governance: &Governance, height: u64) -> bool {
-    let next = height.saturating_add(1);
-    let is_outcome =
-        governance.group.is_some() && next.saturating_add(resharing::SETTLED).is_multiple_of(governance.epoch_length);
-    next.is_multiple_of(governance.epoch_length) || is_outcome
-}
-
 /// The key of the validators that follow this block, if it is a closing block.
 pub fn succession(header: &Header) -> Option<[u8; 32]> {
     (header.mix_hash != B256::ZERO).then_some(header.mix_hash.0)
 }
 
-/// The tenures after that of the genesis whose first block is no higher than `until`, as the state after `head` has them. Of blocks more
-/// than an epoch above the head nothing is settled.
+/// The tenures after those of the genesis and of each charter whose first block is no higher than `until`, as the state after `head` has them. Of
+/// blocks more than an epoch above the head nothing is settled.
 pub fn tenures<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
     nodes: &N,
     until: u64,
 ) -> Result<Vec<Tenure>, CallError<N::Error>> {
-    let Some(governance) = &genesis.governance else { return Ok(Vec::new()) };
     let sight = Sight { genesis, head, nodes };
-    if !sight.stands(validators_address())? {
-        return Ok(Vec::new());
+    let mut all = Vec::new();
+    for government in sight.governments()? {
+        // T3.
+        let until = until.min(government.until.unwrap_or(u64::MAX));
+        all.extend(match genesis.governance.as_ref().filter(|_| government.shares) {
+            Some(governance) => resharing::tenures(&sight, governance, until)?,
+            None => sight.tenures(&government, until)?,
+        });
     }
-    let until = until.min(sight.handed_over()?.unwrap_or(u64::MAX));
-    if let Some(polynomial) = &governance.group {
-        return resharing::tenures(&sight, governance, polynomial, until);
-    }
-    let count = sight.ask(validators_address(), &Validators::setCountCall {})?.unwrap_or_default();
-    let (mut tenures, mut key) = (Vec::new(), genesis.ledger_key);
-    for index in 0..u64::try_from(count).unwrap_or(u64::MAX) {
-        let record = sight.ask(validators_address(), &Validators::setAtCall { index: U256::from(index) })?;
-        let Some(epoch) = record.map(|record| record.from) else { break };
-        let first = epoch.saturating_mul(governance.epoch_length);
-        if first > until {
-            break;
-        }
-        let mut voters: Vec<_> =
-            sight.members(epoch)?.into_iter().filter(|member| member.votes).map(|member| member.key).collect();
-        voters.sort_unstable();
-        let next = Committee::key_of(&voters);
-        if next != key && can_agree(&voters) {
-            key = next;
-            tenures.push(Tenure { epoch, first, key, voters, set: epoch, polynomial: None });
-        }
-    }
-    Ok(tenures)
+    Ok(all)
 }
 
-/// The members of the set of an epoch; none where there is none.
+/// The contract in force by the state after `head`; nothing on a ledger whose validators never change.
+pub fn government<N: StateNodes>(
+    genesis: &Genesis,
+    head: &Header,
+    nodes: &N,
+) -> Result<Option<Government>, CallError<N::Error>> {
+    Sight { genesis, head, nodes }.government()
+}
+
+/// The members of the set of an epoch, in the contract in force; none where there is none.
 pub fn members<N: StateNodes>(
     genesis: &Genesis,
     head: &Header,
@@ -130,7 +116,8 @@ pub fn members<N: StateNodes>(
     epoch: u64,
 ) -> Result<Vec<Member>, CallError<N::Error>> {
     let sight = Sight { genesis, head, nodes };
-    if sight.stands(validators_address())? { sight.members(epoch) } else { Ok(Vec::new()) }
+    let Some(government) = sight.government()? else { return Ok(Vec::new()) };
+    sight.members(government.contract, epoch)
 }
 
 /// The height of the last block of the tenure in which the block above `head` is, if that is settled: it is for every block of the epoch of that
@@ -140,9 +127,9 @@ pub fn last_block<N: StateNodes>(
     head: &Header,
     nodes: &N,
 ) -> Result<Option<u64>, CallError<N::Error>> {
-    let Some(governance) = &genesis.governance else { return Ok(None) };
-    let epoch = head.number.saturating_add(1) / governance.epoch_length;
-    let next = epoch.saturating_add(1).saturating_mul(governance.epoch_length);
+    let Some(government) = government(genesis, head, nodes)? else { return Ok(None) };
+    let epoch = head.number.saturating_add(1) / government.epoch_length;
+    let next = epoch.saturating_add(1).saturating_mul(government.epoch_length);
     let last = tenures(genesis, head, nodes, next)?.pop();
     Ok(last.filter(|tenure| tenure.first == next).map(|tenure| tenure.first - 1))
 }
@@ -154,13 +141,21 @@ pub(crate) fn mix_hash<N: StateNodes>(
     nodes: &N,
     changes: &StateChanges,
 ) -> Result<B256, CallError<N::Error>> {
-    let next = header.number.saturating_add(1);
-    let ends = genesis.governance.as_ref().is_some_and(|governance| next.is_multiple_of(governance.epoch_length));
-    if !ends {
+    let (next, nodes) = (header.number.saturating_add(1), Above { nodes, changes });
+    let sight = Sight { genesis, head: header, nodes: &nodes };
+    let ends = sight.epoch_length()?.is_some_and(|length| next.is_multiple_of(length));
+    if !ends || sight.government()?.is_none() {
         return Ok(B256::ZERO);
     }
-    let last = tenures(genesis, header, &Above { nodes, changes }, next)?.pop();
+    let last = tenures(genesis, header, &nodes, next)?.pop();
     Ok(last.filter(|tenure| tenure.first == next).map_or(B256::ZERO, |tenure| B256::new(tenure.key)))
+}
+
+/// Who votes of a set, ascending.
+pub(crate) fn voters_of(members: &[Member]) -> Vec<[u8; 32]> {
+    let mut voters: Vec<_> = members.iter().filter(|member| member.votes).map(|member| member.key).collect();
+    voters.sort_unstable();
+    voters
 }
 
 /// T2.
@@ -182,18 +177,34 @@ impl<N: StateNodes> Sight<'_, N> {
         Ok(record.is_some_and(|record| record.code_hash != KECCAK_EMPTY))
     }
 
-    /// The height of the first handover.
-    pub(crate) fn handed_over(&self) -> Result<Option<u64>, CallError<N::Error>> {
-        let access = self.genesis.access_address();
-        if self.ask(access, &Access::handoversCall {})?.unwrap_or_default() == 0 {
-            return Ok(None);
-        }
-        Ok(self.ask(access, &Access::handoverAtCall { n: 1 })?.map(|handover| handover.height))
+    /// The members of the set of an epoch, as that contract has them.
+    pub(crate) fn members(&self, contract: Address, epoch: u64) -> Result<Vec<Member>, CallError<N::Error>> {
+        let set = self.ask(contract, &Validators::setOfCall { epoch_: epoch })?.unwrap_or_default();
+        Ok(set.into_iter().map(Member::from).collect())
     }
 
-    pub(crate) fn members(&self, epoch: u64) -> Result<Vec<Member>, CallError<N::Error>> {
-        let set = self.ask(validators_address(), &Validators::setOfCall { epoch_: epoch })?.unwrap_or_default();
-        Ok(set.into_iter().map(Member::from).collect())
+    /// Of validators that sign one by one, all sets with another key than the one before. The first set is that of the genesis or of the charter, which
+    /// begins with its block.
+    fn tenures(&self, government: &Government, until: u64) -> Result<Vec<Tenure>, CallError<N::Error>> {
+        let contract = government.contract;
+        let count = self.ask(contract, &Validators::setCountCall {})?.unwrap_or_default();
+        let (mut tenures, mut key) = (Vec::new(), None);
+        for index in 0..u64::try_from(count).unwrap_or(u64::MAX) {
+            let record = self.ask(contract, &Validators::setAtCall { index: U256::from(index) })?;
+            let Some(epoch) = record.map(|record| record.from) else { break };
+            let first = epoch.saturating_mul(government.epoch_length);
+            if first > until {
+                break;
+            }
+            let voters = voters_of(&self.members(contract, epoch)?);
+            let next = Committee::key_of(&voters);
+            let before = *key.get_or_insert(next);
+            if next != before && can_agree(&voters) {
+                key = Some(next);
+                tenures.push(Tenure { epoch, first, key: next, voters, set: epoch, polynomial: None });
+            }
+        }
+        Ok(tenures)
     }
 
     /// The answer of a contract; nothing where it refuses.

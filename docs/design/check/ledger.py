@@ -131,13 +131,19 @@ def read_governance(reader, ledger_key, version):
     return Governance(length, threshold, governors, validators)
 
 
+def call_of(transaction):
+    """Whom a transaction calls, with what; nobody if it creates a contract."""
+    typed = transaction[:1] == b"\2"
+    fields = rlp_decode(transaction[typed:])
+    return (fields[5], fields[7]) if typed else (fields[3], fields[5])
+
+
 def handed_to(block, access):
-    """The key that a block hands the ledger over to, if it does: its one transaction calls one of `Access`'s two forms."""
-    if len(block.transactions) != 1:
+    """The key that a block hands the ledger over to, if it does: its one transaction calls one of `Access`'s two forms, or the one before its charter."""
+    is_alone = len(block.transactions) == 1
+    if not is_alone and (len(block.transactions) != 2 or call_of(block.transactions[1])[0] != b""):
         return None
-    typed = block.transactions[0][:1] == b"\2"
-    fields = rlp_decode(block.transactions[0][typed:])
-    to, data = (fields[5], fields[7]) if typed else (fields[3], fields[5])
+    to, data = call_of(block.transactions[0])
     is_call = (data[:4] == HANDOVER and len(data) == 68) or (data[:4] == HANDOVER_WITH and len(data) >= 132)
     return data[4:36] if to == access and is_call else None
 
@@ -147,13 +153,25 @@ def network_key(kind, keys):
     return H("blockhouse v1 network key", bytes([kind]), *keys)
 
 
+def charter_key(length, threshold, governors, validators):
+    """The hash of a charter, and the ledger key of its validators (key, address, operator) under it."""
+    out = u64(length) + bytes([threshold]) + varint(len(governors)) + b"".join(governors) + varint(len(validators))
+    out += b"".join(key + prefixed(address.encode()) + operator for key, address, operator in validators)
+    charter = H("blockhouse v1 charter", out)
+    return charter, network_key(6, [charter] + [key for key, _, _ in validators])
+
+
 @dataclass(frozen=True)
 class Committee:
+    charter: bytes  # the hash of the charter that names the validators; nothing of most
     keys: list
     place: dict  # epoch, view, parent
     signers: list  # places among the keys, ascending
     signatures: list
     descendants: list
+
+    def key(self):
+        return network_key(6, [self.charter] + self.keys) if self.charter else network_key(3, self.keys)
 
     def signed(self):
         return [self.keys[place] for place in self.signers]
@@ -162,8 +180,10 @@ class Committee:
 def read_committee(certificate):
     """The certificate of validators that sign one by one; nothing if it is of another kind."""
     reader = Reader(certificate)
-    if reader.u8() != 3:
+    kind = reader.u8()
+    if kind not in (3, 6):
         return None
+    charter = reader.hash() if kind == 6 else None
     keys = reader.list(reader.hash, 128)
     need(keys and ascending(keys), "its validators do not ascend")
     place = {name: reader.varint() for name in PLACES}
@@ -173,7 +193,7 @@ def read_committee(certificate):
     signatures = [reader.take(64) for _ in signers]
     descendants = reader.list(lambda: read_header(reader.bytes(1024)), 64)
     reader.end()
-    return Committee(keys, place, signers, signatures, descendants)
+    return Committee(charter, keys, place, signers, signatures, descendants)
 
 
 def check_committee(found, chain_id, header):
@@ -199,7 +219,7 @@ def verify(key, signature, signed):
 def check_certificate(certificate, ledger_key, chain_id, header):
     committee = read_committee(certificate)
     if committee:
-        need(network_key(3, committee.keys) == ledger_key, "the certificate is by another ledger key")
+        need(committee.key() == ledger_key, "the certificate is by another ledger key")
         return check_committee(committee, chain_id, header)
     reader = Reader(certificate)
     kind = reader.u8()

@@ -123,6 +123,27 @@ class Governed(unittest.TestCase):
                     receipts.check_receipt(named, first)
 
 
+class Charters(unittest.TestCase):
+    def test_the_key_of_a_charter_is_that_of_the_ledger(self):
+        validators = [(bytes([n]) * 32, f"10.0.0.{n}:9650", bytes([n]) * 20) for n in range(1, 5)]
+        charter, key = ledger.charter_key(64, 3, [bytes([n]) * 20 for n in range(1, 5)], validators)
+        self.assertEqual(charter.hex(), "12f0e3990591ebd3947b1826fa084e8dba4029061531df48030a59671970718c")
+        self.assertEqual(key.hex(), "8bb005a1ecf8914d5facc1fa0f824da0858b4fc79274b055e0f538e4eb530007")
+
+    def test_the_golden_receipt_leads_from_the_charter_on(self):
+        data, first = (LEDGER / "receipt-charter.json").read_bytes(), fingerprint_of("fingerprint-charter.txt")
+        found, receipt = receipts.check_receipt(data, first)
+        self.assertEqual((found, len(receipt["links"])), (first, 1))
+        link = receipt["links"][0]
+        signed = ledger.read_committee(link["certificate"])
+        self.assertEqual(signed.key(), receipt["ledger_key"])
+        # The same signatures without their charter, or under another one, are by another key.
+        header = ledger.read_header(link["header"])
+        for other in (b"\3" + link["certificate"][33:], b"\6" + bytes(32) + link["certificate"][33:]):
+            with self.assertRaisesRegex(Refused, "another ledger key"):
+                ledger.check_certificate(other, receipt["ledger_key"], receipt["chain_id"], header)
+
+
 class Ceremonies(unittest.TestCase):
     def test_the_golden_messages_are_read(self):
         for kind in ceremony.KINDS.values():

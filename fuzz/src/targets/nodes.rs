@@ -85,8 +85,8 @@ pub(super) const NETWORK_FILE: Target = Target {
         let networks = ["network-committee.bin", "network-threshold.bin"].map(|name| golden("consensus", name));
         let file = |network: Vec<u8>| {
             let network = blockhouse_consensus::Network::decode(&network).unwrap();
-            NetworkFile { genesis: genesis.clone(), network, enrolments: Vec::new(), made: None, handover: None }
-                .encode()
+            let (genesis, enrolments) = (genesis.clone(), Vec::new());
+            NetworkFile { genesis, network, enrolments, made: None, handover: None, epoch_length: None }.encode()
         };
         let ceremony = Ceremony {
             owner: Account::new([3; 20]),
@@ -95,11 +95,13 @@ pub(super) const NETWORK_FILE: Target = Target {
             epoch_length: Some(64),
         };
         let founded = ceremony.found(&mut StdRng::seed_from_u64(1)).unwrap();
-        let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
         let base = Base { height: 7, hash: BlockHash::new([9; 32]) };
         let account = AccountSecret::try_new(&Secret::new([1; 32])).unwrap();
-        let grown = succession.file(base, succession.sign(&base, (&account, 5), Vec::new())).unwrap();
-        networks.map(file).into_iter().chain([founded.encode(), made_together().encode(), grown.encode()]).collect()
+        let grown = [None, Some(64)].map(|epoch_length| {
+            let succession = Succession::try_new(genesis.clone(), enrolments(), epoch_length).unwrap();
+            succession.file(base, succession.sign(&base, (&account, 5), Vec::new())).unwrap().encode()
+        });
+        networks.map(file).into_iter().chain([founded.encode(), made_together().encode()]).chain(grown).collect()
     },
 };
 
@@ -114,14 +116,15 @@ pub(super) const PROPOSAL: Target = Target {
     },
     seeds: || {
         let genesis = super::ledger::objects()[0].genesis.clone().unwrap();
-        let succession = Succession::try_new(genesis.clone(), enrolments()).unwrap();
-        let handover =
-            RecoveryProposal::Handover { succession, base: Base { height: 7, hash: BlockHash::new([9; 32]) } };
+        let [handover, chartered] = [None, Some(64)].map(|epoch_length| {
+            let succession = Succession::try_new(genesis.clone(), enrolments(), epoch_length).unwrap();
+            RecoveryProposal::Handover { succession, base: Base { height: 7, hash: BlockHash::new([9; 32]) } }
+        });
         let (added, removed) = (vec![Account::new([1; 20]), Account::new([2; 20])], vec![Account::new([3; 20])]);
         let change =
             RecoveryProposal::Change { genesis, change: RecoveryChange { number: 1, added, removed, threshold: 2 } };
         let word = change.sign(&AccountSecret::try_new(&Secret::new([1; 32])).unwrap());
-        vec![handover.encode(), change.encode(), word.encode()]
+        vec![handover.encode(), chartered.encode(), change.encode(), word.encode()]
     },
 };
 

@@ -26,6 +26,8 @@ pub(crate) const LENGTH: u64 = 16;
 
 pub(crate) struct Operators {
     pub(crate) world: World,
+    /// What the names of their folders begin with.
+    prefix: &'static str,
     ports: u16,
     running: [Option<RunningNode>; 6],
     /// Whether each keeps the account that speaks for his node in a folder of its own.
@@ -34,9 +36,48 @@ pub(crate) struct Operators {
 
 impl Operators {
     fn new(apart: bool) -> Self {
-        let ours = Self { world: World::empty(), ports: free_ports(12), running: [const { None }; 6], apart };
+        Self::of(World::empty(), "", apart)
+    }
+
+    fn of(world: World, prefix: &'static str, apart: bool) -> Self {
+        let ours = Self { world, prefix, ports: free_ports(12), running: [const { None }; 6], apart };
         (ANN..=EVE).for_each(|index| ours.make(index));
         ours
+    }
+
+    /// The first four take over the ledger of the vault of that world, which one host sealed; the fifth follows. Gives the vault's fingerprint from
+    /// then on, and the last block before.
+    pub(crate) fn grow(world: World) -> (Self, (String, u64)) {
+        let ours = Self::of(world, "", false);
+        let begun = ours.take_on("node init --from-vault");
+        (ours, begun)
+    }
+
+    /// Others of the same names found the network anew, from what the one whose node still runs has.
+    pub(crate) fn refound(mut self, survivor: usize) -> (Self, (String, u64)) {
+        (ANN..=FAY).filter(|index| *index != survivor).for_each(|index| self.kill(index));
+        wait_until(|| self.peers(survivor) == 0, "the survivor sees that the others are gone");
+        let left = self.running[survivor].take();
+        let Self { world, .. } = self;
+        let ours = Self::of(world, "new-", false);
+        let begun = ours.take_on("node refound");
+        drop(left);
+        (ours, begun)
+    }
+
+    /// By that command, on the host of the vault and of the first node.
+    fn take_on(&self, words: &str) -> (String, u64) {
+        let call = self.world.unlocked(words).args(&format!("--json --epoch-length {LENGTH}"));
+        let call = call.arg("--dir").arg(self.dir(ANN)).arg("--found");
+        let call = [BEN, CAT, DAN].iter().fold(call, |call, index| call.arg(self.enrolment(*index)));
+        let call = (ANN..=EVE).fold(call, |call, index| call.arg("--ledger").arg(self.node(index).url()));
+        let done = call.run().expect(exit::DONE);
+        let (fingerprint, base) = (done.text("fingerprint"), done.number("height"));
+        for index in [BEN, CAT, DAN] {
+            self.join(index, &self.network()).args(&format!("--expect {fingerprint}")).run().expect(exit::DONE);
+        }
+        self.join(EVE, &self.network()).args("--follower").run().expect(exit::DONE);
+        (fingerprint, base)
     }
 
     /// The first four found a network whose nodes sign one by one; the fifth follows it.
@@ -117,7 +158,7 @@ impl Operators {
     }
 
     pub(crate) fn dir(&self, index: usize) -> PathBuf {
-        self.world.path(NAMES[index])
+        self.world.path(&format!("{}{}", self.prefix, NAMES[index]))
     }
 
     /// Where the account is that speaks for a node, if it is kept apart.

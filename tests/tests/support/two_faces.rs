@@ -183,7 +183,7 @@ impl Shared {
             signature: key.sign(&name, message.as_slice()).encode()[..].try_into().unwrap(),
         });
         let (votes, keys) = (votes.collect(), keys.iter().map(public).collect());
-        forged.certificate = Certificate::Committee(Committee { keys, finality, votes });
+        forged.certificate = Certificate::Committee(Committee { charter: None, keys, finality, votes });
         Some(forged)
     }
 }

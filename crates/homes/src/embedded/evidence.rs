@@ -90,21 +90,20 @@ impl Embedded {
 }
 
 /// The last closing blocks below `height`, and the key that certified the first of them: a receipt with them is checked by whoever knows one of the
-/// keys along them. Where the ledger was handed over, the key in force certifies all, and there is none.
+/// keys along them. Where the ledger was handed over, they begin with the key that was named then, which certifies all before.
 pub(crate) fn links(store: &Store, keys: &LedgerKeys, height: u64) -> Result<([u8; 32], Vec<Link>), HomeError> {
-    if !keys.handovers().is_empty() {
-        return Ok((keys.in_force(), Vec::new()));
-    }
-    let below = keys.successions().iter().take_while(|succession| succession.height <= height);
+    let (after, first) = keys.handovers().last().map_or((0, keys.first()), |last| (last.height, last.key));
+    let below = keys.successions().iter().filter(|succession| succession.height > after);
+    let below = below.take_while(|succession| succession.height <= height);
     // Where validators hand one key on, nothing leads from one to another.
-    let mut key = keys.first();
+    let mut key = first;
     let below = below.filter(|succession| std::mem::replace(&mut key, succession.key) != succession.key);
     let below: Vec<u64> = below.map(|succession| succession.height - 1).collect();
     let Some(closing) = below.get(below.len().saturating_sub(LINKS_MAX)..).filter(|closing| !closing.is_empty()) else {
-        return Ok((keys.first(), Vec::new()));
+        return Ok((first, Vec::new()));
     };
     let links = closing.iter().map(|height| link_at(store, keys, *height)).collect::<Result<Vec<_>, _>>()?;
-    Ok((closing.first().map_or(keys.first(), |height| keys.at(*height)), links))
+    Ok((closing.first().map_or(first, |height| keys.at(*height)), links))
 }
 
 /// The header and the certificate of a block at which the key changes, which must be by the key that was in force there. A store that began by a

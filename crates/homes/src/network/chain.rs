@@ -25,15 +25,17 @@ use blockhouse_consensus::{Network, NetworkError};
 use blockhouse_ledger::block::{Block, BlockObject, block_hash};
 use blockhouse_ledger::call::CallError;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate, CertificateError};
-use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, gather, import};
+use blockhouse_ledger::charter::{CHARTER_ADDRESS, making};
+use blockhouse_ledger::execute::{BuildError, Executed, Gathered, ImportError, Room, build, gather, import};
 use blockhouse_ledger::handover::{Handover, is_call};
 use blockhouse_ledger::recall::Recall;
 use blockhouse_ledger::time::BlockTime;
-use blockhouse_ledger::validators::{last_block, settles, succession};
-use blockhouse_ledger::{Genesis, TransactionFault};
+use blockhouse_ledger::validators::{government, last_block, succession};
+use blockhouse_ledger::{Genesis, Governance, Government, TransactionFault};
 use blockhouse_types::BlockHash;
 
 use super::layers::Layers;
+use super::network_file::NetworkFile;
 use crate::embedded::{HomeError, LedgerKeys};
 use crate::store::{Past, Store, StoreError};
 
@@ -49,7 +51,7 @@ pub struct Chain {
     /// The tenure in which this node takes part.
     term: RwLock<Term>,
     /// What hands the ledger over to this network, if others kept it before.
-    opening: Option<TxEnvelope>,
+    opening: Option<Opening>,
     /// What is written to: one block after the other.
     writer: Mutex<Store>,
     /// The last final block, for whoever reads.
@@ -69,11 +71,22 @@ struct Term {
     closed: Option<u64>,
 }
 
+/// The block by which this network takes the ledger over.
+#[derive(Debug)]
+struct Opening {
+    height: u64,
+    handover: TxEnvelope,
+    /// Who may change its validators, and how, if anybody may.
+    charter: Option<Governance>,
+}
+
 #[derive(Debug, Clone)]
 struct Final {
     store: Store,
     /// The key in force after it: it certifies the next block.
     in_force: [u8; 32],
+    /// The contract that names the validators, if one does.
+    government: Option<Government>,
     /// The last block of the tenure, once it is settled.
     last_block: Option<u64>,
 }
@@ -153,24 +166,42 @@ impl Chain {
     pub fn open(store: Store, key: [u8; 32]) -> Result<Self, ChainError> {
         let store = store.believing_misses();
         let in_force = LedgerKeys::of(&store).map_err(ChainError::Keys)?.in_force();
-        let last_block = last_block_of(&store)?;
-        let last = RwLock::new(Final { store: store.clone(), in_force, last_block });
+        let (government, last_block) = (government_of(&store)?, last_block_of(&store)?);
+        let last = RwLock::new(Final { store: store.clone(), in_force, government, last_block });
         let term = RwLock::new(Term { key, base: 0, closed: None });
         let (executed, recall) = (Mutex::default(), Arc::default());
         Ok(Self { term, opening: None, writer: Mutex::new(store), last, executed, recall })
     }
 
-    /// The same of a network that takes the ledger over by this handover: nothing is made above the base before it.
+    /// The same of the network of that file: if it takes the ledger over, nothing is made above the base before the handover.
     #[must_use]
-    pub fn opened_by(self, handover: Option<TxEnvelope>) -> Self {
-        Self { opening: handover, ..self }
+    pub fn opened_by(self, file: &NetworkFile) -> Self {
+        let opening = file.handover.clone().map(|handover| Opening {
+            height: file.network.base().height.saturating_add(1),
+            handover,
+            charter: file.governance(),
+        });
+        Self { opening, ..self }
     }
 
-    /// The handover, while it is what comes above the last of `pending`. By C3 nothing but it comes first.
-    pub fn opening(&self, pending: &[Arc<Block>]) -> Option<TxEnvelope> {
-        let last = self.last();
-        let is_under_way = pending.iter().any(|block| block.header.number > last.store.height());
-        self.opening.clone().filter(|_| last.in_force != self.term().key && !is_under_way)
+    /// True while the block by which this network takes the ledger over is not final.
+    fn is_to_open(&self, store: &Store) -> bool {
+        self.opening.as_ref().is_some_and(|opening| store.height() < opening.height)
+    }
+
+    /// The transactions of that block, while it is what comes above the last of `pending`. By C3 nothing but it comes first.
+    pub fn opening(&self, pending: &[Arc<Block>]) -> Result<Option<Vec<TxEnvelope>>, ChainError> {
+        let store = self.head();
+        let is_under_way = pending.iter().any(|block| block.header.number > store.height());
+        let Some(opening) = self.opening.as_ref().filter(|_| self.is_to_open(&store) && !is_under_way) else {
+            return Ok(None);
+        };
+        let mut transactions = vec![opening.handover.clone()];
+        if let Some(charter) = &opening.charter {
+            let account = store.state().account(&CHARTER_ADDRESS).map_err(|error| store.of_state(error))?;
+            transactions.push(making(store.genesis(), charter, account.map_or(0, |account| account.nonce)));
+        }
+        Ok(Some(transactions))
     }
 
     /// From now on this node takes part in that network: one that begins above the last final block, or began before it.
@@ -186,11 +217,11 @@ impl Chain {
 
     /// The last block of the tenure, once it is settled: by the last final block, or by one that may become final.
     pub fn last_block(&self) -> Option<u64> {
-        // Nobody follows a network that took the ledger over (ledger T3), whatever was settled before it did.
-        if self.opening.is_some() {
+        let last = self.last();
+        // With the handover what was settled before it ends (ledger T3): until it is final here, that is what the state says.
+        if self.is_to_open(&last.store) {
             return None;
         }
-        let last = self.last();
         let pending = || lock(&self.executed).closing.filter(|closing| *closing > last.store.height());
         // After it is final the engine still helps others to that.
         self.term().closed.or(last.last_block).or_else(pending)
@@ -255,6 +286,16 @@ impl Chain {
         Ok(Proposal { executed: self.remember(executed), refused })
     }
 
+    /// Makes the block by which this network takes the ledger over.
+    pub fn open_with(&self, transactions: Vec<TxEnvelope>, time: BlockTime) -> Result<Arc<Executed>, ChainError> {
+        let last = self.last();
+        let (store, parent) = (&last.store, last.store.head().header());
+        let executed = build(store.genesis(), parent, &self.nodes(store, &[]), transactions, time);
+        let executed = executed.map_err(|error| of_build(store, parent.number, error))?;
+        self.check_key(&last, &[], &executed)?;
+        Ok(self.remember(executed))
+    }
+
     /// Executes a block above the last of `pending`; an error that [is a verdict](ChainError::is_verdict) says that it is invalid.
     pub fn execute(&self, pending: &[Arc<Block>], block: &Block) -> Result<Arc<Executed>, ChainError> {
         let last = self.last();
@@ -269,15 +310,17 @@ impl Chain {
     pub fn take(&self, object: &BlockObject) -> Result<Option<Arc<Executed>>, ChainError> {
         let last = self.last();
         let (chain_id, height) = (last.store.genesis().chain_id, object.block.header.number);
-        // Until the handover is final only the own engine brings blocks: others may have what those before recorded beside it.
-        if self.opening(&[]).is_some() {
+        let is_to_open = self.is_to_open(&last.store);
+        // Until the handover is final others may have what those before recorded beside it: that is by another key.
+        if is_to_open && object.certificate.key() != self.term().key {
             return Err(ChainError::Unknown { height });
         }
         if object.chain_id != chain_id || height != last.store.height() + 1 {
             return Err(ChainError::Unknown { height });
         }
         let place = BlockPlace { chain_id, height, hash: object.hash() };
-        let certified = object.certificate.verify(&last.in_force, &place);
+        let key = if is_to_open { self.term().key } else { last.in_force };
+        let certified = object.certificate.verify(&key, &place);
         certified.map_err(|source| ChainError::Certificate { height, source })?;
         self.record(&object.block, &object.certificate, Store::append)
     }
@@ -314,15 +357,17 @@ impl Chain {
         append(&mut writer, &executed, certificate)?;
         let in_force = next_key.unwrap_or(last.in_force);
         let store = writer.clone();
-        // A handover ends what the contract had settled.
-        let is_settled_anew = is_settling(&store) || executed.handover.is_some();
+        // A handover ends what the contract had settled. The first blocks of a governed ledger make that of its genesis.
+        let is_another = executed.handover.is_some() || last.government.is_none();
+        let government = if is_another { government_of(&store)? } else { last.government };
+        let is_settled_anew = is_another || government.is_some_and(|government| government.settles(height));
         let last_block = if is_settled_anew { last_block_of(&store)? } else { last.last_block };
         // Who begins a tenure sees both or neither.
         let mut term = self.term.write().unwrap_or_else(PoisonError::into_inner);
         if succession(&executed.block.header).is_some() {
             term.closed = term.closed.or(Some(height));
         }
-        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, last_block };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Final { store, in_force, government, last_block };
         drop(term);
         drop(writer);
         lock(&self.executed).forget_until(height);
@@ -374,9 +419,12 @@ impl Chain {
     /// C3.
     fn check_key(&self, last: &Final, above: &[Arc<Executed>], executed: &Executed) -> Result<(), ChainError> {
         let before = above.iter().rev().find_map(|executed| executed.handover).unwrap_or(last.in_force);
-        let is_own = executed.block.body.transactions.iter().any(|tx| self.is_opening(tx));
-        let ends_governance = last.store.genesis().governance.is_some() && executed.handover.is_some() && !is_own;
-        if executed.handover.unwrap_or(before) == self.term().key && !ends_governance {
+        let transactions = &executed.block.body.transactions;
+        let opening = self.opening.as_ref().filter(|opening| transactions.first() == Some(&opening.handover));
+        // Its key commits to the charter: what stands behind the handover is that one. It must not be left out.
+        let is_whole = opening.is_none_or(|opening| transactions.len() == 1 + usize::from(opening.charter.is_some()));
+        let ends_governance = self.is_governed() && executed.handover.is_some() && opening.is_none();
+        if executed.handover.unwrap_or(before) == self.term().key && !ends_governance && is_whole {
             return Ok(());
         }
         Err(ChainError::Key { height: executed.block.header.number, hash: executed.hash })
@@ -390,14 +438,20 @@ impl Chain {
 
     /// Whether that is what hands the ledger over to this network.
     fn is_opening(&self, tx: &TxEnvelope) -> bool {
-        self.opening.as_ref() == Some(tx)
+        self.opening.as_ref().is_some_and(|opening| opening.handover == *tx)
+    }
+
+    /// Whether governors have a say over who follows: a handover would end that.
+    pub(super) fn is_governed(&self) -> bool {
+        self.head().genesis().governance.is_some()
+            || self.opening.as_ref().is_some_and(|opening| opening.charter.is_some())
     }
 
     fn hands_over_elsewhere(&self, genesis: &Genesis, tx: &TxEnvelope) -> bool {
         tx.to() == Some(genesis.access_address())
             && is_call(tx.input())
             && !self.is_opening(tx)
-            && (genesis.governance.is_some()
+            && (self.is_governed()
                 || Handover::read(tx.input()).is_none_or(|handover| handover.next_key != self.term().key))
     }
 
@@ -431,9 +485,8 @@ impl Memory {
     }
 }
 
-/// Whether more is settled of the end of the tenure than below the head.
-fn is_settling(store: &Store) -> bool {
-    store.genesis().governance.as_ref().is_some_and(|governance| settles(governance, store.height()))
+fn government_of(store: &Store) -> Result<Option<Government>, ChainError> {
+    government(store.genesis(), store.head().header(), store).map_err(|error| ChainError::of_call(store, error))
 }
 
 fn last_block_of(store: &Store) -> Result<Option<u64>, ChainError> {

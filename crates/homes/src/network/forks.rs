@@ -25,7 +25,7 @@ use alloy_sol_types::SolEvent as _;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::contracts::{Alarms, Validators};
 use blockhouse_ledger::fork::{ForkEvidence, ForkSide, ProvedFork};
-use blockhouse_ledger::governance::validators_address;
+use blockhouse_ledger::validators::government;
 use tokio::sync::{mpsc, watch};
 
 use super::chain::Chain;
@@ -309,6 +309,6 @@ fn foreign(store: &Store, proved: &ProvedFork) -> Result<B256, StoreError> {
 
 /// The contract that takes evidence, if there is one: that which governs the ledger, or the module of its vault.
 fn contract(store: &Store) -> Option<Address> {
-    let is_governed = store.genesis().governance.is_some();
-    if is_governed { Some(validators_address()) } else { module(store, "validators") }
+    let governed = government(store.genesis(), store.head().header(), store).ok().flatten();
+    governed.map(|governed| governed.contract).or_else(|| module(store, "validators"))
 }

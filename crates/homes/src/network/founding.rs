@@ -56,7 +56,7 @@ impl Governed {
         Some(Self { epoch_length, governors, threshold, validators })
     }
 
-    fn governance(mut self, kind: &Kind) -> Governance {
+    pub(super) fn governance(mut self, kind: &Kind) -> Governance {
         self.validators.sort_by_key(|founder| founder.key);
         let Self { epoch_length, governors, threshold, validators } = self;
         Governance { epoch_length, governors, threshold, validators, group: kind.polynomial() }
@@ -152,6 +152,6 @@ impl Beginning {
             governance: governed.map(|governed| governed.governance(kind)),
         };
         let network = network(Base { height: 0, hash: genesis.hash() })?;
-        Ok(NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None })
+        Ok(NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None, epoch_length: None })
     }
 }

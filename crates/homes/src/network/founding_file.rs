@@ -170,6 +170,7 @@ impl FoundingFile {
     ) -> Result<NetworkFile, NetworkError> {
         let file = self.beginning().network(&self.validators(), &Kind::Threshold(sharing), self.governed())?;
         Ok(NetworkFile {
+            epoch_length: None,
             enrolments: self.enrolments.clone(),
             made: Some(Made { salt: self.salt, attestation }),
             handover: None,

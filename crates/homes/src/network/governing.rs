@@ -14,6 +14,8 @@ use alloy_json_rpc::ResponsePayload;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolEvent, SolInterface as _};
 use blockhouse_crypto::AccountSecret;
+use blockhouse_ledger::charter::{CHARTER_ADDRESS, contract_address};
+use blockhouse_ledger::contracts::Access;
 use blockhouse_ledger::contracts::GroupValidators::GroupValidatorsErrors;
 use blockhouse_ledger::contracts::Validators::{self as Contract, ValidatorsErrors};
 use blockhouse_ledger::governance::{LEAD, validators_address};
@@ -44,7 +46,7 @@ pub enum GoverningError {
     Remote(#[from] RemoteError),
     #[error("the node could not be asked")]
     Node(#[source] NodeError),
-    #[error("the validators of this ledger never change: its genesis names no governors")]
+    #[error("the validators of this ledger never change: neither its genesis nor the last handover names governors")]
     NotGoverned,
     #[error(
         "the contract that names the validators is not made yet: the ledger makes it when a vault has taken it over"
@@ -130,6 +132,7 @@ pub struct Sets {
 pub struct Governing {
     remote: Remote,
     genesis: Genesis,
+    contract: Address,
 }
 
 /// What to do about one node.
@@ -194,11 +197,8 @@ impl Governing {
     /// Of the ledger that these nodes keep.
     pub async fn of(remote: Remote) -> Result<Self, GoverningError> {
         let genesis = remote.genesis().await?;
-        if genesis.governance.is_none() {
-            return Err(GoverningError::NotGoverned);
-        }
-        let code: Bytes = remote.any("eth_getCode", (validators_address(), "latest"), Ok).await?;
-        if code.is_empty() { Err(GoverningError::NotMade) } else { Ok(Self { remote, genesis }) }
+        let contract = contract_in_force(&remote, &genesis).await?;
+        Ok(Self { remote, genesis, contract })
     }
 
     /// What is in force, what will be, and what is proposed.
@@ -256,7 +256,7 @@ impl Governing {
     /// The events of proposals in these blocks.
     async fn proposed(&self, first: u64, last: u64) -> Result<Vec<alloy_primitives::Log>, GoverningError> {
         let filter = json!({
-            "address": validators_address(), "topics": [Contract::Proposed::SIGNATURE_HASH],
+            "address": self.contract, "topics": [Contract::Proposed::SIGNATURE_HASH],
             "fromBlock": format!("{first:#x}"), "toBlock": format!("{last:#x}"),
         });
         let logs = self
@@ -266,9 +266,9 @@ impl Governing {
                     let part = |name: &str| log.get(name).cloned().unwrap_or_default();
                     let topics = serde_json::from_value(part("topics"));
                     let data = serde_json::from_value(part("data"));
-                    match (topics, data) {
-                        (Ok(topics), Ok(data)) => {
-                            Ok(alloy_primitives::Log::new_unchecked(validators_address(), topics, data))
+                    match (serde_json::from_value(part("address")), topics, data) {
+                        (Ok(emitter), Ok(topics), Ok(data)) => {
+                            Ok(alloy_primitives::Log::new_unchecked(emitter, topics, data))
                         }
                         _ => Err(NodeError::form("eth_getLogs", "it is no log")),
                     }
@@ -321,10 +321,7 @@ impl Governing {
     }
 
     async fn ask<C: SolCall>(&self, question: &C) -> Result<C::Return, GoverningError> {
-        let call = json!({ "to": validators_address(), "data": Bytes::from(question.abi_encode()) });
-        let output: Bytes = self.remote.any("eth_call", (call, "latest"), Ok).await?;
-        let form = |_| GoverningError::Node(NodeError::form("eth_call", "it is no answer of the contract"));
-        C::abi_decode_returns(&output).map_err(form)
+        ask(&self.remote, self.contract, question).await
     }
 
     /// Sends a call, which must succeed, and waits until it is final.
@@ -332,7 +329,7 @@ impl Governing {
         let (account, input) = (address(who), Bytes::from(call.abi_encode()));
         self.rehearse(account, &input).await?;
         let nonce = self.remote.pending_nonce(account).await?;
-        let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(validators_address()));
+        let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(self.contract));
         let signed = Request { chain_id, nonce, to, input: input.clone(), gas: GAS }.sign(who);
         let hash = *signed.tx_hash();
         match self.remote.send(&signed.encoded_2718().into(), hash).await {
@@ -358,7 +355,7 @@ impl Governing {
 
     /// Runs the call without recording it, so that what the contract refuses is told before anything is sent.
     async fn rehearse(&self, from: Address, input: &Bytes) -> Result<(), GoverningError> {
-        let call = json!({ "from": from, "to": validators_address(), "data": input });
+        let call = json!({ "from": from, "to": self.contract, "data": input });
         match self.remote.exchange("eth_call", (call, "latest")).await? {
             ResponsePayload::Success(_) => Ok(()),
             ResponsePayload::Failure(error) => {
@@ -402,4 +399,29 @@ fn told(error: &ValidatorsErrors) -> String {
         E::NotApproved(e) => format!("account {} does not approve it", e.governor),
         other => format!("{other:?}"),
     }
+}
+
+/// The contract that names the validators now: that of the last handover's charter, or of the genesis where the ledger was never handed over.
+async fn contract_in_force(remote: &Remote, genesis: &Genesis) -> Result<Address, GoverningError> {
+    let made: alloy_primitives::U64 = remote.any("eth_getTransactionCount", (*CHARTER_ADDRESS, "latest"), Ok).await?;
+    let access = genesis.access_address();
+    let code: Bytes = remote.any("eth_getCode", (access, "latest"), Ok).await?;
+    let handovers = if code.is_empty() { 0 } else { ask(remote, access, &Access::handoversCall {}).await? };
+    if handovers == 0 {
+        let contract = genesis.governance.as_ref().map(|_| validators_address()).ok_or(GoverningError::NotGoverned)?;
+        let code: Bytes = remote.any("eth_getCode", (contract, "latest"), Ok).await?;
+        return if code.is_empty() { Err(GoverningError::NotMade) } else { Ok(contract) };
+    }
+    let contract = made.to::<u64>().checked_sub(1).map(contract_address).ok_or(GoverningError::NotGoverned)?;
+    let first = ask(remote, contract, &Contract::setAtCall { index: U256::ZERO }).await?.from;
+    let begun = ask(remote, contract, &Contract::keyOfCall { epoch_: first }).await?;
+    let named = ask(remote, access, &Access::handoverAtCall { n: handovers }).await?.key;
+    if begun == named { Ok(contract) } else { Err(GoverningError::NotGoverned) }
+}
+
+async fn ask<C: SolCall>(remote: &Remote, to: Address, question: &C) -> Result<C::Return, GoverningError> {
+    let call = json!({ "to": to, "data": Bytes::from(question.abi_encode()) });
+    let output: Bytes = remote.any("eth_call", (call, "latest"), Ok).await?;
+    let form = |_| GoverningError::Node(NodeError::form("eth_call", "it is no answer of the contract"));
+    C::abi_decode_returns(&output).map_err(form)
 }

@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - **F1** Each enrolment in it is one of its validators, and was signed by it.
-//! - **F2** One that hands no ledger over is written as before there were any that do: nothing stands behind its enrolments.
+//! - **F2** One that hands no ledger over is written as before there were any that do: nothing stands behind its enrolments. One without a charter is
+//!   written as before there were charters.
 //!
 //! Format: `docs/design/node.md`, section *Data folder*.
 
@@ -14,15 +15,15 @@ use std::path::Path;
 use alloy_consensus::TxEnvelope;
 use blockhouse_consensus::ceremony::Attestation;
 use blockhouse_consensus::{Kind, Network, NetworkError};
-use blockhouse_ledger::TrustRoot;
 use blockhouse_ledger::certificate::COMMITTEE_MAX;
 use blockhouse_ledger::genesis::{GENESIS_MAX, Genesis};
+use blockhouse_ledger::{Governance, TrustRoot};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Fingerprint, Magic};
 
 use super::enrolment::{ENROLMENT_MAX, Enrolment, EnrolmentError};
 use super::folder::{FolderError, read_file};
 use super::founding_file::FoundingFile;
-use super::succession::{self, HANDOVER_MAX, hands_over};
+use super::succession::{self, HANDOVER_MAX, charter, hands_over};
 use super::survival::Survival;
 
 const MAGIC: Magic = *b"BHNF";
@@ -45,6 +46,8 @@ pub struct NetworkFile {
     pub made: Option<Made>,
     /// What hands the ledger over to the network, if others kept it before.
     pub handover: Option<TxEnvelope>,
+    /// Blocks in an epoch of a network that took the ledger over with a charter: by its operators, whom the enrolments name.
+    pub epoch_length: Option<u64>,
 }
 
 /// That the validators of a network made its key together, out of a founding file.
@@ -87,6 +90,9 @@ impl NetworkFile {
         if let Some(handover) = &self.handover {
             encoder.bytes(&succession::encode(handover));
         }
+        if let Some(epoch_length) = self.epoch_length {
+            encoder.u64(epoch_length);
+        }
         encoder.finish()
     }
 
@@ -108,13 +114,16 @@ impl NetworkFile {
         if !ascend || !enrolments.iter().all(|enrolment| validators.binary_search(enrolment.key()).is_ok()) {
             return Err(decoder.not_canonical("its enrolments are not of its validators, ascending").into());
         }
-        let mut file = Self { genesis, network, enrolments, made: None, handover: None };
+        let mut file = Self { genesis, network, enrolments, made: None, handover: None, epoch_length: None };
         if file.may_be_made() {
             file.made = decoder
                 .option(|decoder| Ok(Made { salt: decoder.array()?, attestation: Attestation::read(decoder)? }))?;
         }
         if !decoder.is_empty() {
             file.handover = Some(read_handover(&mut decoder)?);
+        }
+        if !decoder.is_empty() {
+            file.epoch_length = Some(decoder.u64()?);
         }
         decoder.finish()?;
         Ok(file)
@@ -147,16 +156,34 @@ impl NetworkFile {
         let (base, network) = (self.network.base(), &self.network);
         if let Some(handover) = &self.handover {
             let is_first = base.height > 0 && network.epoch() == 0;
-            return is_first && hands_over(handover, &self.genesis, &base, &network.key());
+            return is_first && self.has_its_charter() && hands_over(handover, &self.genesis, &base, &network.key());
         }
         let begins = (base.height, base.hash, network.epoch()) == (0, self.genesis.hash(), 0);
-        begins && network.key() == self.genesis.ledger_key
+        begins
+            && network.kind().charter().is_none()
+            && self.epoch_length.is_none()
+            && network.key() == self.genesis.ledger_key
+    }
+
+    /// Who keeps the ledger and who may change that, if anybody may: as its genesis says, or the charter of a network that took it over.
+    pub fn governance(&self) -> Option<Governance> {
+        if self.handover.is_none() {
+            return self.genesis.governance.clone();
+        }
+        charter(&self.genesis, self.epoch_length?, &self.enrolments)
+    }
+
+    /// True if the key of its network commits to the charter that it has, or to none.
+    fn has_its_charter(&self) -> bool {
+        let named = self.governance().map(|charter| charter.charter_hash());
+        let fits = self.enrolments.len() == self.network.validators().len() || named.is_none();
+        fits && self.epoch_length.is_some() == named.is_some() && self.network.kind().charter() == named
     }
 
     /// True if its validators sign one by one: then its key, and so the fingerprint, commits to each of theirs. One key for all was
     /// dealt by somebody, who can keep it.
     pub const fn signs_one_by_one(&self) -> bool {
-        matches!(self.network.kind(), Kind::Committee)
+        matches!(self.network.kind(), Kind::Committee | Kind::Chartered(_))
     }
 
     /// The founding file out of which its validators made its key, if they did.

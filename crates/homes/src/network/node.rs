@@ -201,7 +201,7 @@ impl Trunk {
         let file = &parts.file;
         // At once only after an earlier version wrote to it.
         store.index_events()?;
-        let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file.handover.clone()));
+        let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file));
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
         let eye = Arc::new(Eye::open(folder.forks()).map_err(NodeError::Forks)?);
@@ -214,9 +214,7 @@ impl Trunk {
 
     fn engines(&self, folder: &NodeFolder, parts: &Parts) -> Engines {
         let file = &parts.file;
-        // Who took the ledger over keeps it without succession (ledger T3).
-        let governance = file.genesis.governance.as_ref().filter(|_| file.handover.is_none());
-        let hands_on = governance.is_some_and(|governance| governance.group.is_some());
+        let hands_on = file.governance().is_some_and(|governance| governance.group.is_some());
         let resharing = hands_on.then(|| Resharing {
             folder: folder.clone(),
             file: file.clone(),

@@ -136,9 +136,8 @@ impl Asking {
         let mut tasks = self.tasks.lock().await;
         tasks.shutdown().await;
         let (chain, orderer) = (&self.chain, &self.orderer);
-        let is_governed = chain.head().genesis().governance.is_some();
         if let Some(peers) = peers.clone() {
-            if is_governed {
+            if chain.is_governed() {
                 tasks.spawn(follow(Arc::clone(chain), Arc::clone(orderer), peers.clone()));
             }
             tasks.spawn(sync::fill(Arc::clone(chain), Arc::clone(orderer), peers, self.trouble.clone()));

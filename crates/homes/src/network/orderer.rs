@@ -95,7 +95,8 @@ impl Orderer {
     async fn something_to_record(&self, pending: &[Arc<Block>]) {
         loop {
             let woken = self.waiting.woken();
-            if self.chain.opening(pending).is_some() {
+            // A store that fails says so when the block is made.
+            if !matches!(self.chain.opening(pending), Ok(None)) {
                 return;
             }
             let parent = BlockTime::of(&self.chain.parent(pending)).map_or(0, BlockTime::millis);
@@ -123,10 +124,10 @@ impl Orderer {
         // What the parent says is a time of the ledger: it was executed.
         let least = BlockTime::of(&parent).map_or(0, BlockTime::millis).saturating_add(1);
         let time = BlockTime::of_millis(self.clock.now().max(least));
-        let candidates = match self.chain.opening(pending) {
-            Some(handover) => vec![handover],
-            None => self.waiting.candidates(pending, parent.gas_limit),
-        };
+        if let Some(opening) = self.chain.opening(pending)? {
+            return Ok(self.chain.open_with(opening, time)?.block.clone());
+        }
+        let candidates = self.waiting.candidates(pending, parent.gas_limit);
         let proposal = self.chain.propose(pending, &candidates, time)?;
         self.waiting.reject(proposal.refused);
         Ok(proposal.executed.block.clone())

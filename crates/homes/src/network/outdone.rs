@@ -20,7 +20,7 @@ use alloy_primitives::B256;
 use blockhouse_consensus::Network;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
-use blockhouse_ledger::handover::{Handover as Named, may_hand_over};
+use blockhouse_ledger::handover::{Handover as Named, leading, may_hand_over};
 use tokio::sync::mpsc;
 
 use super::backend::NodeBackend;
@@ -158,7 +158,7 @@ pub(super) async fn theirs(peers: &Remote, node: &NodeUrl, height: u64) -> Resul
 /// The key that the block hands the ledger over to, if it counts here (U1). Its parent is on this chain.
 fn judge(store: &Store, own: &[u8; 32], object: &BlockObject) -> Result<Option<[u8; 32]>, NodeError> {
     let (header, genesis) = (&object.block.header, store.genesis());
-    let [transaction] = object.block.body.transactions.as_slice() else { return Ok(None) };
+    let Some(transaction) = leading(&object.block.body.transactions) else { return Ok(None) };
     let Some(named) = Named::read(transaction.input()) else { return Ok(None) };
     let place = BlockPlace { chain_id: genesis.chain_id, height: header.number, hash: object.hash() };
     let parent = header.number.checked_sub(1).map(|parent| store.hash_at(parent)).transpose()?.flatten();

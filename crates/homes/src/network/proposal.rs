@@ -37,6 +37,8 @@ const FILE_MAX: usize = GENESIS_MAX + COMMITTEE_MAX * (ENROLMENT_MAX + 4) + 2 * 
 const WORD_MAX: usize = 8 + 32 + APPROVAL_LEN;
 const HANDOVER: u8 = 0;
 const CHANGE: u8 = 1;
+/// A handover to validators that their operators may change.
+const CHARTERED: u8 = 2;
 
 /// What recovery accounts are asked to agree to.
 #[derive(Debug, Clone)]
@@ -118,7 +120,11 @@ impl RecoveryProposal {
         encoder.bytes(&self.genesis().encode());
         match self {
             Self::Handover { succession, base } => {
-                encoder.u8(HANDOVER).u64(base.height).raw(base.hash.as_bytes());
+                match succession.epoch_length() {
+                    None => encoder.u8(HANDOVER),
+                    Some(length) => encoder.u8(CHARTERED).u64(length),
+                };
+                encoder.u64(base.height).raw(base.hash.as_bytes());
                 encoder.list(succession.enrolments().iter(), |encoder, enrolment| {
                     encoder.bytes(&enrolment.encode());
                 });
@@ -140,9 +146,10 @@ impl RecoveryProposal {
         let mut decoder = Decoder::with_bare_header(WHAT, MAGIC, bytes)?;
         let genesis = Genesis::decode(decoder.bytes("genesis", GENESIS_MAX)?)?;
         let read = match decoder.u8()? {
-            HANDOVER => {
-                let base = Base { height: decoder.u64()?, hash: BlockHash::new(decoder.array()?) };
-                Self::Handover { succession: read_succession(&mut decoder, genesis)?, base }
+            HANDOVER => read_handover(&mut decoder, genesis, None)?,
+            CHARTERED => {
+                let epoch_length = Some(decoder.u64()?);
+                read_handover(&mut decoder, genesis, epoch_length)?
             }
             CHANGE => Self::Change { change: read_change(&mut decoder)?, genesis },
             other => return Err(decoder.unknown("matter", other.into()).into()),
@@ -199,10 +206,16 @@ impl RecoveryProposal {
     }
 }
 
-fn read_succession(decoder: &mut Decoder<'_>, genesis: Genesis) -> Result<Succession, ProposalError> {
+fn read_handover(
+    decoder: &mut Decoder<'_>,
+    genesis: Genesis,
+    epoch_length: Option<u64>,
+) -> Result<RecoveryProposal, ProposalError> {
+    let base = Base { height: decoder.u64()?, hash: BlockHash::new(decoder.array()?) };
     let enrolments = decoder.list("enrolments", COMMITTEE_MAX, |decoder| decoder.bytes("enrolment", ENROLMENT_MAX))?;
     let enrolments = enrolments.into_iter().map(Enrolment::decode).collect::<Result<Vec<_>, _>>()?;
-    Ok(Succession::try_new(genesis, enrolments)?)
+    let succession = Succession::try_new(genesis, enrolments, epoch_length)?;
+    Ok(RecoveryProposal::Handover { succession, base })
 }
 
 fn read_change(decoder: &mut Decoder<'_>) -> Result<RecoveryChange, ProposalError> {

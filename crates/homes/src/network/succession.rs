@@ -6,6 +6,7 @@
 //! # Invariants
 //! - **S1** A file of such a network names the handover to its own key above its own base: nothing else is left open in it.
 //! - **S2** Equal keepers above an equal block make an equal file: whoever was killed half-way does the same again.
+//! - **S3** The ledger key that the handover names commits to the charter: who may change the validators, and how many of them it takes.
 //!
 //! Format: `docs/design/node.md`, section *Taking a ledger over*.
 
@@ -19,10 +20,10 @@ use alloy_primitives::{B256, Bytes, TxKind};
 use blockhouse_consensus::{Base, Kind, Network};
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::handover::Handover;
-use blockhouse_ledger::{Genesis, Request};
+use blockhouse_ledger::{Genesis, Governance, Request};
 use blockhouse_types::BlockHash;
 
-use super::ceremony::{CeremonyError, check_apart};
+use super::ceremony::{CeremonyError, by_operators, check_apart};
 use super::enrolment::Enrolment;
 use super::network_file::NetworkFile;
 
@@ -40,16 +41,23 @@ const NOWHERE: Base = Base { height: 0, hash: BlockHash::new([0; 32]) };
 pub struct Succession {
     genesis: Genesis,
     enrolments: Vec<Enrolment>,
+    epoch_length: Option<u64>,
     key: [u8; 32],
 }
 
 impl Succession {
-    /// By the nodes of these enrolments, which sign one by one.
-    pub fn try_new(genesis: Genesis, mut enrolments: Vec<Enrolment>) -> Result<Self, CeremonyError> {
+    /// By the nodes of these enrolments, which sign one by one. Told of the blocks in an epoch, their operators may change them, if they can be
+    /// governed so: as many of them as must agree on a block.
+    pub fn try_new(
+        genesis: Genesis,
+        mut enrolments: Vec<Enrolment>,
+        epoch_length: Option<u64>,
+    ) -> Result<Self, CeremonyError> {
         check_apart(&enrolments)?;
         enrolments.sort_by(|a, b| a.key().cmp(b.key()));
-        let key = network(&genesis, &enrolments, NOWHERE)?.key();
-        Ok(Self { genesis, enrolments, key })
+        let epoch_length = epoch_length.filter(|length| charter(&genesis, *length, &enrolments).is_some());
+        let key = network(&genesis, &enrolments, epoch_length, NOWHERE)?.key();
+        Ok(Self { genesis, enrolments, epoch_length, key })
     }
 
     /// The ledger key that is theirs.
@@ -79,18 +87,42 @@ impl Succession {
         &self.enrolments
     }
 
+    /// Blocks in an epoch, if they may be changed.
+    pub const fn epoch_length(&self) -> Option<u64> {
+        self.epoch_length
+    }
+
+    /// Who may change them, and how, if anybody may.
+    pub fn charter(&self) -> Option<Governance> {
+        charter(&self.genesis, self.epoch_length?, &self.enrolments)
+    }
+
     /// What all of them are given.
     pub fn file(&self, base: Base, handover: TxEnvelope) -> Result<NetworkFile, CeremonyError> {
-        let network = network(&self.genesis, &self.enrolments, base)?;
+        let network = network(&self.genesis, &self.enrolments, self.epoch_length, base)?;
         let (genesis, enrolments) = (self.genesis.clone(), self.enrolments.clone());
-        Ok(NetworkFile { genesis, network, enrolments, made: None, handover: Some(handover) })
+        let (handover, epoch_length) = (Some(handover), self.epoch_length);
+        Ok(NetworkFile { genesis, network, enrolments, made: None, handover, epoch_length })
     }
 }
 
 /// Each begins with its own epoch 0: its keys have never voted, and no vote of others counts under them.
-fn network(genesis: &Genesis, enrolments: &[Enrolment], base: Base) -> Result<Network, CeremonyError> {
+fn network(
+    genesis: &Genesis,
+    enrolments: &[Enrolment],
+    epoch_length: Option<u64>,
+    base: Base,
+) -> Result<Network, CeremonyError> {
     let keys: Vec<[u8; 32]> = enrolments.iter().map(|enrolment| *enrolment.key()).collect();
-    Ok(Network::try_new(genesis.chain_id, EPOCH, base, &keys, Kind::Committee)?)
+    let charter = epoch_length.and_then(|length| charter(genesis, length, enrolments));
+    let kind = charter.map_or(Kind::Committee, |charter| Kind::Chartered(charter.charter_hash()));
+    Ok(Network::try_new(genesis.chain_id, EPOCH, base, &keys, kind)?)
+}
+
+/// The charter of these nodes: their operators govern. None if they cannot, or if that ledger has no room for one.
+pub(super) fn charter(genesis: &Genesis, epoch_length: u64, enrolments: &[Enrolment]) -> Option<Governance> {
+    let charter = by_operators(epoch_length, enrolments)?.governance(&Kind::Committee);
+    charter.charter_fault(genesis).is_none().then_some(charter)
 }
 
 /// S1: the transaction is a signed call that hands that ledger over to `key` above `base`. Whether its sender may is seen where it is

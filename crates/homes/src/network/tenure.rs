@@ -21,7 +21,7 @@ use alloy_primitives::B256;
 use blockhouse_consensus::{
     self as consensus, Base, Engine, EngineError, Gossip, Handle, Inbox, Kind, Network, is_address, is_node_key,
 };
-use blockhouse_ledger::validators::{Member, Tenure, members, tenures};
+use blockhouse_ledger::validators::{Member, Tenure, government, members, tenures};
 use blockhouse_types::BlockHash;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -61,16 +61,20 @@ impl Now {
     pub(super) fn of(store: &Store, file: &NetworkFile) -> Result<Self, ChainError> {
         let (genesis, head) = (store.genesis(), store.head().header());
         let next = head.number.saturating_add(1);
-        // Who took the ledger over by a handover keeps it without succession (T3), and is nobody whom the contract names.
-        let Some(governance) = genesis.governance.as_ref().filter(|_| file.handover.is_none()) else {
+        let failed = |error| ChainError::of_call(store, error);
+        // Before the handover to this network is final the state names those before (ledger T3).
+        let is_own = file.handover.is_none() || head.number > file.network.base().height;
+        let governed = if is_own { government(genesis, head, store).map_err(failed)? } else { None };
+        let Some(governed) = governed else {
             return Ok(Self { network: file.network.clone(), members: Vec::new(), former: Vec::new() });
         };
-        let mut all = tenures(genesis, head, store, next).map_err(|error| ChainError::of_call(store, error))?;
-        let set = |epoch| members(genesis, head, store, epoch).map_err(|error| ChainError::of_call(store, error));
-        let mut members = set(next / governance.epoch_length)?;
+        let mut all = tenures(genesis, head, store, next).map_err(failed)?;
+        all.retain(|tenure| tenure.first > governed.since);
+        let set = |epoch| members(genesis, head, store, epoch).map_err(failed);
+        let mut members = set(next / governed.epoch_length)?;
         // The set that keeps the ledger may not be the one that the contract names: it was passed over, or has no shares yet.
         let known: Vec<_> = members.iter().map(|member| member.key).collect();
-        let kept = set(all.last().map_or(0, |tenure| tenure.set))?;
+        let kept = set(all.last().map_or(governed.since / governed.epoch_length, |tenure| tenure.set))?;
         members.extend(kept.into_iter().filter(|member| !known.contains(&member.key)));
         let Some(last) = all.pop() else {
             return Ok(Self { network: file.network.clone(), members, former: Vec::new() });
@@ -137,7 +141,7 @@ fn network_of(store: &Store, tenure: &Tenure) -> Result<Network, ChainError> {
 
 /// The tenures of a ledger up to the one in which its head is.
 pub(super) fn held(store: &Store, file: &NetworkFile) -> Result<Held, ChainError> {
-    // T3, as in `Now::of`.
+    // T3: who took the ledger over never shares one key.
     if file.handover.is_some() {
         return Ok(Held { former: Vec::new(), current: file.network.clone() });
     }
@@ -225,7 +229,8 @@ impl Engines {
     fn peers(&self, now: &Now) -> Result<Peers, ConfigError> {
         let config = self.told.borrow().clone();
         let told = config.validator_addresses(&self.config_path)?;
-        let founders = self.file.genesis.governance.iter().flat_map(|governance| &governance.validators);
+        let governance = self.file.governance();
+        let founders = governance.iter().flat_map(|governance| &governance.validators);
         let founders = founders.map(|founder| (founder.key, founder.address.as_str())).collect();
         Ok((now.addresses(told, &founders), now.followers(config.follower_keys(&self.config_path)?)))
     }
@@ -238,7 +243,7 @@ impl Engines {
 
     /// The epoch of the next block; of a ledger that is not governed there is one.
     pub(super) fn epoch(&self) -> u64 {
-        let length = self.file.genesis.governance.as_ref().map(|governance| governance.epoch_length);
+        let length = self.file.governance().map(|governance| governance.epoch_length);
         length.map_or(0, |length| self.chain.head().height().saturating_add(1) / length)
     }
 

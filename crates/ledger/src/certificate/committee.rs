@@ -6,7 +6,7 @@ use commonware_cryptography::Verifier;
 use commonware_cryptography::ed25519::{PublicKey, Signature};
 
 use super::finality::Finality;
-use super::{BlockPlace, COMMITTEE, CertificateError, network_key};
+use super::{BlockPlace, CHARTERED, COMMITTEE, CertificateError, network_key};
 
 /// How many validators a network may have: each is 96 bytes of every certificate.
 pub const COMMITTEE_MAX: usize = 128;
@@ -28,6 +28,8 @@ pub struct Vote {
 /// Signatures of a quorum of known validators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committee {
+    /// The hash of the charter that names these validators: of the first that a chartered handover names, and of no others.
+    pub charter: Option<[u8; 32]>,
     /// The Ed25519 keys of all validators, ascending.
     pub keys: Vec<[u8; 32]>,
     /// What was signed.
@@ -42,8 +44,16 @@ impl Committee {
         network_key(COMMITTEE, keys.as_flattened())
     }
 
+    /// The same of the validators of a charter of that hash: it commits to the charter too.
+    pub fn chartered_key_of(charter: &[u8; 32], keys: &[[u8; 32]]) -> [u8; 32] {
+        network_key(CHARTERED, [*charter].iter().chain(keys).copied().collect::<Vec<_>>().as_flattened())
+    }
+
     pub(super) fn key(&self) -> [u8; 32] {
-        Self::key_of(&self.keys)
+        match &self.charter {
+            None => Self::key_of(&self.keys),
+            Some(charter) => Self::chartered_key_of(charter, &self.keys),
+        }
     }
 
     pub(super) fn write(&self, encoder: &mut Encoder) {
@@ -64,7 +74,7 @@ impl Committee {
         self.finality.write_descendants(encoder);
     }
 
-    pub(super) fn read(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn read(charter: Option<[u8; 32]>, decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let keys: Vec<[u8; 32]> = decoder.list("validators", COMMITTEE_MAX, Decoder::array)?;
         if keys.is_empty() || !keys.is_sorted_by(|a, b| a < b) {
             return Err(decoder.not_canonical("its validators do not ascend"));
@@ -77,7 +87,7 @@ impl Committee {
         }
         let vote = |signer| Ok(Vote { signer, signature: decoder.array()? });
         let votes = signers.into_iter().map(vote).collect::<Result<_, _>>()?;
-        Ok(Self { keys, finality: finality.read_descendants(decoder)?, votes })
+        Ok(Self { charter, keys, finality: finality.read_descendants(decoder)?, votes })
     }
 
     pub(super) fn verify(&self, place: &BlockPlace) -> Result<(), CertificateError> {

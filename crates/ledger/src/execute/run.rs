@@ -116,7 +116,7 @@ fn receipt(kind: TxType, result: ExecutionResult, cumulative_gas_used: u64) -> R
 pub(super) fn handover<E: std::error::Error + Send + Sync + 'static>(
     genesis: &Genesis,
     height: u64,
-    txs: &[TxEnvelope],
+    (txs, is_chartered): (&[TxEnvelope], bool),
     receipts: &[ReceiptEnvelope],
 ) -> Result<Option<[u8; 32]>, BuildError<E>> {
     let access = genesis.access_address();
@@ -124,12 +124,15 @@ pub(super) fn handover<E: std::error::Error + Send + Sync + 'static>(
     let calls = |tx: &TxEnvelope| calls_handover(access, tx);
     // To a contract of the first version a call with the word of others is any call that fails: among others it is no handover, as a release
     // that does not know it has it. Alone it stands for nothing else.
-    let names = |tx: &TxEnvelope| calls(tx) && (txs.len() == 1 || !needs_word(tx.input()));
+    let made = |receipt: &ReceiptEnvelope| receipt.status();
+    let is_alone = txs.len() == 1 || is_chartered;
+    let names = |tx: &TxEnvelope| calls(tx) && (is_alone || !needs_word(tx.input()));
     let found = txs.iter().zip(receipts).position(|(tx, receipt)| names(tx) || receipt.logs().iter().any(handed));
     let Some(index) = found else { return Ok(None) };
     let refused = BuildError::Handover { height, index };
     match (txs, receipts) {
-        ([tx], [receipt]) if calls(tx) && receipt.status() => {
+        // What stands behind it is the charter to which its key commits, which has to be made.
+        ([tx, ..], [receipt, rest @ ..]) if is_alone && calls(tx) && receipt.status() && rest.iter().all(made) => {
             let logs = receipt.logs().iter().filter(|log| handed(log));
             let keys: Vec<_> = logs.filter_map(|log| Access::HandedOver::decode_log(log).ok()).collect();
             match keys.as_slice() {

@@ -62,7 +62,10 @@ fn signed(nodes: &[PrivateKey], header: Header, view: u64, signers: &[usize]) ->
         Vote { signer: *signer, signature }
     };
     let votes = signers.iter().map(vote).collect();
-    ForkSide { header, certificate: Certificate::Committee(Committee { keys: keys(nodes), finality, votes }) }
+    ForkSide {
+        header,
+        certificate: Certificate::Committee(Committee { charter: None, keys: keys(nodes), finality, votes }),
+    }
 }
 
 fn committee(time: u64, view: u64, signers: &[usize]) -> ForkSide {

@@ -25,6 +25,7 @@ use crate::genesis::{DEPLOYMENT_GAS, Fork, Genesis};
 use crate::governance::{Founder, Governance, LEAD, validators_address};
 use crate::receipt::{CheckError, Link, LinkError, ParseError, Receipt, ReceiptParts};
 use crate::resharing::group_key;
+use crate::system::Due;
 use crate::time::BlockTime;
 use crate::transaction::Request;
 use crate::validators::{last_block, members, tenures};
@@ -98,7 +99,7 @@ fn certify(nodes: &[u64], epoch: u64, header: &Header) -> Certificate {
         signature.copy_from_slice(&node.sign(&namespace, &message).encode());
         Vote { signer, signature }
     });
-    Certificate::Committee(Committee { votes: votes.collect(), keys, finality })
+    Certificate::Committee(Committee { charter: None, votes: votes.collect(), keys, finality })
 }
 
 #[derive(Clone)]
@@ -108,6 +109,10 @@ pub(super) struct World {
     /// Who validates, and from which epoch on.
     nodes: Vec<u64>,
     epoch: u64,
+    /// The charter that names them, if one does.
+    charter: Option<[u8; 32]>,
+    /// The one who certifies, before there is a network.
+    sealer: Option<u8>,
     /// By which they certify, if they share one key.
     pub(super) shares: Option<(Sharing<MinPk>, Vec<Share>)>,
     nonces: BTreeMap<Account, u64>,
@@ -115,7 +120,7 @@ pub(super) struct World {
 
 impl World {
     /// Block 0, the contracts of the vault, and everybody enrolled.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = Self::of(genesis());
         world.found();
         world
@@ -149,7 +154,16 @@ impl World {
         let object = BlockObject { chain_id: CHAIN, block: genesis.block(), certificate, genesis: Some(genesis) };
         let replay = Replay::begin(&BlockObject::decode(&object.encode()).unwrap()).unwrap();
         let nodes = vec![1, 2, 3, 4];
-        Self { replay, headers: vec![header], nodes, epoch: 0, shares: None, nonces: BTreeMap::new() }
+        Self {
+            replay,
+            headers: vec![header],
+            nodes,
+            epoch: 0,
+            charter: None,
+            sealer: None,
+            shares: None,
+            nonces: BTreeMap::new(),
+        }
     }
 
     pub(super) fn sign(&mut self, who: &AccountSecret, to: TxKind, input: Bytes, gas: u64) -> TxEnvelope {
@@ -162,7 +176,10 @@ impl World {
     /// Makes the next block of these transactions and of what is due.
     pub(super) fn build(&self, mut txs: Vec<TxEnvelope>) -> Executed {
         let (genesis, head, nodes) = (self.replay.genesis(), self.replay.head(), self.replay.nodes());
-        txs.extend(crate::system::due(genesis, head, nodes).unwrap().transaction().cloned());
+        let due = crate::system::due(genesis, head, nodes).unwrap();
+        // One host alone does without what the ledger does by itself.
+        let is_left_out = self.sealer.is_some() && matches!(due, Due::Making(_));
+        txs.extend(due.transaction().filter(|_| !is_left_out).cloned());
         build(genesis, head, nodes, txs, BlockTime::of_seconds(head.timestamp + 1)).unwrap()
     }
 
@@ -172,7 +189,13 @@ impl World {
     }
 
     fn certificate(&self, header: &Header) -> Certificate {
-        let Some((sharing, shares)) = &self.shares else { return certify(&self.nodes, self.epoch, header) };
+        if let Some(sealer) = self.sealer {
+            let place = BlockPlace { chain_id: CHAIN, height: header.number, hash: block_hash(header) };
+            return Certificate::solo(&super::world::ledger_key(sealer), &place);
+        }
+        let Some((sharing, shares)) = &self.shares else {
+            return certify(&self.nodes, self.epoch, header).under(self.charter);
+        };
         let (name, message, finality) = signed(self.epoch, header);
         let partials: Vec<_> = shares.iter().map(|it| threshold::sign_message::<MinPk>(it, &name, &message)).collect();
         let signature =
@@ -183,7 +206,16 @@ impl World {
     }
 
     pub(super) fn seal(&mut self, txs: Vec<TxEnvelope>) -> Executed {
-        let made = self.build(txs);
+        self.take(self.build(txs))
+    }
+
+    /// The same without what is due.
+    pub(super) fn seal_alone(&mut self, txs: Vec<TxEnvelope>) -> Executed {
+        let (genesis, head, nodes) = (self.replay.genesis(), self.replay.head(), self.replay.nodes());
+        self.take(build(genesis, head, nodes, txs, BlockTime::of_seconds(head.timestamp + 1)).unwrap())
+    }
+
+    fn take(&mut self, made: Executed) -> Executed {
         assert!(made.receipts.iter().all(alloy_consensus::ReceiptEnvelope::status), "a transaction failed");
         let object = Self::object(&made, self.certificate(&made.block.header));
         let taken = self.replay.extend(&object).unwrap();
@@ -204,19 +236,27 @@ impl World {
     }
 
     pub(super) fn govern(&mut self, who: u64, call: &impl SolCall) -> Executed {
-        let tx = self.sign(&operator(who), TxKind::Call(validators_address()), call.abi_encode().into(), 10_000_000);
+        self.govern_at(validators_address(), who, call)
+    }
+
+    fn govern_at(&mut self, contract: Address, who: u64, call: &impl SolCall) -> Executed {
+        let tx = self.sign(&operator(who), TxKind::Call(contract), call.abi_encode().into(), 10_000_000);
         self.seal(vec![tx])
     }
 
     /// Three governors want the change.
     pub(super) fn enact(&mut self, changes: &[Validators::Change]) -> Executed {
-        let proposed = self.govern(1, &Validators::proposeCall { changes: changes.to_vec() });
+        self.enact_at(validators_address(), changes)
+    }
+
+    pub(super) fn enact_at(&mut self, contract: Address, changes: &[Validators::Change]) -> Executed {
+        let proposed = self.govern_at(contract, 1, &Validators::proposeCall { changes: changes.to_vec() });
         let log = proposed.receipts[0].logs().iter().find(|log| log.topics().len() == 3).unwrap();
         let proposal = log.topics()[1];
         for who in [2, 3] {
-            self.govern(who, &Validators::approveCall { proposal });
+            self.govern_at(contract, who, &Validators::approveCall { proposal });
         }
-        self.govern(5, &Validators::enactCall { changes: changes.to_vec() })
+        self.govern_at(contract, 5, &Validators::enactCall { changes: changes.to_vec() })
     }
 
     pub(super) fn tenures(&self) -> Vec<(u64, u64)> {
@@ -228,12 +268,37 @@ impl World {
         last_block(self.replay.genesis(), self.replay.head(), self.replay.nodes()).unwrap()
     }
 
-    fn root(&self, key: [u8; 32]) -> TrustRoot {
+    pub(super) fn root(&self, key: [u8; 32]) -> TrustRoot {
         TrustRoot::new(self.replay.genesis(), key)
     }
 
+    /// A ledger of one host, with its contracts.
+    pub(super) fn sealed_by(genesis: Genesis, sealer: u8) -> Self {
+        let mut world = Self::of(genesis);
+        world.sealer = Some(sealer);
+        world.found();
+        world
+    }
+
+    /// One certifies from the next block on.
+    pub(super) const fn sealer(&mut self, sealer: u8) {
+        self.sealer = Some(sealer);
+    }
+
+    /// These nodes certify from the next block on, in that epoch.
+    pub(super) fn follow(&mut self, nodes: &[u64], epoch: u64) {
+        (self.nodes, self.epoch, self.charter, self.sealer) = (nodes.to_vec(), epoch, None, None);
+    }
+
+    /// The ledger goes over to these nodes by the transactions of one block, under that charter.
+    pub(super) fn hand_over(&mut self, txs: Vec<TxEnvelope>, nodes: &[u64], charter: [u8; 32]) {
+        self.follow(nodes, 0);
+        self.charter = Some(charter);
+        self.seal_alone(txs);
+    }
+
     /// What the links need of a closing block.
-    fn link(&self, height: u64, nodes: &[u64], epoch: u64) -> Link {
+    pub(super) fn link(&self, height: u64, nodes: &[u64], epoch: u64) -> Link {
         let header = self.headers[usize::try_from(height).unwrap()].clone();
         Link { certificate: certify(nodes, epoch, &header), header }
     }
@@ -444,30 +509,40 @@ fn a_longer_chain_of_retired_validators_is_the_lesser() {
     assert_eq!(compare(ours, theirs), std::cmp::Ordering::Greater);
 }
 
-/// The golden files of a governed ledger: its genesis, of version 2, and receipts with links: of version 2, which is made no more and read for ever, and
-/// of version 3. `BLOCKHOUSE_MAKE_GOLDEN=1` writes them where they are missing, and never over what is there.
+/// A golden file. `BLOCKHOUSE_MAKE_GOLDEN=1` writes it where it is missing, and never over what is there.
+pub(super) fn golden(name: &str, made: &[u8]) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name);
+    if !path.exists() && std::env::var_os("BLOCKHOUSE_MAKE_GOLDEN").is_some() {
+        std::fs::write(&path, made).unwrap();
+    }
+    std::fs::read(path).unwrap()
+}
+
+/// A receipt that is made now, as its golden file has it.
+pub(super) fn golden_receipt((receipt, fingerprint): (&str, &str), made: &Receipt) -> Receipt {
+    let bytes = golden(receipt, &made.to_bytes());
+    assert!(made.to_bytes().len() == bytes.len(), "the receipt is made in another form");
+    let fingerprint = golden(fingerprint, format!("{}\n", made.fingerprint()).as_bytes());
+    let fingerprint = String::from_utf8(fingerprint).unwrap().trim_end().parse().unwrap();
+    let read = Receipt::parse(&bytes).unwrap();
+    assert!(read.to_bytes() == bytes, "the receipt is written in another way");
+    read.check(Some(fingerprint)).unwrap();
+    read
+}
+
+/// The golden files of a governed ledger: its genesis, of version 2, and receipts with links: of version 3, and of version 2, which is made no more and
+/// read for ever.
 #[test]
 fn golden_files_of_a_governed_ledger_hold() {
-    let golden = |name: &str, made: &[u8]| {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name);
-        if !path.exists() && std::env::var_os("BLOCKHOUSE_MAKE_GOLDEN").is_some() {
-            std::fs::write(&path, made).unwrap();
-        }
-        std::fs::read(path).unwrap()
-    };
     let bytes = golden("genesis-2.bin", &genesis().encode());
     assert!(Genesis::decode(&bytes).unwrap().encode() == bytes && bytes[4] == 2);
     let made = with_receipt().1;
-    let lean = golden("receipt-3.json", &made.to_bytes());
-    assert!(made.to_bytes() == lean && lean.len() <= 8 * 1024, "{} bytes with two links", lean.len());
-    let fingerprint = golden("fingerprint-2.txt", format!("{}\n", made.fingerprint()).as_bytes());
-    let fingerprint = String::from_utf8(fingerprint).unwrap().trim_end().parse().unwrap();
-    let read = [golden("receipt-2.json", &[]), lean].map(|bytes| {
-        let read = Receipt::parse(&bytes).unwrap();
-        assert!(read.to_bytes() == bytes, "the receipt is written in another way");
-        read.check(Some(fingerprint)).unwrap()
-    });
-    assert_eq!(read[0].snapshot, read[1].snapshot);
+    let lean = golden_receipt(("receipt-3.json", "fingerprint-2.txt"), &made);
+    assert!(made.to_bytes() == lean.to_bytes() && lean.to_bytes().len() <= 8 * 1024);
+    let old = golden("receipt-2.json", &[]);
+    let read = Receipt::parse(&old).unwrap();
+    assert!(read.to_bytes() == old, "the receipt is written in another way");
+    assert_eq!(read.check(Some(made.fingerprint())).unwrap().snapshot, lean.check(None).unwrap().snapshot);
 }
 
 /// What stands in the proof alone is no less checked: no byte of a receipt of version 3 can be another.
@@ -497,6 +572,14 @@ fn with_receipt() -> (World, Receipt, Vec<Link>) {
     world.reach(4 * LENGTH - 1);
     assert_eq!(world.replay.authority().ledger_key(), key_of(&[1, 2, 4, 5]));
     (world.nodes, world.epoch) = (vec![1, 2, 4, 5], 4);
+    let made = commit(&mut world);
+    let links = vec![world.link(2 * LENGTH - 1, &[1, 2, 3, 4], 0), world.link(4 * LENGTH - 1, &[1, 2, 3, 5], 2)];
+    let receipt = receipt(&world, &made, (genesis().ledger_key, &links));
+    (world, receipt, links)
+}
+
+/// A snapshot is committed.
+pub(super) fn commit(world: &mut World) -> Executed {
     let writer = secret(3);
     let to = TxKind::Call(genesis().vault_address());
     let open = world.sign(&writer, to, Vault::openSessionCall { leaseSeconds: 3600 }.abi_encode().into(), GAS);
@@ -520,13 +603,11 @@ fn with_receipt() -> (World, Receipt, Vec<Link>) {
         headHash: B256::ZERO,
     };
     let commit = world.sign(&writer, to, Vault::commitCall { c }.abi_encode().into(), GAS);
-    let made = world.seal(vec![commit]);
-    let links = vec![world.link(2 * LENGTH - 1, &[1, 2, 3, 4], 0), world.link(4 * LENGTH - 1, &[1, 2, 3, 5], 2)];
-    let receipt = receipt(&world, &made, (genesis().ledger_key, &links), &[1, 2, 4, 5]);
-    (world, receipt, links)
+    world.seal(vec![commit])
 }
 
-fn receipt(world: &World, made: &Executed, (key, links): ([u8; 32], &[Link]), by: &[u64]) -> Receipt {
+/// Its receipt, by who certifies now.
+pub(super) fn receipt(world: &World, made: &Executed, (key, links): ([u8; 32], &[Link])) -> Receipt {
     let header = &made.block.header;
     let parts = ReceiptParts {
         root: world.root(key),
@@ -534,7 +615,7 @@ fn receipt(world: &World, made: &Executed, (key, links): ([u8; 32], &[Link]), by
         header,
         receipts: &made.receipts,
         descendants: &[],
-        certificate: &certify(by, 4, header),
+        certificate: &world.certificate(header),
         snapshot: SnapshotId::new([5; 32]),
         file: None,
     };

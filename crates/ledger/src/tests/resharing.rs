@@ -18,7 +18,7 @@ use crate::contracts::GroupValidators::postOutcomeCall;
 use crate::execute::Executed;
 use crate::governance::{Governance, validators_address};
 use crate::resharing::{Coming, OUTCOME_NAME, Outcome, SETTLED, coming, read_polynomial, statement};
-use crate::validators::{settles, tenures};
+use crate::validators::{government, tenures};
 use crate::{Genesis, succession};
 
 fn dealt(seed: u64) -> (Sharing<MinPk>, Vec<Share>) {
@@ -160,9 +160,9 @@ fn the_last_block_for_an_outcome_is_sixteen_below_the_epoch() {
         let open = next(&world).unwrap();
         assert!(post(&mut world, 5, 2, outcome(&open, same_key(9)).encode()));
         assert_eq!((world.height(), next(&world).unwrap().takes_over), (at, Some(epoch)));
-        let governance = world.replay.genesis().governance.clone().unwrap();
+        let governed = government(world.replay.genesis(), world.replay.head(), world.replay.nodes()).unwrap().unwrap();
         // A node that looks again only where something may be settled finds it in time.
-        let looks: Vec<u64> = (at..epoch * LENGTH - 1).filter(|height| settles(&governance, *height)).collect();
+        let looks: Vec<u64> = (at..epoch * LENGTH - 1).filter(|height| governed.settles(*height)).collect();
         world.reach(looks.last().copied().unwrap().max(world.height()));
         assert_eq!(world.settled_end(), Some(epoch * LENGTH - 1));
     }

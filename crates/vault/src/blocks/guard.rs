@@ -24,7 +24,7 @@ use alloy_primitives::{Address, B256};
 use blockhouse_homes::{BeforeSeal, Embedded, HomeError, LedgerKeys};
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::BlockPlace;
-use blockhouse_ledger::handover::Handover;
+use blockhouse_ledger::handover::{Handover, leading};
 use blockhouse_sites::{BLOCKS_PER_FOLDER, Listed, ObjectKey, Prefix, Site, SiteName, Sites};
 use blockhouse_types::BlockHash;
 use futures::future::join_all;
@@ -287,7 +287,7 @@ impl Guard {
     /// A handover stands alone in its block, is bound to its parent, certified by the key that it names, and sent by a recovery
     /// account. So a copy of its transaction in another block fails at the parent or at the certificate.
     async fn is_genuine(&self, object: &BlockObject, own: &Own, parent: Option<u64>) -> Result<bool, GuardError> {
-        let [transaction] = object.block.body.transactions.as_slice() else { return Ok(false) };
+        let Some(transaction) = leading(&object.block.body.transactions) else { return Ok(false) };
         let Some(handover) = Handover::read(transaction.input()) else { return Ok(false) };
         let header = &object.block.header;
         let place = BlockPlace { chain_id: own.chain_id, height: header.number, hash: object.hash() };

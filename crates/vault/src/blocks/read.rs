@@ -20,6 +20,7 @@ use alloy_consensus::{ReceiptEnvelope, Transaction as _};
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::{SolCall, SolEvent};
 use blockhouse_ledger::contracts::{Access, Vault};
+use blockhouse_ledger::handover::leading;
 use blockhouse_ledger::{
     Authority, BlockObject, BlockPlace, Call, CallOutcome, Executed, Genesis, Replay, ReplayError, TrustRoot, call,
     compare, succession,
@@ -126,9 +127,9 @@ impl Chain {
         object.certificate.verify(&authority.ledger_key(), &place).is_ok() || self.is_sent_by_recovery(object)
     }
 
-    /// True if the block's only transaction calls `Access` in the name of a recovery account.
+    /// True if the block's leading transaction calls `Access` in the name of a recovery account.
     fn is_sent_by_recovery(&self, object: &BlockObject) -> bool {
-        let [transaction] = object.block.body.transactions.as_slice() else { return false };
+        let Some(transaction) = leading(&object.block.body.transactions) else { return false };
         let access = self.replay.genesis().access_address();
         if transaction.to() != Some(access) {
             return false;

@@ -3,6 +3,7 @@
 use alloy_primitives::Address;
 use alloy_provider::Provider as _;
 use blockhouse_ledger::Contract;
+use blockhouse_ledger::charter::contract_address;
 use blockhouse_ledger::contracts::Vault;
 use blockhouse_ledger::governance::validators_address;
 use blockhouse_ledger::system::automation_address;
@@ -20,8 +21,10 @@ pub struct Modules {
     pub timeline: Option<Address>,
     /// What the ledger does by itself: the registered one, or else the one that a network has made.
     pub automation: Option<Address>,
-    /// The nodes of a network: the registered one, or else the one that a governed ledger has made.
+    /// The nodes of a network: the registered one, or else the newest that a governed ledger has made.
     pub validators: Option<Address>,
+    /// How many networks took the ledger over with a charter: each made such a contract, and what the ones before say stays part of the history.
+    pub charters: u64,
     /// What is recorded elsewhere.
     pub anchors: Option<Address>,
     /// What nodes tell of themselves.
@@ -42,6 +45,14 @@ impl Modules {
         ];
         places.into_iter().filter_map(|(contract, place)| Some((contract, place?)))
     }
+
+    /// What named the validators before the newest charter.
+    fn former(self) -> impl Iterator<Item = (Contract, Address)> {
+        let before = self.charters.checked_sub(1);
+        let first = before.map(|_| validators_address());
+        let places = first.into_iter().chain((0..before.unwrap_or(0)).map(contract_address));
+        places.map(|place| (Contract::Validators, place))
+    }
 }
 
 /// The contracts whose events are the vault's.
@@ -54,13 +65,14 @@ pub(crate) struct Contracts {
 
 impl Contracts {
     pub(super) fn addresses(&self) -> Vec<Address> {
-        [self.vault, self.access].into_iter().chain(self.modules.all().map(|(_, place)| place)).collect()
+        let own = [self.vault, self.access].into_iter();
+        own.chain(self.modules.all().chain(self.modules.former()).map(|(_, place)| place)).collect()
     }
 
     /// Which of them stands there.
     pub(super) fn at(&self, address: Address) -> Option<Contract> {
         let own = [(Contract::Vault, self.vault), (Contract::Access, self.access)];
-        let mut all = own.into_iter().chain(self.modules.all());
+        let mut all = own.into_iter().chain(self.modules.all()).chain(self.modules.former());
         all.find(|(_, place)| *place == address).map(|(contract, _)| contract)
     }
 }
@@ -68,15 +80,28 @@ impl Contracts {
 impl Ledger {
     /// The modules as they are now.
     pub async fn modules(&self) -> Result<Modules, LedgerError> {
+        let charters = self.charters().await?;
+        let made = charters.checked_sub(1).map_or_else(validators_address, contract_address);
         Ok(Modules {
             tags: self.module(Contract::Tags).await?,
             freeze: self.module(Contract::Freeze).await?,
             timeline: self.module(Contract::Timeline).await?,
             automation: self.module_or(Contract::Automation, automation_address()).await?,
-            validators: self.module_or(Contract::Validators, validators_address()).await?,
+            validators: self.module_or(Contract::Validators, made).await?,
+            charters,
             anchors: self.module(Contract::Anchors).await?,
             alarms: self.module(Contract::Alarms).await?,
         })
+    }
+
+    /// How many contracts of charters there are: they stand one after the other.
+    async fn charters(&self) -> Result<u64, LedgerError> {
+        let mut count = 0;
+        // On an outside chain anybody speaks as the account that makes them.
+        while !self.home_signs && !self.provider.get_code_at(contract_address(count)).await?.is_empty() {
+            count += 1;
+        }
+        Ok(count)
     }
 
     async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {

@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) folder: PathBuf,
     /// The enrolments of the others.
     pub(super) files: Vec<PathBuf>,
+    /// Blocks in an epoch: the operators of the nodes change them between two.
+    pub(super) epoch_length: u64,
     /// Where the vault asks.
     pub(super) nodes: Vec<NodeUrl>,
     /// The word of other recovery accounts.
@@ -71,7 +73,7 @@ pub(super) async fn take_over(
 ) -> anyhow::Result<(Made, LastBlock)> {
     let folder = NodeFolder::new(request.folder);
     let nodes = if request.nodes.is_empty() { vec![status::local_url(&folder)?] } else { request.nodes };
-    let succession = succession(&vault, &folder, &request.files).await?;
+    let succession = succession(&vault, &folder, (&request.files, request.epoch_length)).await?;
     let (heir, by) = (succession.key(), (account, request.words.as_slice()));
     let growth = growth::plan(&vault, before, heir, account).await?;
     // What does not fit is refused before anything is done.
@@ -95,7 +97,8 @@ pub(super) async fn propose(
     account: &AccountSecret,
     file: &Path,
 ) -> anyhow::Result<(RecoveryProposal, Growth)> {
-    let succession = succession(vault, &NodeFolder::new(&request.folder), &request.files).await?;
+    let succession =
+        succession(vault, &NodeFolder::new(&request.folder), (&request.files, request.epoch_length)).await?;
     let growth = growth::plan(vault, before, succession.key(), account).await?;
     let LastBlock { height, hash } = growth.last;
     let proposal = RecoveryProposal::Handover { succession, base: Base { height, hash } };
@@ -104,9 +107,13 @@ pub(super) async fn propose(
 }
 
 /// The network of the own node and those of these enrolments.
-async fn succession(vault: &Vault, folder: &NodeFolder, files: &[PathBuf]) -> anyhow::Result<Succession> {
+async fn succession(
+    vault: &Vault,
+    folder: &NodeFolder,
+    (files, epoch_length): (&[PathBuf], u64),
+) -> anyhow::Result<Succession> {
     let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
-    Ok(Succession::try_new(genesis, enrolments(folder, files)?)?)
+    Ok(Succession::try_new(genesis, enrolments(folder, files)?, Some(epoch_length))?)
 }
 
 /// The ledger up to its last block goes to the node, which begins with it.
@@ -148,6 +155,7 @@ fn joining(
 
 fn tell(Made { network, folder }: &Made, base: LastBlock, out: &Output) -> anyhow::Result<()> {
     let mut summary = shown::network(network, out)?;
+    shown::charter(network.governance().as_ref(), out)?;
     out.line(format_args!("history      blocks 0 to {}", base.height))?;
     out.talk(format_args!(
         "\nThis host seals the ledger no more; the network does, once {} of its nodes run.",

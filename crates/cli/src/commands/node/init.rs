@@ -67,8 +67,8 @@ pub(crate) struct InitArgs {
         conflicts_with_all = ["found", "name", "listen", "address", "place", "operator", "rpc_listen"]
     )]
     complete: Option<PathBuf>,
-    /// Blocks in an epoch: validators change between two, by the word of the nodes' operators; those that share a key hand it on. Only those that
-    /// take a vault's ledger over stay
+    /// Blocks in an epoch: validators change between two, by the word of the nodes' operators; those that share a key hand it
+    /// on
     #[arg(
         long,
         value_name = "BLOCKS",
@@ -82,7 +82,13 @@ pub(crate) struct InitArgs {
 pub(crate) async fn run(args: InitArgs, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     if args.from_vault {
         return grow::run(
-            grow::Request { folder: args.dir.path, files: args.found, nodes: args.ledger, words: Vec::new() },
+            grow::Request {
+                folder: args.dir.path,
+                files: args.found,
+                epoch_length: args.epoch_length,
+                nodes: args.ledger,
+                words: Vec::new(),
+            },
             global,
             out,
         )

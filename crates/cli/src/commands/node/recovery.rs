@@ -146,6 +146,7 @@ fn tell_matter(proposal: &RecoveryProposal, out: &Output) -> anyhow::Result<()> 
         RecoveryProposal::Handover { succession, base } => {
             out.line(format_args!("handed over  above block {} ({}), to the network of", base.height, base.hash))?;
             shown::validators(succession.enrolments(), out)?;
+            shown::charter(succession.charter().as_ref(), out)?;
             out.line(format_args!("fingerprint  {}", TrustRoot::new(genesis, succession.key()).fingerprint()))?;
         }
         RecoveryProposal::Change { change, .. } => {

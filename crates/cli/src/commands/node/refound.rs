@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use blockhouse_homes::rpc::{NodeRole, NodeStatus};
 use blockhouse_homes::{NodeUrl, Remote};
+use blockhouse_ledger::governance::{EPOCH_LENGTH, EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN};
 use blockhouse_vault::growth::{self, Before, LastBlock};
 use blockhouse_vault::vault::Vault;
 use clap::Args;
@@ -26,6 +27,14 @@ pub(crate) struct RefoundArgs {
     /// The enrolments of the other nodes of the new network: all were made anew with `node init`
     #[arg(long, value_name = "FILE", num_args = 1..)]
     found: Vec<PathBuf>,
+    /// Blocks in an epoch of the new network: validators change between two, by the word of the nodes' operators
+    #[arg(
+        long,
+        value_name = "BLOCKS",
+        default_value_t = EPOCH_LENGTH,
+        value_parser = clap::value_parser!(u64).range(EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX)
+    )]
+    epoch_length: u64,
     /// Where the vault asks the new network's nodes by JSON-RPC; repeat it for more [default: this host's node]
     #[arg(long, value_name = "URL")]
     ledger: Vec<NodeUrl>,
@@ -61,7 +70,13 @@ pub(super) async fn run(args: RefoundArgs, global: &Global, out: &Output) -> any
     out.line(format_args!("goes on from  block {}, {age} s old", standing.height))?;
     tell_loss(standing.height, not_asked.as_deref(), out);
     let question = "What only the lost nodes had above that block is lost for good, and the old network must never run again. Go on?";
-    let request = Request { folder: args.dir.path, files: args.found, nodes: args.ledger, words };
+    let request = Request {
+        folder: args.dir.path,
+        files: args.found,
+        epoch_length: args.epoch_length,
+        nodes: args.ledger,
+        words,
+    };
     if let Some(file) = &args.propose {
         let (proposal, growth) = grow::propose(&vault, (Before::Network, &request), &account, file).await?;
         tell_proposal(&proposal, (file, &growth.recovery), out)?;
@@ -127,6 +142,7 @@ fn tell_loss(height: u64, not_asked: Option<&str>, out: &Output) {
 
 fn tell(Made { network, folder }: &Made, base: LastBlock, time: u64, out: &Output) -> anyhow::Result<()> {
     let mut summary = shown::network(network, out)?;
+    shown::charter(network.governance().as_ref(), out)?;
     out.talk(format_args!(
         "\nThe new network goes on once {} of its nodes run. The old nodes must not run again: one that knows a new node in its `rpc_peers` stops by itself.",
         network.network.quorum()

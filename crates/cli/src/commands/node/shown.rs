@@ -1,6 +1,7 @@
 //! A network as it is shown to who founds or joins it, and to who asks how it is.
 
 use blockhouse_homes::network::{Domain, Enrolment, FoundingFile, Label, NetworkFile, Survival};
+use blockhouse_ledger::Governance;
 use blockhouse_ledger::certificate::quorum;
 use serde_json::{Value, json};
 
@@ -17,6 +18,15 @@ pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputE
         "validators": file.network.validators().len(), "quorum": file.network.quorum(),
         "survey": lines, "survives": survives,
     }))
+}
+
+/// Who may change the validators of a network that takes a ledger over: its fingerprint commits to that too.
+pub(super) fn charter(charter: Option<&Governance>, out: &Output) -> Result<(), OutputError> {
+    let Some(Governance { epoch_length, governors, threshold, .. }) = charter else {
+        return out.line(format_args!("governed by  nobody: its validators stay"));
+    };
+    let accounts = governors.iter().map(|account| format!("0x{account}")).collect::<Vec<_>>().join(", ");
+    out.line(format_args!("governed by  {threshold} of {accounts}, between epochs of {epoch_length} blocks"))
 }
 
 /// The same of a network whose key is not made yet.

@@ -55,6 +55,7 @@ pub(crate) fn certify(nodes: [u64; 4], epoch: u64, header: &Header) -> Certifica
         Vote { signer, signature: signature.as_ref().try_into().unwrap() }
     };
     Certificate::Committee(Committee {
+        charter: None,
         votes: signers.map(vote).collect(),
         keys: by_key.keys().copied().collect(),
         finality,

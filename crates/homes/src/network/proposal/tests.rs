@@ -19,7 +19,7 @@ fn proposals() -> [RecoveryProposal; 2] {
         Enrolment::sign(&keys, name, address, Place::default(), None)
     };
     let genesis = genesis();
-    let succession = Succession::try_new(genesis.clone(), (1..=4).map(enrol).collect()).unwrap();
+    let succession = Succession::try_new(genesis.clone(), (1..=4).map(enrol).collect(), None).unwrap();
     let base = Base { height: 7, hash: BlockHash::new([9; 32]) };
     let (added, removed) = (vec![Account::new([3; 20]), Account::new([4; 20])], vec![Account::new([5; 20])]);
     let change = RecoveryChange { number: 2, added, removed, threshold: 3 };
@@ -71,7 +71,7 @@ fn a_word_is_for_one_proposal_of_one_ledger() {
     let RecoveryProposal::Handover { succession, base } = &handover else { unreachable!("the first one") };
     let mut genesis = succession.genesis().clone();
     genesis.chain_id += 1;
-    let elsewhere = Succession::try_new(genesis, succession.enrolments().to_vec()).unwrap();
+    let elsewhere = Succession::try_new(genesis, succession.enrolments().to_vec(), None).unwrap();
     let above = Base { height: 8, hash: BlockHash::new([8; 32]) };
     let others = [
         RecoveryProposal::Handover { succession: succession.clone(), base: above },

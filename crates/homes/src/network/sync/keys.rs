@@ -52,13 +52,14 @@ pub(super) struct Way {
 impl Way {
     /// That of a network file, which names the first key.
     pub(super) fn of(file: &NetworkFile) -> Self {
-        // Who took the ledger over keeps it without succession (ledger T3).
-        let governance = file.genesis.governance.as_ref().filter(|_| file.handover.is_none());
+        let governance = file.governance();
+        // The block by which a network took the ledger over is no closing block.
+        let first = file.network.base().height + u64::from(file.handover.is_some());
         Self {
             chain_id: file.genesis.chain_id,
-            epoch_length: governance.map(|governance| governance.epoch_length),
+            epoch_length: governance.as_ref().map(|governance| governance.epoch_length),
             hands_on: governance.is_some_and(|governance| governance.group.is_some()),
-            first: KeyAt { key: file.network.key(), after: file.network.base().height },
+            first: KeyAt { key: file.network.key(), after: first },
             steps: Vec::new(),
         }
     }

@@ -21,7 +21,7 @@ pub(in crate::network::sync) fn file() -> NetworkFile {
     let genesis = genesis();
     let base = Base { height: 0, hash: genesis.hash() };
     let network = Network::try_new(CHAIN, 0, base, &OLD.map(public), Kind::Committee).unwrap();
-    NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None }
+    NetworkFile { genesis, network, enrolments: Vec::new(), made: None, handover: None, epoch_length: None }
 }
 
 fn key_of(nodes: [u64; 4]) -> [u8; 32] {
