@@ -52,7 +52,12 @@ fn main() {
     let mut network = Network::start(&dir, 1, "--signing committee");
     let (writers, node) = (enrol(&dir, network.node(0), WRITERS), network.node(0).clone());
     network.end();
-    let mut grown = Grown { running: Some(node.run_again()), load: Load::begin(&[node.clone()], writers, SESSIONS), node, commits: 0 };
+    let mut grown = Grown {
+        running: Some(node.run_again()),
+        load: Load::begin(&[node.clone()], writers, SESSIONS),
+        node,
+        commits: 0,
+    };
     println!("\n| snapshots | final after, p50 | p99 | start, p50 | after a kill, p50 | folder |");
     println!("|---:|---:|---:|---:|---:|---:|");
     for size in options.sizes {
@@ -62,6 +67,7 @@ fn main() {
         let [stopped, killed] = [false, true].map(|kill| millis(grown.start(kill)));
         println!("| {size} | {p50} | {p99} | {stopped} | {killed} | {} MiB |", bytes(&dir) >> 20);
     }
+    grown.load.rest();
 }
 
 /// A node, and those who write to its ledger.

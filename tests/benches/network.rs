@@ -117,8 +117,7 @@ fn burst(load: &mut Load, nodes: &[Node], options: &Options) -> f64 {
     let (before, used_before) = (nodes[0].height(), used(nodes));
     let sent = load.send(nodes, count, None);
     let (blocks, used) = (nodes[0].height() - before, used(nodes).saturating_sub(used_before));
-    let (start, end) =
-        (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
+    let (start, end) = (sent.iter().map(|sent| sent.0).min().unwrap(), sent.iter().map(|sent| sent.1).max().unwrap());
     println!("\n| {count} commits as fast as sessions are opened for them, {sessions} a writer | |\n|---|---:|");
     let rate = sent.len() as f64 / (end - start).as_secs_f64();
     println!("| commits a second, each with the opening of its session | {rate:.0} |\n| blocks | {blocks} |");

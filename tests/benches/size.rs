@@ -45,7 +45,7 @@ const SESSIONS: usize = 5;
 const FULL: usize = 100;
 /// The same of one that is only to become large.
 const GROWING: usize = 200;
-/// All that a start examines of the last blocks.
+/// Blocks of one commit that are measured: many times what a start examines.
 const ROUNDS: usize = 256;
 const STARTS: usize = 9;
 

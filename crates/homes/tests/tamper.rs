@@ -501,6 +501,7 @@ impl Alone {
                     | Told::Sync(_)
                     | Told::Misread(_)
                     | Told::Fork(_)
+                    | Told::Sign(_)
                     | Told::Silent => return,
                     Told::Damaged(damage) => damage.to_string(),
                     Told::NotHealed(error) => error.to_string(),

@@ -340,7 +340,12 @@ impl Chain {
         Ok(())
     }
 
-    fn record(&self, block: &Block, certificate: &Certificate, append: Append) -> Result<Option<Arc<Executed>>, ChainError> {
+    fn record(
+        &self,
+        block: &Block,
+        certificate: &Certificate,
+        append: Append,
+    ) -> Result<Option<Arc<Executed>>, ChainError> {
         let (height, theirs) = (block.header.number, block_hash(&block.header));
         let mut writer = lock(&self.writer);
         let last = self.last();

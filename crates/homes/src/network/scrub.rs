@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
+use blockhouse_consensus::tuning::SYNC_BLOCKS;
 use blockhouse_ledger::state::{StatePlace, check_from};
 
 use super::chain::Chain;
@@ -38,9 +39,8 @@ const REST: Duration = Duration::from_mins(10);
 const ENTRIES: usize = 256;
 /// How many bytes of pages are compared in a step.
 const PAGES: usize = 1 << 20;
-/// How many blocks are examined before a node takes part at all: many times what a kill or a full disk can have touched. The first pass takes the
-/// others.
-pub(super) const RECENT: u64 = 64;
+/// How many blocks are examined before a node takes part at all: those that a kill or a full disk can have touched. The first pass takes the others.
+pub(super) const RECENT: u64 = SYNC_BLOCKS as u64;
 
 /// One pass through a store.
 #[derive(Debug)]
