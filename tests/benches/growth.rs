@@ -54,7 +54,7 @@ fn main() {
     network.end();
     let mut grown = Grown {
         running: Some(node.run_again()),
-        load: Load::begin(&[node.clone()], writers, SESSIONS),
+        load: Load::begin(std::slice::from_ref(&node), writers, SESSIONS),
         node,
         commits: 0,
     };

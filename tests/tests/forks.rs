@@ -12,7 +12,7 @@ use blockhouse_tests::network::{Network, Node, wait_until};
 use blockhouse_tests::tree;
 use blockhouse_tests::world::{World, exit};
 use serde_json::{Value, json};
-use two_faces::{Face, Liar};
+use two_faces::{Face, Liar, named};
 
 /// A vault on a network of four nodes whose operators sign one by one, which may speak on the ledger.
 fn vault_on_network(world: &World) -> Network {
@@ -81,14 +81,14 @@ fn a_fork_is_proved_told_and_voted_on_by_nobody() {
     assert!(!is_silent(network.node(0)));
 
     // A quorum signs a second block. The node that meets it keeps the proof, and says it on the ledger.
-    let signers = liars[0].show(Face::Fork);
+    let forgers = liars[0].show(Face::Fork);
     wait_until(|| evidence(&network.node(0).dir).len() == 1, "the evidence is kept");
     let file = evidence(&network.node(0).dir).remove(0);
     let check =
         |file: &Path| world.outside("check-fork --json").arg(file).args(&format!("--fingerprint {fingerprint}"));
     let proved = check(&file).run().expect(exit::CHECK).summary();
-    assert_eq!((proved["block"].as_u64(), &proved["signers"]), (Some(height), &json!(signers)));
-    assert!(signers.len() >= 2, "at least f + 1 of four");
+    let signers = named(&proved, &forgers);
+    assert_eq!(proved["block"].as_u64(), Some(height));
     assert_eq!((&proved["signed_by"], &proved["voters"]), (&json!("validators"), &json!(4)));
     let own = network.node(1).hash_at(height);
     let hashes: Vec<&str> = proved["block_hashes"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();

@@ -123,8 +123,8 @@ fn taken_over(ours: &Operators, epoch: u64, old_keys: &[Vec<u8>]) {
         wait_until(|| ours.status(index)["role"] == role, "who came votes, and who left follows");
     }
     assert!(ours.names_followers(epoch * LENGTH - 1), "others follow");
-    for index in ANN..=EVE {
-        let is_settled = || key_file(ours, index) != old_keys[index] && shares(ours, index) == 0;
+    for (index, old) in (ANN..=EVE).zip(old_keys) {
+        let is_settled = || key_file(ours, index) != *old && shares(ours, index) == 0;
         wait_until(is_settled, "old shares are erased, and new ones in their place");
         let has_share = key_file(ours, index).len() as u64 == WITH_SHARE;
         assert_eq!(has_share, index != DAN, "{index}");

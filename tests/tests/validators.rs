@@ -29,7 +29,6 @@ fn move_to(ours: &mut Operators, index: usize, address: &str) {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one history, told in its order")]
 fn a_fifth_node_takes_the_place_of_the_fourth() {
     let mut ours = Operators::found();
     (ANN..=EVE).for_each(|index| ours.run(index));

@@ -5,9 +5,9 @@
 //! - **D2** The application gets the block above its standing and no other: what the engine gives again is skipped, what
 //!   the application lost is read from the engine's archive first.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use blockhouse_ledger::certificate::DESCENDANTS_MAX;
 use blockhouse_ledger::{Block, Certificate};
@@ -88,11 +88,11 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
         self.catch_up().await?;
         let mut owed = Owed::default();
         loop {
-            match self.next(&mut queue, owed.due).await {
+            match self.next(&mut queue, owed.due.as_mut()).await {
                 Next::Block(block, acknowledgement) => {
                     let block = block.inner().block();
                     self.deliver(block).await?;
-                    owed.due.get_or_insert_with(|| self.clock.current() + SYNC_AFTER);
+                    owed.due.get_or_insert_with(|| Box::pin(self.clock.sleep(SYNC_AFTER)));
                     owed.blocks.push((block.header.number, acknowledgement));
                     if owed.blocks.len() >= SYNC_BLOCKS || self.application.last_block() == Some(block.header.number) {
                         self.settle(&mut owed).await?;
@@ -105,10 +105,10 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
     }
 
     /// The next block, or that those before it are due to be made durable.
-    async fn next(&self, queue: &mut Queue, due: Option<SystemTime>) -> Next {
+    async fn next(&self, queue: &mut Queue, due: Option<&mut Timer>) -> Next {
         let block = async { queue.recv().await.map_or(Next::End, |(block, owed)| Next::Block(block, owed)) };
         let Some(due) = due else { return block.await };
-        match select(Box::pin(block), Box::pin(self.clock.sleep_until(due))).await {
+        match select(Box::pin(block), due).await {
             Either::Left((next, _)) => next,
             Either::Right(_) => Next::Due,
         }
@@ -145,6 +145,9 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
                 return Err(EngineError::Behind { standing, missing: height });
             };
             self.deliver(block.block()).await?;
+            if (height - standing).is_multiple_of(SYNC_BLOCKS as u64) {
+                self.application.sync().await?;
+            }
         }
         self.application.sync().await?;
         Ok(())
@@ -213,12 +216,15 @@ impl<E: Clock, S: Scheme> Courier<E, S> {
     }
 }
 
+/// It does not go by the hands of a clock: that may be set back.
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The blocks that the application recorded and the engine was not told of.
 #[derive(Default)]
 struct Owed {
     blocks: Vec<(u64, Exact)>,
-    /// When they are to be durable.
-    due: Option<SystemTime>,
+    /// Ends when they are to be durable.
+    due: Option<Timer>,
 }
 
 /// What a courier does next.

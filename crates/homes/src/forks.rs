@@ -91,21 +91,16 @@ impl ForkFolder {
         };
         fs::create_dir_all(&self.path).map_err(io("make", &self.path))?;
         crate::store::sync_folder(&self.path).map_err(HomeError::Store)?;
-        // What was altered there proves nothing: it hides no fork that is met again.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("replace", &path)(error)),
-            _ => {}
-        }
         let is_first = self.write(&path, &evidence.encode()).map_err(io("write", &path))?;
         Ok((path, is_first))
     }
 
-    /// Writes a file that is not there, whole and durable or not at all; false if another process was faster. A kill leaves a `.new`, which nobody
-    /// reads and the next one writes over.
+    /// Writes a file that is not there, whole and durable or not at all; false if another one was faster. Evidence that was altered proves nothing
+    /// and is written over: it hides no fork that is met again. A kill leaves a `.new`, which nobody reads and the next one writes over.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<bool> {
         let folder = File::open(&self.path)?;
         rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
-        if path.exists() {
+        if path.exists() && (bytes.is_empty() || read(path.to_owned()).is_some()) {
             return Ok(false);
         }
         let new = path.with_extension(NEW);
@@ -186,10 +181,10 @@ pub(crate) fn keep_evidence(store: &Store, theirs: &BlockObject) -> Option<PathB
 pub fn evidence_between(store: &Store, sides: [ForkSide; 2]) -> Result<Option<(ForkEvidence, ProvedFork)>, HomeError> {
     let keys = LedgerKeys::of(store)?;
     let [ForkSide { header, .. }, _] = &sides;
-    // After a handover no header leads from an earlier key to a later one; and where closing blocks are not here, neither.
+    // No header leads over a handover, and none does where closing blocks are not here. Behind the last handover validators follow each other again.
     let alone = (keys.at(header.number), Vec::new());
-    let (key, links) =
-        if keys.handovers().is_empty() { links(store, &keys, header.number).unwrap_or(alone) } else { alone };
+    let is_behind = keys.handovers().last().is_none_or(|last| header.number >= last.height);
+    let (key, links) = if is_behind { links(store, &keys, header.number).unwrap_or(alone) } else { alone };
     let evidence = ForkEvidence::new(TrustRoot::new(store.genesis(), key), links, sides);
     // What nobody could read again is none: a header may be longer than those of a ledger.
     if ForkEvidence::decode(&evidence.encode()).is_err() {

@@ -73,7 +73,7 @@ pub use orderer::{AHEAD_MAX, HEARTBEAT, Orderer};
 pub use place::{Domain, Label, LabelError, Place, PlaceError};
 pub use proposal::{ProposalError, RecoveryProposal, Word};
 pub use scrub::Pass;
-pub use signs::{ForkSign, SIGNS_MAX, SignOf, Signs};
+pub use signs::{ForkSign, SIGNS_MAX, SIGNS_OF_ONE, SignOf, Signs};
 pub use speaker::SpeakError;
 pub use succession::Succession;
 pub use survival::{Group, Survival, Survived};

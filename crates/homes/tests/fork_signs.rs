@@ -5,7 +5,7 @@ mod support;
 
 use alloy_primitives::{B256, Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolConstructor};
-use blockhouse_homes::network::{Keys, SIGNS_MAX, SignOf, Signs};
+use blockhouse_homes::network::{Keys, SIGNS_MAX, SIGNS_OF_ONE, SignOf, Signs};
 use blockhouse_homes::{Store, store};
 use blockhouse_ledger::BlockPlace;
 use blockhouse_ledger::anchor::{AttestationKind, Cosignature};
@@ -112,13 +112,13 @@ async fn records_of_other_blocks_are_told() {
     }
     assert!(signs.look(&ours.store()).unwrap().is_empty(), "each is told once");
 
-    // However many an account records, a few are kept.
+    // However many an account records, a few are kept, so that there is room for those of others.
     for number in 0..SIGNS_MAX as u64 + 4 {
         ours.call(anchor(3, B256::from(U256::from(1000 + number)))).await;
     }
-    assert_eq!(signs.look(&ours.store()).unwrap().len(), SIGNS_MAX - 2);
+    assert_eq!(signs.look(&ours.store()).unwrap().len(), SIGNS_OF_ONE - 2);
     let (count, words) = signs.told();
-    assert_eq!((count, words.len()), (SIGNS_MAX as u64 + 6, SIGNS_MAX));
+    assert_eq!((count, words.len()), (SIGNS_MAX as u64 + 6, SIGNS_OF_ONE));
     // After a start they are found again.
-    assert_eq!(Signs::default().look(&ours.store()).unwrap().len(), SIGNS_MAX);
+    assert_eq!(Signs::default().look(&ours.store()).unwrap().len(), SIGNS_OF_ONE);
 }

@@ -103,7 +103,7 @@ fn read(genesis: &Genesis, tx: &TxEnvelope) -> Option<Governance> {
     let code = Some(tx.input()).filter(|code| tx.kind().is_create() && code.len() <= MAX_INITCODE_SIZE)?;
     let arguments = code.strip_prefix(&Validators::BYTECODE[..])?;
     let (_, setup, first) = <Parameters as SolType>::abi_decode_params(arguments).ok()?;
-    let validators = first.into_iter().map(founder).collect::<Option<Vec<_>>>()?;
+    let validators = first.iter().map(founder).collect::<Option<Vec<_>>>()?;
     let charter = Governance {
         epoch_length: setup.epochLength,
         governors: setup.governors.into_iter().map(|governor| Account::new(governor.into_array())).collect(),
@@ -118,7 +118,7 @@ fn read(genesis: &Genesis, tx: &TxEnvelope) -> Option<Governance> {
     is_one.then_some(charter)
 }
 
-fn founder(node: Validators::Validator) -> Option<Founder> {
+fn founder(node: &Validators::Validator) -> Option<Founder> {
     let address = String::from_utf8(node.hint.to_vec()).ok()?;
     Some(Founder { key: node.p2pKey.0, address, operator: Account::new(node.operator.into_array()) })
 }

@@ -72,7 +72,7 @@ impl<N: StateNodes> Sight<'_, N> {
                 contract: validators_address(),
                 epoch_length: governance.epoch_length,
                 since: 0,
-                until: handovers.first().map(|(height, _)| *height),
+                until: handovers.first().map(|first| first.height),
                 shares: governance.group.is_some(),
             });
         }
@@ -81,9 +81,9 @@ impl<N: StateNodes> Sight<'_, N> {
             let Some(key) = self.first_key(contract)? else { break };
             let Some(epoch_length) = self.ask(contract, &Validators::epochLengthCall {})? else { break };
             // Each charter is made with its handover, so they come in one order.
-            let Some((place, (since, _))) = later.find(|(_, (_, named))| *named == key) else { break };
-            let until = handovers.get(place + 1).map(|(height, _)| *height);
-            all.push(Government { contract, epoch_length, since: *since, until, shares: false });
+            let Some((place, begun)) = later.find(|(_, handover)| handover.key == key) else { break };
+            let until = handovers.get(place + 1).map(|next| next.height);
+            all.push(Government { contract, epoch_length, since: begun.height, until, shares: false });
         }
         Ok(all)
     }
@@ -101,15 +101,21 @@ impl<N: StateNodes> Sight<'_, N> {
         Ok(self.ask(contract, &Validators::keyOfCall { epoch_: first.from })?.map(|key| key.0))
     }
 
-    /// The height and the key of each handover.
-    fn handovers(&self) -> Result<Vec<(u64, [u8; 32])>, CallError<N::Error>> {
+    fn handovers(&self) -> Result<Vec<HandedOver>, CallError<N::Error>> {
         let access = self.genesis.access_address();
         let count = self.ask(access, &Access::handoversCall {})?.unwrap_or_default();
         let mut all = Vec::new();
         for n in 1..=count {
             let Some(handover) = self.ask(access, &Access::handoverAtCall { n })? else { break };
-            all.push((handover.height, handover.key.0));
+            all.push(HandedOver { height: handover.height, key: handover.key.0 });
         }
         Ok(all)
     }
+}
+
+/// A handover, as `Access` has it.
+struct HandedOver {
+    height: u64,
+    /// The ledger key that it named.
+    key: [u8; 32],
 }

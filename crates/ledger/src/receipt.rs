@@ -133,7 +133,7 @@ impl Receipt {
         let is_linked = !parts.links.is_empty();
         Ok(Self {
             kind: TYPE.to_owned(),
-            // Every release reads version 1.
+            // What has no links is written as ever: every release that knows its certificate reads it.
             version: if is_linked { LEAN } else { VERSION },
             chain_id: root.chain_id,
             genesis: B256::new(root.genesis.to_bytes()),

@@ -37,7 +37,7 @@ impl Load {
     pub(crate) fn begin(nodes: &[Node], writers: Vec<Writer>, sessions: usize) -> Self {
         let (seen, mut desks) = desks(nodes.len(), writers);
         seen.next.store(nodes[0].height() + 1, Ordering::Relaxed);
-        let watcher = seen.watch(nodes[0].clone());
+        let watcher = seen.watch(&nodes[0]);
         nodes.iter().zip(&mut desks).for_each(|(node, desk)| desk.open(node, sessions));
         Self { seen, desks, watcher: Some(watcher) }
     }
@@ -59,7 +59,7 @@ impl Load {
     /// Goes on after that, with what was open.
     pub(crate) fn go_on(&mut self, nodes: &[Node]) {
         self.seen.stop.store(false, Ordering::Relaxed);
-        self.watcher = Some(self.seen.watch(nodes[0].clone()));
+        self.watcher = Some(self.seen.watch(&nodes[0]));
     }
 }
 
@@ -91,9 +91,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn watch(self: &Arc<Self>, node: Node) -> std::thread::JoinHandle<()> {
+    fn watch(self: &Arc<Self>, node: &Node) -> std::thread::JoinHandle<()> {
         let seen = Arc::clone(self);
-        let mut line = Line::to(&node);
+        let mut line = Line::to(node);
         std::thread::spawn(move || {
             while !seen.stop.load(Ordering::Relaxed) {
                 let height = line.ask("eth_blockNumber", &json!([]));

@@ -85,19 +85,15 @@ impl Liar {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Shows that face from now on; gives the keys that then stand under both blocks of its height, ascending.
+    /// Shows that face from now on; gives the keys that stand under its block then, ascending. Who of them signed the other too depends on whose
+    /// certificate of that is looked at: each node has its own.
     pub(crate) fn show(&self, face: Face) -> Vec<String> {
         let number = FACES.iter().position(|other| *other == face).unwrap();
         self.shared.face.store(u8::try_from(number).unwrap(), Ordering::SeqCst);
         let own = self.shared.fetch(self.shared.height).remove(0);
         let forged = self.shared.forge(&own);
-        let (Certificate::Committee(own), Some(Certificate::Committee(forged))) =
-            (own.certificate, forged.map(|object| object.certificate))
-        else {
-            return Vec::new();
-        };
-        let also = |signer: usize| forged.votes.iter().any(|vote| vote.signer == signer);
-        own.votes.iter().filter(|vote| also(vote.signer)).map(|vote| hex::encode(own.keys[vote.signer])).collect()
+        let Some(Certificate::Committee(forged)) = forged.map(|object| object.certificate) else { return Vec::new() };
+        forged.votes.iter().map(|vote| hex::encode(forged.keys[vote.signer])).collect()
     }
 
     /// How often it was asked how high it is: what comes before every comparison, and once when a node starts.
@@ -190,4 +186,11 @@ impl Shared {
 
 fn decode(bytes: &Value) -> BlockObject {
     BlockObject::decode(&hex::decode(bytes.as_str().unwrap().trim_start_matches("0x")).unwrap()).unwrap()
+}
+
+/// Those whom a proof names: at least f + 1 of four, and nobody but those who signed the second block.
+pub(crate) fn named(proved: &Value, forgers: &[String]) -> Vec<String> {
+    let named: Vec<String> = serde_json::from_value(proved["signers"].clone()).unwrap();
+    assert!(named.len() >= 2 && named.iter().all(|key| forgers.contains(key)), "{named:?} of {forgers:?}");
+    named
 }

@@ -66,7 +66,7 @@ impl Embedded {
     }
 
     /// Hands the evidence that is kept here, and that they do not have, to all nodes: they check it, tell it on the ledger and give no vote. Who cannot be
-    /// reached is handed it with the next following.
+    /// reached is handed it with the next following: until then each takes so much longer.
     async fn hand_forks(&self, nodes: &Remote) {
         let forks = ForkFolder::beside(&self.shared.options.path);
         let Ok(all) = forks.all() else { return };

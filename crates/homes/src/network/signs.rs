@@ -10,7 +10,7 @@
 //! # Invariants
 //! - **X1** A cosignature counts only with the witness's own signature over another block than the one here. Of an anchor the outside chain would have
 //!   to be asked: it counts as its account's word, and its words say so.
-//! - **X2** At most [`SIGNS_MAX`] are kept, the first ones; all are counted.
+//! - **X2** At most [`SIGNS_MAX`] are kept, and [`SIGNS_OF_ONE`] of one account, the first ones; all are counted.
 //!
 //! Format: `docs/design/forks.md`, section *Signs without proof*.
 
@@ -30,6 +30,8 @@ use crate::store::{EventKey, EventPlace, Order, Sought, Store, StoreError, Wante
 
 /// How many are kept with their words.
 pub const SIGNS_MAX: usize = 16;
+/// How many of them one account may have there: whoever records what he likes must not take the room of others.
+pub const SIGNS_OF_ONE: usize = 4;
 /// How many look-ups of the index one search may take.
 const WORK: u64 = 4096;
 
@@ -100,25 +102,35 @@ impl Signs {
 
     /// Looks at what was recorded since; gives what is new.
     pub fn look(&self, store: &Store) -> Result<Vec<ForkSign>, StoreError> {
-        let Some(contract) = module(store, MODULE) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        match self.search(store, &mut found) {
+            Err(error) if found.is_empty() => Err(error),
+            // What fails is met again with the next look; what was found before it is known now, and told.
+            _ => Ok(found),
+        }
+    }
+
+    fn search(&self, store: &Store, found: &mut Vec<ForkSign>) -> Result<(), StoreError> {
+        let Some(contract) = module(store, MODULE) else { return Ok(()) };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Blocks that came below those that were there are looked at too, and with them all again: nothing is found twice.
         let bottom = store.bottom();
-        let first = EventPlace::first_of(bottom);
-        let mut place = known.next.filter(|(_, then)| *then <= bottom).map_or(first, |(place, _)| place);
+        // Once all blocks are here, all is looked at once more: what was kept is not found twice, the rest is counted anew.
+        let mut place = if let Some((place, _)) = known.next.filter(|(_, then)| bottom > 0 || *then == 0) {
+            place
+        } else {
+            known.count = known.signs.len() as u64;
+            EventPlace::first_of(bottom)
+        };
         let kinds = [Anchors::Anchored::SIGNATURE_HASH, Anchors::Cosigned::SIGNATURE_HASH];
         let wanted = Wanted::new([vec![EventKey::Emitter(contract)], kinds.map(EventKey::Signature).to_vec()]);
-        let (mut work, mut found) = (WORK, Vec::new());
+        let mut work = WORK;
         while work > 0 {
+            // What was counted is not counted again where the next one cannot be read.
+            known.next = Some((place, bottom));
             match store.seek_event(&wanted, (place, Order::Oldest), &mut work)? {
                 Sought::At(at) => {
-                    let sign = read(store, contract, at)?.filter(|sign| !known.signs.contains(sign));
-                    if let Some(sign) = sign {
-                        known.count += 1;
-                        if known.signs.len() < SIGNS_MAX {
-                            known.signs.push(sign.clone());
-                            found.push(sign);
-                        }
+                    if let Some(sign) = read(store, contract, at)? {
+                        known.note(sign, found);
                     }
                     place = at.next(Order::Oldest).unwrap_or(at);
                 }
@@ -130,7 +142,21 @@ impl Signs {
             }
         }
         known.next = Some((place, bottom));
-        Ok(found)
+        Ok(())
+    }
+}
+
+impl Known {
+    fn note(&mut self, sign: ForkSign, found: &mut Vec<ForkSign>) {
+        if self.signs.contains(&sign) {
+            return;
+        }
+        self.count += 1;
+        let of_one = self.signs.iter().filter(|other| other.by == sign.by).count();
+        if self.signs.len() < SIGNS_MAX && of_one < SIGNS_OF_ONE {
+            self.signs.push(sign.clone());
+            found.push(sign);
+        }
     }
 }
 
@@ -155,6 +181,10 @@ fn read(store: &Store, contract: Address, place: EventPlace) -> Result<Option<Fo
         }
     };
     // One that is not fetched yet says nothing; the contract takes none above the block that holds the record.
-    let Some(here) = store.hash_at(height)?.filter(|here| *here != said) else { return Ok(None) };
+    let here = match store.hash_at(height) {
+        Err(StoreError::NotHere { .. }) => None,
+        here => here?,
+    };
+    let Some(here) = here.filter(|here| *here != said) else { return Ok(None) };
     Ok(Some(ForkSign { height, said, here, by, recorded: place.height(), of }))
 }

@@ -268,7 +268,7 @@ impl EngineDefinition for World {
                     follows.follow(&context, &others).await;
                 }
             });
-            take_turns(&context, (index, &life, changes), &peers, [first, second]).await;
+            Box::pin(take_turns(&context, (index, &life, changes), &peers, [first, second])).await;
             drop((clients, follower));
         });
         (handle, state)

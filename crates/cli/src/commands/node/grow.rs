@@ -9,6 +9,7 @@ use blockhouse_homes::network::{
     Base, Enrolment, FolderError, Joining, NetworkFile, NodeFolder, RecoveryProposal, Succession, Word,
 };
 use blockhouse_homes::{Embedded, NodeUrl, Options};
+use blockhouse_ledger::TrustRoot;
 use blockhouse_types::VaultId;
 use blockhouse_vault::growth::{self, Before, Growth, LastBlock};
 use blockhouse_vault::vault::Vault;
@@ -40,7 +41,7 @@ pub(super) struct Request {
 pub(super) async fn run(request: Request, global: &Global, out: &Output) -> anyhow::Result<Exit> {
     let vault = opening::vault(global, out).await?;
     let account = account(&vault, global, WHAT)?;
-    let question = "From now on only the network seals this vault's ledger, and this host never again. Go on?";
+    let question = "From now on only the network seals this vault's ledger, and this host never again. Other hosts of the vault must run this release before: an earlier one does not see the handover and seals on. Go on?";
     let (network, base) =
         take_over(vault, (Before::Host, request), &account, || opening::confirm(global, question)).await?;
     tell(&network, base, out)?;
@@ -113,7 +114,14 @@ async fn succession(
     (files, epoch_length): (&[PathBuf], u64),
 ) -> anyhow::Result<Succession> {
     let genesis = vault.home().own_copy()?.read(|store| store.genesis().clone()).await?;
-    Ok(Succession::try_new(genesis, enrolments(folder, files)?, Some(epoch_length))?)
+    let enrolments = enrolments(folder, files)?;
+    let plain = Succession::try_new(genesis.clone(), enrolments.clone(), None)?;
+    // What a release without charters left half-way goes on as it was begun.
+    let begun = vault.config().ledger.growth.as_ref().map(|begun| begun.fingerprint);
+    if begun == Some(TrustRoot::new(&genesis, plain.key()).fingerprint()) {
+        return Ok(plain);
+    }
+    Ok(Succession::try_new(genesis, enrolments, Some(epoch_length))?)
 }
 
 /// The ledger up to its last block goes to the node, which begins with it.
@@ -155,7 +163,6 @@ fn joining(
 
 fn tell(Made { network, folder }: &Made, base: LastBlock, out: &Output) -> anyhow::Result<()> {
     let mut summary = shown::network(network, out)?;
-    shown::charter(network.governance().as_ref(), out)?;
     out.line(format_args!("history      blocks 0 to {}", base.height))?;
     out.talk(format_args!(
         "\nThis host seals the ledger no more; the network does, once {} of its nodes run.",

@@ -142,9 +142,8 @@ fn tell_loss(height: u64, not_asked: Option<&str>, out: &Output) {
 
 fn tell(Made { network, folder }: &Made, base: LastBlock, time: u64, out: &Output) -> anyhow::Result<()> {
     let mut summary = shown::network(network, out)?;
-    shown::charter(network.governance().as_ref(), out)?;
     out.talk(format_args!(
-        "\nThe new network goes on once {} of its nodes run. The old nodes must not run again: one that knows a new node in its `rpc_peers` stops by itself.",
+        "\nThe new network goes on once {} of its nodes run. The old nodes must not run again: one of this release that knows a new node in its `rpc_peers` stops by itself.",
         network.network.quorum()
     ));
     let file = tell_next(network, folder, out);

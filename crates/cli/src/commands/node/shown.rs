@@ -13,6 +13,10 @@ pub(super) fn network(file: &NetworkFile, out: &Output) -> Result<Value, OutputE
     let (lines, survives) = survival(file.survival().as_ref(), out)?;
     let fingerprint = file.fingerprint();
     out.line(format_args!("fingerprint  {fingerprint}"))?;
+    // Of one that begins its ledger the genesis says it.
+    if file.handover.is_some() {
+        charter(file.governance().as_ref(), out)?;
+    }
     Ok(json!({
         "type": "summary", "ok": true, "fingerprint": fingerprint, "chain_id": file.genesis.chain_id,
         "validators": file.network.validators().len(), "quorum": file.network.quorum(),

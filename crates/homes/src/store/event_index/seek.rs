@@ -23,23 +23,22 @@ pub(in super::super) fn seek(
     let cursors = |tags: &Vec<Tag>| tags.iter().map(|tag| Cursor::new(table, *tag, order)).collect::<Vec<_>>();
     let mut lists: Vec<_> = wanted.0.iter().map(cursors).collect();
     let (mut place, mut agreed, count) = (from, 0, lists.len());
-    while count > 0 {
-        for list in &mut lists {
-            if agreed == count {
-                return Ok(Sought::At(place));
-            }
-            let Some(left) = work.checked_sub(list.len() as u64) else {
-                *work = 0;
-                return Ok(Sought::Spent(place));
-            };
-            *work = left;
-            match nearest(list, place, order)? {
-                None => return Ok(Sought::Nowhere),
-                Some(found) if found == place => agreed += 1,
-                Some(found) => {
-                    place = place.further(found, order);
-                    agreed = 1;
-                }
+    for at in (0..count).cycle() {
+        let Some(list) = lists.get_mut(at) else { break };
+        if agreed == count {
+            return Ok(Sought::At(place));
+        }
+        let Some(left) = work.checked_sub(list.len() as u64) else {
+            *work = 0;
+            return Ok(Sought::Spent(place));
+        };
+        *work = left;
+        match nearest(list, place, order)? {
+            None => return Ok(Sought::Nowhere),
+            Some(found) if found == place => agreed += 1,
+            Some(found) => {
+                place = place.further(found, order);
+                agreed = 1;
             }
         }
     }
