@@ -23,7 +23,7 @@ use crate::contracts::{Access, Validators, Vault};
 use crate::execute::{Executed, build};
 use crate::genesis::{DEPLOYMENT_GAS, Fork, Genesis};
 use crate::governance::{Founder, Governance, LEAD, validators_address};
-use crate::receipt::{CheckError, Link, LinkError, ParseError, Receipt, ReceiptParts};
+use crate::receipt::{CheckError, Link, LinkError, Receipt, ReceiptParts};
 use crate::resharing::group_key;
 use crate::system::Due;
 use crate::time::BlockTime;
@@ -545,7 +545,7 @@ fn golden_files_of_a_governed_ledger_hold() {
     assert_eq!(read.check(Some(made.fingerprint())).unwrap().snapshot, lean.check(None).unwrap().snapshot);
 }
 
-/// What stands in the proof alone is no less checked: no byte of a receipt of version 3 can be another.
+/// What stands in the proof alone is no less checked: no byte of a receipt of version 3 can be another, and it is written in one way.
 #[test]
 fn every_flipped_byte_of_a_receipt_with_links_is_refused() {
     let made = with_receipt().1;
@@ -557,9 +557,10 @@ fn every_flipped_byte_of_a_receipt_with_links_is_refused() {
         assert!(!good, "byte {at}");
     }
     let text = String::from_utf8(bytes).unwrap();
-    for other in ["1", "2", "4"] {
-        let other = text.replacen("\"version\":3", &format!("\"version\":{other}"), 1);
-        assert!(Receipt::parse(other.as_bytes()).is_err());
+    let of_version = |other: &str| text.replacen("\"version\":3", &format!("\"version\":{other}"), 1);
+    let twice = text.replacen("\"links\":[{", "\"links\":[],\"links\":[{", 1);
+    for other in [of_version("1"), of_version("2"), of_version("4"), twice] {
+        assert!(other != text && Receipt::parse(other.as_bytes()).is_err());
     }
 }
 
@@ -698,27 +699,6 @@ fn links_that_skip_turn_back_or_are_signed_by_others_lead_nowhere() {
     let late = Link { certificate: certify(&[1, 2, 3, 5], 2, &late.header), ..late };
     let order = remade(first, &[links[0].clone(), late], &now).unwrap_err();
     assert!(matches!(order, CheckError::Link { source: LinkError::Order { .. }, .. }), "{order:?}");
-}
-
-#[test]
-fn a_receipt_with_links_has_one_encoding_and_every_flipped_byte_is_refused() {
-    let (world, receipt, _) = with_receipt();
-    let bytes = receipt.to_bytes();
-    let text = String::from_utf8(bytes.clone()).unwrap();
-    assert!(text.contains("\"version\":2,"));
-    for other in [
-        text.replacen("\"version\":2", "\"version\":1", 1),
-        text.replacen("\"links\":[{", "\"links\":[],\"links\":[{", 1),
-    ] {
-        assert!(matches!(Receipt::parse(other.as_bytes()), Err(ParseError::NotCanonical | ParseError::Json(_))));
-    }
-    let fingerprint = world.root(genesis().ledger_key).fingerprint();
-    for at in (0..bytes.len()).step_by(7) {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 1;
-        let good = Receipt::parse(&flipped).is_ok_and(|receipt| receipt.check(Some(fingerprint)).is_ok());
-        assert!(!good, "byte {at}");
-    }
 }
 
 /// T3.
