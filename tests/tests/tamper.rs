@@ -56,6 +56,13 @@ fn flip(file: &Path, words: &[u8]) {
     fs::write(file, bytes).unwrap();
 }
 
+/// Kills a node once these words are in its file: its store waits for the disk once for several blocks.
+fn kill_with(node: &Node, words: &[u8]) {
+    let has_words = || fs::read(node.dir.join("ledger.redb")).unwrap().windows(words.len()).any(|there| there == words);
+    wait_until(has_words, "the words are on the disk");
+    node.kill();
+}
+
 /// A node that runs apart, and what it says.
 struct Apart {
     child: Child,
@@ -123,7 +130,7 @@ fn an_altered_store_is_named_healed_and_its_node_votes_again() {
     let later = owner.record(nodes[0], b"after");
     wait_until(|| nodes[2].height() >= later, "node 3 has it all");
 
-    nodes[2].kill();
+    kill_with(nodes[2], words);
     let store = nodes[2].dir.join("ledger.redb");
     flip(&store, words);
     let altered = fs::read(&store).unwrap();
@@ -198,7 +205,7 @@ fn what_was_altered_is_told_on_every_node() {
     let signature = block(height)["transactions"][0]["r"].as_str().unwrap().trim_start_matches("0x").to_owned();
     let signature = hex::decode(&signature[signature.len() % 2..]).unwrap();
     let key = status(nodes[2])["key"].clone();
-    nodes[2].kill();
+    kill_with(nodes[2], &signature);
     flip(&nodes[2].dir.join("ledger.redb"), &signature);
     let apart = Apart::start(nodes[2]);
     apart.says(&format!("block {height} of the store was altered"));
