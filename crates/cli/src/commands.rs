@@ -40,7 +40,9 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 /// What a command does before the process has threads.
+#[cfg_attr(not(feature = "node"), expect(unused_variables, reason = "only a node does something then"))]
 pub(crate) fn before_threads(command: &Command) {
+    #[cfg(feature = "node")]
     if let Command::Node(args) = command {
         node::before_threads(args);
     }

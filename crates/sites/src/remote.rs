@@ -10,6 +10,10 @@
 //! - **R3** After a good answer the object counts as durable: the service's word is taken (SFTP syncs the bytes, too).
 //!
 //! Format: `docs/design/sites.md`, Remote kinds.
+#![cfg_attr(
+    not(any(feature = "s3", feature = "sftp", feature = "webdav")),
+    expect(clippy::unused_async, reason = "no service")
+)]
 
 #[cfg(feature = "webdav")]
 mod credentials;

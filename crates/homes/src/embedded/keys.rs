@@ -92,6 +92,7 @@ impl LedgerKeys {
     }
 
     /// The heights of the blocks at which the key changes, ascending: handovers, and closing blocks.
+    #[cfg(feature = "node")]
     pub(crate) fn changes(&self) -> Vec<u64> {
         let handovers = self.handovers.iter().map(|handover| handover.height);
         let closing = self.successions.iter().map(|succession| succession.height.saturating_sub(1));
