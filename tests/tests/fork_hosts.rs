@@ -7,20 +7,14 @@
 mod two_faces;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::fork::ForkSide;
-use blockhouse_tests::network::{Network, Node, wait_until};
-use blockhouse_tests::tree;
+use blockhouse_tests::network::{Node, wait_until};
 use blockhouse_tests::world::{World, exit};
 use serde_json::{Value, json};
-use two_faces::{Face, Liar, named};
-
-fn evidence(folder: &Path) -> Vec<PathBuf> {
-    let Ok(files) = fs::read_dir(folder.join("forks")) else { return Vec::new() };
-    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_none()).collect()
-}
+use two_faces::{Face, Liar, evidence, named, vault_on_network};
 
 fn status(node: &Node) -> Value {
     node.try_ask("blockhouse_nodeStatus", &json!([])).map_or(Value::Null, |answer| answer["result"].clone())
@@ -54,15 +48,7 @@ fn refuses_what_proves_nothing(node: &Node, height: u64) {
 #[test]
 fn a_host_hands_the_nodes_what_it_met() {
     let world = World::empty();
-    let network = Network::start(&world.path("ledger"), 4, "--signing committee");
-    let init = world.init(2).arg("--enrol-key").arg(world.path("ledger/enrol.key"));
-    init.arg("--ledger").arg(network.node(0).url()).run().expect(exit::DONE);
-    let source = world.path("source");
-    tree::plain(&source, 1, 7);
-    world.back_up(&source);
-    let enrol = world.unlocked("node enrol --yes");
-    network.nodes().iter().fold(enrol, |call, node| call.arg(node.url())).run().expect(exit::DONE);
-
+    let network = vault_on_network(&world);
     let dirs: Vec<PathBuf> = network.nodes().iter().map(|node| node.dir.clone()).collect();
     let height = network.node(1).height() - 1;
     refuses_what_proves_nothing(network.node(2), height);

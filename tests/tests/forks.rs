@@ -8,24 +8,10 @@ mod two_faces;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use blockhouse_tests::network::{Network, Node, wait_until};
-use blockhouse_tests::tree;
+use blockhouse_tests::network::{Node, wait_until};
 use blockhouse_tests::world::{World, exit};
 use serde_json::{Value, json};
-use two_faces::{Face, Liar, named};
-
-/// A vault on a network of four nodes whose operators sign one by one, which may speak on the ledger.
-fn vault_on_network(world: &World) -> Network {
-    let network = Network::start(&world.path("ledger"), 4, "--signing committee");
-    let init = world.init(3).arg("--enrol-key").arg(world.path("ledger/enrol.key"));
-    init.arg("--ledger").arg(network.node(0).url()).run().expect(exit::DONE);
-    let source = world.path("source");
-    tree::plain(&source, 1, 7);
-    world.back_up(&source);
-    let enrol = world.unlocked("node enrol --yes");
-    network.nodes().iter().fold(enrol, |call, node| call.arg(node.url())).run().expect(exit::DONE);
-    network
-}
+use two_faces::{Face, Liar, evidence, named, vault_on_network};
 
 /// The nodes at these URLs are asked by that node too, the first ones first.
 fn believe(node: &Node, liars: &[&Liar]) {
@@ -43,12 +29,6 @@ fn forks_of(node: &Node) -> Value {
 fn is_silent(node: &Node) -> bool {
     let status = node.try_ask("blockhouse_nodeStatus", &json!([])).unwrap_or_default();
     status["result"]["role"] == "silent" && status["result"]["forks"]["silent"].is_string()
-}
-
-/// The evidence in a folder.
-fn evidence(folder: &Path) -> Vec<PathBuf> {
-    let Ok(files) = fs::read_dir(folder.join("forks")) else { return Vec::new() };
-    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_none()).collect()
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! A node with two faces: it answers as an honest one does, but for blocks from some height on, which it makes anew.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use blockhouse_homes::network::NodeFolder;
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::certificate::{Certificate, Committee, Finality, Vote, namespace};
-use blockhouse_tests::network::Node;
+use blockhouse_tests::network::{Network, Node};
+use blockhouse_tests::tree;
+use blockhouse_tests::world::{World, exit};
 use blockhouse_types::Encoder;
 use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_cryptography::Signer as _;
@@ -193,4 +196,24 @@ pub(crate) fn named(proved: &Value, forgers: &[String]) -> Vec<String> {
     let named: Vec<String> = serde_json::from_value(proved["signers"].clone()).unwrap();
     assert!(named.len() >= 2 && named.iter().all(|key| forgers.contains(key)), "{named:?} of {forgers:?}");
     named
+}
+
+/// The evidence in a folder.
+/// The evidence in a folder.
+pub(crate) fn evidence(folder: &Path) -> Vec<PathBuf> {
+    let Ok(files) = fs::read_dir(folder.join("forks")) else { return Vec::new() };
+    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_none()).collect()
+}
+
+/// A vault on a network of four nodes whose operators sign one by one, which may speak on the ledger.
+pub(crate) fn vault_on_network(world: &World) -> Network {
+    let network = Network::start(&world.path("ledger"), 4, "--signing committee");
+    let init = world.init(3).arg("--enrol-key").arg(world.path("ledger/enrol.key"));
+    init.arg("--ledger").arg(network.node(0).url()).run().expect(exit::DONE);
+    let source = world.path("source");
+    tree::plain(&source, 1, 7);
+    world.back_up(&source);
+    let enrol = world.unlocked("node enrol --yes");
+    network.nodes().iter().fold(enrol, |call, node| call.arg(node.url())).run().expect(exit::DONE);
+    network
 }
