@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use blockhouse_consensus::{Keys, is_address};
 use serde::{Deserialize, Serialize};
 
 use crate::remote::NodeUrl;
+use crate::rpc::Limits;
 
 /// What an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,11 +125,26 @@ pub struct RpcConfig {
     pub hosts: Vec<String>,
     /// Whether `debug_` methods and the content of the pool are served.
     pub debug: bool,
+    /// How many calls each second one client makes in the long run.
+    #[serde(skip_serializing_if = "RpcConfig::are_usual")]
+    pub calls_per_second: NonZeroU32,
+}
+
+impl RpcConfig {
+    /// Not written then: earlier releases do not know the key.
+    fn are_usual(calls_per_second: &NonZeroU32) -> bool {
+        *calls_per_second == Limits::USUAL_CALLS
+    }
 }
 
 impl Default for RpcConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8545)), hosts: Vec::new(), debug: false }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            hosts: Vec::new(),
+            debug: false,
+            calls_per_second: Limits::USUAL_CALLS,
+        }
     }
 }
 
@@ -276,6 +293,8 @@ mod tests {
         assert!(wrong("listen = \"127.0.0.1:1\"\nlisten_rpc = 3\n[validators]\n").contains("line 2: unknown field"));
         assert!(wrong("listen = \"127.0.0.1:1\"\nrpc_peers = [\"ftp://h\"]\n[validators]\n").contains("http or https"));
         assert!(wrong("listen = \"nowhere\"\n[validators]\n").contains("line 1"));
+        let no_calls = wrong("listen = \"127.0.0.1:1\"\n[validators]\n[rpc]\ncalls_per_second = 0\n");
+        assert!(no_calls.contains("line 4: invalid value"), "{no_calls}");
         assert!(wrong("listen = \"127.0.0.1:1\"\n[validators]\nab = \"h:1\"\n").contains("`ab` is no public key"));
         let mut twice = config();
         let key = hex::encode([2; 32]);

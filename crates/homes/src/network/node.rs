@@ -25,7 +25,7 @@ use super::attesting::Attesting;
 use super::backend::{Itself, NodeBackend};
 use super::chain::{Chain, ChainError};
 use super::clock::SystemClock;
-use super::config::{AnchorConfig, ConfigError, NodeConfig};
+use super::config::{AnchorConfig, ConfigError, NodeConfig, RpcConfig};
 use super::folder::{FolderError, NodeFolder};
 use super::forks::{self, Eye};
 use super::heal::{HealError, Healer, Remedy};
@@ -48,7 +48,7 @@ use crate::external::{KeyFileError, read_account_key};
 use crate::forks::KeptFork;
 use crate::remote::{NodeUrl, Remote, RemoteError};
 use crate::rpc::server::Gate;
-use crate::rpc::{Server, ServerError, ServerOptions};
+use crate::rpc::{Limits, Server, ServerError, ServerOptions};
 use crate::store::{Store, StoreError};
 
 /// How often the pool's journal is looked at: it is written anew when most of it is done.
@@ -415,8 +415,8 @@ async fn tidy(waiting: Arc<Waiting>, shelf: Arc<Shelf>) {
 async fn serve(tasks: &mut JoinSet<()>, config: &NodeConfig, backend: &NodeBackend) -> Result<Server, NodeError> {
     let mut gate = Gate::local();
     gate.hosts.extend(config.rpc.hosts.iter().cloned());
-    let options =
-        ServerOptions { listen: config.rpc.listen, gate, debug: config.rpc.debug, ..ServerOptions::default() };
+    let RpcConfig { listen, debug, calls_per_second, .. } = config.rpc;
+    let options = ServerOptions { listen, gate, limits: Limits::with_calls(calls_per_second), debug };
     let server = Server::start(backend.clone(), options).await?;
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await;

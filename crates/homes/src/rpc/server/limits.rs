@@ -1,8 +1,11 @@
 //! What a server gives at most, each number with its reason.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const MIB: u32 = 1024 * 1024;
+/// How many seconds' calls a client that rested may make at once.
+const BURST_SECS: u32 = 4;
 
 /// How long the head of a request may be, with room for the cookies of browsers.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
@@ -62,6 +65,8 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// How many calls a client makes each second where the operator says nothing else.
+    pub const USUAL_CALLS: NonZeroU32 = NonZeroU32::new(500).unwrap();
     /// The usual limits.
     pub const USUAL: Self = Self {
         request_bytes: 5 * MIB,
@@ -76,8 +81,8 @@ impl Limits {
         filters: 4096,
         filters_per_client: 256,
         filter_time: Duration::from_mins(5),
-        calls_per_second: 500,
-        calls_burst: 2000,
+        calls_per_second: Self::USUAL_CALLS.get(),
+        calls_burst: Self::USUAL_CALLS.get() * BURST_SECS,
         calls_at_once: 128,
         clients: 4096,
         call_time: Duration::from_secs(30),
@@ -87,6 +92,12 @@ impl Limits {
         ping_time: Duration::from_secs(30),
         reads: 8,
     };
+
+    /// The usual limits, with so many calls a second for each client.
+    pub const fn with_calls(calls_per_second: NonZeroU32) -> Self {
+        let calls_per_second = calls_per_second.get();
+        Self { calls_per_second, calls_burst: calls_per_second.saturating_mul(BURST_SECS), ..Self::USUAL }
+    }
 }
 
 impl Default for Limits {
