@@ -12,7 +12,7 @@ use crate::{contracts, earlier, ethereum, process, python};
 /// The variable that names what tests are to go without: `tests/src/need.rs`.
 const WAIVE: &str = "BLOCKHOUSE_WAIVE";
 /// How long every fuzz target runs, in seconds.
-const FUZZ_SECONDS: u64 = 5;
+const FUZZ_SECONDS: u64 = 3;
 
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();
