@@ -1,10 +1,11 @@
 //! A network of real nodes on this machine, and JSON-RPC to them.
 
 pub mod apart;
+mod ports;
 pub mod proxy;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,11 +15,10 @@ use serde_json::{Value, json};
 use crate::schema::Schema;
 use crate::world::binary;
 
+pub use ports::free_ports;
+
 /// How long anything of a network may take before it counts as never: this machine may be very busy.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Ports that no connection of this machine takes by itself, as far as systems are set up as usual: a node that starts again finds its
-/// port free.
-const QUIET_PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -281,22 +281,4 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool, what: &str) {
         assert!(Instant::now() < end, "it did not come true within {} s: {what}", PATIENCE.as_secs());
         std::thread::sleep(LOOK);
     }
-}
-
-/// The first of so many ports in a row that nobody uses now.
-pub fn free_ports(count: u16) -> u16 {
-    for _ in 0..1000 {
-        let first = rand::random_range(QUIET_PORTS.start..QUIET_PORTS.end - count);
-        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
-    panic!("no {count} free ports in a row");
-}
-
-/// A listener at such a port.
-fn quiet_listener() -> TcpListener {
-    let mut ports = (0..1000).map(|_| rand::random_range(QUIET_PORTS));
-    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    listener.expect("no free port")
 }

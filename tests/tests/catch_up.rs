@@ -144,23 +144,23 @@ fn a_node_begins_by_state_beside_a_liar_is_killed_and_has_everything_in_the_end(
         assert_eq!(store.unwrap().height(), 0, "after {method} no half state is there");
     }
 
-    // A liar is named and left; the history stops coming half-way.
-    let liar = Between::new(&first, "blockhouse_getStatePart", 0, Malice::Lies);
-    let silent = Between::new(&first, "blockhouse_getPastBlocks", 1, Malice::Silent);
+    // A liar is named and left. Both give the blocks with which a state begins, and then the history comes of neither.
+    let silent = Between::new(&first, "blockhouse_getPastBlocks", 2, Malice::Silent);
+    let liar = Between::new(&silent.node(), "blockhouse_getStatePart", 0, Malice::Lies);
     Late::tell(&late, &[liar.url(), silent.url()], 100);
     let mut run = Run::start(&late, "");
     run.answers(&late);
     let talk = run.talk();
     assert!(talk.contains(&format!("left the node {}", liar.url())), "{talk}");
     assert!(talk.contains("has the state of block") && !talk.contains("has executed"), "{talk}");
-    // Of the liar it gets the blocks below: those are true.
+    wait_until(|| silent.met() > 2, "the history is asked for");
     drop(run);
     Late::tell(&late, &[Between::new(&first, "blockhouse_getPastBlocks", 0, Malice::Silent).url()], 100);
     let path = late.dir.join("ledger.redb");
     let bottom = Store::open(&path, Access::Read, blockhouse_homes::store::WAIT, None).unwrap().bottom();
+    assert!(bottom > 0, "it has the history already");
     let mut run = Run::start(&late, "");
     run.answers(&late);
-    assert!(bottom > 0, "it has the history already");
     expect_no_history(&late, "eth_getBlockByNumber", &json!(["0x5", false]));
     expect_no_history(&late, "eth_getLogs", &json!([{ "fromBlock": "0x0" }]));
     expect_no_history(&late, "blockhouse_getEvents", &json!([{}]));
@@ -194,10 +194,16 @@ fn a_validator_that_comes_late_by_state_votes() {
     running.iter_mut().zip(&nodes).for_each(|(run, node)| run.answers(node));
     let mut writer = enrol(net.dir(), &nodes[0], 1).remove(0);
     write_until(&nodes[0], &mut writer, 12);
-    Late::tell(&nodes[3], &[nodes[1].url(), nodes[0].url()], 5);
+    // Its only peer is slow to say how high it is, and has all kinds of trouble with the state.
+    let troubled = Between::new(&nodes[1], "blockhouse_getStatePart", 0, Malice::Troubled);
+    let slow = Between::new(&troubled.node(), "eth_blockNumber", 0, Malice::Slow);
+    Late::tell(&nodes[3], &[slow.url()], 5);
     let mut late = Run::start(&nodes[3], "");
     late.answers(&nodes[3]);
-    assert!(late.talk().contains("has the state of block"), "{}", late.talk());
+    let talk = late.talk();
+    assert_eq!(talk.matches(&format!("left the node {}", slow.url())).count(), 1, "{talk}");
+    assert!(talk.contains("(code -32001)") && talk.contains("has the state of block"), "{talk}");
+    assert!(troubled.met() > 4, "{} parts were asked for", troubled.met());
     let status = nodes[3].ask("blockhouse_nodeStatus", &json!([]));
     assert_eq!(status["role"], "validator", "its key never voted: {status}");
     // Without it there is no quorum now.

@@ -88,7 +88,7 @@ impl Proxies {
     /// Proxies between nodes that listen at these addresses; all links are perfect.
     pub fn start(seed: u64, nodes: &[SocketAddr]) -> Self {
         let count = nodes.len();
-        let listen = |_| super::quiet_listener();
+        let listen = |_| super::ports::quiet_listener();
         let listeners: Vec<Vec<_>> = (0..count).map(|_| (0..count).map(listen).collect()).collect();
         let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap();
         let addresses = listeners.iter().map(|row| row.iter().map(address).collect()).collect();

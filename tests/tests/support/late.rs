@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use blockhouse_crypto::{AccountSecret, EnrolKey};
 use blockhouse_homes::NodeUrl;
@@ -197,6 +197,26 @@ pub(crate) enum Malice {
     Lies,
     /// It does not answer any more.
     Silent,
+    /// It answers late, yet before it counts as silent.
+    Slow,
+    /// It has trouble with as many calls as there are kinds of it, and then none.
+    Troubled,
+}
+
+/// Longer than a node that has blocks waits for its peers' heights.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// A trouble of a node that has what it is asked for.
+enum Trouble {
+    /// The connection ends without an answer.
+    Cut,
+    /// It answers with an error of that code.
+    Error(i64),
+}
+
+impl Trouble {
+    /// It falls away, is asked too much twice, and does not have any more what it had. Then it is well.
+    const ALL: [Self; 4] = [Self::Cut, Self::Error(-32_005), Self::Error(-32_005), Self::Error(-32_001)];
 }
 
 /// Passes calls on to a node, but for some.
@@ -225,6 +245,11 @@ impl Between {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// As a node, for another one between that passes calls on to it.
+    pub(crate) fn node(&self) -> Node {
+        Node::foreign(0, self.port)
+    }
+
     /// How many calls of its method were made.
     pub(crate) fn met(&self) -> usize {
         self.met.load(Ordering::SeqCst)
@@ -234,24 +259,43 @@ impl Between {
 fn pass_on(mut from: TcpStream, to: u16, (method, nth, malice): (&str, usize, Malice), met: &AtomicUsize) {
     let Some((_, body)) = message(&mut from) else { return };
     let asked: Value = serde_json::from_slice(&body).unwrap();
-    let is_meant = asked["method"] == method && met.fetch_add(1, Ordering::SeqCst) >= nth;
-    if is_meant && malice == Malice::Silent {
-        // As long as the other side waits.
-        let _ = from.read(&mut [0]);
-        return;
+    let is_of_method = asked["method"] == method;
+    let meant = is_of_method.then(|| met.fetch_add(1, Ordering::SeqCst)).and_then(|before| before.checked_sub(nth));
+    match (malice, meant) {
+        (Malice::Silent, Some(_)) => {
+            // As long as the other side waits.
+            let _ = from.read(&mut [0]);
+            return;
+        }
+        (Malice::Slow, Some(_)) => std::thread::sleep(SLOW),
+        (Malice::Troubled, Some(number)) => match Trouble::ALL.get(number) {
+            Some(Trouble::Cut) => return,
+            Some(Trouble::Error(code)) => {
+                let error = json!({ "code": code, "message": "another time" });
+                let refusal = json!({ "jsonrpc": "2.0", "id": asked["id"], "error": error });
+                return answer(&mut from, "HTTP/1.1 200 OK", refusal.to_string().as_bytes());
+            }
+            None => {}
+        },
+        _ => {}
     }
     let Ok(mut node) = TcpStream::connect(("127.0.0.1", to)) else { return };
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close";
     write!(node, "{head}\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
     node.write_all(&body).unwrap();
-    let Some((status, mut answer)) = message(&mut node) else { return };
-    if is_meant {
-        let middle = answer.len() / 2;
-        answer[middle] = if answer[middle] == b'0' { b'1' } else { b'0' };
+    let Some((status, mut body)) = message(&mut node) else { return };
+    if malice == Malice::Lies && meant.is_some() {
+        let middle = body.len() / 2;
+        body[middle] = if body[middle] == b'0' { b'1' } else { b'0' };
     }
+    answer(&mut from, &status, &body);
+}
+
+fn answer(to: &mut TcpStream, status: &str, body: &[u8]) {
     let head = "Content-Type: application/json\r\nConnection: close";
-    let _ = write!(from, "{status}\r\n{head}\r\nContent-Length: {}\r\n\r\n", answer.len());
-    let _ = from.write_all(&answer);
+    // Who asked may be dead by now.
+    let _ = write!(to, "{status}\r\n{head}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let _ = to.write_all(body);
 }
 
 /// The first line and the body of a message of HTTP.

@@ -297,7 +297,7 @@ impl Node {
             teller,
             tasks: Arc::clone(&asked),
         };
-        tasks.spawn(asking.keep_on(Arc::clone(&trunk.told)));
+        tasks.spawn(asking.keep_on(Arc::clone(&trunk.told), parts.peers.clone()));
         let server = serve(&mut tasks, config, &backend).await?;
         Ok(Self { backend, server, tasks, asked, damaged_pool: trunk.damaged_pool, told: trunk.told, news })
     }

@@ -29,7 +29,7 @@ use super::outdone;
 use super::releases::{self, Releases};
 use super::sync::{self, Trouble};
 use super::tenure::Engines;
-use crate::remote::Remote;
+use crate::remote::{NodeUrl, Remote};
 use crate::store::EventPlace;
 
 /// How often the file is looked at. It counts when two looks in a row show the same: who writes it is not done at once.
@@ -114,12 +114,12 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// Asks the nodes in `rpc_peers`; others, once the operator names others.
-    pub(super) async fn keep_on(self, told: Arc<watch::Sender<NodeConfig>>) {
+    /// Asks the nodes in `rpc_peers`; others, once the operator names others. `known` are those that the node asked before it took part.
+    pub(super) async fn keep_on(self, told: Arc<watch::Sender<NodeConfig>>, mut known: Option<Remote>) {
         let mut told = told.subscribe();
         loop {
             let urls = told.borrow_and_update().rpc_peers.clone();
-            self.begin(Remote::new(urls.clone()).ok()).await;
+            self.begin(peers_at(&urls, known.take())).await;
             loop {
                 if told.changed().await.is_err() {
                     return;
@@ -155,9 +155,27 @@ impl Asking {
     }
 }
 
+/// The nodes at these URLs; `known` if it is of the same, for it knows which of them answered last, and so which was left. No URL is nobody.
+fn peers_at(urls: &[NodeUrl], known: Option<Remote>) -> Option<Remote> {
+    known.filter(|known| known.nodes() == urls).or_else(|| Remote::new(urls.to_owned()).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_answered_last_is_asked_first_while_the_nodes_are_the_same() {
+        let [one, other] = ["http://h:1", "http://h:2"].map(|url| url.parse::<NodeUrl>().unwrap());
+        let both = [one.clone(), other.clone()];
+        let known = Remote::new(both.to_vec()).unwrap();
+        known.prefer(&other);
+        let first = |urls: &[NodeUrl], known| peers_at(urls, known).unwrap().in_turn().next().cloned().unwrap();
+        assert_eq!(first(&both, Some(known.clone())), other);
+        assert_eq!(first(&both, None), one);
+        assert_eq!(first(&both[..1], Some(known.clone())), one);
+        assert!(peers_at(&[], Some(known)).is_none());
+    }
 
     fn text(peers: &str) -> String {
         format!("listen = \"127.0.0.1:1\"\n{peers}\n[validators]\n")

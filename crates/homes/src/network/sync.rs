@@ -38,6 +38,8 @@ pub(super) use shelf::Shelf;
 
 /// How long a peer may take to say how high it is: nodes that start at once wait for one another.
 const HEIGHT_TIME: Duration = Duration::from_secs(3);
+/// The same where the node may begin by a state: it may so never again, and then it executes all blocks.
+const FIRST_HEIGHT_TIME: Duration = Duration::from_secs(15);
 /// The least time between two lines of a [`Sheet`].
 const SHEET_PAUSE: Duration = Duration::from_millis(500);
 /// From so many blocks on they are taken in runs before the engine starts; fewer it has in a second.
@@ -160,10 +162,11 @@ impl Sync<'_> {
         tell: &mut impl FnMut(&SyncNews<'_>),
     ) -> Result<(Store, Vec<NodeProblem>), SyncError> {
         let base = self.network().base().height;
-        let highest = self.highest().await.unwrap_or(0).max(base);
+        let may_begin_by_state = store.height() == 0 && self.config.state_from > 0;
+        let time = if may_begin_by_state { FIRST_HEIGHT_TIME } else { HEIGHT_TIME };
+        let highest = self.highest(time).await.unwrap_or(0).max(base);
         let behind = highest.saturating_sub(store.height());
-        let is_new = store.height() == 0;
-        if is_new && self.config.state_from > 0 && behind >= self.config.state_from {
+        if may_begin_by_state && behind >= self.config.state_from {
             store = self.by_state(store, tell).await?;
         }
         let mut problems = Vec::new();
@@ -173,9 +176,9 @@ impl Sync<'_> {
         Ok((store, problems))
     }
 
-    /// The height of the highest peer, as it says itself; none if no peer says one.
-    async fn highest(self) -> Option<u64> {
-        let asked = self.peers.nodes().iter().map(|node| tokio::time::timeout(HEIGHT_TIME, self.peers.height(node)));
+    /// The height of the highest peer, as it says itself; none if no peer says one in that time.
+    async fn highest(self, time: Duration) -> Option<u64> {
+        let asked = self.peers.nodes().iter().map(|node| tokio::time::timeout(time, self.peers.height(node)));
         futures::future::join_all(asked).await.into_iter().filter_map(|height| height.ok()?.ok()).max()
     }
 

@@ -66,6 +66,12 @@ impl NodeError {
         }
     }
 
+    /// True if it says nothing of what the node has: it was not reached, or would not answer now. Asked again it may.
+    #[cfg(feature = "node")]
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Status { .. } | Self::Answered { .. })
+    }
+
     /// True if the node shows something that it should not be able to have: forged or foreign blocks.
     pub const fn is_evidence(&self) -> bool {
         matches!(self, Self::Blocks(_) | Self::OtherGenesis { .. })

@@ -4,12 +4,15 @@ use alloy_consensus::TxEnvelope;
 use alloy_primitives::{Bytes, TxKind};
 use blockhouse_consensus::Keys;
 use blockhouse_crypto::{AccountSecret, Secret};
-use blockhouse_ledger::Request;
+use blockhouse_ledger::certificate::Certificate;
 use blockhouse_ledger::execute::build;
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::handover::Handover;
+use blockhouse_ledger::{Genesis, Request};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::memory::EXECUTED_MAX;
 use super::*;
 use crate::network::{Founding, Signing};
 use crate::store::Access;

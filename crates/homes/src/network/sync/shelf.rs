@@ -14,8 +14,8 @@ use crate::store::Store;
 const KEPT_MAX: usize = 2;
 /// How old a state may be that is given to who begins to fetch.
 const FRESH: Duration = Duration::from_secs(30);
-/// How long one is kept that nobody asks for.
-const IDLE: Duration = Duration::from_mins(1);
+/// How long one is kept that nobody asks for: who begins takes some hundred blocks before its first part, maybe over a slow line.
+const IDLE: Duration = Duration::from_mins(10);
 /// How long one is kept at most: some gigabytes over a slow line.
 const LONGEST: Duration = Duration::from_hours(1);
 

@@ -5,6 +5,9 @@
 //! are checked too. What leads from the key of the network file to that block goes into the new store, and so is there with the state or not at
 //! all: above which block its validators begin is known from it.
 
+use std::path::Path;
+use std::time::Duration;
+
 use alloy_primitives::B256;
 use blockhouse_ledger::receipt::Link;
 use blockhouse_ledger::state::StatePlace;
@@ -13,8 +16,9 @@ use blockhouse_types::BlockHash;
 use super::keys::Way;
 use super::{Ended, Sync, SyncError, SyncNews};
 use crate::embedded::{HomeError, LedgerKeys, lock_folder};
-use crate::remote::NodeUrl;
-use crate::store::{self, Access, Beside, PartError, Past, Store, StoreError, WAIT};
+use crate::remote::{NodeError, NodeUrl};
+use crate::rpc::LIMIT_EXCEEDED;
+use crate::store::{self, Access, Beside, PartError, Past, StatePart, Store, StoreError, WAIT};
 
 /// What a store that is being made is called.
 const SYNCED: &str = "synced";
@@ -22,29 +26,70 @@ const SYNCED: &str = "synced";
 const PAST: &str = "blockhouse_getPastBlocks";
 const PART: &str = "blockhouse_getStatePart";
 
-impl Sync<'_> {
+/// How often each peer is asked for a state: what is in the way may have passed, and the blocks take far longer.
+const ROUNDS: u32 = 2;
+/// The pause before the next round: a node that starts again takes some seconds.
+const ROUND_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before a part is asked for again: what a client may ask a node grows by the second.
+const PART_PAUSE: Duration = Duration::from_secs(1);
+/// How often that is done where the node says that too much is asked of it: others at the same address may ask too.
+const REFUSED_MAX: u32 = 30;
+/// The same where no answer came.
+const LOST_MAX: u32 = 2;
+
+/// A whole state beside the store whose place it takes.
+struct Made<'a> {
+    new: Beside,
+    node: &'a NodeUrl,
+    height: u64,
+    /// It has no blocks up to that one.
+    below: u64,
+}
+
+impl<'a> Sync<'a> {
     /// Replaces a store that holds nothing but block 0 (N2) by one with the state of a late block, of the first peer that gives it.
     pub(super) async fn by_state(self, old: Store, tell: &mut impl FnMut(&SyncNews<'_>)) -> Result<Store, SyncError> {
         let path = old.path().to_owned();
         let _alone = tokio::task::block_in_place(|| lock_folder(&path, WAIT))?;
         store::remove_leftovers(&path, SYNCED)?;
         let Some(way) = self.learn_keys(tell).await else { return Ok(old) };
-        for node in self.peers.in_turn() {
-            let new = store::beside(&path, SYNCED);
-            match self.make(node, &way, &new, tell).await {
-                Ok((height, below)) => {
-                    drop(old);
-                    let store = tokio::task::block_in_place(|| take_place(&new, &path))?;
-                    self.peers.prefer(node);
-                    tell(&SyncNews::HasState { height, below });
-                    return Ok(store);
-                }
-                Err(Ended::Own(error)) => return Err(error),
-                Err(Ended::Peer(error)) => tell(&SyncNews::Left { node, error: &error }),
-            }
-        }
         // The blocks themselves lead there too (N3).
-        Ok(old)
+        let Some(made) = self.make_of_any(&path, &way, tell).await? else { return Ok(old) };
+        drop(old);
+        let store = tokio::task::block_in_place(|| take_place(&made.new, &path))?;
+        self.peers.prefer(made.node);
+        tell(&SyncNews::HasState { height: made.height, below: made.below });
+        Ok(store)
+    }
+
+    /// Makes the new store of what the first peer gives that gives a state. Who gave anything else is not asked again.
+    async fn make_of_any(
+        self,
+        path: &Path,
+        way: &Way,
+        tell: &mut impl FnMut(&SyncNews<'_>),
+    ) -> Result<Option<Made<'a>>, SyncError> {
+        let mut nodes: Vec<_> = self.peers.in_turn().collect();
+        for round in 1..=ROUNDS {
+            let mut left = Vec::new();
+            for node in nodes {
+                let new = store::beside(path, SYNCED);
+                match self.make(node, way, &new, tell).await {
+                    Ok((height, below)) => return Ok(Some(Made { new, node, height, below })),
+                    Err(Ended::Own(error)) => return Err(error),
+                    Err(Ended::Peer(error)) => {
+                        tell(&SyncNews::Left { node, error: &error });
+                        left.extend(error.may_pass().then_some(node));
+                    }
+                }
+            }
+            if left.is_empty() || round == ROUNDS {
+                break;
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+            nodes = left;
+        }
+        Ok(None)
     }
 
     /// Makes the new store of what one peer gives; gives its height, and the height below which it has no blocks.
@@ -135,7 +180,7 @@ impl Sync<'_> {
         let (hash, root) = (store.head().hash(), store.head().header().state_root);
         let mut place = Some(StatePlace::default());
         while let Some(from) = place {
-            let part = self.peers.state_part(node, hash, from).await.map_err(Ended::Peer)?;
+            let part = self.part(node, hash, from).await.map_err(Ended::Peer)?;
             let put = || match part.take(root, from, store) {
                 Ok(changes) => store.put_state(&changes).map_err(Ended::from),
                 Err(PartError::Store(error)) => Err(error.into()),
@@ -146,6 +191,27 @@ impl Sync<'_> {
             tell(&SyncNews::Share { share: place.map_or(u16::MAX, |place| place.share()) });
         }
         Ok(())
+    }
+
+    /// A part of that state, asked for again where it may come yet: all parts before it would be lost.
+    async fn part(self, node: &NodeUrl, block: B256, from: StatePlace) -> Result<StatePart, NodeError> {
+        let mut again = 0;
+        loop {
+            let error = match self.peers.state_part(node, block, from).await {
+                Ok(part) => return Ok(part),
+                Err(error) => error,
+            };
+            let most = match &error {
+                NodeError::Answered { code: LIMIT_EXCEEDED, .. } => REFUSED_MAX,
+                NodeError::Http(_) => LOST_MAX,
+                _ => 0,
+            };
+            if again >= most {
+                return Err(error);
+            }
+            again += 1;
+            tokio::time::sleep(PART_PAUSE).await;
+        }
     }
 
     /// Now that the state says which key was in force where: they are those of the way, and each block is certified by the one of its height.
@@ -162,7 +228,7 @@ impl Sync<'_> {
 }
 
 /// Gives the new store, which is closed and durable, the name of the old one (N1).
-fn take_place(new: &Beside, path: &std::path::Path) -> Result<Store, SyncError> {
+fn take_place(new: &Beside, path: &Path) -> Result<Store, SyncError> {
     let failed = |source| HomeError::Io { action: "name", path: path.to_owned(), source };
     std::fs::rename(new.path(), path).map_err(failed)?;
     store::sync_folder(path)?;

@@ -238,7 +238,8 @@ fn states_are_kept_for_a_while_and_few_of_them() {
     assert_eq!(shelf.late(&grow(2), at(10)).height(), 1, "a fresh one is enough");
     assert_eq!(shelf.late(&grow(3), at(35)).height(), 3);
     assert_eq!(shelf.late(&grow(4), at(69)).height(), 3, "there are two");
-    assert_eq!(shelf.of(&hash, at(69)).unwrap().height(), 1, "it is as it was");
-    assert!(shelf.of(&hash, at(130)).is_none(), "nobody asked");
-    assert_eq!(shelf.late(&grow(5), at(200)).height(), 5);
+    assert_eq!(shelf.of(&hash, at(600)).unwrap().height(), 1, "it is as it was");
+    assert_eq!(shelf.late(&grow(5), at(700)).height(), 5, "nobody asked for the third");
+    assert_eq!(shelf.of(&hash, at(1199)).unwrap().height(), 1, "over a slow line");
+    assert!(shelf.of(&hash, at(1800)).is_none(), "nobody asked");
 }
