@@ -117,6 +117,23 @@ impl Eye {
         Ok(kept)
     }
 
+    /// Keeps what the ledger tells. That is noted before anybody hears of it: who tells forks must not tell it again (S2).
+    fn keep_told(&self, evidence: ForkEvidence, proved: ProvedFork) -> Result<(), HomeError> {
+        let (path, is_new) = self.folder.keep(&evidence, &proved)?;
+        let kept = KeptFork { path, evidence, proved };
+        let is_noted = kept.path.exists() && !kept.is_told();
+        if is_noted {
+            self.folder.note_told(&kept);
+        }
+        if is_new || is_noted {
+            self.read()?;
+        }
+        if is_new {
+            self.found.send_modify(|count| *count += 1);
+        }
+        Ok(())
+    }
+
     /// Why this node gives no vote: a fork by the key that is in force, which its operator has not called settled.
     pub(super) fn silences(&self, store: &Store) -> Option<String> {
         let mut open = self.known();
@@ -243,13 +260,8 @@ impl Lookout {
         let Ok(report) = Validators::ForkReported::decode_log(log) else { return Ok(()) };
         let sides = [&report.evidenceA, &report.evidenceB].map(|side| ForkSide::decode(side));
         let [Ok(one), Ok(other)] = sides else { return Ok(()) };
-        let Some((evidence, proved)) = evidence_between(store, [one, other])? else { return Ok(()) };
-        let (path, _) = self.eye.keep(&evidence, &proved)?;
-        let kept = KeptFork { path, evidence, proved };
-        if kept.path.exists() && !kept.is_told() {
-            self.eye.told(&kept);
-        }
-        Ok(())
+        let proved = evidence_between(store, [one, other])?;
+        proved.map_or(Ok(()), |(evidence, proved)| self.eye.keep_told(evidence, proved))
     }
 }
 

@@ -40,3 +40,18 @@ fn a_fork_by_those_before_does_not_keep_a_network_from_beginning() {
     assert_eq!(own.silences(&chain.head()), None);
     assert_eq!(before.silences(&chain.head()), None, "those before are over");
 }
+
+/// S2: who hears of it finds it told.
+#[test]
+fn what_is_read_on_the_ledger_is_not_told_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let eye = Eye::open(ForkFolder::beside(store.path()), &file(base_of(&store), None)).unwrap();
+    let heard = eye.found.subscribe();
+    for _ in 0..2 {
+        let (evidence, proved) = evidence_between(&store, [side(&store, 1), side(&store, 2)]).unwrap().unwrap();
+        eye.keep_told(evidence, proved).unwrap();
+        assert_eq!((eye.known().len(), eye.status(&store).untold), (1, 0));
+    }
+    assert!(heard.has_changed().unwrap() && *heard.borrow() == 1);
+}
