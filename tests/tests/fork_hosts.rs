@@ -1,20 +1,24 @@
 //! A host that follows a forked ledger keeps the evidence and hands it to the nodes it talks to: they check it, tell it on the ledger and give no vote.
-//! What proves nothing they refuse, whoever hands it in.
+//! What proves nothing they refuse, whoever hands it in. Other nodes found the ledger anew, and the old fork is in nobody's way.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+#[path = "support/anew.rs"]
+mod anew;
 #[path = "support/two_faces.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod two_faces;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use anew::{Anew, COUNT};
 use blockhouse_ledger::BlockObject;
 use blockhouse_ledger::fork::ForkSide;
-use blockhouse_tests::network::{Node, wait_until};
+use blockhouse_tests::network::{Network, Node, wait_until};
 use blockhouse_tests::world::{World, exit};
 use serde_json::{Value, json};
-use two_faces::{Face, Liar, evidence, named, vault_on_network};
+use two_faces::{Face, Liar, STRANGER, evidence, named, vault_on_network};
 
 fn status(node: &Node) -> Value {
     node.try_ask("blockhouse_nodeStatus", &json!([])).map_or(Value::Null, |answer| answer["result"].clone())
@@ -45,6 +49,52 @@ fn refuses_what_proves_nothing(node: &Node, height: u64) {
     assert_eq!(status(node)["role"], "validator");
 }
 
+/// Names these nodes in the vault's configuration.
+fn ask(world: &World, urls: &[String]) {
+    let config = world.vault().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let (before, rest) = text.split_once("urls = [").unwrap();
+    let (_, after) = rest.split_once(']').unwrap();
+    fs::write(config, format!("{before}urls = [\"{}\"]{after}", urls.join("\", \""))).unwrap();
+}
+
+/// The owner enrols as operators whom the ledger names, whatever a node says of that. What was seen: she enrolled whom the first node named.
+fn enrols_whom_the_ledger_names(world: &World, network: &Network, liar: &Liar) {
+    ask(world, &[liar.url()]);
+    let enrol = world.unlocked("node enrol --operators --json --yes").arg(network.node(2).url());
+    let enrolled = enrol.run().expect(exit::DONE).lines();
+    let told = |line: &Value| line["account"].as_str().unwrap().trim_start_matches("0x").to_lowercase();
+    let told: BTreeSet<String> = enrolled.iter().map(told).collect();
+    let own = |node: &Node| status(node)["account"].as_str().unwrap().trim_start_matches("0x").to_owned();
+    assert_eq!(told, network.nodes().iter().map(own).collect(), "each operator speaks by his node's account");
+    assert!(!told.contains(&hex::encode(STRANGER)) && enrolled.iter().all(|line| line["enrolled_now"] == false));
+}
+
+/// The way out: other nodes take the ledger over. They read of the old fork on it, and begin all the same. What was seen: each fell silent before the
+/// handover to them was final, for good.
+fn goes_on_under_other_keys(world: &World) {
+    let ours = Anew::make(world);
+    let made = ours.refound().run().expect(exit::DONE);
+    let (after, base) = (made.text("fingerprint"), made.number("height"));
+    let mut running = Vec::new();
+    for number in 0..COUNT {
+        running.push(ours.run(number, &after));
+        // Two of four cannot begin: these know of it before the handover.
+        if number < 2 {
+            let known = || status(&ours.node(number))["forks"]["known"] == 1;
+            wait_until(known, "it reads of the fork on the ledger, or is told of it");
+            assert_eq!(ours.node(number).height(), base);
+        }
+    }
+    wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > base), "the new network goes on");
+    world.back_up(&world.path("source"));
+    assert_eq!(world.fingerprint(), after);
+    for number in 0..COUNT {
+        let status = status(&ours.node(number));
+        assert_eq!((&status["role"], &status["forks"]["silent"]), (&json!("validator"), &Value::Null));
+    }
+}
+
 #[test]
 fn a_host_hands_the_nodes_what_it_met() {
     let world = World::empty();
@@ -54,15 +104,10 @@ fn a_host_hands_the_nodes_what_it_met() {
     refuses_what_proves_nothing(network.node(2), height);
 
     // No node asks the liar: the host alone meets the second block. Of its two nodes the liar does not take the evidence.
+    enrols_whom_the_ledger_names(&world, &network, &Liar::start(network.node(1).clone(), &dirs, u64::MAX));
     let liar = Liar::start(network.node(1).clone(), &dirs, height);
     let forgers = liar.show(Face::Fork);
-    let config = world.vault().join("config.toml");
-    let honest = fs::read_to_string(&config).unwrap();
-    let ask = |urls: &[String]| {
-        let text = honest.replacen(&network.node(0).url(), &urls.join("\", \""), 1);
-        fs::write(&config, text).unwrap();
-    };
-    ask(&[liar.url(), network.node(2).url()]);
+    ask(&world, &[liar.url(), network.node(2).url()]);
     let _ = world.call("snapshots").run();
     let kept = evidence(&world.vault());
     assert_eq!(kept.len(), 1);
@@ -81,7 +126,9 @@ fn a_host_hands_the_nodes_what_it_met() {
     named(&proved, &forgers);
 
     // All of its nodes answer now: it is handed on once more, and then no more.
-    ask(&[network.node(2).url(), network.node(3).url()]);
+    ask(&world, &[network.node(2).url(), network.node(3).url()]);
     let _ = world.call("snapshots").run();
     assert!(kept[0].with_extension("told").exists());
+
+    goes_on_under_other_keys(&world);
 }

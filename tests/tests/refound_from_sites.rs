@@ -2,71 +2,29 @@
 //! anew that goes on above the last of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+#[path = "support/anew.rs"]
+mod anew;
+
 use std::fs;
 use std::path::PathBuf;
 
-use blockhouse_tests::network::{Network, Node, RunningNode, free_ports, wait_until};
+use anew::{Anew, COUNT};
+use blockhouse_tests::network::{Network, Node, wait_until};
 use blockhouse_tests::tree;
 use blockhouse_tests::world::{Call, World, exit};
 
-const NAMES: [&str; 4] = ["ann", "ben", "cat", "dan"];
-
-/// The nodes of the network that is founded anew, and the vault's new host.
-struct Anew<'a> {
-    world: &'a World,
-    ports: u16,
+/// A command on the vault's new host.
+fn on_host(world: &World, words: &str) -> Call {
+    world.outside(words).env("BLOCKHOUSE_VAULT", world.path("host"))
 }
 
-impl<'a> Anew<'a> {
-    fn make(world: &'a World) -> Self {
-        let ours = Self { world, ports: free_ports(8) };
-        for (number, name) in (0..).zip(NAMES) {
-            let (port, rpc) = (ours.ports + number, ours.node(number).port());
-            let words = format!("--name {name} --listen 127.0.0.1:{port} --rpc-listen 127.0.0.1:{rpc}");
-            world.outside("node init --dir").arg(ours.dir(number)).args(&words).run().expect(exit::DONE);
-        }
-        ours
-    }
-
-    fn dir(&self, number: u16) -> PathBuf {
-        self.world.path(NAMES[usize::from(number)])
-    }
-
-    fn node(&self, number: u16) -> Node {
-        Node::apart(self.dir(number), self.ports + 4 + number)
-    }
-
-    fn refound(&self) -> Call {
-        let call = self.world.unlocked("node refound --json").arg("--dir").arg(self.dir(0)).arg("--found");
-        let call = (1..4).fold(call, |call, number| call.arg(self.dir(number).join("enrolment")));
-        (0..4).fold(call, |call, number| call.arg("--ledger").arg(self.node(number).url()))
-    }
-
-    fn run_all(&self, fingerprint: &str) -> Vec<RunningNode> {
-        let first = self.node(0);
-        let mut running = vec![first.run_again()];
-        for number in 1..4 {
-            let join = self.world.outside("node join --dir").arg(self.dir(number)).arg("--network");
-            let join = join.arg(self.dir(0).join("network")).arg("--rpc-peer").arg(first.url());
-            join.args(&format!("--expect {fingerprint}")).run().expect(exit::DONE);
-            running.push(self.node(number).run_again());
-        }
-        running
-    }
-
-    /// A command on the new host.
-    fn on_host(&self, words: &str) -> Call {
-        self.world.outside(words).env("BLOCKHOUSE_VAULT", self.world.path("host"))
-    }
-
-    /// The owner makes it one of the vault's hosts.
-    fn join_host(&self, fingerprint: &str) {
-        let (request, answer) = (self.world.path("host.request"), self.world.path("host.answer"));
-        self.on_host("host request --name host -o").arg(&request).run().expect(exit::DONE);
-        let approve = self.world.unlocked("host approve --yes").arg(&request).arg("-o").arg(&answer);
-        approve.run().expect(exit::DONE);
-        self.on_host("host join").arg(&answer).args(&format!("--fingerprint {fingerprint}")).run().expect(exit::DONE);
-    }
+/// The owner makes it one of the vault's hosts.
+fn join_host(world: &World, fingerprint: &str) {
+    let (request, answer) = (world.path("host.request"), world.path("host.answer"));
+    on_host(world, "host request --name host -o").arg(&request).run().expect(exit::DONE);
+    let approve = world.unlocked("host approve --yes").arg(&request).arg("-o").arg(&answer);
+    approve.run().expect(exit::DONE);
+    on_host(world, "host join").arg(&answer).args(&format!("--fingerprint {fingerprint}")).run().expect(exit::DONE);
 }
 
 #[test]
@@ -106,15 +64,15 @@ fn a_network_of_which_nothing_is_left_goes_on_from_the_sites() {
     let made = ours.refound().run().expect(exit::DONE).summary();
     let (after, height) = (made["fingerprint"].as_str().unwrap().to_owned(), made["height"].as_u64().unwrap());
     assert_ne!(after, before);
-    let _running = ours.run_all(&after);
-    wait_until(|| (0..4).all(|number| ours.node(number).height() > height), "the new network goes on");
+    let _running: Vec<_> = (0..COUNT).map(|number| ours.run(number, &after)).collect();
+    wait_until(|| (0..COUNT).all(|number| ours.node(number).height() > height), "the new network goes on");
     world.expect_restores(&first, &source);
     assert_eq!(world.fingerprint(), after);
 
     // Another host backs up to it, and what was backed up before is there.
-    ours.join_host(&after);
+    join_host(&world, &after);
     tree::write(&source.join("more"), &tree::noise(50_000, 6));
-    let second = ours.on_host("backup --json").arg(&source).run().expect(exit::DONE).snapshot();
+    let second = on_host(&world, "backup --json").arg(&source).run().expect(exit::DONE).snapshot();
     world.expect_restores(&second, &source);
     let check = |receipt: &PathBuf, fingerprint: &str| {
         world.outside("check-receipt").arg(receipt).arg("--fingerprint").arg(fingerprint).run().expect(exit::DONE);

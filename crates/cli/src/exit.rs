@@ -220,6 +220,7 @@ const NODES: &str = "start a node or correct its URL in config.toml ([ledger] ur
 const NOT_FINAL: &str = "see with `blockhouse snapshots` or `history` whether it was recorded, once nodes answer again; if it was not, run this again: what was stored is reused";
 const FOREIGN_NODE: &str = "nothing of it was taken; keep what it says as evidence, and ask a node that you trust: [ledger] urls in config.toml";
 const NOT_A_HOST: &str = "this host is not, or no longer, one of the vault's: `blockhouse host request -o FILE` in a new vault folder, and the owner's `blockhouse host approve FILE`, make it one";
+const GOVERNED: &str = "networks are governed that were founded with `node init` or `node refound`, or with `node local --signing committee`, of four to sixteen nodes with an operator each";
 const MAKING: &str = "wait for its end, or give another folder with --vault DIR";
 const LISTED: &str = "`blockhouse ls SNAP` shows the paths of a snapshot";
 const MEND: &str = "bring sites back and run it again; `blockhouse verify` tells what is damaged, `blockhouse repair` mends what can be";
@@ -377,10 +378,7 @@ fn of_ceremony(error: &CeremonyError) -> Verdict {
 fn of_governing(error: &GoverningError) -> Option<Verdict> {
     match error {
         GoverningError::Remote(error) => of_remote(error),
-        GoverningError::NotGoverned => Some(Verdict::hinted(
-            Exit::NotAllowed,
-            "networks are governed that were founded with `node init` or `node refound`, or with `node local --signing committee`, of four to sixteen nodes with an operator each",
-        )),
+        GoverningError::NotGoverned => Some(Verdict::hinted(Exit::NotAllowed, GOVERNED)),
         GoverningError::NotMade => Some(Verdict::hinted(
             Exit::NotAllowed,
             "take the ledger over first: blockhouse init --ledger URL --enrol-key FILE",
@@ -1045,6 +1043,7 @@ fn of_hosts(error: &HostsError) -> Option<Verdict> {
             Exit::NotAllowed,
             "only a vault whose ledger a network keeps has several hosts: `blockhouse init --ledger URL --enrol-key FILE`",
         )),
+        HostsError::NotGoverned => Some(Verdict::hinted(Exit::NotAllowed, GOVERNED)),
         HostsError::Revoked { .. } => Some(Verdict::hinted(
             Exit::NotAllowed,
             "`blockhouse host request` in a new vault folder makes a new account",

@@ -27,13 +27,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use blockhouse_crypto::LedgerKey;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::certificate::{BlockPlace, Certificate};
 use blockhouse_ledger::genesis::Genesis;
 use blockhouse_ledger::replay::Replay;
 use blockhouse_ledger::time::Clock;
+use blockhouse_ledger::validators::operators;
 use blockhouse_types::{BlockHash, Fingerprint};
 use futures::future::BoxFuture;
 
@@ -172,6 +173,16 @@ impl Embedded {
     /// Where the ledger stands.
     pub async fn standing(&self) -> Result<Standing, HomeError> {
         self.read(standing_of).await?
+    }
+
+    /// The accounts that govern the ledger, and those that speak for nodes of the set in force or of one to come, as the state here says; none where nobody
+    /// governs it.
+    pub async fn operators(&self) -> Result<Vec<Address>, HomeError> {
+        self.read(|store| {
+            let named = operators(store.genesis(), store.head().header(), store);
+            named.map_err(|error| HomeError::of_handovers(store, error))
+        })
+        .await?
     }
 
     /// The blocks from that height on, at most so many, as they are copied to the sites. Certificates are checked.

@@ -8,6 +8,7 @@
 //! - **K2** A file of evidence is durable when it has its name, and is never written again while it proves something: of two blocks there is one file,
 //!   whoever certified them how often.
 //! - **K3** There are at most [`FORKS_MAX`] of them by one key, whatever comes: who can fork a ledger can do it without end.
+//! - **K4** What is no fork costs two checks of a certificate at most: anybody may hand it in.
 //!
 //! Format: `docs/design/forks.md`.
 
@@ -19,6 +20,7 @@ use alloy_primitives::keccak256;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::fingerprint::TrustRoot;
 use blockhouse_ledger::fork::{FORK_EVIDENCE_MAX, ForkEvidence, ForkSide, ProvedFork};
+use blockhouse_ledger::receipt::Link;
 use blockhouse_types::BlockHash;
 
 use crate::embedded::{HomeError, LedgerKeys, block_object, links};
@@ -181,16 +183,29 @@ pub(crate) fn keep_evidence(store: &Store, theirs: &BlockObject) -> Option<PathB
 pub fn evidence_between(store: &Store, sides: [ForkSide; 2]) -> Result<Option<(ForkEvidence, ProvedFork)>, HomeError> {
     let keys = LedgerKeys::of(store)?;
     let [ForkSide { header, .. }, _] = &sides;
+    let height = header.number;
     // No header leads over a handover, and none does where closing blocks are not here. Behind the last handover validators follow each other again.
-    let alone = (keys.at(header.number), Vec::new());
-    let is_behind = keys.handovers().last().is_none_or(|last| header.number >= last.height);
-    let (key, links) = if is_behind { links(store, &keys, header.number).unwrap_or(alone) } else { alone };
-    let evidence = ForkEvidence::new(TrustRoot::new(store.genesis(), key), links, sides);
+    let is_behind = keys.handovers().last().is_none_or(|last| height >= last.height);
+    let lead = || if is_behind { links(store, &keys, height).ok() } else { None };
+    Ok(evidence_by(TrustRoot::new(store.genesis(), keys.at(height)), sides, lead))
+}
+
+/// The same by the key of that root, which was in force there; `lead` gives an earlier key, and the links that lead from it to this one.
+fn evidence_by(
+    root: TrustRoot,
+    sides: [ForkSide; 2],
+    lead: impl FnOnce() -> Option<([u8; 32], Vec<Link>)>,
+) -> Option<(ForkEvidence, ProvedFork)> {
+    let alone = ForkEvidence::new(root, Vec::new(), sides);
+    // K4: each link is one check more, and there are many of an old ledger.
+    let proved = alone.check(None).ok()?;
+    let led = lead()
+        .map(|(ledger_key, links)| ForkEvidence::new(TrustRoot { ledger_key, ..root }, links, alone.sides().clone()));
+    let evidence = led.unwrap_or(alone);
     // What nobody could read again is none: a header may be longer than those of a ledger.
-    if ForkEvidence::decode(&evidence.encode()).is_err() {
-        return Ok(None);
-    }
-    Ok(evidence.check(None).ok().filter(|proved| proved.key == keys.at(proved.height)).map(|proved| (evidence, proved)))
+    let is_read = ForkEvidence::decode(&evidence.encode()).is_ok();
+    let is_proved = evidence.check(None).is_ok_and(|led| led == proved);
+    (is_read && is_proved).then_some((evidence, proved))
 }
 
 #[cfg(test)]

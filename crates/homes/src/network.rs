@@ -36,6 +36,7 @@ mod past;
 mod place;
 pub mod pool;
 mod proposal;
+mod recorded;
 mod releases;
 mod resharing;
 mod scrub;

@@ -14,12 +14,16 @@ use alloy_primitives::{Bytes, TxKind};
 use alloy_provider::Provider;
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
+use blockhouse_homes::forks::ForkFolder;
 use blockhouse_homes::remote::{Deadlines, NodeError};
 use blockhouse_homes::rpc::{EmbeddedBackend, Server, ServerOptions};
 use blockhouse_homes::{Embedded, HomeError, Options, Remote, RemoteError, provider};
 use blockhouse_ledger::contracts::Vault;
+use blockhouse_ledger::fork::{ForkEvidence, ForkSide};
+use blockhouse_ledger::{BlockPlace, Certificate, TrustRoot};
+use blockhouse_types::BlockHash;
 use support::node::{Fault, Node};
-use support::{World, account, genesis, open_session, sign, signer};
+use support::{World, account, genesis, ledger_key, open_session, sign, signer};
 use tempfile::TempDir;
 
 /// Short where a test waits for it to pass.
@@ -332,6 +336,61 @@ async fn a_node_that_is_behind_changes_nothing() {
     node.set(Fault::Stale);
     assert_eq!(host.home.follow().await.unwrap().added, 0);
     assert!(host.heads_agree(&world).await);
+}
+
+/// Keeps so many forks beside the ledger of that host.
+fn keep_forks(host: &Host, count: u64) -> ForkFolder {
+    let key = ledger_key(9);
+    let forks = ForkFolder::beside(&host.folder.path().join("ledger.redb"));
+    let root = TrustRoot::new(&genesis(), key.public());
+    for height in 1..=count {
+        let side = |timestamp| {
+            let header = alloy_consensus::Header { number: height, timestamp, ..Default::default() };
+            let hash = BlockHash::new(header.hash_slow().0);
+            let place = BlockPlace { chain_id: root.chain_id, height, hash };
+            ForkSide { header, certificate: Certificate::solo(&key, &place) }
+        };
+        let evidence = ForkEvidence::new(root, Vec::new(), [side(1), side(2)]);
+        forks.keep(&evidence, &evidence.check(None).unwrap()).unwrap();
+    }
+    forks
+}
+
+/// What was seen: a node that hung took all the time that there is for handing on, and of a second fork no other node heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_keeps_no_fork_from_the_others() {
+    let world = World::with_writer().await;
+    let (hangs, good) = (Node::start(world.home.clone()), Node::start(world.home.clone()));
+    let host = Host::begun(&world, &[hangs.url(), good.url()], Deadlines::default()).await;
+    let forks = keep_forks(&host, 3);
+    hangs.set(Fault::Hangs);
+    let all_are_there = async {
+        while good.handed() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = all_are_there => {}
+        _ = host.home.follow() => panic!("it ended, and the other node was handed {} of 3 forks", good.handed()),
+    }
+    assert!(forks.all().unwrap().iter().all(|kept| !kept.is_told()), "who did not answer may not have heard of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_handed_on_until_every_node_could_judge_it() {
+    let world = World::with_writer().await;
+    let (busy, good) = (Node::start(world.home.clone()), Node::start(world.home.clone()));
+    let host = Host::begun(&world, &[good.url(), busy.url()], Deadlines::default()).await;
+    let forks = keep_forks(&host, 1);
+    for (fault, is_told) in [(Fault::Busy, false), (Fault::None, true)] {
+        busy.set(fault);
+        host.home.follow().await.unwrap();
+        assert_eq!(forks.all().unwrap()[0].is_told(), is_told, "{fault:?}");
+    }
+    assert_eq!((good.handed(), busy.handed()), (2, 2));
+    host.home.follow().await.unwrap();
+    assert_eq!((good.handed(), busy.handed()), (2, 2), "who has all of it is handed nothing");
 }
 
 #[test]

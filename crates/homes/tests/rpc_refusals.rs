@@ -9,10 +9,13 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use blockhouse_homes::rpc::Limits;
 use blockhouse_homes::rpc::server::Gate;
+use blockhouse_ledger::fork::ForkSide;
 use blockhouse_ledger::transaction::Request;
+use blockhouse_ledger::{BlockPlace, Certificate};
+use blockhouse_types::BlockHash;
 use serde_json::{Value, json};
 use support::wire::{Served, Socket, soon};
-use support::{account, genesis, open_session, sign};
+use support::{account, genesis, ledger_key, open_session, sign};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -84,6 +87,29 @@ async fn wrong_parameters_are_told_for_every_method() {
     assert_eq!(served.code("eth_getLogs", json!([{ "blockHash": B256::ZERO }])).await, -32_001);
     assert_eq!(served.code("eth_getFilterChanges", json!(["0x1"])).await, -32_000);
     assert_eq!(served.call("eth_uninstallFilter", json!(["0x1"])).await, false);
+}
+
+/// Two blocks of one height that somebody certified.
+fn two_blocks(height: u64) -> Value {
+    let side = |timestamp| {
+        let header = alloy_consensus::Header { number: height, timestamp, ..Default::default() };
+        let hash = BlockHash::new(header.hash_slow().0);
+        let place = BlockPlace { chain_id: genesis().chain_id, height, hash };
+        Bytes::from(ForkSide { header, certificate: Certificate::solo(&ledger_key(77), &place) }.encode())
+    };
+    json!([side(1), side(2)])
+}
+
+/// What was seen: a node that was behind the last change of validators called a fork by the newer ones none, and was never handed it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_behind_does_not_judge_a_fork_above() {
+    let served = Served::new().await;
+    let submit = |height| served.try_call("blockhouse_submitFork", two_blocks(height));
+    let (code, message) = submit(3).await.unwrap_err();
+    assert_eq!((code, message.as_str()), (-32_000, "block 3 is above block 2, the last one here: ask again later"));
+    let (code, message) = submit(2).await.unwrap_err();
+    assert!(code == -32_602 && message.contains("no two blocks of one height"), "{message}");
+    lives(&served).await;
 }
 
 fn raw(change: impl FnOnce(&mut alloy_consensus::TxEip1559)) -> Bytes {

@@ -120,6 +120,30 @@ pub fn members<N: StateNodes>(
     sight.members(government.contract, epoch)
 }
 
+/// The accounts that govern the ledger, and those that speak for nodes of the set in force or of one to come, ascending; none where nobody governs it.
+pub fn operators<N: StateNodes>(
+    genesis: &Genesis,
+    head: &Header,
+    nodes: &N,
+) -> Result<Vec<Address>, CallError<N::Error>> {
+    let sight = Sight { genesis, head, nodes };
+    let Some(government) = sight.government()? else { return Ok(Vec::new()) };
+    let (contract, epoch) = (government.contract, head.number / government.epoch_length);
+    let mut all = sight.ask(contract, &Validators::governorsCall {})?.unwrap_or_default();
+    let count = sight.ask(contract, &Validators::setCountCall {})?.unwrap_or_default();
+    for index in (0..u64::try_from(count).unwrap_or(u64::MAX)).rev() {
+        let record = sight.ask(contract, &Validators::setAtCall { index: U256::from(index) })?;
+        let Some(from) = record.map(|record| record.from) else { break };
+        all.extend(sight.members(contract, from)?.iter().map(|member| member.operator));
+        if from <= epoch {
+            break;
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
 /// The height of the last block of the tenure in which the block above `head` is, if that is settled: it is for every block of the epoch of that
 /// block, and where validators share one key for the last [`resharing::SETTLED`] of them.
 pub fn last_block<N: StateNodes>(

@@ -41,7 +41,7 @@ use crate::sheet;
 use crate::unlock::Unlocked;
 use crate::vault::{Settings, Vault, enrolled};
 
-pub use nodes::{enrol_node, enrol_operator};
+pub use nodes::{enrol_node, enrol_operator, operators};
 
 /// Why a host was not asked for, approved, joined or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,9 @@ pub enum HostsError {
     /// The ledger is in one host alone.
     #[error("the ledger of this vault is sealed by one host, so no other can write to it")]
     OneHost,
+    /// The ledger names no operators.
+    #[error("the validators of this ledger never change: neither its genesis nor the last handover names governors")]
+    NotGoverned,
     /// A writer that was revoked never comes back.
     #[error("the account 0x{account} was revoked, and no account comes back")]
     Revoked { account: Account },

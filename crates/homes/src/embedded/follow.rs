@@ -70,13 +70,13 @@ impl Embedded {
     async fn hand_forks(&self, nodes: &Remote) {
         let forks = ForkFolder::beside(&self.shared.options.path);
         let Ok(all) = forks.all() else { return };
-        let handed = async {
-            for kept in all.iter().filter(|kept| !kept.is_told() && !kept.is_settled()) {
-                if hand_to_all(nodes, kept).await {
-                    forks.note_told(kept);
-                }
+        let handed = all.iter().filter(|kept| !kept.is_told() && !kept.is_settled()).map(async |kept| {
+            if hand_to_all(nodes, kept).await {
+                forks.note_told(kept);
             }
-        };
+        });
+        // All at once: a node that never answers keeps none of them from the others.
+        let handed = futures::future::join_all(handed);
         // What the caller wants is more than this: a silent node does not hold it up for long.
         let _ = tokio::time::timeout(HANDING_MAX, handed).await;
     }
@@ -153,7 +153,7 @@ impl Embedded {
 }
 
 /// Hands one fork to all nodes; true once each has answered, and one at least took it. That it is no fork of its chain, that it keeps none, or that it has
-/// no such method, for its release is an earlier one, is an answer; that it is busy is none.
+/// no such method, for its release is an earlier one, is an answer; that it is busy, or behind, is none.
 async fn hand_to_all(nodes: &Remote, kept: &KeptFork) -> bool {
     let answers = nodes.nodes().iter().map(|node| nodes.submit_fork(node, kept.evidence.sides()));
     let answers = futures::future::join_all(answers).await;

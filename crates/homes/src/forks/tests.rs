@@ -12,21 +12,52 @@ fn fork(height: u64) -> (ForkEvidence, ProvedFork) {
 
 /// The same by an operator with that key.
 fn fork_by(key: u8, height: u64) -> (ForkEvidence, ProvedFork) {
-    let key = LedgerKey::from_seed(&Secret::new([key; 32]));
-    let root = TrustRoot {
-        chain_id: CHAIN,
-        genesis: BlockHash::new([1; 32]),
-        vault: alloy_primitives::Address::ZERO,
-        ledger_key: key.public(),
-    };
-    let side = |timestamp| {
-        let header = alloy_consensus::Header { number: height, timestamp, ..Default::default() };
-        let place = BlockPlace { chain_id: CHAIN, height, hash: BlockHash::new(header.hash_slow().0) };
-        ForkSide { header, certificate: Certificate::solo(&key, &place) }
-    };
-    let evidence = ForkEvidence::new(root, Vec::new(), [side(1), side(2)]);
+    let evidence = ForkEvidence::new(root(key), Vec::new(), [side(key, height, 1), side(key, height, 2)]);
     let proved = evidence.check(None).unwrap();
     (evidence, proved)
+}
+
+fn operator(key: u8) -> LedgerKey {
+    LedgerKey::from_seed(&Secret::new([key; 32]))
+}
+
+fn root(key: u8) -> TrustRoot {
+    let (genesis, vault) = (BlockHash::new([1; 32]), alloy_primitives::Address::ZERO);
+    TrustRoot { chain_id: CHAIN, genesis, vault, ledger_key: operator(key).public() }
+}
+
+/// A block of that height and time, certified by that operator.
+fn side(key: u8, height: u64, timestamp: u64) -> ForkSide {
+    let header = alloy_consensus::Header { number: height, timestamp, ..Default::default() };
+    let place = BlockPlace { chain_id: CHAIN, height, hash: BlockHash::new(header.hash_slow().0) };
+    ForkSide { header, certificate: Certificate::solo(&operator(key), &place) }
+}
+
+/// K4. What was seen: of whatever was handed in, the links of an old ledger were read and checked first, up to 64 of them.
+#[test]
+fn links_are_made_of_forks_alone() {
+    let own = |height, time| side(9, height, time);
+    let mut forged = own(5, 2);
+    forged.header.timestamp = 3;
+    for sides in [
+        [own(5, 1), own(5, 1)],
+        [own(5, 1), own(6, 2)],
+        [own(0, 1), own(0, 2)],
+        [own(5, 1), side(8, 5, 2)],
+        [own(5, 1), forged],
+    ] {
+        let made = evidence_by(root(9), sides, || panic!("links of what is no fork"));
+        assert_eq!(made, None);
+    }
+    let mut is_led = false;
+    let made = evidence_by(root(9), [own(5, 1), own(5, 2)], || {
+        is_led = true;
+        None
+    });
+    assert_eq!((made, is_led), (Some(fork(5)), true));
+    // Links that lead elsewhere prove nothing.
+    let astray = evidence_by(root(9), [own(5, 1), own(5, 2)], || Some((operator(8).public(), Vec::new())));
+    assert_eq!(astray, None);
 }
 
 #[test]

@@ -10,17 +10,20 @@
 //! # Invariants
 //! - **S1** No peer's word raises an alarm: only evidence whose check succeeded. It is durable before anybody is told.
 //! - **S2** A fork is told once, by who met it; whoever reads it on the ledger checks it, keeps it too, and does not tell it again.
-//! - **S3** Only a fork by the key that is in force silences: who stole the keys of validators that are none any more stops nobody. Where one key is
-//!   handed on it is in force for ever, so a quorum of shares of any polynomial of it stops the network.
+//! - **S3** Only a fork by the key that is in force silences: who stole the keys of validators that are none any more stops nobody. Of a network that takes a
+//!   ledger over that is its own key from the start: a fork by those before, for which it may have been founded, does not keep it from beginning. Where one
+//!   key is handed on it is in force for ever, so a quorum of shares of any polynomial of it stops the network.
 //!
 //! Format: `docs/design/forks.md`.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy_consensus::ReceiptEnvelope;
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Log};
 use alloy_sol_types::SolEvent as _;
 use blockhouse_ledger::block::BlockObject;
 use blockhouse_ledger::contracts::{Alarms, Validators};
@@ -29,8 +32,10 @@ use blockhouse_ledger::validators::government;
 use tokio::sync::{mpsc, watch};
 
 use super::chain::Chain;
+use super::network_file::NetworkFile;
 use super::node::News;
 use super::outdone::{last_common, theirs};
+use super::recorded::Recorded;
 use super::signs::Signs;
 use super::speaker::{SpeakError, Speaker, ask, module};
 use crate::embedded::{HomeError, LedgerKeys};
@@ -58,6 +63,8 @@ const WORK: u64 = 4096;
 #[derive(Debug)]
 pub(super) struct Eye {
     folder: ForkFolder,
+    /// Of a network that takes a ledger over: the last block of those before, and its own key.
+    opening: Option<(u64, [u8; 32])>,
     /// Rises with each fork that is found.
     found: watch::Sender<u64>,
     known: Mutex<Vec<KeptFork>>,
@@ -67,10 +74,11 @@ pub(super) struct Eye {
 }
 
 impl Eye {
-    /// With what it saw before.
-    pub(super) fn open(folder: ForkFolder) -> Result<Self, HomeError> {
+    /// Of a node of that network, with what it saw before.
+    pub(super) fn open(folder: ForkFolder, file: &NetworkFile) -> Result<Self, HomeError> {
         let (found, known, signs) = (watch::Sender::new(0), Mutex::default(), Signs::default());
-        let eye = Self { folder, found, known, untold: AtomicU64::new(0), signs };
+        let opening = file.handover.as_ref().map(|_| (file.network.base().height, file.network.key()));
+        let eye = Self { folder, opening, found, known, untold: AtomicU64::new(0), signs };
         eye.read()?;
         Ok(eye)
     }
@@ -109,6 +117,23 @@ impl Eye {
         Ok(kept)
     }
 
+    /// Keeps what the ledger tells. That is noted before anybody hears of it: who tells forks must not tell it again (S2).
+    fn keep_told(&self, evidence: ForkEvidence, proved: ProvedFork) -> Result<(), HomeError> {
+        let (path, is_new) = self.folder.keep(&evidence, &proved)?;
+        let kept = KeptFork { path, evidence, proved };
+        let is_noted = kept.path.exists() && !kept.is_told();
+        if is_noted {
+            self.folder.note_told(&kept);
+        }
+        if is_new || is_noted {
+            self.read()?;
+        }
+        if is_new {
+            self.found.send_modify(|count| *count += 1);
+        }
+        Ok(())
+    }
+
     /// Why this node gives no vote: a fork by the key that is in force, which its operator has not called settled.
     pub(super) fn silences(&self, store: &Store) -> Option<String> {
         let mut open = self.known();
@@ -116,7 +141,7 @@ impl Eye {
         if open.is_empty() {
             return None;
         }
-        let in_force = LedgerKeys::of(store).ok()?.in_force();
+        let in_force = self.in_force(store).ok()?;
         let open = open.iter().find(|kept| kept.proved.key == in_force)?;
         Some(format!(
             "the ledger is forked at block {}: {} and {} are both certified; the evidence is {}",
@@ -125,6 +150,14 @@ impl Eye {
             open.proved.blocks[1],
             open.path.display()
         ))
+    }
+
+    /// The key by which this node's network votes above the head (S3). Until its handover is final the state names the key of those before.
+    fn in_force(&self, store: &Store) -> Result<[u8; 32], HomeError> {
+        match self.opening.filter(|(base, _)| store.height() <= *base) {
+            Some((_, own)) => Ok(own),
+            None => Ok(LedgerKeys::of(store)?.in_force()),
+        }
     }
 
     /// For who asks the node for its status.
@@ -159,8 +192,12 @@ impl Lookout {
     /// Looks until it is dropped. A store that fails is found, and healed, by others.
     pub(super) async fn run(mut self) {
         loop {
-            let _ = self.read_ledger();
-            for sign in self.eye.signs.look(&self.chain.head()).unwrap_or_default() {
+            // A search may take a while: the other tasks go to another thread meanwhile.
+            let signs = tokio::task::block_in_place(|| {
+                let _ = self.read_ledger();
+                self.eye.signs.look(&self.chain.head()).unwrap_or_default()
+            });
+            for sign in signs {
                 // Who is told went away only with the node.
                 let _ = self.news.send(News::Sign(Box::new(sign))).await;
             }
@@ -200,11 +237,13 @@ impl Lookout {
             [EventKey::Emitter(contract)],
             [EventKey::Signature(Validators::ForkReported::SIGNATURE_HASH)],
         ]);
-        let mut work = WORK;
+        let (mut work, mut recorded) = (WORK, Recorded::of(&store));
         while work > 0 {
             match store.seek_event(&wanted, (self.place, Order::Oldest), &mut work)? {
                 Sought::At(found) => {
-                    self.read_report(&store, contract, found)?;
+                    if let Some(log) = recorded.at(found, contract)? {
+                        self.read_report(&store, log)?;
+                    }
                     self.place = found.next(Order::Oldest).unwrap_or(found);
                 }
                 Sought::Spent(next) => self.place = next,
@@ -217,20 +256,12 @@ impl Lookout {
         Ok(())
     }
 
-    fn read_report(&self, store: &Store, contract: Address, place: EventPlace) -> Result<(), HomeError> {
-        let receipts = store.receipts(place.height())?;
-        let index = usize::try_from(place.index()).unwrap_or(usize::MAX);
-        let log = receipts.iter().flat_map(ReceiptEnvelope::logs).nth(index).filter(|log| log.address == contract);
-        let Some(report) = log.and_then(|log| Validators::ForkReported::decode_log(log).ok()) else { return Ok(()) };
+    fn read_report(&self, store: &Store, log: &Log) -> Result<(), HomeError> {
+        let Ok(report) = Validators::ForkReported::decode_log(log) else { return Ok(()) };
         let sides = [&report.evidenceA, &report.evidenceB].map(|side| ForkSide::decode(side));
         let [Ok(one), Ok(other)] = sides else { return Ok(()) };
-        let Some((evidence, proved)) = evidence_between(store, [one, other])? else { return Ok(()) };
-        let (path, _) = self.eye.keep(&evidence, &proved)?;
-        let kept = KeptFork { path, evidence, proved };
-        if kept.path.exists() && !kept.is_told() {
-            self.eye.told(&kept);
-        }
-        Ok(())
+        let proved = evidence_between(store, [one, other])?;
+        proved.map_or(Ok(()), |(evidence, proved)| self.eye.keep_told(evidence, proved))
     }
 }
 

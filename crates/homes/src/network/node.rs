@@ -204,7 +204,7 @@ impl Trunk {
         let chain = Arc::new(Chain::open(store, file.network.key())?.opened_by(file));
         let (journal, recovered) = Journal::open(&folder.journal())?;
         let waiting = Arc::new(Waiting::open(Arc::clone(&chain), journal, &recovered));
-        let eye = Arc::new(Eye::open(folder.forks()).map_err(NodeError::Forks)?);
+        let eye = Arc::new(Eye::open(folder.forks(), file).map_err(NodeError::Forks)?);
         let orderer = Orderer::new(Arc::clone(&chain), Arc::clone(&waiting), Arc::new(SystemClock));
         let orderer = Arc::new(orderer.watched_by(Arc::clone(&eye)));
         let speaker = Speaker::new(Arc::clone(&chain), Arc::clone(&waiting), account, orderer.heights());

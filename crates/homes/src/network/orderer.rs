@@ -8,7 +8,8 @@
 //!   ahead of this node's clock it waits, and where the own store fails it says nothing.
 //! - **O2** Without a transaction that waits, a block is made only when the last one is a heartbeat old. The first block of a network that
 //!   took the ledger over is the handover to it.
-//! - **O3** A block is recorded, durably, before the pool and the readers hear of it.
+//! - **O3** A block is recorded before the pool and the readers hear of it: durably, or so that the engine, which has it on its disk, gives it again after a
+//!   kill (chain C1).
 //! - **O4** A node that failed proposes nothing, votes for nothing and records nothing.
 //! - **O5** A block is made for what waits once the last one is [`PACE`] old, and at once where it is older.
 

@@ -39,7 +39,8 @@ const REST: Duration = Duration::from_mins(10);
 const ENTRIES: usize = 256;
 /// How many bytes of pages are compared in a step.
 const PAGES: usize = 1 << 20;
-/// How many blocks are examined before a node takes part at all: those that a kill or a full disk can have touched. The first pass takes the others.
+/// How many blocks are examined before a node takes part at all: those that its engine brought since the last sync but one, which a kill or a full disk can
+/// have touched. The first pass takes the others, a run of blocks of peers that a kill ended among them.
 pub(super) const RECENT: u64 = SYNC_BLOCKS as u64;
 
 /// One pass through a store.

@@ -11,13 +11,13 @@
 //! - **X1** A cosignature counts only with the witness's own signature over another block than the one here. Of an anchor the outside chain would have
 //!   to be asked: it counts as its account's word, and its words say so.
 //! - **X2** At most [`SIGNS_MAX`] are kept, and [`SIGNS_OF_ONE`] of one account, the first ones; all are counted.
+//! - **X3** Who asks what is known waits for no search.
 //!
 //! Format: `docs/design/forks.md`, section *Signs without proof*.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alloy_consensus::ReceiptEnvelope;
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Log};
 use alloy_sol_types::{SolEvent as _, SolEventInterface as _};
 use blockhouse_ledger::BlockPlace;
 use blockhouse_ledger::anchor::Cosignature;
@@ -25,6 +25,7 @@ use blockhouse_ledger::contracts::Anchors::{self, AnchorsEvents};
 use blockhouse_types::BlockHash;
 
 use super::attesting::MODULE;
+use super::recorded::Recorded;
 use super::speaker::module;
 use crate::store::{EventKey, EventPlace, Order, Sought, Store, StoreError, Wanted};
 
@@ -82,10 +83,13 @@ impl std::fmt::Display for ForkSign {
 /// What was found so far, and up to where it was looked.
 #[derive(Debug, Default)]
 pub struct Signs {
+    /// Held for moments (X3).
     known: Mutex<Known>,
+    /// Held by who searches.
+    searching: Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Known {
     signs: Vec<ForkSign>,
     count: u64,
@@ -96,41 +100,51 @@ struct Known {
 impl Signs {
     /// How many there are, and the words of the first ones.
     pub fn told(&self) -> (u64, Vec<String>) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.known);
         (known.count, known.signs.iter().map(ToString::to_string).collect())
     }
 
     /// Looks at what was recorded since; gives what is new.
     pub fn look(&self, store: &Store) -> Result<Vec<ForkSign>, StoreError> {
-        let mut found = Vec::new();
-        match self.search(store, &mut found) {
+        let _turn = lock(&self.searching);
+        let (mut known, mut found) = (lock(&self.known).clone(), Vec::new());
+        let searched = known.search(store, &mut found);
+        *lock(&self.known) = known;
+        match searched {
             Err(error) if found.is_empty() => Err(error),
             // What fails is met again with the next look; what was found before it is known now, and told.
             _ => Ok(found),
         }
     }
+}
 
-    fn search(&self, store: &Store, found: &mut Vec<ForkSign>) -> Result<(), StoreError> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Known {
+    fn search(&mut self, store: &Store, found: &mut Vec<ForkSign>) -> Result<(), StoreError> {
         let Some(contract) = module(store, MODULE) else { return Ok(()) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let bottom = store.bottom();
         // Once all blocks are here, all is looked at once more: what was kept is not found twice, the rest is counted anew.
-        let mut place = if let Some((place, _)) = known.next.filter(|(_, then)| bottom > 0 || *then == 0) {
+        let mut place = if let Some((place, _)) = self.next.filter(|(_, then)| bottom > 0 || *then == 0) {
             place
         } else {
-            known.count = known.signs.len() as u64;
+            self.count = self.signs.len() as u64;
             EventPlace::first_of(bottom)
         };
         let kinds = [Anchors::Anchored::SIGNATURE_HASH, Anchors::Cosigned::SIGNATURE_HASH];
         let wanted = Wanted::new([vec![EventKey::Emitter(contract)], kinds.map(EventKey::Signature).to_vec()]);
-        let mut work = WORK;
+        let (mut work, mut recorded) = (WORK, Recorded::of(store));
         while work > 0 {
             // What was counted is not counted again where the next one cannot be read.
-            known.next = Some((place, bottom));
+            self.next = Some((place, bottom));
             match store.seek_event(&wanted, (place, Order::Oldest), &mut work)? {
                 Sought::At(at) => {
-                    if let Some(sign) = read(store, contract, at)? {
-                        known.note(sign, found);
+                    if let Some(log) = recorded.at(at, contract)?
+                        && let Some(sign) = read(store, log, at.height())?
+                    {
+                        self.note(sign, found);
                     }
                     place = at.next(Order::Oldest).unwrap_or(at);
                 }
@@ -141,12 +155,10 @@ impl Signs {
                 }
             }
         }
-        known.next = Some((place, bottom));
+        self.next = Some((place, bottom));
         Ok(())
     }
-}
 
-impl Known {
     fn note(&mut self, sign: ForkSign, found: &mut Vec<ForkSign>) {
         if self.signs.contains(&sign) {
             return;
@@ -160,12 +172,9 @@ impl Known {
     }
 }
 
-/// The record at that place, if it is a sign.
-fn read(store: &Store, contract: Address, place: EventPlace) -> Result<Option<ForkSign>, StoreError> {
-    let receipts = store.receipts(place.height())?;
-    let index = usize::try_from(place.index()).unwrap_or(usize::MAX);
-    let log = receipts.iter().flat_map(ReceiptEnvelope::logs).nth(index).filter(|log| log.address == contract);
-    let Some(event) = log.and_then(|log| AnchorsEvents::decode_log(log).ok()) else { return Ok(None) };
+/// What block `recorded` holds there, if it is a sign.
+fn read(store: &Store, log: &Log, recorded: u64) -> Result<Option<ForkSign>, StoreError> {
+    let Ok(event) = AnchorsEvents::decode_log(log) else { return Ok(None) };
     let (height, said, by, of) = match event.data {
         AnchorsEvents::Anchored(it) => (it.height, it.blockHash, it.by, SignOf::Anchor(it.chainId)),
         AnchorsEvents::Cosigned(it) => {
@@ -186,5 +195,18 @@ fn read(store: &Store, contract: Address, place: EventPlace) -> Result<Option<Fo
         here => here?,
     };
     let Some(here) = here.filter(|here| *here != said) else { return Ok(None) };
-    Ok(Some(ForkSign { height, said, here, by, recorded: place.height(), of }))
+    Ok(Some(ForkSign { height, said, here, by, recorded, of }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X3.
+    #[test]
+    fn who_asks_waits_for_no_search() {
+        let signs = Signs::default();
+        let _turn = lock(&signs.searching);
+        assert_eq!(signs.told(), (0, Vec::new()));
+    }
 }

@@ -59,6 +59,13 @@ impl Fault {
         Self::coded(SERVER_ERROR, why)
     }
 
+    /// Something of a block above the head: who is behind cannot judge it yet.
+    #[cfg(feature = "node")]
+    pub(crate) fn ahead(height: u64, head: u64) -> Self {
+        let why = format!("block {height} is above block {head}, the last one here: ask again later");
+        Self::coded(SERVER_ERROR, why)
+    }
+
     /// A block that this node has not fetched yet, in the words of EIP-4444.
     pub(crate) fn no_history(height: u64, bottom: u64) -> Self {
         let why = format!(

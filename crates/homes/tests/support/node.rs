@@ -37,6 +37,18 @@ pub(crate) enum Fault {
     Skips,
     /// It has no block above its first.
     Stale,
+    /// It holds the connection over which it is handed a fork, and never answers.
+    Hangs,
+    /// It is busy, or behind, whenever it is handed a fork.
+    Busy,
+}
+
+/// What it was handed of forks.
+#[derive(Default)]
+struct Forks {
+    handed: AtomicUsize,
+    /// The connections that it holds.
+    held: Mutex<Vec<TcpStream>>,
 }
 
 /// A running node.
@@ -44,6 +56,7 @@ pub(crate) struct Node {
     address: SocketAddr,
     fault: Arc<Mutex<Fault>>,
     asked: Arc<AtomicUsize>,
+    forks: Arc<Forks>,
     stopped: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
@@ -59,8 +72,9 @@ impl Node {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (fault, stopped) = (Arc::new(Mutex::new(Fault::None)), Arc::new(AtomicBool::new(false)));
-        let asked = Arc::new(AtomicUsize::new(0));
+        let (asked, forks) = (Arc::new(AtomicUsize::new(0)), Arc::new(Forks::default()));
         let (faults, stop, count) = (Arc::clone(&fault), Arc::clone(&stopped), Arc::clone(&asked));
+        let handed = Arc::clone(&forks);
         let serving = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             for stream in listener.incoming() {
@@ -70,10 +84,10 @@ impl Node {
                 count.fetch_add(1, Ordering::SeqCst);
                 let fault = *faults.lock().unwrap();
                 // A client that went away is its own business.
-                let _ = serve(&home, &runtime, fault, &stream.unwrap());
+                let _ = serve(&home, &runtime, (fault, &handed), &stream.unwrap());
             }
         });
-        Self { address, fault, asked, stopped, serving: Some(serving) }
+        Self { address, fault, asked, forks, stopped, serving: Some(serving) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -93,6 +107,11 @@ impl Node {
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+
+    /// How often it was handed a fork.
+    pub(crate) fn handed(&self) -> usize {
+        self.forks.handed.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Node {
@@ -106,7 +125,12 @@ impl Drop for Node {
     }
 }
 
-fn serve(home: &Embedded, runtime: &tokio::runtime::Runtime, fault: Fault, stream: &TcpStream) -> std::io::Result<()> {
+fn serve(
+    home: &Embedded,
+    runtime: &tokio::runtime::Runtime,
+    (fault, forks): (Fault, &Forks),
+    stream: &TcpStream,
+) -> std::io::Result<()> {
     if fault == Fault::Mute {
         return stream.shutdown(Shutdown::Both);
     }
@@ -125,6 +149,13 @@ fn serve(home: &Embedded, runtime: &tokio::runtime::Runtime, fault: Fault, strea
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let Ok(request) = serde_json::from_slice::<Value>(&body) else { return stream.shutdown(Shutdown::Both) };
+    if request["method"] == "blockhouse_submitFork" {
+        forks.handed.fetch_add(1, Ordering::SeqCst);
+        if fault == Fault::Hangs {
+            forks.held.lock().unwrap().push(stream.try_clone()?);
+            return Ok(());
+        }
+    }
     let answer = runtime.block_on(answer(home, fault, &request));
     let is_sending = request["method"] == "eth_sendRawTransaction";
     let (status, text) = match fault {
@@ -157,6 +188,8 @@ async fn answer(home: &Embedded, fault: Fault, request: &Value) -> Value {
             let nonce = home.read(move |store| store.state().account(&account).unwrap().map_or(0, |it| it.nonce));
             Ok(json!(U64::from(nonce.await.unwrap())))
         }
+        "blockhouse_submitFork" if fault == Fault::Busy => Err((-32_000, "ask again later".to_owned())),
+        "blockhouse_submitFork" => Ok(json!({ "height": "0x1", "isNew": true })),
         "eth_sendRawTransaction" => send(home, fault, params).await,
         other => Err((-32_601, format!("the method {other} does not exist"))),
     };

@@ -9,7 +9,7 @@ use blockhouse_types::Account;
 use super::{HostsError, secure_blocks};
 use crate::bag;
 use crate::folder::Config;
-use crate::ledger::{Ledger, WriterRecord};
+use crate::ledger::{Ledger, WriterRecord, account};
 use crate::unlock::Unlocked;
 use crate::vault::Vault;
 
@@ -38,6 +38,16 @@ pub async fn enrol_node(
     let name: String = hex::encode(node).chars().take(NAME_DIGITS).collect();
     Config::update(vault.folder(), |config| config.hosts.insert(account, format!("node-{name}")))?;
     Ok(is_new || !speaks)
+}
+
+/// Whom the ledger names as governors and operators, of the set in force and of those to come: as this host's own copy has it, for nobody checks what a node
+/// says of that.
+pub async fn operators(vault: &Vault) -> Result<Vec<Account>, HostsError> {
+    if vault.nodes().is_none() {
+        return Err(HostsError::OneHost);
+    }
+    let named = vault.home().own_copy()?.operators().await?;
+    if named.is_empty() { Err(HostsError::NotGoverned) } else { Ok(named.into_iter().map(account).collect()) }
 }
 
 /// Enrols the account of an operator who keeps it apart from his node: to govern the network, and to say there what nodes say by their own. False if it

@@ -23,6 +23,8 @@ pub struct Modules {
     pub automation: Option<Address>,
     /// The nodes of a network: the registered one, or else the newest that a governed ledger has made.
     pub validators: Option<Address>,
+    /// Whether the contract that a governed genesis makes is there.
+    pub of_genesis: bool,
     /// How many networks took the ledger over with a charter: each made such a contract, and what the ones before say stays part of the history.
     pub charters: u64,
     /// What is recorded elsewhere.
@@ -46,12 +48,11 @@ impl Modules {
         places.into_iter().filter_map(|(contract, place)| Some((contract, place?)))
     }
 
-    /// What named the validators before the newest charter.
-    fn former(self) -> impl Iterator<Item = (Contract, Address)> {
-        let before = self.charters.checked_sub(1);
-        let first = before.map(|_| validators_address());
-        let places = first.into_iter().chain((0..before.unwrap_or(0)).map(contract_address));
-        places.map(|place| (Contract::Validators, place))
+    /// What the ledger itself made to name the validators, but for the contract that stands for the module: one that is registered takes the place of none.
+    fn others(self) -> impl Iterator<Item = (Contract, Address)> {
+        let first = self.of_genesis.then(validators_address);
+        let made = first.into_iter().chain((0..self.charters).map(contract_address));
+        made.filter(move |place| self.validators != Some(*place)).map(|place| (Contract::Validators, place))
     }
 }
 
@@ -66,13 +67,13 @@ pub(crate) struct Contracts {
 impl Contracts {
     pub(super) fn addresses(&self) -> Vec<Address> {
         let own = [self.vault, self.access].into_iter();
-        own.chain(self.modules.all().chain(self.modules.former()).map(|(_, place)| place)).collect()
+        own.chain(self.modules.all().chain(self.modules.others()).map(|(_, place)| place)).collect()
     }
 
     /// Which of them stands there.
     pub(super) fn at(&self, address: Address) -> Option<Contract> {
         let own = [(Contract::Vault, self.vault), (Contract::Access, self.access)];
-        let mut all = own.into_iter().chain(self.modules.all()).chain(self.modules.former());
+        let mut all = own.into_iter().chain(self.modules.all()).chain(self.modules.others());
         all.find(|(_, place)| *place == address).map(|(contract, _)| contract)
     }
 }
@@ -88,6 +89,7 @@ impl Ledger {
             timeline: self.module(Contract::Timeline).await?,
             automation: self.module_or(Contract::Automation, automation_address()).await?,
             validators: self.module_or(Contract::Validators, made).await?,
+            of_genesis: self.has_made(validators_address()).await?,
             charters,
             anchors: self.module(Contract::Anchors).await?,
             alarms: self.module(Contract::Alarms).await?,
@@ -97,11 +99,15 @@ impl Ledger {
     /// How many contracts of charters there are: they stand one after the other.
     async fn charters(&self) -> Result<u64, LedgerError> {
         let mut count = 0;
-        // On an outside chain anybody speaks as the account that makes them.
-        while !self.home_signs && !self.provider.get_code_at(contract_address(count)).await?.is_empty() {
+        while self.has_made(contract_address(count)).await? {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Whether the ledger itself made a contract there. On an outside chain it makes none, and anybody speaks as the accounts that do elsewhere.
+    async fn has_made(&self, place: Address) -> Result<bool, LedgerError> {
+        Ok(!self.home_signs && !self.provider.get_code_at(place).await?.is_empty())
     }
 
     async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {
@@ -114,7 +120,29 @@ impl Ledger {
         if let Some(registered) = self.module(contract).await? {
             return Ok(Some(registered));
         }
-        let code = self.provider.get_code_at(made).await?;
-        Ok((!code.is_empty()).then_some(made))
+        Ok(self.has_made(made).await?.then_some(made))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was seen: a registered contract stood for the module, and the newest charter's events were in no history.
+    #[test]
+    fn a_registered_module_hides_no_contract_of_the_ledgers_own() {
+        let registered = Address::repeat_byte(7);
+        let made = [validators_address(), contract_address(0), contract_address(1)];
+        for validators in [registered, made[2]] {
+            let modules = Modules { validators: Some(validators), of_genesis: true, charters: 2, ..Modules::default() };
+            let contracts = Contracts { vault: Address::repeat_byte(1), access: Address::repeat_byte(2), modules };
+            for place in made.into_iter().chain([validators]) {
+                assert_eq!(contracts.at(place), Some(Contract::Validators));
+                let listed = contracts.addresses().into_iter().filter(|listed| *listed == place);
+                assert_eq!(listed.count(), 1, "{place}");
+            }
+        }
+        let none = Contracts { vault: Address::ZERO, access: Address::ZERO, modules: Modules::default() };
+        assert_eq!(none.at(validators_address()), None);
     }
 }

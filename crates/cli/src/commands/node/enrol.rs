@@ -1,10 +1,9 @@
 //! `blockhouse node enrol`
 
 use anyhow::Context as _;
-use blockhouse_homes::network::Governing;
-use blockhouse_homes::{NodeIdentity, NodeUrl, Remote};
+use blockhouse_homes::{NodeIdentity, NodeUrl};
 use blockhouse_types::Account;
-use blockhouse_vault::hosts::{HostsError, enrol_node, enrol_operator};
+use blockhouse_vault::hosts::{HostsError, enrol_node, enrol_operator, operators};
 use clap::Args;
 use serde_json::json;
 
@@ -34,7 +33,7 @@ pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyho
         out.line(format_args!("{url}\n  node     {:x}\n  account  {}", identity.key, identity.account))?;
         found.push((url, identity));
     }
-    let mut operators = if args.operators { operators(remote).await? } else { Vec::new() };
+    let mut operators = if args.operators { operators(&vault).await? } else { Vec::new() };
     operators.retain(|operator| !found.iter().any(|(_, identity)| account_of(identity) == *operator));
     for operator in &operators {
         out.line(format_args!("operator, apart from his node\n  account  0x{operator}"))?;
@@ -61,15 +60,4 @@ pub(crate) async fn run(args: EnrolArgs, global: &Global, out: &Output) -> anyho
 
 const fn account_of(identity: &NodeIdentity) -> Account {
     Account::new(identity.account.into_array())
-}
-
-/// All whom the ledger names as operators and governors, of the sets in force and to come.
-async fn operators(remote: &Remote) -> anyhow::Result<Vec<Account>> {
-    let sets = Governing::of(remote.clone()).await?.sets().await?;
-    let members = sets.sets.iter().flat_map(|set| &set.members).map(|member| member.operator);
-    let all = members.chain(sets.governors.iter().copied());
-    let mut operators: Vec<Account> = all.map(|operator| Account::new(operator.into_array())).collect();
-    operators.sort_unstable();
-    operators.dedup();
-    Ok(operators)
 }

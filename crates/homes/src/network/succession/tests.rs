@@ -25,7 +25,7 @@ pub(in crate::network) fn owner() -> AccountSecret {
     AccountSecret::try_new(&Secret::new([1; 32])).unwrap()
 }
 
-fn old_key() -> LedgerKey {
+pub(in crate::network) fn old_key() -> LedgerKey {
     LedgerKey::from_seed(&Secret::new([2; 32]))
 }
 
@@ -74,15 +74,15 @@ pub(in crate::network) fn store(folder: &tempfile::TempDir) -> Store {
     store
 }
 
-fn at(seconds: u64) -> BlockTime {
+pub(in crate::network) fn at(seconds: u64) -> BlockTime {
     BlockTime::of_seconds(genesis().time + seconds)
 }
 
-fn base_of(store: &Store) -> Base {
+pub(in crate::network) fn base_of(store: &Store) -> Base {
     Base { height: store.height(), hash: BlockHash::new(store.head().hash().0) }
 }
 
-fn file(base: Base, epoch_length: Option<u64>) -> NetworkFile {
+pub(in crate::network) fn file(base: Base, epoch_length: Option<u64>) -> NetworkFile {
     let succession = succession(epoch_length);
     succession.file(base, succession.sign(&base, (&owner(), 3), Vec::new())).unwrap()
 }

@@ -19,13 +19,16 @@ use crate::rpc::{Answer, Backend, Fault, Params, json};
 /// The longest side: a header and a certificate, with their lengths.
 const SIDE_MAX: usize = CERTIFICATE_MAX + DESCENDANT_MAX + 16;
 
-/// Takes both sides of a fork. The links that lead to their key are made here, of this ledger's own blocks.
+/// Takes both sides of a fork. The links that lead to their key are made here, of this ledger's own blocks. Which key was in force above the head is not
+/// known yet: of what stands there is not said that it proves nothing.
 pub(super) async fn submit<B: Backend>(answerer: Arc<Answerer<B>>, mut params: Params, _: Client) -> Answer {
     let sides = [side(&params.next()?)?, side(&params.next()?)?];
     params.finish()?;
-    let found = answerer.read(move |store, _| Ok(evidence_between(store, sides)?)).await?;
+    let height = sides.each_ref().map(|side| side.header.number).into_iter().min().unwrap_or_default();
+    let (found, head) = answerer.read(move |store, _| Ok((evidence_between(store, sides)?, store.height()))).await?;
     let Some((evidence, proved)) = found else {
-        return Err(Fault::parameters("they are no two blocks of one height that the key in force there certified"));
+        let none = "they are no two blocks of one height that the key in force there certified";
+        return Err(if height > head { Fault::ahead(height, head) } else { Fault::parameters(none) });
     };
     let height = U64::from(proved.height);
     match answerer.backend.keep_fork(evidence, proved).await? {
