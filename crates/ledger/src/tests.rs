@@ -8,5 +8,6 @@ mod ethereum;
 mod gather;
 mod governed;
 mod handover;
+mod hostile;
 mod resharing;
 pub(crate) mod world;
