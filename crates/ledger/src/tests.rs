@@ -9,5 +9,6 @@ mod gather;
 mod governed;
 mod handover;
 mod hostile;
+mod lengths;
 mod resharing;
 pub(crate) mod world;
