@@ -222,7 +222,12 @@ fn plain(line: &str) -> String {
             word.replace(&core, "age1#")
         } else if core.len() == 20 && core.ends_with('Z') && core.contains('T') {
             word.replace(&core, "@")
-        } else if is_id || is_code || is_owner || is_height || (is_number && core != "0" && (has_unit || core.len() > 8)) {
+        } else if is_id
+            || is_code
+            || is_owner
+            || is_height
+            || (is_number && core != "0" && (has_unit || core.len() > 8))
+        {
             word.replace(&core, "#")
         } else if UNITS.contains(&core.as_str()) && place > 0 && words[place - 1].trim_matches('(') != "0" {
             word.replace(&core, "~")

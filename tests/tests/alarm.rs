@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use blockhouse_tests::network::{Network, wait_until};
-use blockhouse_tests::world::{World, exit};
 use blockhouse_tests::tree;
+use blockhouse_tests::world::{World, exit};
 use serde_json::Value;
 
 /// What the ledger told of overdue backups, in order.
@@ -56,9 +56,9 @@ fn an_alarm_comes_and_goes(world: &World, source: &Path) {
         },
         "the ledger tells that the source has resumed",
     );
-    let alternate = told(world).chunks(2).all(|pair| {
-        pair[0] == "BackupOverdue" && pair.get(1).is_none_or(|name| name == "BackupResumed")
-    });
+    let alternate = told(world)
+        .chunks(2)
+        .all(|pair| pair[0] == "BackupOverdue" && pair.get(1).is_none_or(|name| name == "BackupResumed"));
     assert!(alternate, "{:?}", told(world));
 
     // A longer one is met, and it can be ended.

@@ -8,10 +8,10 @@ use alloy_sol_types::{SolCall, SolConstructor};
 use blockhouse_homes::network::{Keys, SIGNS_MAX, SIGNS_OF_ONE, SignOf, Signs};
 use blockhouse_homes::rpc::answer_text;
 use blockhouse_homes::{Store, store};
-use blockhouse_ledger::{BlockPlace, Certificate};
 use blockhouse_ledger::anchor::{AttestationKind, Cosignature, checkpoint, checkpoint_digest};
 use blockhouse_ledger::contracts::{Anchors, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::{BlockPlace, Certificate};
 use blockhouse_types::BlockHash;
 use rand::SeedableRng as _;
 use serde_json::{Value, json};
@@ -114,10 +114,16 @@ async fn records_of_other_blocks_are_told() {
     assert_eq!(found["checkpoint"], json!(Bytes::from(checkpoint(block_0, &of))));
     assert_eq!(found["digest"], json!(B256::new(checkpoint_digest(block_0, &of))));
     let certificate: Bytes = serde_json::from_value(found["certificate"].clone()).unwrap();
-    Certificate::decode(&certificate).unwrap().verify(&ours.world.home.standing().await.unwrap().keys.at(3), &of).unwrap();
+    Certificate::decode(&certificate)
+        .unwrap()
+        .verify(&ours.world.home.standing().await.unwrap().keys.at(3), &of)
+        .unwrap();
     let (cosignatures, anchors) = (found["cosignatures"].as_array().unwrap(), found["anchors"].as_array().unwrap());
     assert_eq!((cosignatures.len(), anchors.len(), &found["isWhole"]), (1, 1, &json!(true)));
-    assert_eq!((&cosignatures[0]["witness"], &cosignatures[0]["time"]), (&json!(B256::new(witness.public())), &json!("0x7")));
+    assert_eq!(
+        (&cosignatures[0]["witness"], &cosignatures[0]["time"]),
+        (&json!(B256::new(witness.public())), &json!("0x7"))
+    );
     assert_eq!((&anchors[0]["kind"], &anchors[0]["chainId"]), (&json!("evm"), &json!("0x7a69")));
     assert_eq!(ours.checkpoint(4)["anchors"], json!([]));
 

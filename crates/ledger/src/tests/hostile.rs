@@ -68,8 +68,7 @@ fn expect_another_copy_agrees(world: &World) {
 fn hostile_tasks_stop_no_block() {
     let mut world = World::new();
     take(&mut world, &[]);
-    let codes =
-        [REVERTS, BURNS, RETURNS_MUCH, REVERTS_WITH_MUCH, DESTROYS_ITSELF, LOGS, ENTERS_AGAIN].map(leaving);
+    let codes = [REVERTS, BURNS, RETURNS_MUCH, REVERTS_WITH_MUCH, DESTROYS_ITSELF, LOGS, ENTERS_AGAIN].map(leaving);
     let mut tasks = Vec::new();
     for code in codes {
         let task = address(world.owner.account()).create(world.nonce(&world.owner));
