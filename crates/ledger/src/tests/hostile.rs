@@ -41,7 +41,7 @@ fn leaving(code: &[u8]) -> Bytes {
     [&[0x60, length][..], &hex!("80 6009 3d 39 3d f3"), code].concat().into()
 }
 
-fn owner_calls(world: &World, call: impl SolCall) -> TxEnvelope {
+fn owner_calls(world: &World, call: &impl SolCall) -> TxEnvelope {
     world.tx(&world.owner, TxKind::Call(automation_address()), call.abi_encode())
 }
 
@@ -74,7 +74,7 @@ fn hostile_tasks_stop_no_block() {
         let task = address(world.owner.account()).create(world.nonce(&world.owner));
         let made = world.tx(&world.owner, TxKind::Create, code);
         assert!(take(&mut world, &[made]).executed.receipts[0].status());
-        let listed = owner_calls(&world, Automation::addTaskCall { task });
+        let listed = owner_calls(&world, &Automation::addTaskCall { task });
         assert!(take(&mut world, &[listed]).executed.receipts[0].status());
         tasks.push(task);
     }
@@ -144,7 +144,7 @@ fn a_tick_that_fails_stops_no_block() {
         let made: Vec<_> = made.collect();
         assert!(take(&mut world, &made).executed.receipts.iter().all(TxReceipt::status));
         assert!(take(&mut world, &[]).executed.receipts[0].status(), "Automation takes it for a vault");
-        let watch = owner_calls(&world, Automation::setBackupIntervalCall { source: SOURCE, interval: 1 });
+        let watch = owner_calls(&world, &Automation::setBackupIntervalCall { source: SOURCE, interval: 1 });
         assert!(take(&mut world, &[watch]).executed.receipts.iter().all(TxReceipt::status));
         let told = take(&mut world, &[]).executed;
         assert_eq!(told.receipts[0].logs().len(), 1, "the source is overdue");
