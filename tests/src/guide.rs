@@ -210,7 +210,9 @@ fn plain(line: &str) -> String {
         let core = bare(word);
         let is_number = !core.is_empty() && core.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let digits = core.strip_prefix("0x").unwrap_or(&core);
-        let is_id = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_id = digits.len() >= 12 && is_hex(digits);
+        let is_code = core.len() > 4 && core.split('-').all(|group| group.len() == 4 && is_hex(group));
         let has_unit = words.get(place + 1).is_some_and(|next| UNITS.contains(&bare(next).as_str()));
         // How many transactions meet in one block of a network is a matter of moments, and so in which epoch it is.
         let is_after = |name: &str| place > 0 && words[place - 1] == name;
@@ -220,7 +222,12 @@ fn plain(line: &str) -> String {
             word.replace(&core, "age1#")
         } else if core.len() == 20 && core.ends_with('Z') && core.contains('T') {
             word.replace(&core, "@")
-        } else if is_id || is_owner || is_height || (is_number && core != "0" && (has_unit || core.len() > 8)) {
+        } else if is_id
+            || is_code
+            || is_owner
+            || is_height
+            || (is_number && core != "0" && (has_unit || core.len() > 8))
+        {
             word.replace(&core, "#")
         } else if UNITS.contains(&core.as_str()) && place > 0 && words[place - 1].trim_matches('(') != "0" {
             word.replace(&core, "~")
@@ -259,6 +266,8 @@ mod tests {
         same("10 files, 2.05 MiB (4 B new) in 0.2 s", "10 files, 2.11 MiB (3 KiB new) in 10.2 s");
         differ("10 files, 2.05 MiB", "11 files, 2.05 MiB");
         differ("10 files (0 B new)", "10 files (1 B new)");
+        same("code 1db5-80f2-dd3b-1104-0894", "code 0000-80f2-dd3b-1104-0894");
+        differ("on 2026-11-21", "on 2026-11-22");
         same("block 12; any 1 site", "block 7; any 1 site");
         same("TamperReported node=a12b2cdf335c height=13", "TamperReported node=b12b2cdf335c height=7");
         differ("TamperReported what=block", "TamperReported what=state");

@@ -140,6 +140,7 @@ fn a_vault_grows_into_a_network_with_its_history() {
     let (source, before) = (world.path("source"), world.fingerprint());
     tree::plain(&source, 1, 3);
     let first = world.back_up(&source).snapshot();
+    world.unlocked("alarm set --json --max-age 7d --source").arg(&source).run().expect(exit::DONE);
     let kept = world.path("kept");
     copy_all(&source, &kept);
     let old_receipt = ours.receipt(&first, "old.json");
@@ -163,6 +164,9 @@ fn a_vault_grows_into_a_network_with_its_history() {
     world.expect_restores(&first, &kept);
     world.expect_restores(&second, &source);
     assert_eq!(history(world)[..recorded.len()], recorded[..], "what was recorded stays, and goes on");
+    let alarms = world.call("alarm show --json").run().expect(exit::DONE).lines();
+    let watched: Vec<_> = alarms.iter().map(|alarm| alarm["max_age"].as_u64()).collect();
+    assert_eq!(watched, [Some(7 * 86_400)], "the network goes on watching");
     let (one, other) = (ours.node(0), ours.node(3));
     wait_until(|| other.height() >= one.height(), "the last one that joined catches up");
     for height in 0..=one.height() {

@@ -17,9 +17,9 @@ use crate::commands::mount;
 #[cfg(feature = "node")]
 use crate::commands::node;
 use crate::commands::{
-    anchor, backup, check_fork, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze, history,
-    host, init, key, ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats, status, tag,
-    verify,
+    alarm, anchor, backup, check_fork, check_receipt, completions, copy, demo, diff, dump, find, forget, freeze,
+    history, host, init, key, ls, man, prune, receipt, recover, repair, restore, retention, site, snapshots, stats,
+    status, tag, verify,
 };
 use crate::exit::help;
 use crate::failure::{Refusal, one_line};
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Prune(prune::PruneArgs),
     Freeze(freeze::FreezeArgs),
     Unfreeze(freeze::UnfreezeArgs),
+    Alarm(alarm::AlarmArgs),
     Tag(tag::TagArgs),
     Receipt(receipt::ReceiptArgs),
     CheckReceipt(check_receipt::CheckReceiptArgs),
@@ -229,7 +230,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut waiting: Vec<_> = cli.get_subcommands().filter(|it| it.get_name() != "help").collect();
-        assert_eq!(waiting.len(), 31 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
+        assert_eq!(waiting.len(), 32 + usize::from(cfg!(feature = "mount")) + usize::from(cfg!(feature = "node")));
         while let Some(command) = waiting.pop() {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Example:") && after.contains("130 interrupted"), "{}", command.get_name());

@@ -1,5 +1,6 @@
 //! One file per command: its arguments and `run`.
 
+pub(crate) mod alarm;
 pub(crate) mod anchor;
 pub(crate) mod backup;
 pub(crate) mod check_fork;
@@ -69,6 +70,7 @@ pub(crate) async fn run(command: Command, global: &Global, out: &Output) -> anyh
         Command::Prune(args) => prune::run(args, global, out).await,
         Command::Freeze(args) => freeze::freeze(args, global, out).await,
         Command::Unfreeze(args) => freeze::unfreeze(args, global, out).await,
+        Command::Alarm(args) => alarm::run(args, global, out).await,
         Command::Tag(args) => tag::run(args, global, out).await,
         Command::Receipt(args) => receipt::run(args, global, out).await,
         Command::CheckReceipt(args) => check_receipt::run(args, global, out).await,

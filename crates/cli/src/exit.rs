@@ -61,7 +61,7 @@ use crate::commands::mount::PointError;
 use crate::failure::Refusal;
 use crate::opening::advice;
 use anchors::of_anchor;
-use changes::{of_bag_change, of_rotate, of_site_change};
+use changes::{of_alarm, of_bag_change, of_rotate, of_site_change};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,7 @@ fn judge(cause: &(dyn Error + 'static)) -> Option<Verdict> {
         .or_else(|| cause.downcast_ref().and_then(of_restore))
         .or_else(|| cause.downcast_ref().and_then(of_verify))
         .or_else(|| cause.downcast_ref().and_then(of_repair))
+        .or_else(|| cause.downcast_ref().and_then(of_alarm))
         .or_else(|| cause.downcast_ref().and_then(of_retention))
         .or_else(|| cause.downcast_ref().and_then(of_forget))
         .or_else(|| cause.downcast_ref().and_then(of_prune))

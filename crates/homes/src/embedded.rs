@@ -18,6 +18,7 @@ mod follow;
 mod heal;
 mod keys;
 mod leave;
+mod own_calls;
 #[cfg(feature = "node")]
 pub(crate) mod run;
 mod seal;

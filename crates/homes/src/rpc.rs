@@ -91,6 +91,7 @@ pub(crate) const METHODS: &[(&str, Method)] = &[
     ("blockhouse_certificate", ledger::certificate),
     ("blockhouse_genesis", ledger::genesis),
     ("blockhouse_getBlockObjects", ledger::block_objects),
+    ("blockhouse_getCheckpoint", events::checkpoint),
     ("blockhouse_getEvents", events::answer),
     #[cfg(feature = "node")]
     ("blockhouse_getLinks", ledger::links),

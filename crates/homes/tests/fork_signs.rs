@@ -6,13 +6,15 @@ mod support;
 use alloy_primitives::{B256, Bytes, TxKind, U256};
 use alloy_sol_types::{SolCall, SolConstructor};
 use blockhouse_homes::network::{Keys, SIGNS_MAX, SIGNS_OF_ONE, SignOf, Signs};
+use blockhouse_homes::rpc::answer_text;
 use blockhouse_homes::{Store, store};
-use blockhouse_ledger::BlockPlace;
-use blockhouse_ledger::anchor::{AttestationKind, Cosignature};
+use blockhouse_ledger::anchor::{AttestationKind, Cosignature, checkpoint, checkpoint_digest};
 use blockhouse_ledger::contracts::{Anchors, Vault};
 use blockhouse_ledger::genesis::DEPLOYMENT_GAS;
+use blockhouse_ledger::{BlockPlace, Certificate};
 use blockhouse_types::BlockHash;
 use rand::SeedableRng as _;
+use serde_json::{Value, json};
 use support::{World, account, address, genesis, sign};
 
 /// Of so many blocks the contract itself knows the hash.
@@ -56,6 +58,12 @@ impl Recorder {
         self.nonce += 1;
     }
 
+    /// What a node answers of the checkpoint of that height.
+    fn checkpoint(&self, height: u64) -> Value {
+        let answer = answer_text(&self.store(), "blockhouse_getCheckpoint", &format!("[\"{height:#x}\"]"));
+        serde_json::from_str(&answer.unwrap().unwrap()).unwrap()
+    }
+
     fn store(&self) -> Store {
         Store::open(&self.world.path(), store::Access::Read, std::time::Duration::ZERO, None).unwrap()
     }
@@ -96,7 +104,28 @@ async fn records_of_other_blocks_are_told() {
     ours.call(anchor(3, own)).await;
     ours.call(cosign(&witness, &place(3, own), &place(3, own))).await;
     ours.call(cosign(&witness, &place(3, own), &place(3, other))).await;
+    ours.call(cosign(&witness, &place(3, other), &place(3, own))).await;
     assert!(signs.look(&ours.store()).unwrap().is_empty());
+
+    // A node gives all of it that is of its own block, in the bytes that witnesses sign, and what they did not sign not at all.
+    let (found, of) = (ours.checkpoint(3), place(3, own));
+    let block_0 = genesis().hash();
+    assert_eq!(found["hash"], json!(own));
+    assert_eq!(found["checkpoint"], json!(Bytes::from(checkpoint(block_0, &of))));
+    assert_eq!(found["digest"], json!(B256::new(checkpoint_digest(block_0, &of))));
+    let certificate: Bytes = serde_json::from_value(found["certificate"].clone()).unwrap();
+    Certificate::decode(&certificate)
+        .unwrap()
+        .verify(&ours.world.home.standing().await.unwrap().keys.at(3), &of)
+        .unwrap();
+    let (cosignatures, anchors) = (found["cosignatures"].as_array().unwrap(), found["anchors"].as_array().unwrap());
+    assert_eq!((cosignatures.len(), anchors.len(), &found["isWhole"]), (1, 1, &json!(true)));
+    assert_eq!(
+        (&cosignatures[0]["witness"], &cosignatures[0]["time"]),
+        (&json!(B256::new(witness.public())), &json!("0x7"))
+    );
+    assert_eq!((&anchors[0]["kind"], &anchors[0]["chainId"]), (&json!("evm"), &json!("0x7a69")));
+    assert_eq!(ours.checkpoint(4)["anchors"], json!([]));
 
     ours.call(cosign(&witness, &place(3, other), &place(3, other))).await;
     ours.call(anchor(3, other)).await;

@@ -147,6 +147,8 @@ async fn counts_uncles_and_what_is_not_there() {
         ("eth_getTransactionByBlockNumberAndIndex", json!(["0x1", "0x3"])),
         ("eth_getTransactionByBlockHashAndIndex", json!([nothing, "0x0"])),
         ("blockhouse_certificate", json!(["0x99"])),
+        ("blockhouse_getCheckpoint", json!(["0x99"])),
+        ("blockhouse_getCheckpoint", json!(["0x0"])),
         ("blockhouse_getReceiptProof", json!([nothing])),
     ] {
         assert_eq!(served.call(method, params).await, Value::Null, "{method}");

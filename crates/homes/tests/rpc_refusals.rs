@@ -80,6 +80,8 @@ async fn wrong_parameters_are_told_for_every_method() {
         ("blockhouse_getPastBlocks", json!(["0x0"])),
         ("blockhouse_getStatePart", json!([B256::ZERO])),
         ("blockhouse_certificate", json!(["latest"])),
+        ("blockhouse_getCheckpoint", json!(["latest"])),
+        ("blockhouse_getCheckpoint", json!(["0x1", "0x2"])),
     ] {
         assert_eq!(served.code(method, params.clone()).await, -32_602, "{method} {params}");
     }

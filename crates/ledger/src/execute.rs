@@ -10,6 +10,7 @@
 //! Format: `docs/design/ledger.md`, section *Blocks*.
 
 mod gather;
+mod own_call;
 mod run;
 
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH};
@@ -21,6 +22,7 @@ use blockhouse_types::BlockHash;
 use blockhouse_types::limits::BLOCK_MAX;
 
 pub use self::gather::{Gathered, Room, gather};
+pub use self::own_call::{first_own_call, own_call};
 pub(crate) use self::run::{Outcome, Run, environment};
 use self::run::{calls_handover, handover};
 use crate::block::{Block, block_hash};

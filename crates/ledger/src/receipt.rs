@@ -39,11 +39,11 @@ use crate::proof::prove_receipt;
 pub const RECEIPT_MAX: usize = 16 * 1024 * 1024;
 
 const TYPE: &str = "blockhouse-receipt";
-/// Of a receipt without links.
+/// Of a receipt without links, with the transaction receipt beside its proof: as one under the key of a single host is made.
 const VERSION: u64 = 1;
 /// Of a receipt with links, as it was made once.
 const LINKED: u64 = 2;
-/// Of a receipt with links, in which nothing stands twice.
+/// Of a receipt in which nothing stands twice, with links or without: as all others are made.
 const LEAN: u64 = 3;
 
 /// What a receipt says. Nothing in it is true before [`Receipt::check`].
@@ -130,11 +130,11 @@ impl Receipt {
         let vault = root.vault;
         let (transaction, log) = find_commit(parts.receipts, vault, parts.snapshot).ok_or(missing.clone())?;
         let receipt = parts.receipts.get(transaction).ok_or(missing)?;
-        let is_linked = !parts.links.is_empty();
+        // Under the key of a single host it is written as ever: every release reads it, and it is short enough.
+        let is_lean = !parts.links.is_empty() || !matches!(parts.certificate, Certificate::Solo { .. });
         Ok(Self {
             kind: TYPE.to_owned(),
-            // What has no links is written as ever: every release that knows its certificate reads it.
-            version: if is_linked { LEAN } else { VERSION },
+            version: if is_lean { LEAN } else { VERSION },
             chain_id: root.chain_id,
             genesis: B256::new(root.genesis.to_bytes()),
             vault,
@@ -144,7 +144,7 @@ impl Receipt {
             descendants: parts.descendants.iter().map(|header| alloy_rlp::encode(header).into()).collect(),
             certificate: parts.certificate.encode().into(),
             transaction_index: transaction as u64,
-            transaction_receipt: (!is_linked).then(|| receipt.encoded_2718().into()),
+            transaction_receipt: (!is_lean).then(|| receipt.encoded_2718().into()),
             proof: prove_receipt(parts.receipts, transaction as u64),
             log_index: log as u64,
             snapshot: B256::new(parts.snapshot.to_bytes()),
@@ -159,15 +159,14 @@ impl Receipt {
         }
         let receipt: Self = serde_json::from_slice(bytes).map_err(ParseError::Json)?;
         let version = match (receipt.links.is_empty(), receipt.transaction_receipt.is_some()) {
-            (true, true) => Some(VERSION),
-            (false, true) => Some(LINKED),
-            (false, false) => Some(LEAN),
-            (true, false) => None,
+            (true, true) => VERSION,
+            (false, true) => LINKED,
+            (_, false) => LEAN,
         };
         if receipt.kind != TYPE || !matches!(receipt.version, VERSION | LINKED | LEAN) {
             return Err(ParseError::Version { kind: receipt.kind, version: receipt.version });
         }
-        if Some(receipt.version) != version || receipt.to_bytes() != bytes {
+        if receipt.version != version || receipt.to_bytes() != bytes {
             return Err(ParseError::NotCanonical);
         }
         if receipt.links.len() > LINKS_MAX {

@@ -52,7 +52,7 @@ pub fn automation_address() -> Address {
 pub(crate) enum Due {
     /// It must not.
     Nothing,
-    /// A network makes `Automation` with it; an embedded ledger, whose commands call `tick` themselves, does without.
+    /// A network makes `Automation` with it; an embedded ledger does without until its owner needs it.
     Making(TxEnvelope),
     /// It must: with a tick, or with what makes `Validators` on a governed ledger.
     Must(TxEnvelope),

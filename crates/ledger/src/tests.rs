@@ -8,5 +8,7 @@ mod ethereum;
 mod gather;
 mod governed;
 mod handover;
+mod hostile;
+mod lengths;
 mod resharing;
 pub(crate) mod world;

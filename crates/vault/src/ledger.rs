@@ -13,6 +13,7 @@ mod modules;
 mod policy;
 mod records;
 mod scan;
+mod watches;
 
 use std::collections::BTreeSet;
 
@@ -34,6 +35,7 @@ pub use policy::{Force, Frozen, Policy};
 pub(crate) use records::{EarlyTags, Snapshots};
 pub use records::{History, HistoryEntry, SnapshotRecord, VerifyRecord, snapshots_of};
 pub(crate) use scan::OF_SNAPSHOTS;
+pub use watches::Watch;
 
 use crate::folder::{HomeKind, LedgerEntry};
 use crate::summary::Keeper;

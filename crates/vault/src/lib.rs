@@ -1,6 +1,7 @@
 //! The workflows: init, back up, restore, verify, repair, recover.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod alarm;
 pub mod anchor;
 pub mod backup;
 pub mod bag;

@@ -20,7 +20,7 @@ use blockhouse_types::{Account, SnapshotId, SourceId};
 
 pub use caution::{Caution, cautions};
 pub use judge::{Reason, Span};
-pub use rule::{ALL, Keep, Rule, RuleError};
+pub use rule::{ALL, Keep, Rule, RuleError, duration};
 
 use crate::folder::Config;
 use crate::ledger::{Frozen, Ledger, LedgerError, Policy, SnapshotRecord};

@@ -78,12 +78,12 @@ def parse(data):
     need(again == data, "the receipt is not in canonical form")
     version = raw.get("version") if isinstance(raw, dict) else None
     need(version in (1, 2, 3) and type(version) is int, "this is no receipt of a known version")
-    left_out = {1: "links", 3: "transaction_receipt"}.get(version)
-    fields = [field for field in FIELDS if field[0] != left_out]
+    left_out = {1: ["links"], 2: [], 3: ["transaction_receipt"] + ["links"] * ("links" not in raw)}[version]
+    fields = [field for field in FIELDS if field[0] not in left_out]
     fields += [("file", FILE_FIELDS)] if isinstance(raw, dict) and "file" in raw else []
     receipt = typed(raw, fields)
     need(receipt["type"] == "blockhouse-receipt", "this is no receipt")
-    need(version == 1 or 1 <= len(receipt["links"]) <= 64, "a receipt of version 2 or 3 has 1 to 64 links")
+    need("links" not in receipt or 1 <= len(receipt["links"]) <= 64, "links are 1 to 64")
     return receipt
 
 

@@ -122,6 +122,16 @@ class Governed(unittest.TestCase):
                 with self.assertRaises(Refused):
                     receipts.check_receipt(named, first)
 
+    def test_the_golden_receipt_without_links_has_its_transaction_receipt_in_the_proof_alone(self):
+        data, wanted = (LEDGER / "receipt-committee.json").read_bytes(), fingerprint_of("fingerprint-2.txt")
+        found, receipt = receipts.check_receipt(data, wanted)
+        self.assertEqual((found, "links" in receipt), (wanted, False))
+        self.assertNotIn(b"transaction_receipt", data)
+        self.assertEqual(receipts.committed(receipt)["source"], b"\6" * 32)
+        for other in (1, 2, 4):
+            with self.assertRaises(Refused):
+                receipts.check_receipt(data.replace(b'"version":3', b'"version":%d' % other), wanted)
+
 
 class Charters(unittest.TestCase):
     def test_the_key_of_a_charter_is_that_of_the_ledger(self):

@@ -98,9 +98,9 @@ enum NodeCommand {
 /// How the validators of a new network sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SigningArg {
-    /// With shares of one key: short certificates, one key to know
+    /// With shares of one key: short certificates, one key to know; if the ledger is ever forked, the evidence names nobody
     Threshold,
-    /// One by one: faster, longer certificates
+    /// One by one: faster, longer certificates; the evidence of a fork names who signed both sides
     Committee,
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use blockhouse_sites::{Remedy, SiteState};
 use blockhouse_types::Durability;
-use blockhouse_vault::ledger::{SnapshotRecord, VerifyRecord};
+use blockhouse_vault::ledger::{SnapshotRecord, VerifyRecord, Watch};
+use blockhouse_vault::retention::duration;
 use blockhouse_vault::select::{self, Known, Narrow};
 use blockhouse_vault::vault::Vault;
 use clap::Args;
@@ -24,7 +25,7 @@ const MAX_VERIFY_AGE: u64 = 30 * 86_400;
 /// Show on one screen whether everything is safe, and since when, and what to do
 ///
 /// A source is overdue two days after its last backup, or 30 days after its last verification; that alone changes no exit code,
-/// unless --max-age or --max-verify-age is given.
+/// unless --max-age or --max-verify-age is given, or the owner has set an alarm for the source (`alarm set`).
 #[derive(Debug, Args)]
 #[command(after_help = help!("blockhouse status --max-age 26h"))]
 pub(crate) struct StatusArgs {
@@ -45,6 +46,8 @@ struct SourceStatus {
     verified: Option<(u64, VerifyRecord)>,
     /// When the first of them was recorded: so long it has not been verified at most.
     first: u64,
+    /// The alarm that the owner has set for it.
+    watch: Option<Watch>,
     /// By the clock of this host.
     overdue: bool,
     verify_overdue: bool,
@@ -63,7 +66,9 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
     let (plan, mut sources) = (vault.plan(), sources(&vault).await?);
     for source in &mut sources {
         let is_old = |time: u64, most: u64| now.saturating_sub(time) >= most;
-        source.overdue = is_old(source.latest.record.time, args.max_age.unwrap_or(MAX_AGE));
+        let most = args.max_age.or(source.watch.is_none().then_some(MAX_AGE));
+        source.overdue = most.is_some_and(|most| is_old(source.latest.record.time, most))
+            || source.watch.is_some_and(|watch| watch.is_late(now.max(standing.time)));
         let verified = source.verified.map_or(source.first, |(time, _)| time);
         source.verify_overdue = is_old(verified, args.max_verify_age.unwrap_or(MAX_VERIFY_AGE));
     }
@@ -74,7 +79,8 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
     tell_sources(&sources, now, out)?;
     let is_bad = |source: &SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
     let is_late = sources.iter().any(|source| {
-        (args.max_age.is_some() && source.overdue) || (args.max_verify_age.is_some() && source.verify_overdue)
+        let decides = args.max_age.is_some() || source.watch.is_some();
+        (decides && source.overdue) || (args.max_verify_age.is_some() && source.verify_overdue)
     });
     let exit = match () {
         () if down > 0 || is_late || sources.iter().any(is_bad) => Exit::CheckFailed,
@@ -148,7 +154,9 @@ fn actions(vault: &Vault, sources: &[SourceStatus], plan: Durability, now: u64) 
         let roots = source.latest.source.as_ref().map(|entry| entry.roots.join(" ")).unwrap_or_default();
         let on = source.latest.source.as_ref().map(|entry| format!(" on {}", entry.host)).unwrap_or_default();
         let command = format!("blockhouse backup {roots}{on}");
-        add(format!("{} was backed up {age}", source.latest.source_name()), command);
+        let alarm = source.watch.map(|watch| format!(", its alarm is after {}", duration(watch.interval)));
+        let alarm = alarm.unwrap_or_default();
+        add(format!("{} was backed up {age}{alarm}", source.latest.source_name()), command);
     }
     let unverified = sources.iter().filter(|source| source.verify_overdue).map(|source| source.latest.source_name());
     let unverified: Vec<String> = unverified.collect();
@@ -191,6 +199,7 @@ async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
             least: durability,
             verified: None,
             first: known.record.time,
+            watch: None,
             overdue: false,
             verify_overdue: false,
         });
@@ -198,6 +207,11 @@ async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
         status.snapshots += 1;
         status.least = status.least.least(durability);
         status.verified = status.verified.into_iter().chain(verified).max_by_key(|(time, _)| *time);
+    }
+    for watch in vault.ledger().watches().await? {
+        if let Some(source) = sources.get_mut(&watch.source) {
+            source.watch = Some(watch);
+        }
     }
     Ok(sources.into_values().collect())
 }
@@ -242,6 +256,7 @@ fn as_json(source: &SourceStatus) -> Value {
         "d": source.least.d,
         "w": source.least.w,
         "wd": source.least.wd,
+        "max_age": source.watch.map(|watch| watch.interval),
         "overdue": source.overdue,
         "verify_overdue": source.verify_overdue,
         "verified": source.verified.map(|(time, verified)| json!({

@@ -1,11 +1,25 @@
-//! What the changes of keys and sites mean for the user.
+//! What the changes of keys, sites and alarms mean for the user.
 
+use blockhouse_vault::alarm::AlarmError;
 use blockhouse_vault::bag::BagChangeError;
 use blockhouse_vault::rotate::RotateError;
 use blockhouse_vault::site::SiteChangeError;
 use blockhouse_vault::unlock::BagError;
 
-use super::{Exit, Verdict, of_config, of_copies, of_create, of_open, of_repair};
+use super::{Exit, Verdict, of_config, of_copies, of_create, of_open, of_repair, of_retention};
+
+pub(super) fn of_alarm(error: &AlarmError) -> Option<Verdict> {
+    match error {
+        AlarmError::Outside => Some(Verdict::hinted(
+            Exit::NotAllowed,
+            "let what watches your machines run `blockhouse status --max-age SPAN`: its exit code is 4 if a source is overdue",
+        )),
+        AlarmError::Age { .. } => Some(Verdict::plain(Exit::Usage)),
+        AlarmError::NotSet { .. } => Some(Verdict::hinted(Exit::Usage, "`blockhouse alarm show` lists them")),
+        AlarmError::Owner(error) => of_retention(error),
+        _ => None,
+    }
+}
 
 pub(super) fn of_bag_change(error: &BagChangeError) -> Option<Verdict> {
     match error {

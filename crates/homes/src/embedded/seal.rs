@@ -13,6 +13,7 @@ use blockhouse_ledger::time::{BEHIND_MAX_SECONDS, BlockTime, ClockError, choose_
 
 use super::error::HomeError;
 use super::keys::LedgerKeys;
+use super::own_calls::completed;
 use super::{Embedded, standing_of};
 use crate::store::{Access, Store};
 
@@ -74,12 +75,13 @@ impl Embedded {
     fn seal_now(&self, transactions: Vec<TxEnvelope>) -> Result<Sealed, HomeError> {
         let key = self.shared.options.sealer.key().cloned().ok_or(HomeError::NoKey)?;
         self.with_store(Access::Write, |store| {
-            let executed = self.build(store, &key, transactions)?;
+            let given = transactions.len();
+            let executed = self.build(store, &key, completed(store, transactions)?)?;
             let chain_id = store.genesis().chain_id;
             let place = BlockPlace { chain_id, height: executed.block.header.number, hash: executed.hash };
             let certificate = Certificate::solo(&key, &place);
             store.append(&executed, &certificate)?;
-            Ok(sealed(chain_id, executed, certificate))
+            Ok(sealed(chain_id, executed, certificate, given))
         })
     }
 
@@ -117,12 +119,16 @@ fn decode(raw: &[Bytes]) -> Result<Vec<TxEnvelope>, HomeError> {
     decoded.collect()
 }
 
-fn sealed(chain_id: u64, executed: Executed, certificate: Certificate) -> Sealed {
+/// What became of the first transactions of the block, which are those that were given.
+fn sealed(chain_id: u64, executed: Executed, certificate: Certificate, given: usize) -> Sealed {
+    let transactions = executed.block.body.transactions.iter().take(given).map(|tx| *tx.tx_hash()).collect();
+    let mut receipts = executed.receipts;
+    receipts.truncate(given);
     Sealed {
         height: executed.block.header.number,
         hash: B256::new(executed.hash.to_bytes()),
-        transactions: executed.block.body.transactions.iter().map(|tx| *tx.tx_hash()).collect(),
-        receipts: executed.receipts,
+        transactions,
+        receipts,
         object: BlockObject { chain_id, block: executed.block, certificate, genesis: None },
     }
 }

@@ -8,6 +8,7 @@
 //! - **G2** Pages that follow each other's cursors give each event once, in order, whatever blocks arrive in between.
 //! - **G3** A call does a bounded work. Then its page is short, or empty, and its cursor tells where to go on.
 
+mod checkpoint;
 mod cursor;
 mod search;
 mod words;
@@ -21,6 +22,7 @@ use self::words::{Places, Words};
 use super::{Answer, Fault, Params, Terms, json};
 use crate::store::{EventKey, Order, Store};
 
+pub(super) use checkpoint::answer as checkpoint;
 pub use cursor::{Cursor, CursorError};
 
 /// The most events of a page, and how many it has if nothing is said.

@@ -26,7 +26,7 @@ fn gathered(world: &World, candidates: &[TxEnvelope]) -> Gathered {
     gathered
 }
 
-fn take(world: &mut World, candidates: &[TxEnvelope]) -> Gathered {
+pub(super) fn take(world: &mut World, candidates: &[TxEnvelope]) -> Gathered {
     let gathered = gathered(world, candidates);
     world.take(&gathered.executed);
     gathered

@@ -45,7 +45,7 @@ fn shared() -> Genesis {
     Genesis { ledger_key: governance.key(), governance: Some(governance), ..genesis() }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::of(shared());
     world.shares = Some(dealt(1));
     world.found();

@@ -17,6 +17,7 @@ use blockhouse_types::SourceId;
 
 use crate::cache::{self, CacheWriter};
 use crate::folder::UpdateError;
+use crate::ledger::LedgerError;
 
 /// What failed on this host after the snapshot was recorded: it stands all the same.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum BackupWarning {
         "the tags of the snapshot could not be noted in config.toml: without the identity it is not found by them, and --skip-if-unchanged does not know it"
     )]
     Tags(#[source] UpdateError),
+    /// The ledger goes on saying that the source is overdue.
+    #[error("the ledger could not be asked to end the alarm of the source; it ends it by itself at a later block")]
+    Alarm(#[source] LedgerError),
     /// A line of an ignore file, or all of one, left nothing out.
     #[error("{}{}: {why}: it leaves nothing out", path.escape_ascii(), line_text(*line))]
     IgnoreFile { path: Vec<u8>, line: usize, why: String },

@@ -83,6 +83,7 @@ impl Run<'_> {
         // From here on the snapshot stands: what fails is told beside it.
         let noted = self.remember(id, &done.tree);
         let mut warnings: Vec<BackupWarning> = noted.err().map(BackupWarning::Tags).into_iter().collect();
+        warnings.extend(self.ledger.end_alarm(self.source).await.err().map(BackupWarning::Alarm));
         warnings.extend(done.tree.findings.ignore_problems.iter().map(BackupWarning::of_ignore_file));
         Ok(BackupReport {
             refusals: refusals(&done, &published),

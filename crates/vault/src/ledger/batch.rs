@@ -15,6 +15,7 @@ use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use blockhouse_crypto::AccountSecret;
 use blockhouse_ledger::contracts::{Timeline, Vault};
+use blockhouse_ledger::system::TICK_GAS;
 use blockhouse_ledger::{Contract, Request};
 use blockhouse_types::{Account, Durability, SnapshotId, SourceId};
 
@@ -229,10 +230,10 @@ impl Ledger {
         Ok(requests)
     }
 
-    /// The gas of one block.
+    /// The gas that one block has for what accounts send: the ledger's own call at its end keeps some.
     pub(crate) async fn block_gas(&self) -> Result<u64, LedgerError> {
         let head = self.provider.get_block(BlockId::Number(BlockNumberOrTag::Latest)).await?;
-        Ok(head.map_or(0, |block| block.header.gas_limit))
+        Ok(head.map_or(0, |block| block.header.gas_limit.saturating_sub(TICK_GAS)))
     }
 
     async fn estimated(&self, sender: &AccountSecret, to: Address, input: &Bytes) -> Result<u64, LedgerError> {

@@ -7,6 +7,7 @@ use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use blockhouse_homes::HomeError;
 use blockhouse_homes::rpc::{LIMIT_EXCEEDED, NONCE_TAKEN};
 use blockhouse_ledger::contracts::Access::AccessErrors;
+use blockhouse_ledger::contracts::Automation::AutomationErrors;
 use blockhouse_ledger::contracts::Freeze::FreezeErrors;
 use blockhouse_ledger::contracts::Retention::RetentionErrors;
 use blockhouse_ledger::contracts::Tags::TagsErrors;
@@ -124,5 +125,6 @@ fn describe(data: &[u8]) -> String {
         .or_else(|| as_text::<TagsErrors>(data))
         .or_else(|| as_text::<TimelineErrors>(data))
         .or_else(|| as_text::<RetentionErrors>(data))
+        .or_else(|| as_text::<AutomationErrors>(data))
         .unwrap_or_else(|| format!("0x{}", hex::encode(data)))
 }

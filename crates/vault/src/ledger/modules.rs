@@ -6,7 +6,6 @@ use blockhouse_ledger::Contract;
 use blockhouse_ledger::charter::contract_address;
 use blockhouse_ledger::contracts::Vault;
 use blockhouse_ledger::governance::validators_address;
-use blockhouse_ledger::system::automation_address;
 
 use super::{Ledger, LedgerError};
 
@@ -87,7 +86,7 @@ impl Ledger {
             tags: self.module(Contract::Tags).await?,
             freeze: self.module(Contract::Freeze).await?,
             timeline: self.module(Contract::Timeline).await?,
-            automation: self.module_or(Contract::Automation, automation_address()).await?,
+            automation: self.automation().await?,
             validators: self.module_or(Contract::Validators, made).await?,
             of_genesis: self.has_made(validators_address()).await?,
             charters,
@@ -110,13 +109,13 @@ impl Ledger {
         Ok(!self.home_signs && !self.provider.get_code_at(place).await?.is_empty())
     }
 
-    async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {
+    pub(super) async fn module(&self, contract: Contract) -> Result<Option<Address>, LedgerError> {
         let found = self.call(self.vault, &Vault::moduleCall { name: contract.name_word() }).await?;
         Ok((!found.is_zero()).then_some(found))
     }
 
     /// The registered one, or else what the ledger itself has made at that address.
-    async fn module_or(&self, contract: Contract, made: Address) -> Result<Option<Address>, LedgerError> {
+    pub(super) async fn module_or(&self, contract: Contract, made: Address) -> Result<Option<Address>, LedgerError> {
         if let Some(registered) = self.module(contract).await? {
             return Ok(Some(registered));
         }

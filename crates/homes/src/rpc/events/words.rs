@@ -65,18 +65,19 @@ impl<'a> Places<'a> {
 fn modules(store: &Store) -> Result<Vec<(Contract, Address)>, Fault> {
     let mut modules = Vec::new();
     for contract in Contract::MODULES {
-        let input = Vault::moduleCall { name: contract.name_word() }.abi_encode();
-        let read = Call::read(Address::ZERO, store.genesis().vault_address(), input);
-        let result =
-            call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
-        // A ledger whose contracts are not there yet has no modules.
-        if let CallOutcome::Returned(output) = result.outcome
-            && let Ok(place) = Vault::moduleCall::abi_decode_returns(&output)
-            && !place.is_zero()
-        {
+        if let Some(place) = module(store, contract)? {
             modules.push((contract, place));
         }
     }
     modules.push((Contract::Automation, automation_address()));
     Ok(modules)
+}
+
+/// Where a module stands that is registered now. A ledger whose contracts are not there yet has none.
+pub(super) fn module(store: &Store, contract: Contract) -> Result<Option<Address>, Fault> {
+    let input = Vault::moduleCall { name: contract.name_word() }.abi_encode();
+    let read = Call::read(Address::ZERO, store.genesis().vault_address(), input);
+    let result = call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
+    let CallOutcome::Returned(output) = result.outcome else { return Ok(None) };
+    Ok(Vault::moduleCall::abi_decode_returns(&output).ok().filter(|place| !place.is_zero()))
 }
