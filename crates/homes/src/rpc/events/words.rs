@@ -63,12 +63,11 @@ impl<'a> Places<'a> {
 
 /// The modules that are registered now, and last the `Automation` that a network has made.
 fn modules(store: &Store) -> Result<Vec<(Contract, Address)>, Fault> {
-    let mut modules = Vec::new();
+    let (mut modules, head) = (Vec::new(), store.head_state());
     for contract in Contract::MODULES {
         let input = Vault::moduleCall { name: contract.name_word() }.abi_encode();
         let read = Call::read(Address::ZERO, store.genesis().vault_address(), input);
-        let result =
-            call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
+        let result = call(store.genesis(), head.header(), &head, &read).map_err(|error| of_call(&head, error))?;
         // A ledger whose contracts are not there yet has no modules.
         if let CallOutcome::Returned(output) = result.outcome
             && let Ok(place) = Vault::moduleCall::abi_decode_returns(&output)
