@@ -92,6 +92,7 @@ pub const ALL: &[Target] = &[
     nodes::GOSSIP,
     nodes::ALARMS,
     nodes::STATE_PART,
+    nodes::UNDO_RECORD,
     sites::MARKER,
     sites::OBJECT_KEY,
     sites::SITE_NAME,

@@ -4,7 +4,8 @@
 //! - **Does not** open stores, seal or hold a pool: a [`Backend`] does, and the in-process transport has its own home.
 //!
 //! # Invariants
-//! - **P1** A result was checked against the head as the store checks it; a state is that of the head or refused.
+//! - **P1** A result was checked against the head as the store checks it; a state is that of the block that was named, under the root in its
+//!   header, or refused.
 //! - **P2** A method of the table reads one store at one head: its answer never mixes two blocks.
 //! - **P3** Each answer has a bound, named in [`Terms`] or beside its method.
 //!

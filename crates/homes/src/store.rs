@@ -1,4 +1,5 @@
-//! The durable block store of the embedded ledger: blocks, certificates, transaction receipts, and the head's state.
+//! The durable block store of the embedded ledger: blocks, certificates, transaction receipts, the head's state, and how to get back to the
+//! states of the last blocks before.
 //!
 //! - **Owns** the file `ledger.redb`: its tables, its lock, its checks.
 //! - **Does not** execute blocks or judge certificates: what it appends was executed by `blockhouse-ledger`.
@@ -31,9 +32,11 @@ mod receipt_rows;
 mod rehearsal;
 #[cfg(feature = "node")]
 mod salvage;
+mod state_at;
 #[cfg(feature = "node")]
 mod state_part;
 mod tables;
+mod undo;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +55,7 @@ use error::Fault;
 use file::StoreFile;
 use head::{BLOCK_HASHES, read_header};
 use receipt_rows::{decode_receipts, encode_receipts};
+use state_at::LastRead;
 use tables::{BlockRows, Rows};
 
 use crate::chain::chain;
@@ -71,8 +75,10 @@ pub use pages::PagePlace;
 pub(crate) use past::Past;
 #[cfg(feature = "node")]
 pub(crate) use salvage::Salvage;
+pub use state_at::StateAt;
 #[cfg(feature = "node")]
 pub use state_part::{PartError, StatePart};
+pub use undo::UndoRecord;
 
 /// How long a store waits for another process before it gives up.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -115,6 +121,7 @@ pub struct Store {
     file: Arc<StoreFile>,
     written: bool,
     misses: Misses,
+    last_read: LastRead,
 }
 
 /// What it means that an index of hints does not have a hash.
@@ -168,6 +175,7 @@ impl Store {
             file: Arc::new(file),
             written: checked || access == Access::Write,
             misses: Misses::Searched,
+            last_read: LastRead::default(),
         })
     }
 

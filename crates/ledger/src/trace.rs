@@ -22,7 +22,7 @@ use crate::block::Block;
 use crate::evm::{ViewError, evm};
 use crate::execute::environment;
 use crate::genesis::Genesis;
-use crate::state::StateNodes;
+use crate::state::{StateError, StateNodes};
 
 /// The most calls of one trace: a bound on its memory, far above what a transaction of the vault makes.
 const FRAMES_MAX: usize = 100_000;
@@ -103,6 +103,16 @@ pub enum TraceError<E: std::error::Error + Send + Sync + 'static> {
         #[source]
         source: ViewError<E>,
     },
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> TraceError<E> {
+    /// What is wrong with the state, if that is what it was.
+    pub fn into_state(self) -> Result<StateError<E>, Self> {
+        match self {
+            Self::View { source: ViewError::State(error), .. } => Ok(error),
+            other => Err(other),
+        }
+    }
 }
 
 /// Runs the transactions of a block up to the one at `index` and traces that one; `nodes` hold the parent's state.

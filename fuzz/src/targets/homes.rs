@@ -6,9 +6,10 @@ use std::sync::{LazyLock, Once};
 use std::time::Duration;
 
 use alloy_consensus::ReceiptEnvelope;
+use alloy_primitives::Address;
 use blockhouse_homes::store::{Access, PagePlace};
 use blockhouse_homes::{Store, StoreError};
-use blockhouse_ledger::{BlockObject, Replay};
+use blockhouse_ledger::{AccountRecord, BlockObject, Replay};
 
 use super::ledger::objects;
 use super::vault::in_folder;
@@ -60,6 +61,8 @@ struct Truth {
     /// The places of bytes that hold something.
     used: Vec<usize>,
     receipts: Vec<Vec<ReceiptEnvelope>>,
+    /// What stands in the owner's account after each block.
+    owner: Vec<Option<AccountRecord>>,
 }
 
 static TRUTH: LazyLock<Truth> = LazyLock::new(|| {
@@ -68,16 +71,17 @@ static TRUTH: LazyLock<Truth> = LazyLock::new(|| {
         let (first, later) = objects().split_first().unwrap();
         Store::create(&path, first.genesis.as_ref().unwrap(), &first.certificate).unwrap();
         let mut replay = Replay::begin(first).unwrap();
-        let mut receipts = vec![Vec::new()];
+        let (mut receipts, mut owner) = (vec![Vec::new()], vec![None]);
         for object in later {
             let executed = replay.extend(object).unwrap();
             let mut store = Store::open(&path, Access::Write, Duration::ZERO, None).unwrap();
             store.append(&executed, &object.certificate).unwrap();
             receipts.push(executed.receipts);
+            owner.push(store.state().account(&owner_of(&store)).unwrap());
         }
         let bytes = std::fs::read(&path).unwrap();
         let used = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-        Truth { bytes, used, receipts }
+        Truth { bytes, used, receipts, owner }
     })
 });
 
@@ -102,6 +106,9 @@ fn read(path: &Path, access: Access) -> Verdict {
     let result = Store::open(path, access, Duration::ZERO, None).and_then(|store| {
         for (object, receipts) in objects().iter().zip(&TRUTH.receipts).take(below(store.height())) {
             check(&store, object, receipts)?;
+        }
+        for (height, owner) in (0..=store.height()).zip(&TRUTH.owner) {
+            check_state(&store, height, owner.as_ref())?;
         }
         let mut place = Some(PagePlace::default());
         while let Some(from) = place {
@@ -130,6 +137,18 @@ fn check(store: &Store, object: &BlockObject, receipts: &[ReceiptEnvelope]) -> R
         assert_eq!((found.height, found.index), (height, index));
     }
     store.certificate(height).map(drop)
+}
+
+fn owner_of(store: &Store) -> Address {
+    Address::new(store.genesis().owner.to_bytes())
+}
+
+/// The state after a block, if it is kept, is what it was; where it cannot be read it is not another one.
+fn check_state(store: &Store, height: u64, owner: Option<&AccountRecord>) -> Result<(), StoreError> {
+    let Some(at) = store.state_at(height)? else { return Ok(()) };
+    let found = at.state().account(&owner_of(store));
+    assert!(found.is_err() || found.is_ok_and(|found| found.as_ref() == owner), "another state after block {height}");
+    Ok(())
 }
 
 /// redb's panics are contained, so their reports are noise here; all others are not.

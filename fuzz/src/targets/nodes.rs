@@ -7,7 +7,7 @@ use blockhouse_homes::network::{
     Address, Ceremony, Enrolment, FoundingFile, Label, NetworkFile, NodeConfig, Place, ProposalId, RecoveryProposal,
     Succession, Word, decode_alarms, decode_message, encode_alarms,
 };
-use blockhouse_homes::store::StatePart;
+use blockhouse_homes::store::{StatePart, UndoRecord};
 use blockhouse_ledger::handover::RecoveryChange;
 use blockhouse_types::{Account, BlockHash, Encoder};
 use rand::SeedableRng;
@@ -223,5 +223,21 @@ pub(super) const STATE_PART: Target = Target {
             encoder.raw(&[8; 64]);
         });
         vec![StatePart::default().encode(), encoder.finish()]
+    },
+};
+
+/// What a store keeps of a block, to go back to the state before it: a fault of the disk may have changed it.
+pub(super) const UNDO_RECORD: Target = Target {
+    name: "undo-record",
+    decoders: &["homes/store/undo/record.rs::decode"],
+    run: |bytes| Verdict::canonical_object(bytes, UndoRecord::decode(&bytes.to_vec().into()), UndoRecord::encode),
+    seeds: || {
+        let mut encoder = Encoder::with_header(*b"BHUR");
+        encoder.count(4);
+        encoder.u8(0).bytes(&[]).bytes(b"a node");
+        encoder.u8(0).bytes(&[1, 15]).bytes(&[]);
+        encoder.u8(1).raw(&[7; 32]).bytes(&[3]).bytes(b"a node");
+        encoder.u8(2).bytes(&[3, 1]).bytes(&[]);
+        vec![UndoRecord::default().encode(), encoder.finish()]
     },
 };

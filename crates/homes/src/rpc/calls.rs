@@ -7,9 +7,9 @@ use alloy_rpc_types_eth::TransactionRequest;
 use blockhouse_ledger::call::{self as run, Call, CallOutcome, Estimate};
 
 use super::fault::{of_call, of_outcome};
-use super::state::head_or_refuse;
+use super::state::state_after;
 use super::{Answer, Fault, Params, Terms, data, json, quantity};
-use crate::store::Store;
+use crate::store::{StateAt, Store};
 
 pub(super) fn call(store: &Store, terms: &Terms, mut params: Params) -> Answer {
     let request: TransactionRequest = params.next()?;
@@ -17,37 +17,32 @@ pub(super) fn call(store: &Store, terms: &Terms, mut params: Params) -> Answer {
     params.finish()?;
     // `pending` is the block that would be sealed now: rights and leases that depend on the time are those of now.
     let pending = matches!(id, Some(BlockId::Number(BlockNumberOrTag::Pending)));
-    head_or_refuse(store, id)?;
+    let at = state_after(store, id)?;
     let call = call_of(request, pending.then_some(terms.next_time))?;
-    let result =
-        run::call(store.genesis(), store.head().header(), store, &call).map_err(|error| of_call(store, error))?;
+    let result = run::call(store.genesis(), at.header(), &at, &call).map_err(|error| of_call(&at, error))?;
     match result.outcome {
         CallOutcome::Returned(output) => data(output),
         failed => Err(of_outcome(failed)),
     }
 }
 
-/// The gas is that of the block that would be sealed now, whatever block is named: there it will run.
-pub(super) fn estimate_gas(store: &Store, terms: &Terms, mut params: Params) -> Answer {
-    let request: TransactionRequest = params.next()?;
-    head_or_refuse(store, params.optional()?)?;
-    params.finish()?;
-    let call = call_of(request, Some(terms.next_time))?;
-    let estimate = run::estimate_gas(store.genesis(), store.head().header(), store, &call);
-    match estimate.map_err(|error| of_call(store, error))? {
+/// The gas is that of the block that would be sealed now, whatever name the head is given: there it will run. Of a block below the head it is the
+/// gas in that block, as of a call.
+pub(super) fn estimate_gas(store: &Store, terms: &Terms, params: Params) -> Answer {
+    let (request, at) = request_at(store, params)?;
+    let call = call_of(request, at.is_head().then_some(terms.next_time))?;
+    let estimate = run::estimate_gas(store.genesis(), at.header(), &at, &call);
+    match estimate.map_err(|error| of_call(&at, error))? {
         Estimate::Gas(gas) => quantity(gas),
         Estimate::Fails(outcome) => Err(of_outcome(outcome)),
     }
 }
 
-/// As for an estimate, the block is the one that would be sealed now. A call that fails has a list too, and says why.
-pub(super) fn access_list(store: &Store, terms: &Terms, mut params: Params) -> Answer {
-    let request: TransactionRequest = params.next()?;
-    head_or_refuse(store, params.optional()?)?;
-    params.finish()?;
-    let call = call_of(request, Some(terms.next_time))?;
-    let accessed = run::access_list(store.genesis(), store.head().header(), store, &call)
-        .map_err(|error| of_call(store, error))?;
+/// The block is as for an estimate. A call that fails has a list too, and says why.
+pub(super) fn access_list(store: &Store, terms: &Terms, params: Params) -> Answer {
+    let (request, at) = request_at(store, params)?;
+    let call = call_of(request, at.is_head().then_some(terms.next_time))?;
+    let accessed = run::access_list(store.genesis(), at.header(), &at, &call).map_err(|error| of_call(&at, error))?;
     let error = match accessed.result.outcome {
         CallOutcome::Returned(_) => None,
         CallOutcome::Reverted(_) => Some("execution reverted".to_owned()),
@@ -55,6 +50,14 @@ pub(super) fn access_list(store: &Store, terms: &Terms, mut params: Params) -> A
     };
     let gas_used = U256::from(accessed.result.gas_used);
     json(&AccessListResult { access_list: accessed.list, gas_used, error })
+}
+
+/// What is to be run, and on which state.
+fn request_at(store: &Store, mut params: Params) -> Result<(TransactionRequest, StateAt<'_>), Fault> {
+    let request = params.next()?;
+    let id = params.optional()?;
+    params.finish()?;
+    Ok((request, state_after(store, id)?))
 }
 
 fn call_of(request: TransactionRequest, time: Option<u64>) -> Result<Call, Fault> {

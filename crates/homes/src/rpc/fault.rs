@@ -9,7 +9,7 @@ use blockhouse_ledger::call::{CallError, CallOutcome};
 use crate::chain::chain;
 use crate::embedded::HomeError;
 use crate::remote::RemoteError;
-use crate::store::{Store, StoreError};
+use crate::store::{StateAt, Store, StoreError};
 
 /// Why a request got no result.
 #[derive(Debug)]
@@ -54,9 +54,12 @@ impl Fault {
     }
 
     /// A state that once was and is not kept, in the words that tools know from nodes which are no archives.
-    pub(crate) fn no_state(height: u64, head: u64) -> Self {
-        let why = format!("missing trie node: the state of block {height} is not kept, only that of block {head}");
-        Self::coded(SERVER_ERROR, why)
+    pub(crate) fn no_state(height: u64, store: &Store) -> Self {
+        let kept = match (store.states_from(), store.height()) {
+            (from, head) if from == head => format!("that of block {head}"),
+            (from, head) => format!("those of blocks {from} to {head}"),
+        };
+        Self::coded(SERVER_ERROR, format!("missing trie node: the state of block {height} is not kept, only {kept}"))
     }
 
     /// Something of a block above the head: who is behind cannot judge it yet.
@@ -150,9 +153,9 @@ pub(crate) fn of_sealing(error: HomeError) -> Fault {
 }
 
 /// A call that could not be run at all.
-pub(crate) fn of_call(store: &Store, error: CallError<StoreError>) -> Fault {
+pub(crate) fn of_call(at: &StateAt<'_>, error: CallError<StoreError>) -> Fault {
     match error.into_state() {
-        Ok(state) => store.of_state(state).into(),
+        Ok(state) => at.failed(state).into(),
         Err(CallError::Invalid(invalid)) => Fault::halted(chain(&CallError::<StoreError>::Invalid(invalid))),
         Err(other) => Fault::internal(chain(&other)),
     }

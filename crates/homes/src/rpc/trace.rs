@@ -1,7 +1,7 @@
 //! `debug_traceTransaction` with the `callTracer`.
 //!
-//! The state that a transaction began from is not kept, so the chain is run again in memory from block 0 up to it, and
-//! each block that is run must be the one that is stored.
+//! The state that a transaction began from is kept if its block is one of the last. For an older one the chain is run again in memory from
+//! block 0 up to it, and each block that is run must be the one that is stored.
 
 use alloy_primitives::{Address, B256, Bytes, Log, U64, U256};
 use blockhouse_ledger::execute::import;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Fault, Params, Terms, json};
 use crate::chain::chain;
-use crate::store::{Store, StoredBlock};
+use crate::store::{Place, Store, StoredBlock};
 
 /// The most blocks that are run again for one trace: a bound on the memory of the state and on the work. The time that a
 /// call may take, some 10 ms a block, often ends it before.
@@ -45,21 +45,33 @@ pub(super) fn transaction(store: &Store, terms: &Terms, mut params: Params) -> A
         return Err(Fault::parameters("the only tracer is `callTracer`, and it must be named"));
     };
     let place = store.find_transaction(&hash)?.ok_or_else(|| Fault::not_found("transaction not found"))?;
-    let (parent, state) = state_before(store, terms, place.height)?;
-    let stored = store.block(place.height)?;
-    let frame = trace(store.genesis(), &parent.block.header, &state, &stored.block, place.index);
-    json(&view(frame.map_err(|error| of_trace(store, &error))?, &tracer_config))
+    json(&view(frame(store, terms, place)?, &tracer_config))
 }
 
-/// The parent of the block at that height, and the state after it.
-fn state_before(store: &Store, terms: &Terms, height: u64) -> Result<(StoredBlock, MemoryState), Fault> {
+/// Runs the block of a transaction again up to it.
+fn frame(store: &Store, terms: &Terms, Place { height, index }: Place) -> Result<Frame, Fault> {
     let before = height.checked_sub(1).ok_or_else(|| Fault::internal("block 0 holds no transaction"))?;
-    if before > REPLAY_MAX {
-        return Err(Fault::no_state(before, store.height()));
+    let block = store.block(height)?.block;
+    if let Some(at) = store.state_at(before)? {
+        let traced = trace(store.genesis(), at.header(), &at, &block, index);
+        return traced.map_err(|error| match error.into_state() {
+            Ok(state) => at.failed(state).into(),
+            Err(other) => of_trace(store, &other),
+        });
+    }
+    let (parent, state) = replayed(store, terms, before)?;
+    let traced = trace(store.genesis(), &parent.block.header, &state, &block, index);
+    traced.map_err(|error| of_trace(store, &error))
+}
+
+/// The block at that height, and the state after it, by running all blocks up to there.
+fn replayed(store: &Store, terms: &Terms, last: u64) -> Result<(StoredBlock, MemoryState), Fault> {
+    if last > REPLAY_MAX {
+        return Err(Fault::no_state(last, store));
     }
     let (mut parent, mut state) = (store.block(0)?, MemoryState::new());
     state.set_block_hash(0, parent.hash);
-    for height in 1..=before {
+    for height in 1..=last {
         terms.check_time()?;
         let next = store.block(height)?;
         let executed = import(store.genesis(), &parent.block.header, &state, &next.block)
@@ -71,7 +83,7 @@ fn state_before(store: &Store, terms: &Terms, height: u64) -> Result<(StoredBloc
     Ok((parent, state))
 }
 
-fn of_trace(store: &Store, error: &TraceError<std::convert::Infallible>) -> Fault {
+fn of_trace<E: std::error::Error + Send + Sync + 'static>(store: &Store, error: &TraceError<E>) -> Fault {
     match error {
         TraceError::TooMany { .. } => Fault::limited(chain(error)),
         other => store.damaged(chain(other)).into(),

@@ -82,6 +82,7 @@ impl Store {
                 .try_for_each(|(record, (executed, _))| tables::write_block(transaction, &record.rows(executed)))
         })?;
         self.read_durable()?;
+        self.last_read.forget();
         for (executed, _) in blocks {
             let hash = B256::new(executed.hash.to_bytes());
             Arc::make_mut(&mut self.head).advance(executed.block.header.clone(), hash);
@@ -102,6 +103,7 @@ impl Store {
         let record = Record::of(executed, certificate);
         self.file.write(durability, |transaction| tables::write_block(transaction, &record.rows(executed)))?;
         self.rows = Arc::new(self.file.read(Rows::open)?);
+        self.last_read.forget();
         Arc::make_mut(&mut self.head).advance(header.clone(), B256::new(executed.hash.to_bytes()));
         Ok(())
     }

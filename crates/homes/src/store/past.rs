@@ -123,7 +123,8 @@ impl Store {
 
     /// Takes a part of the state after the head, which the caller has checked. It is durable after [`Self::sync`].
     pub(crate) fn put_state(&mut self, part: &StateChanges) -> Result<(), StoreError> {
-        self.file.write(Durability::None, |transaction| tables::write_changes(transaction, part))?;
+        // It is the first state that is here: there is none to go back to.
+        self.file.write(Durability::None, |transaction| tables::write_changes(transaction, part, |_, _, _| {}))?;
         self.rows = Arc::new(self.file.read(Rows::open)?);
         Ok(())
     }

@@ -13,6 +13,7 @@ use blockhouse_ledger::genesis::Genesis;
 
 use super::error::Fault;
 use super::file::{Access, StoreFile};
+use super::state_at::LastRead;
 use super::tables::Rows;
 use super::{Head, Misses, Store, StoreError};
 
@@ -41,7 +42,8 @@ impl Salvage {
     pub(crate) fn store(&self) -> Result<Store, StoreError> {
         let head = self.file.guard("read", || Head::check(&self.rows, None))?;
         let (rows, durable, file) = (Arc::clone(&self.rows), Arc::clone(&self.rows), Arc::clone(&self.file));
-        Ok(Store { rows, durable, head: Arc::new(head), file, written: false, misses: Misses::Believed })
+        let (head, last_read) = (Arc::new(head), LastRead::default());
+        Ok(Store { rows, durable, head, file, written: false, misses: Misses::Believed, last_read })
     }
 
     /// The same of a store that is open.

@@ -21,6 +21,7 @@ use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 
+use super::tables::{NODE_MAX, PATH_MAX, path_of};
 use super::{Store, StoreError};
 use crate::chain::chain;
 
@@ -32,8 +33,6 @@ const STEP: usize = 64;
 const PART_BYTES: usize = 512 * 1024;
 /// The most nodes of a part: each has some 30 bytes at least.
 const NODES_MAX: usize = 64 * 1024;
-/// The greatest length of a node: a branch has 532 bytes, a leaf some 110.
-const NODE_MAX: usize = 1024;
 /// The most code of a part.
 const CODES_MAX: usize = 4096;
 /// The greatest length of code: above what the EVM lets a contract have.
@@ -151,12 +150,10 @@ impl StatePart {
 
 fn node(decoder: &mut Decoder<'_>) -> Result<((StateTrie, Nibbles), Bytes), DecodeError> {
     let account = decoder.option(|decoder| Ok(B256::new(decoder.array()?)))?;
-    let path = decoder.bytes("path", 64)?;
-    if path.iter().any(|nibble| *nibble > 15) {
-        return Err(decoder.not_canonical("a path is not of nibbles"));
-    }
+    let path = path_of(decoder.bytes("path", PATH_MAX)?);
+    let path = path.ok_or_else(|| decoder.not_canonical("a path is not of nibbles"))?;
     let trie = account.map_or(StateTrie::Accounts, StateTrie::Slots);
-    let place = (trie, Nibbles::from_nibbles(path));
+    let place = (trie, path);
     Ok((place, Bytes::copy_from_slice(decoder.bytes("node", NODE_MAX)?)))
 }
 

@@ -16,11 +16,12 @@ use super::event_index::{self, EventPlace, EventTable, Order, Sought, Wanted};
 use super::heir;
 use super::links::{self, LinkTable};
 use super::receipt_rows::decode_receipts;
+use super::undo::{self, Mark, UndoRecord, UndoTable, Undoing};
 
 /// The version of this layout; another one is refused.
 const LAYOUT: u8 = 2;
 
-/// `format`, `genesis`, `head`, `events`, `heir`, `bottom`.
+/// `format`, `genesis`, `head`, `events`, `heir`, `bottom`, `undo`.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Height to block in RLP.
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
@@ -39,6 +40,11 @@ const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 
 const HEAD_LEN: usize = 8 + 32;
+
+/// The greatest length of a node: a branch has 532 bytes, a leaf some 110.
+pub(super) const NODE_MAX: usize = 1024;
+/// The nibbles of the longest path.
+pub(super) const PATH_MAX: usize = 64;
 
 /// How many blocks of an earlier version a block takes along into the index of events.
 const CATCH_UP: u64 = 256;
@@ -74,7 +80,9 @@ pub(super) fn write_genesis(transaction: &WriteTransaction, genesis: &[u8]) -> R
 /// Writes one block, its receipts, its changes of the state, and makes it the head.
 pub(super) fn write_block(transaction: &WriteTransaction, rows: &BlockRows<'_>) -> Result<(), Fault> {
     write_record(transaction, rows)?;
-    write_changes(transaction, rows.changes)?;
+    let mut undoing = Undoing::of(rows.changes.nodes.len());
+    write_changes(transaction, rows.changes, |trie, path, before| undoing.note(trie, path, before))?;
+    undo::write(transaction, rows.height, undoing)?;
     write_events(transaction, rows)?;
     transaction.open_table(META)?.insert("head", head_row(rows.height, rows.hash).as_slice())?;
     Ok(())
@@ -185,15 +193,22 @@ fn mark_of(row: Option<&[u8]>) -> Result<u64, Fault> {
     Ok(u64::from_le_bytes(row))
 }
 
-pub(super) fn write_changes(transaction: &WriteTransaction, changes: &StateChanges) -> Result<(), Fault> {
+/// Writes what changes of the state, and tells of each node what it was before.
+pub(super) fn write_changes(
+    transaction: &WriteTransaction,
+    changes: &StateChanges,
+    mut tell: impl FnMut(&StateTrie, &Nibbles, Option<&[u8]>),
+) -> Result<(), Fault> {
     let mut nodes = transaction.open_table(NODES)?;
     for ((trie, path), node) in &changes.nodes {
         let key = node_key(trie, path);
-        match node {
+        let before = match node {
             Some(node) => nodes.insert(key.as_slice(), node.as_ref())?,
             None => nodes.remove(key.as_slice())?,
         };
+        tell(trie, path, before.as_ref().map(redb::AccessGuard::value));
     }
+    drop(nodes);
     let mut codes = transaction.open_table(CODES)?;
     for (hash, code) in &changes.codes {
         codes.insert(&hash.0, code.as_ref())?;
@@ -235,6 +250,9 @@ pub(super) struct Rows {
     events: Option<EventTable>,
     /// What is here of closing blocks below the bottom, if there is a bottom.
     links: Option<LinkTable>,
+    undo: Option<UndoTable>,
+    /// Of which blocks that has records.
+    undo_mark: Option<Mark>,
     /// The mark of the index of events.
     indexed: u64,
     /// The lowest height above block 0 from which on all blocks are here; 0 if all are.
@@ -252,6 +270,8 @@ impl Rows {
         Ok(Self {
             bottom,
             links: links::open_rows(transaction)?,
+            undo: undo::open_rows(transaction)?,
+            undo_mark: Mark::read(&meta)?,
             // A mark without rows is none.
             indexed: if events.is_some() { indexed } else { 0 },
             events,
@@ -327,6 +347,17 @@ impl Rows {
     /// The code of that hash, as it is.
     pub(super) fn code(&self, hash: &B256) -> Result<Option<Bytes>, Fault> {
         Ok(self.codes.get(&hash.0)?.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    /// The earliest state that can be had with that head.
+    pub(super) fn states_from(&self, head: u64) -> u64 {
+        Mark::states_from(self.undo_mark, head)
+    }
+
+    /// What the block of that height changed, as it was before it. Its length is taken from `room`.
+    pub(super) fn undo(&self, height: u64, room: &mut usize) -> Result<UndoRecord, Fault> {
+        let rows = self.undo.as_ref().ok_or_else(|| Fault::damaged("its undo records are missing"))?;
+        undo::read(rows, height, room)
     }
 
     /// How many rows the tables have that grow with the chain: blocks, certificates, receipts, heights, transactions.
@@ -464,6 +495,11 @@ fn place_of(key: &[u8]) -> Option<(StateTrie, Nibbles)> {
         }
         _ => return None,
     };
-    let is_path = path.len() <= 64 && path.iter().all(|nibble| *nibble < 16);
-    is_path.then(|| (trie, Nibbles::from_nibbles(path)))
+    Some((trie, path_of(path)?))
+}
+
+/// A path that is written one byte a nibble.
+pub(super) fn path_of(nibbles: &[u8]) -> Option<Nibbles> {
+    let is_path = nibbles.len() <= PATH_MAX && nibbles.iter().all(|nibble| *nibble < 16);
+    is_path.then(|| Nibbles::from_nibbles(nibbles))
 }

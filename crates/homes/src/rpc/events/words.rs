@@ -77,7 +77,8 @@ fn modules(store: &Store) -> Result<Vec<(Contract, Address)>, Fault> {
 pub(super) fn module(store: &Store, contract: Contract) -> Result<Option<Address>, Fault> {
     let input = Vault::moduleCall { name: contract.name_word() }.abi_encode();
     let read = Call::read(Address::ZERO, store.genesis().vault_address(), input);
-    let result = call(store.genesis(), store.head().header(), store, &read).map_err(|error| of_call(store, error))?;
+    let head = store.head_state();
+    let result = call(store.genesis(), head.header(), &head, &read).map_err(|error| of_call(&head, error))?;
     let CallOutcome::Returned(output) = result.outcome else { return Ok(None) };
     Ok(Vault::moduleCall::abi_decode_returns(&output).ok().filter(|place| !place.is_zero()))
 }

@@ -52,11 +52,7 @@ async fn nonce<B: Backend>(answerer: Shared<B>, mut params: Params, _: Client) -
     let account: Address = params.next()?;
     let id: Option<BlockId> = params.optional()?;
     params.finish()?;
-    let nonce = answerer.read(move |store, _| {
-        state::head_or_refuse(store, id)?;
-        state::nonce_of(store, &account)
-    });
-    let nonce = nonce.await?;
+    let nonce = answerer.read(move |store, _| state::nonce_of(&state::state_after(store, id)?, &account)).await?;
     // What was sealed since the pool was asked is in neither, so the pool is asked last.
     let pending = matches!(id, Some(BlockId::Number(BlockNumberOrTag::Pending)));
     let pooled = pending.then(|| answerer.backend.next_nonce(&account)).flatten();
