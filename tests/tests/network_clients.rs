@@ -158,6 +158,8 @@ fn flooded(writer: &mut Writer, word: &[u8]) -> Vec<Signed> {
 fn a_node_that_suffers_bad_clients_goes_on_and_so_do_the_others() {
     let mut turn = Turn::begin();
     turn.apart.start_all();
+    // One of them may have ended before it had the block that lets the writers send.
+    turn.apart.wait_until_level(&ALL);
     let mut own = turn.writers.pop().unwrap();
     let load = turn.load(&ALL[..SUFFERS]);
     let node = turn.apart.node(SUFFERS).clone();

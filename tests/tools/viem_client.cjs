@@ -52,7 +52,6 @@ async function main() {
   const old = reader.getBalance({ address, blockNumber: 0n });
   await assert.rejects(old, /missing trie node/);
   await waiting({ reader, sockets, writer, account, address, subscribed });
-  (await sockets.transport.getRpcClient()).close();
 }
 
 // A transaction that comes before the one with the nonce ahead of it waits, at the other node too, until that is there.
