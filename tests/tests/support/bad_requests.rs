@@ -86,7 +86,7 @@ impl Drips {
     /// Each says one byte more, if anybody listens.
     pub(crate) fn drip(&mut self) {
         for stream in self.heads.iter_mut().chain(&mut self.bodies) {
-            let _ = stream.write(b" ");
+            let _ = stream.write_all(b" ");
         }
     }
 

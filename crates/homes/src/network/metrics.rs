@@ -79,7 +79,7 @@ fn text(node: &NodeBackend) -> String {
     own + &as_text_format(&node.engine().metrics())
 }
 
-/// The engine tells its metrics as OpenMetrics, which says of what kind a counter is under its name without `_total`, and has an end. In Prometheus'
+/// The engine tells its metrics as `OpenMetrics`, which says of what kind a counter is under its name without `_total`, and has an end. In Prometheus'
 /// text format both are otherwise: there such a counter would be of no kind.
 fn as_text_format(open: &str) -> String {
     let name_of_counter = |line| str::strip_suffix(str::strip_prefix(line, "# TYPE ")?, " counter");
