@@ -24,9 +24,7 @@ pub struct Anvil {
 
 /// Where `./x test` puts it.
 pub fn program() -> PathBuf {
-    let tools = std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").map(PathBuf::from);
-    let here = || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tools/ethereum");
-    tools.unwrap_or_else(here).join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil")
+    need::ethereum_tools().join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil")
 }
 
 impl Anvil {

@@ -32,6 +32,13 @@ pub fn earlier_release() -> Option<PathBuf> {
     set_up("earlier-release", binary.is_file()).then_some(binary)
 }
 
+/// Where `./x test` has put what others wrote for Ethereum, and for those who watch nodes.
+pub fn ethereum_tools() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let here = || std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tools/ethereum");
+    std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").map_or_else(here, PathBuf::from)
+}
+
 #[track_caller]
 fn demanded(name: &str, remedy: &str, works: bool) -> bool {
     if works {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use blockhouse_tests::network::{Node, free_ports, wait_until};
 use blockhouse_tests::tree;
 use blockhouse_tests::world::{Call, Output, World, exit};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NAMES: [&str; 5] = ["ann", "ben", "cat", "dan", "eve"];
 
@@ -131,18 +131,53 @@ fn four_operators_found_a_network_and_a_fifth_follows_it() {
     assert_eq!(status["survives"], *survives, "the places are in the network file");
     let by_url = ours.world.outside("node status --json --ledger").arg(follower.url()).run().expect(exit::DONE);
     assert_eq!(by_url.lines()[0]["role"], "follower");
+
+    ours.world.unlocked("node enrol --json --yes").arg(follower.url()).run().expect(exit::DONE);
+    running[4] = None;
+    make_witness(&follower.dir);
+    running[4] = Some(follower.run_again());
+    check_by_witness(&ours, &key, &status["public"]);
     running[4] = None;
     let gone = ours.status(4).expect(exit::UNREACHABLE);
     assert!(gone.says("gives no status") && gone.says("blockhouse node run --dir"), "{}", gone.stderr);
 }
 
-/// The ledger that the operators agreed on is the one that a vault's owner takes over and backs up to.
+/// As an operator does who keeps no ledger and is to say what he saw.
+fn make_witness(dir: &Path) {
+    let path = dir.join("node.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}\n[witness]\ninterval_secs = 1\n")).unwrap();
+}
+
+/// A receipt is checked by what the fifth operator cosigned, who has no vote; no validator's key does.
+fn check_by_witness(ours: &Operators, witness: &str, validator: &Value) {
+    let (receipt, file) = (ours.world.path("receipt.json"), ours.world.path("anchor.json"));
+    wait_until(
+        || {
+            let made = ours.world.call("receipt latest --json -o").arg(&receipt).arg("--anchored").arg(&file).run();
+            made.code() == exit::DONE
+        },
+        "the follower cosigns",
+    );
+    let check = |key: &str| {
+        let check = ours.world.outside("check-receipt --json").arg(&receipt).arg("--anchor").arg(&file);
+        check.arg("--fingerprint").arg(ours.world.fingerprint()).arg("--witness").arg(key).run()
+    };
+    assert_eq!(check(witness).expect(exit::DONE).summary()["anchored"][0]["witness"], witness);
+    check(validator.as_str().unwrap()).refuses(exit::CHECK, "no cosignature of the witness");
+    let status = ours.status(4).expect(exit::DONE).lines().pop().unwrap();
+    assert_eq!(status["role"], "follower");
+    assert!(status["cosigned_height"].as_u64().unwrap() > 0, "{status}");
+}
+
+/// The ledger that the operators agreed on is the one that a vault's owner takes over and backs up to. His host knows the follower alone, who can
+/// propose nothing: all that is recorded went from it to the validators.
 fn claim_and_back_up(ours: &Operators, fingerprint: &str) {
     let source = ours.world.path("source");
     tree::plain(&source, 1, 7);
     let enrol_key = ours.world.path("founded").join("enrol.key");
     let init = ours.world.init(3).args("--json --enrol-key").arg(enrol_key);
-    let claimed = init.arg("--ledger").arg(ours.node(1).url()).run().expect(exit::DONE);
+    let claimed = init.arg("--ledger").arg(ours.node(4).url()).run().expect(exit::DONE);
     assert_eq!(claimed.summary()["fingerprint"], fingerprint, "one number for the operators and for the vault");
     let snapshot = ours.world.back_up(&source).snapshot();
     ours.world.expect_restores(&snapshot, &source);

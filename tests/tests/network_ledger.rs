@@ -1,6 +1,7 @@
 //! A vault whose ledger others keep: taken over, written to by two hosts, read without it, and attacked.
 //!
-//! The ledger is served by a node that the test holds in its hand, so that it can fail and lie on request.
+//! Two hosts write to a network of real nodes. In all other tests the ledger is served by a node that the test holds in its hand, so that it can
+//! fail and lie on request.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
 #[path = "../../crates/homes/tests/support/node.rs"]
@@ -16,8 +17,8 @@ use blockhouse_crypto::{AccountSecret, EnrolKey, LedgerKey, Secret};
 use blockhouse_homes::{Embedded, Options};
 use blockhouse_ledger::genesis::DEFAULT_GAS_LIMIT;
 use blockhouse_ledger::{Fork, Genesis};
-use blockhouse_tests::tree;
 use blockhouse_tests::world::{Call, Output, World, exit};
+use blockhouse_tests::{network, tree};
 use blockhouse_types::{RecipientSetHash, VaultId};
 use node::{Fault, Node};
 
@@ -76,10 +77,10 @@ impl Network {
     }
 }
 
-/// Two hosts and a network. The first one's folder is the world's own.
-struct Hosts {
+/// Hosts and a network. The first one's folder is the world's own.
+struct Hosts<N = Network> {
     world: World,
-    network: Network,
+    network: N,
 }
 
 impl Hosts {
@@ -96,18 +97,28 @@ impl Hosts {
         hosts
     }
 
-    /// And a second one has joined.
-    fn two() -> Self {
-        let hosts = Self::claimed();
-        hosts.join("second").expect(exit::DONE);
-        hosts
-    }
-
     fn init(&self) -> Call {
         let call = self.world.init(3).args("--json --ledger").arg(self.network.url());
         call.arg("--enrol-key").arg(&self.network.enrol_key)
     }
+}
 
+impl Hosts<network::Network> {
+    /// The first host has taken over the ledger of four nodes, and a second one has joined.
+    fn two_on_a_network() -> Self {
+        let world = World::empty();
+        let dir = world.path("ledger");
+        let network = network::Network::start(&dir, 4, "");
+        let init = world.init(3).args("--json --enrol-key").arg(dir.join("enrol.key"));
+        let init = network.nodes().iter().fold(init, |call, node| call.arg("--ledger").arg(node.url()));
+        init.run().expect(exit::DONE);
+        let hosts = Self { world, network };
+        hosts.join("second").expect(exit::DONE);
+        hosts
+    }
+}
+
+impl<N> Hosts<N> {
     /// A call on the vault folder of another host.
     fn on(&self, host: &str, words: &str) -> Call {
         self.world.outside(words).env("BLOCKHOUSE_VAULT", self.world.path(host))
@@ -229,8 +240,13 @@ fn claims_that_are_killed_anywhere_are_completed_by_the_next() {
 }
 
 #[test]
-fn two_hosts_back_up_into_one_vault_and_each_stores_its_own_once() {
-    let hosts = Hosts::two();
+fn hosts_back_up_into_one_vault_on_a_network_until_one_is_revoked() {
+    let hosts = Hosts::two_on_a_network();
+    each_stores_its_own_once(&hosts);
+    who_is_revoked_or_never_approved_writes_nothing(&hosts);
+}
+
+fn each_stores_its_own_once(hosts: &Hosts<network::Network>) {
     let world = &hosts.world;
     let (one, two) = (hosts.source("one", 4), hosts.source("two", 5));
     let first = world.back_up(&one).snapshot();
@@ -257,9 +273,7 @@ fn two_hosts_back_up_into_one_vault_and_each_stores_its_own_once() {
     tree::assert_equal(&one, &to);
 }
 
-#[test]
-fn a_host_that_was_revoked_or_never_approved_writes_nothing() {
-    let hosts = Hosts::two();
+fn who_is_revoked_or_never_approved_writes_nothing(hosts: &Hosts<network::Network>) {
     let source = hosts.source("source", 6);
     hosts.on("second", "backup").arg(&source).run().expect(exit::DONE);
     let answer = fs::read(hosts.file("second.answer")).unwrap();
@@ -268,19 +282,13 @@ fn a_host_that_was_revoked_or_never_approved_writes_nothing() {
     assert!(refused.stderr.contains("host request"), "{}", refused.stderr);
     hosts.world.unlocked("host revoke second").run().expect(exit::NOT_ALLOWED);
     hosts.world.unlocked("host revoke nobody").run().expect(exit::FAILED);
-    let refused = hosts.approve_again("second");
+    fs::remove_file(hosts.file("second.answer")).unwrap();
+    let refused = hosts.approve("second").expect(exit::NOT_ALLOWED);
     assert!(refused.stderr.contains("was revoked"), "{}", refused.stderr);
     // The answer to another host.
     hosts.ask("third").expect(exit::DONE);
     fs::write(hosts.file("third.answer"), answer).unwrap();
     hosts.on("third", "host join").arg(hosts.file("third.answer")).run().expect(exit::CHECK);
-}
-
-impl Hosts {
-    fn approve_again(&self, host: &str) -> Output {
-        fs::remove_file(self.file(&format!("{host}.answer"))).unwrap();
-        self.approve(host).expect(exit::NOT_ALLOWED)
-    }
 }
 
 #[test]

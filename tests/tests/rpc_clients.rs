@@ -1,8 +1,15 @@
-//! Ethereum's usual clients, as others wrote them, against the JSON-RPC of a real ledger: cast, ethers, viem, web3.py.
+//! Ethereum's usual clients, as others wrote them, against the JSON-RPC of real ledgers: cast, ethers, viem, web3.py.
 //!
-//! Each deploys a contract, sends, waits for receipts, reads logs, subscribes, and asks for proofs.
+//! Each deploys a contract, sends, waits for receipts, reads logs, subscribes, and asks for proofs. They do it at the same time on a network of four
+//! nodes, calling one and listening to another; one of them again where the ledger is sealed inside the call.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure is a failed test")]
 
+#[path = "support/writers.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod writers;
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,13 +24,22 @@ use blockhouse_homes::{Embedded, HostClock, Options};
 use blockhouse_ledger::contracts::Access;
 use blockhouse_ledger::genesis::{DEFAULT_GAS_LIMIT, DEPLOYMENT_GAS};
 use blockhouse_ledger::{Fork, Genesis, Request};
-use blockhouse_tests::need;
+use blockhouse_tests::need::{self, ethereum_tools};
+use blockhouse_tests::network::{Network, number, wait_until};
+use blockhouse_tests::world::World;
 use blockhouse_types::{RecipientSetHash, VaultId};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// What the contract of the tests has, in words that ethers and viem read.
 const ABI: &str =
     r#"["event Incremented(uint256 indexed value)","function increment()","function value() view returns (uint256)"]"#;
+
+const CAST: &str = "npm/node_modules/@foundry-rs/cast-linux-amd64/bin/cast";
+/// How long a client may take on a machine that is very busy.
+const PATIENCE_SECONDS: &str = "300";
+/// Who may send on the ledger of one key.
+const WRITER: u8 = 3;
 
 /// The code that makes a contract with one slot: `value()` gives it, any other call adds one and logs what it is then.
 fn bytecode() -> Bytes {
@@ -44,14 +60,50 @@ fn key_of(number: u8) -> String {
     hex::encode_prefixed([number; 32])
 }
 
-/// A ledger with an enrolled account, and its server.
-struct Served {
+/// A ledger that is asked at one address and listened to at another, and the number of an account that may send.
+struct Client {
+    calls: SocketAddr,
+    listens: SocketAddr,
+    chain_id: u64,
+    account: u8,
+}
+
+impl Client {
+    /// Runs a program to its end; its environment says all there is to know of this ledger.
+    fn run(&self, mut command: Command) -> String {
+        let Self { calls, listens, chain_id, account } = self;
+        command
+            .env("HTTP_URL", format!("http://{calls}"))
+            .env("WS_URL", format!("ws://{listens}"))
+            .env("ETH_RPC_URL", format!("http://{calls}"))
+            .env("CHAIN_ID", chain_id.to_string())
+            .env("PRIVATE_KEY", key_of(*account))
+            .env("STRANGER_KEY", key_of(77))
+            .env("ABI", ABI)
+            .env("BYTECODE", bytecode().to_string())
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let words = command.get_args().collect::<Vec<_>>();
+        assert!(output.status.success(), "{words:?}: {}\n{told}\n{errors}", output.status);
+        told.trim().to_owned()
+    }
+
+    fn cast(&self, words: &[&str]) -> String {
+        let mut command = program(ethereum_tools().join(CAST));
+        command.args(words);
+        self.run(command)
+    }
+}
+
+/// A ledger of one key, with an enrolled account, and its server.
+struct Embedding {
     _folder: TempDir,
     server: Server,
     chain_id: u64,
 }
 
-impl Served {
+impl Embedding {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -82,7 +134,7 @@ impl Served {
         let raw = (0..).zip(deployments).map(|(nonce, code)| sign(nonce, TxKind::Create, code, DEPLOYMENT_GAS));
         home.seal(raw.collect()).await.unwrap();
         let enrol = Access::enrolWriterCall {
-            who: Address::new(account(3).account().to_bytes()),
+            who: Address::new(account(WRITER).account().to_bytes()),
             predecessor: Address::ZERO,
             predecessorLastBlock: 0,
             hostStolen: false,
@@ -95,111 +147,102 @@ impl Served {
         let server = Server::start(EmbeddedBackend::open(home).await.unwrap(), options).await.unwrap();
         Self { _folder: folder, server, chain_id: genesis.chain_id }
     }
-
-    /// Runs a program to its end; its environment says all there is to know of this ledger.
-    async fn run(&self, mut command: Command) -> String {
-        let address = self.server.address();
-        command
-            .env("HTTP_URL", format!("http://{address}"))
-            .env("WS_URL", format!("ws://{address}"))
-            .env("ETH_RPC_URL", format!("http://{address}"))
-            .env("CHAIN_ID", self.chain_id.to_string())
-            .env("PRIVATE_KEY", key_of(3))
-            .env("STRANGER_KEY", key_of(77))
-            .env("ABI", ABI)
-            .env("BYTECODE", bytecode().to_string())
-            .stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{}\n{told}\n{errors}", output.status);
-        told.trim().to_owned()
-    }
-
-    async fn cast(&self, words: &[&str]) -> String {
-        let mut command = Command::new(tools().join("npm/node_modules/@foundry-rs/cast-linux-amd64/bin/cast"));
-        command.args(words);
-        self.run(command).await
-    }
-}
-
-/// Where `./x test` has put the clients.
-fn tools() -> PathBuf {
-    std::env::var_os("BLOCKHOUSE_ETHEREUM_TOOLS").map_or_else(in_target, PathBuf::from)
-}
-
-fn in_target() -> PathBuf {
-    // <target>/<profile>/deps/<test>
-    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tools/ethereum")
 }
 
 fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)
 }
 
+/// Ends it if what it waits for does not come.
+fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(PATIENCE_SECONDS).arg(path);
+    command
+}
+
 fn node(name: &str) -> Command {
-    let mut command = Command::new("node");
-    command.arg(script(name)).env("NODE_PATH", tools().join("npm/node_modules"));
+    let mut command = program("node");
+    command.arg(script(name)).env("NODE_PATH", ethereum_tools().join("npm/node_modules"));
+    command
+}
+
+fn python(name: &str) -> Command {
+    let mut command = program(ethereum_tools().join("python/bin/python"));
+    command.arg("-B").arg(script(name));
     command
 }
 
 fn has(path: &str) -> bool {
-    need::set_up("ethereum-tools", tools().join(path).exists())
+    need::set_up("ethereum-tools", ethereum_tools().join(path).exists())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cast_deploys_sends_reads_and_proves() {
-    if !has("npm/node_modules/@foundry-rs/cast-linux-amd64/bin/cast") {
-        return;
-    }
-    let served = Served::new().await;
-    let key = key_of(3);
+/// What is called one way on one node shows on the others: each client calls the second node and listens to the third.
+#[test]
+fn clients_deploy_send_listen_and_check_proofs_on_a_network_at_the_same_time() {
+    let world = World::empty();
+    let network = Network::start(&world.path("ledger"), 4, "");
+    let clients: [(&str, fn(&Client)); 4] = [
+        (CAST, cast),
+        ("npm/node_modules/ethers", |client| drop(client.run(node("ethers_client.cjs")))),
+        ("npm/node_modules/viem", |client| drop(client.run(node("viem_client.cjs")))),
+        ("python/bin/python", |client| drop(client.run(python("web3_client.py")))),
+    ];
+    let first = network.node(0);
+    writers::enrol(&world.path("ledger"), first, u8::try_from(clients.len()).unwrap());
+    let height = first.height();
+    wait_until(|| network.nodes().iter().all(|node| node.height() >= height), "all nodes know who may send");
+    let chain_id = number(&first.ask("eth_chainId", &json!([])));
+    let address = |at: usize| SocketAddr::from(([127, 0, 0, 1], network.node(at).port()));
+    std::thread::scope(|scope| {
+        for (account, (tool, run)) in (1..).zip(clients) {
+            let client = Client { calls: address(1), listens: address(2), chain_id, account };
+            // What is missing is said by the test itself.
+            if has(tool) {
+                scope.spawn(move || run(&client));
+            }
+        }
+    });
+}
+
+fn cast(client: &Client) {
+    let key = key_of(client.account);
     let code = bytecode().to_string();
     let free = ["--private-key", &key, "--gas-price", "0", "--priority-gas-price", "0", "--json"];
-    let send = async |words: &[&str]| -> serde_json::Value {
+    let send = |words: &[&str]| -> serde_json::Value {
         let words = [&["send"][..], &free, words].concat();
-        serde_json::from_str(&served.cast(&words).await).unwrap()
+        serde_json::from_str(&client.cast(&words)).unwrap()
     };
-    assert_eq!(served.cast(&["chain-id"]).await, served.chain_id.to_string());
-    assert_eq!(served.cast(&["block-number"]).await, "2");
-    let deployed = send(&["--create", &code]).await;
+    assert_eq!(client.cast(&["chain-id"]), client.chain_id.to_string());
+    let height: u64 = client.cast(&["block-number"]).parse().unwrap();
+    let deployed = send(&["--create", &code]);
     let address = deployed["contractAddress"].as_str().unwrap().to_owned();
     assert_eq!(deployed["status"], "0x1");
-    let counted = send(&[&address, "increment()"]).await;
-    assert_eq!(served.cast(&["call", &address, "value()(uint256)"]).await, "1");
-    assert_eq!(served.cast(&["storage", &address, "0"]).await, format!("{:#066x}", 1));
-    let logs = served.cast(&["logs", "--from-block", "0", "--address", &address, "--json"]).await;
+    assert!(number(&deployed["blockNumber"]) > height);
+    let counted = send(&[&address, "increment()"]);
+    assert_eq!(client.cast(&["call", &address, "value()(uint256)"]), "1");
+    assert_eq!(client.cast(&["storage", &address, "0"]), format!("{:#066x}", 1));
+    let logs = client.cast(&["logs", "--from-block", "0", "--address", &address, "--json"]);
     let logs: serde_json::Value = serde_json::from_str(&logs).unwrap();
     assert_eq!(logs[0]["transactionHash"], counted["transactionHash"]);
     let hash = counted["transactionHash"].as_str().unwrap();
-    assert_eq!(served.cast(&["receipt", hash, "status"]).await.split(' ').next(), Some("true"));
-    assert!(served.cast(&["tx", hash, "input"]).await.starts_with("0xd09de08a"));
-    let proof: serde_json::Value = serde_json::from_str(&served.cast(&["proof", &address, "0"]).await).unwrap();
+    assert_eq!(client.cast(&["receipt", hash, "status"]).split(' ').next(), Some("true"));
+    assert!(client.cast(&["tx", hash, "input"]).starts_with("0xd09de08a"));
+    let proof: serde_json::Value = serde_json::from_str(&client.cast(&["proof", &address, "0"])).unwrap();
     assert_eq!(proof["storageProof"][0]["value"], "0x1");
-    assert_eq!(served.cast(&["gas-price"]).await, "0");
-    assert_eq!(served.cast(&["nonce", &format!("{:#x}", Address::new(account(3).account().to_bytes()))]).await, "2");
-    let standing = served.cast(&["rpc", "blockhouse_standing"]).await;
+    assert_eq!(client.cast(&["gas-price"]), "0");
+    let own = format!("{:#x}", Address::new(account(client.account).account().to_bytes()));
+    assert_eq!(client.cast(&["nonce", &own]), "2");
+    let standing = client.cast(&["rpc", "blockhouse_standing"]);
     assert!(standing.contains("\"fingerprint\""), "{standing}");
 }
 
+/// On a ledger of one host a transaction is final before its hash is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn ethers_deploys_sends_listens_and_reads() {
+async fn ethers_deploys_sends_listens_and_reads_where_one_key_seals() {
     if has("npm/node_modules/ethers") {
-        Served::new().await.run(node("ethers_client.cjs")).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn viem_deploys_sends_listens_and_reads() {
-    if has("npm/node_modules/viem") {
-        Served::new().await.run(node("viem_client.cjs")).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn web3_py_deploys_sends_listens_and_checks_proofs() {
-    if has("python/bin/python") {
-        let mut command = Command::new(tools().join("python/bin/python"));
-        command.arg("-B").arg(script("web3_client.py"));
-        Served::new().await.run(command).await;
+        let ledger = Embedding::new().await;
+        let (address, chain_id) = (ledger.server.address(), ledger.chain_id);
+        let client = Client { calls: address, listens: address, chain_id, account: WRITER };
+        tokio::task::spawn_blocking(move || client.run(node("ethers_client.cjs"))).await.unwrap();
     }
 }

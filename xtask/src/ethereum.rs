@@ -1,8 +1,8 @@
-//! Ethereum's usual clients, which others wrote: tests ask a ledger's JSON-RPC with them.
+//! Ethereum's usual clients, which others wrote, and the reader of metrics: tests ask a ledger's nodes with them.
 //!
 //! - **Owns** their folder in the target folder: npm packages by `tests/tools/package-lock.json`, Python packages by
 //!   `tests/tools/requirements.txt`.
-//! - **Does not** know what is asked: `tests/tests/rpc_clients.rs` does.
+//! - **Does not** know what is asked: `tests/tests/rpc_clients.rs` and `network_clients.rs` do.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What lies between nodes: a TCP proxy on the way from each to each, whose faults follow from a seed.
 //!
-//! - **Owns** how long bytes are on their way, which of them are late, which connections break, and who is cut off.
-//! - **Does not** look into the bytes: they are encrypted, and whoever is on the wire sees no more.
+//! - **Owns** how long bytes are on their way, which of them are late, which connections break, who is cut off, and what somebody on the wire hears.
+//! - **Does not** change the bytes.
 //!
 //! TCP loses nothing, so this loses nothing either. What is modelled is what TCP makes of a bad network:
 //! - *delay and jitter*: each piece arrives later, never before the one ahead of it;
@@ -15,6 +15,8 @@
 //! and when it is sent is up to the processes: a seed gives the same faults, not the same instants.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -72,6 +74,37 @@ impl Link {
     }
 }
 
+/// Somebody on the wire who waits for a word.
+#[derive(Debug, Default)]
+struct Ear {
+    /// What it listens for, once it was told.
+    word: OnceLock<Vec<u8>>,
+    bytes: AtomicU64,
+    found: AtomicU64,
+}
+
+/// What it heard since it was told the word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// How many bytes passed.
+    pub bytes: u64,
+    /// How many pieces held the word.
+    pub found: u64,
+}
+
+impl Ear {
+    /// Takes a piece; `last` is the end of what passed that way before it, for a word may be cut in two.
+    fn hear(&self, last: &mut Vec<u8>, piece: &[u8]) {
+        let Some(word) = self.word.get() else { return };
+        last.extend(piece);
+        self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if last.windows(word.len()).any(|window| window == word) {
+            self.found.fetch_add(1, Ordering::Relaxed);
+        }
+        last.drain(..last.len().saturating_sub(word.len() - 1));
+    }
+}
+
 /// The links between all nodes: from, to.
 type Links = Vec<Vec<Link>>;
 
@@ -80,6 +113,7 @@ type Links = Vec<Vec<Link>>;
 pub struct Proxies {
     addresses: Vec<Vec<SocketAddr>>,
     links: watch::Sender<Links>,
+    ear: Arc<Ear>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,13 +128,14 @@ impl Proxies {
         let addresses = listeners.iter().map(|row| row.iter().map(address).collect()).collect();
         let links = watch::Sender::new(vec![vec![Link::default(); count]; count]);
         let (stop, stopped) = oneshot::channel::<()>();
-        let (nodes, listening) = (nodes.to_vec(), links.clone());
+        let ear = Arc::<Ear>::default();
+        let (nodes, listening, hearing) = (nodes.to_vec(), links.clone(), Arc::clone(&ear));
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 for (from, row) in listeners.into_iter().enumerate() {
                     for (to, listener) in row.into_iter().enumerate() {
-                        let way = Way { from, to, links: listening.subscribe() };
+                        let way = Way { from, to, links: listening.subscribe(), ear: Arc::clone(&hearing) };
                         tokio::spawn(accept(listener, nodes[to], way, seed));
                     }
                 }
@@ -109,12 +144,23 @@ impl Proxies {
             });
         };
         let thread = std::thread::Builder::new().name("proxies".to_owned()).spawn(serve).unwrap();
-        Self { addresses, links, stop: Some(stop), thread: Some(thread) }
+        Self { addresses, links, ear, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Where `from` reaches `to`.
     pub fn address(&self, from: usize, to: usize) -> SocketAddr {
         self.addresses[from][to]
+    }
+
+    /// Listens on all links for a word, from now on and for this one alone.
+    pub fn listen_for(&self, word: &[u8]) {
+        assert!(word.len() > 1 && self.ear.word.set(word.to_vec()).is_ok(), "it listens for one word");
+    }
+
+    /// What was heard since.
+    pub fn heard(&self) -> Heard {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Heard { bytes: read(&self.ear.bytes), found: read(&self.ear.found) }
     }
 
     /// Changes all links.
@@ -157,11 +203,12 @@ struct Way {
     from: usize,
     to: usize,
     links: watch::Receiver<Links>,
+    ear: Arc<Ear>,
 }
 
 impl Way {
     fn back(&self) -> Self {
-        Self { from: self.to, to: self.from, links: self.links.clone() }
+        Self { from: self.to, to: self.from, links: self.links.clone(), ear: Arc::clone(&self.ear) }
     }
 
     fn link(&self) -> Link {
@@ -235,7 +282,7 @@ async fn one_way(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut way: Way, mu
     let (queue, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let sending = way.clone();
     let read = async move {
-        let mut last = Instant::now();
+        let (mut last, mut heard) = (Instant::now(), Vec::new());
         loop {
             let mut piece = vec![0; PIECE];
             let count = from.read(&mut piece).await.unwrap_or(0);
@@ -247,6 +294,7 @@ async fn one_way(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut way: Way, mu
                 return Some(End::Reset);
             }
             piece.truncate(count);
+            sending.ear.hear(&mut heard, &piece);
             // TCP keeps the order: nothing overtakes.
             last = last.max(Instant::now() + link.wait(&mut random));
             if queue.send((last, piece)).await.is_err() {
@@ -341,6 +389,24 @@ mod tests {
     }
 
     #[test]
+    fn a_word_in_the_clear_is_heard_also_in_pieces() {
+        let proxies = between_two();
+        let mut stream = dial(&proxies);
+        stream.set_read_timeout(None).unwrap();
+        let mut say = |text: &[u8]| {
+            stream.write_all(text).unwrap();
+            stream.read_exact(&mut vec![0; text.len()]).unwrap();
+        };
+        say(b"before it was told");
+        proxies.listen_for(b"told");
+        say(b"to");
+        assert_eq!(proxies.heard(), Heard { bytes: 4, found: 0 }, "there and back");
+        say(b"ld it");
+        assert_eq!(proxies.heard().bytes, 14);
+        assert!(proxies.heard().found >= 2, "there and back");
+    }
+
+    #[test]
     fn a_silent_cut_holds_what_is_sent_until_it_is_healed() {
         let proxies = between_two();
         let mut stream = dial(&proxies);
@@ -378,7 +444,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_faults() {
         let (_, links) = watch::channel(vec![vec![Link::default(); 2]; 2]);
-        let way = Way { from: 0, to: 1, links };
+        let way = Way { from: 0, to: 1, links, ear: Arc::default() };
         let link = Link { delay: Duration::from_secs(1), jitter: Duration::from_secs(1), lost: 300, ..Link::default() };
         let waits = |mut random: StdRng| (0..50).map(|_| link.wait(&mut random)).collect::<Vec<_>>();
         assert_eq!(waits(way.random(9, 3)), waits(way.random(9, 3)));

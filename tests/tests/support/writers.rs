@@ -140,6 +140,11 @@ impl Writer {
         (self.nonce, self.count) = (nonce, count);
     }
 
+    /// What it signs with.
+    pub(crate) fn secret(&self) -> &'static AccountSecret {
+        &SECRETS[usize::from(self.number)]
+    }
+
     /// Opens a session, which a commit ends.
     pub(crate) fn open(&mut self) -> Signed {
         let input = Vault::openSessionCall { leaseSeconds: LEASE_SECONDS }.abi_encode();
@@ -171,14 +176,19 @@ impl Writer {
 
     /// A transaction that does nothing.
     pub(crate) fn nothing(&mut self) -> Signed {
-        self.next(Vec::new())
+        self.carrying(&[])
+    }
+
+    /// One that does nothing but carry these bytes.
+    pub(crate) fn carrying(&mut self, bytes: &[u8]) -> Signed {
+        self.next(bytes.to_vec())
     }
 
     fn next(&mut self, input: Vec<u8>) -> Signed {
         let (chain_id, to) = (self.genesis.chain_id, TxKind::Call(self.genesis.vault_address()));
         let request = Request { chain_id, nonce: self.nonce, to, input: input.into(), gas: GAS };
         self.nonce += 1;
-        sign(request, &SECRETS[usize::from(self.number)])
+        sign(request, self.secret())
     }
 }
 

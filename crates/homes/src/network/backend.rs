@@ -29,9 +29,6 @@ use crate::rpc::{
 };
 use crate::store::Store;
 
-/// How many arrivals a slow listener may fall behind before it misses some.
-const ARRIVALS: usize = 4096;
-
 /// A node as clients ask it; clones are handles to one node.
 #[derive(Debug, Clone)]
 pub struct NodeBackend {
@@ -44,7 +41,6 @@ struct Shared {
     waiting: Arc<Waiting>,
     orderer: Arc<Orderer>,
     seat: Seat,
-    arrivals: broadcast::Sender<B256>,
     /// The height at the start.
     starting: u64,
     itself: Itself,
@@ -85,8 +81,8 @@ impl NodeBackend {
         seat: Seat,
         itself: Itself,
     ) -> Self {
-        let (arrivals, starting) = (broadcast::Sender::new(ARRIVALS), chain.head().height());
-        let parts = Shared { chain, waiting, orderer, seat, arrivals, starting, itself };
+        let starting = chain.head().height();
+        let parts = Shared { chain, waiting, orderer, seat, starting, itself };
         Self { shared: Arc::new(parts) }
     }
 
@@ -143,10 +139,7 @@ impl Backend for NodeBackend {
     }
 
     async fn submit(&self, raw: Bytes) -> Result<B256, Refused> {
-        let taken = self.shared.waiting.submit(&raw).await.map_err(refused)?;
-        // Nobody may be listening.
-        let _ = self.shared.arrivals.send(taken);
-        Ok(taken)
+        self.shared.waiting.submit(&raw).await.map_err(refused)
     }
 
     fn now(&self) -> u64 {
@@ -158,7 +151,7 @@ impl Backend for NodeBackend {
     }
 
     fn arrivals(&self) -> broadcast::Receiver<B256> {
-        self.shared.arrivals.subscribe()
+        self.shared.waiting.arrivals()
     }
 
     fn next_nonce(&self, account: &Address) -> Option<u64> {
@@ -220,6 +213,8 @@ impl Backend for NodeBackend {
             pending: pool.pending as u64,
             queued: pool.queued as u64,
             pool_bytes: pool.weight as u64,
+            // A file that is not there is told of elsewhere.
+            store_bytes: std::fs::metadata(store.path()).map_or(0, |file| file.len()),
             scrub: self.scrub(),
             history: HistoryStatus {
                 bottom: store.bottom(),

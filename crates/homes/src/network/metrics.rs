@@ -2,6 +2,7 @@
 //!
 //! Reference: `docs/reference/node.md`, section *Status and metrics*.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,5 +76,33 @@ fn answer(node: &NodeBackend, request: &Request<Incoming>) -> Response<String> {
 /// The node's own metrics, then the engine's.
 fn text(node: &NodeBackend) -> String {
     let own = node.node().map(|status| status.prometheus()).unwrap_or_default();
-    own + &node.engine().metrics()
+    own + &as_text_format(&node.engine().metrics())
+}
+
+/// The engine tells its metrics as `OpenMetrics`, which says of what kind a counter is under its name without `_total`, and has an end. In Prometheus'
+/// text format both are otherwise: there such a counter would be of no kind.
+fn as_text_format(open: &str) -> String {
+    let name_of_counter = |line| str::strip_suffix(str::strip_prefix(line, "# TYPE ")?, " counter");
+    let counters: HashSet<&str> = open.lines().filter_map(name_of_counter).collect();
+    let lines = open.lines().filter(|line| *line != "# EOF");
+    lines.fold(String::with_capacity(open.len()), |text, line| {
+        let told = line.strip_prefix("# ").and_then(|told| told.split_once(' '));
+        let told = told.and_then(|(what, told)| told.split_once(' ').map(|(name, rest)| (what, name, rest)));
+        match told {
+            Some((what, name, rest)) if counters.contains(name) => text + &format!("# {what} {name}_total {rest}\n"),
+            _ => text + line + "\n",
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_the_engine_have_their_kind_under_the_name_of_their_value() {
+        let open = "# HELP a How many.\n# TYPE a counter\na_total{x=\"a b\"} 1\n# HELP ab Now.\n# TYPE ab gauge\nab 2\n# EOF\n";
+        let text = "# HELP a_total How many.\n# TYPE a_total counter\na_total{x=\"a b\"} 1\n# HELP ab Now.\n# TYPE ab gauge\nab 2\n";
+        assert_eq!(as_text_format(open), text);
+    }
 }

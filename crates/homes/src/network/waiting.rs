@@ -1,6 +1,6 @@
 //! The pool of a node at work: what comes in from clients and peers, what is kept of it over a restart, what goes out.
 //!
-//! - **Owns** the lock around the [`Pool`], its journal, and who is woken when something waits.
+//! - **Owns** the lock around the [`Pool`], its journal, who is woken when something waits, and who hears of what came.
 //! - **Does not** decide anything about a transaction: the pool does, and the ledger's rules.
 //!
 //! # Invariants
@@ -24,14 +24,17 @@ use blockhouse_ledger::state::State;
 use blockhouse_ledger::system::{SYSTEM_ADDRESS, TICK_GAS};
 use blockhouse_types::limits::BLOCK_MAX;
 use blockhouse_types::{DecodeError, Decoder, Encoder};
-use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, broadcast};
 
 use super::chain::Chain;
 use super::pool::journal::{Journal, JournalError, Recovered};
 use super::pool::limits::{GOSSIP_BYTES_MAX, GOSSIP_COUNT_MAX, TRANSACTION_MAX};
 use super::pool::{AddError, Added, Ahead, Examined, Limits, Origin, PeerId, Pending, Pool, Refusal, Rules, Standing};
 use crate::store::{Store, StoreError};
+
+/// How many arrivals a slow listener may fall behind before it misses some.
+const ARRIVALS: usize = 4096;
 
 /// How much more gas than a block has the candidates for it may ask for: most use a part of their limits.
 const GAS_OFFERED: u64 = 8;
@@ -69,6 +72,7 @@ pub struct Waiting {
     queue: Mutex<Queue>,
     journal: tokio::sync::Mutex<Kept>,
     wake: Arc<Notify>,
+    arrivals: broadcast::Sender<TxHash>,
     started: Instant,
 }
 
@@ -99,6 +103,7 @@ impl Waiting {
             queue: Mutex::default(),
             journal: tokio::sync::Mutex::new(Kept { journal, durable: 0 }),
             wake: Arc::default(),
+            arrivals: broadcast::Sender::new(ARRIVALS),
             started: Instant::now(),
         };
         for bytes in &recovered.transactions {
@@ -110,24 +115,28 @@ impl Waiting {
 
     /// Takes a transaction that was handed in here; durable when this returns.
     pub async fn submit(&self, bytes: &[u8]) -> Result<TxHash, SubmitError> {
-        let (examined, _) = self.take_in(bytes, Origin::Local)?;
+        let (examined, added) = self.take_in(bytes, Origin::Local)?;
         let hash = examined.hash();
         if let Err(error) = self.keep(examined).await {
             // Who is told that it was not taken may sign another with its nonce.
             self.pool().reject(&hash, TransactionFault::Invalid { reason: "it could not be kept".to_owned() });
             return Err(error.into());
         }
+        self.announce(hash, added);
         self.wake.notify_waiters();
         Ok(hash)
     }
 
     /// Takes what a peer sent: a list of transactions. What is refused is counted against it.
     pub fn hear(&self, peer: PeerId, message: &[u8]) -> Result<(), DecodeError> {
-        let mut added = false;
+        let mut is_any = false;
         for bytes in decode_message(message)? {
-            added |= self.take_in(&bytes, Origin::Peer(peer)).is_ok();
+            if let Ok((examined, added)) = self.take_in(&bytes, Origin::Peer(peer)) {
+                self.announce(examined.hash(), added);
+                is_any = true;
+            }
         }
-        if added {
+        if is_any {
             self.wake.notify_waiters();
         }
         Ok(())
@@ -147,6 +156,11 @@ impl Waiting {
     /// Ends when something new waits, counted from this call.
     pub fn woken(&self) -> OwnedNotified {
         Arc::clone(&self.wake).notified_owned()
+    }
+
+    /// The hash of each transaction that is taken from now on, wherever it was handed in.
+    pub fn arrivals(&self) -> broadcast::Receiver<TxHash> {
+        self.arrivals.subscribe()
     }
 
     /// Whether a block above these could hold a transaction.
@@ -195,6 +209,14 @@ impl Waiting {
     /// The pool itself, to be asked.
     pub fn pool(&self) -> MutexGuard<'_, Pool> {
         lock(&self.pool)
+    }
+
+    /// Tells of a transaction the first time it comes.
+    fn announce(&self, hash: TxHash, added: Added) {
+        if added != Added::Adopted {
+            // Nobody may be listening.
+            let _ = self.arrivals.send(hash);
+        }
     }
 
     fn take_in(&self, bytes: &[u8], origin: Origin) -> Result<(Arc<Examined>, Added), SubmitError> {

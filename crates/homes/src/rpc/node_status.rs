@@ -169,6 +169,9 @@ pub struct NodeStatus {
     pub queued: u64,
     /// What waits in bytes, as it is charged.
     pub pool_bytes: u64,
+    /// The length of its store, the file; 0 if it is of a version that does not say.
+    #[serde(default)]
+    pub store_bytes: u64,
     /// The watch over its own store.
     #[serde(default)]
     pub scrub: ScrubStatus,
@@ -231,6 +234,7 @@ impl NodeStatus {
             ("pool_pending", "transactions that can stand in the next block", self.pending),
             ("pool_queued", "transactions that wait for others", self.queued),
             ("pool_bytes", "what waits in bytes", self.pool_bytes),
+            ("store_bytes", "length of its store, the file", self.store_bytes),
             ("scrub_examined_blocks", "blocks of its store that this pass has examined", self.scrub.examined),
             ("scrub_blocks", "blocks that this pass examines", self.scrub.blocks),
             ("scrub_passes_total", "passes that found the store sound", self.scrub.passes),
@@ -311,6 +315,7 @@ mod tests {
             pending: 0,
             queued: 0,
             pool_bytes: 0,
+            store_bytes: 0,
             scrub: ScrubStatus::default(),
             history: HistoryStatus::default(),
             forks: ForkStatus::default(),

@@ -90,6 +90,7 @@ fn as_json(status: &NodeStatus, now: u64) -> Value {
         "pending": status.pending,
         "queued": status.queued,
         "pool_bytes": status.pool_bytes,
+        "store_bytes": status.store_bytes,
     });
     extend(&mut record, cares(status));
     record
