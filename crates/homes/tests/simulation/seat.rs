@@ -1,10 +1,9 @@
 //! What survives a simulated node: its folder; and the node that is made of it, as often as it is killed.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use blockhouse_consensus::{Application, Keys, Network, Standing, Stop};
 use blockhouse_crypto::AccountSecret;
@@ -13,9 +12,13 @@ use blockhouse_homes::network::{Chain, Clock, NetworkFile, NodeFolder, Orderer, 
 use blockhouse_homes::store::{Access, Store, StoreError};
 use blockhouse_ledger::resharing::Outcome;
 use blockhouse_ledger::{Block, BlockObject, BlockPlace, Certificate, block_hash};
-use blockhouse_types::BlockHash;
 use commonware_runtime::{Clock as _, Supervisor as _, deterministic};
 use futures::future::BoxFuture;
+
+use crate::goal::elapsed;
+use crate::storm::Disk;
+use crate::witness::{Event, Witness};
+use crate::world::Weather;
 
 /// How long the executor has to drop what a kill left running.
 const RELEASE: Duration = Duration::from_millis(1);
@@ -26,24 +29,12 @@ const LOOK: Duration = Duration::from_millis(20);
 const HANDING_OVER: Duration = Duration::from_secs(2);
 const STILL: Duration = Duration::from_secs(3);
 
-/// Which hash each height has, over all nodes: the test's own judge of forks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Judge(Arc<Mutex<BTreeMap<u64, BlockHash>>>);
-
-impl Judge {
-    /// Panics if another block is final at that height.
-    fn hear(&self, height: u64, hash: BlockHash) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(*known.entry(height).or_insert(hash), hash, "two blocks are final at height {height}");
-    }
-}
-
 /// Where a node keeps its ledger over all its lives, and what the test watches of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seat {
     folder: PathBuf,
     file: Arc<NetworkFile>,
-    judge: Judge,
+    pub(crate) witness: Witness,
     height: Arc<AtomicU64>,
     /// The block above which the tenure began that it takes part in.
     base: Arc<AtomicU64>,
@@ -60,7 +51,7 @@ impl Seat {
     pub(crate) fn new(
         folder: &Path,
         (file, keys): (&Arc<NetworkFile>, &Keys),
-        judge: &Judge,
+        witness: &Witness,
         (skew, account): (i64, AccountSecret),
     ) -> Self {
         std::fs::create_dir(folder).unwrap();
@@ -68,8 +59,8 @@ impl Seat {
         let genesis = &file.genesis;
         let certificate = Certificate::Genesis { key: genesis.ledger_key };
         Store::create(&folder.join("ledger.redb"), genesis, &certificate).unwrap();
-        let (judge, height, base, chain) = (judge.clone(), Arc::default(), Arc::default(), Arc::default());
-        Self { folder: folder.to_owned(), file: Arc::clone(file), judge, height, base, skew, account, chain }
+        let (witness, height, base, chain) = (witness.clone(), Arc::default(), Arc::default(), Arc::default());
+        Self { folder: folder.to_owned(), file: Arc::clone(file), witness, height, base, skew, account, chain }
     }
 
     /// Where its keys are, and what all nodes were given.
@@ -108,15 +99,26 @@ impl Seat {
         if before.is_some() {
             std::fs::copy(&path, &killed).unwrap();
         }
-        drop(before);
+        let recorded = before.map(|chain| chain.head().height());
         loop {
             match Store::open(&path, Access::Write, Duration::ZERO, None) {
                 Ok(_) if killed.exists() => std::fs::rename(&killed, &path).unwrap(),
-                Ok(store) => return store,
+                Ok(store) => {
+                    self.count(recorded, store.height());
+                    return store;
+                }
                 // The life before it is killed, and not gone yet.
                 Err(StoreError::Busy { .. }) => context.sleep(RELEASE).await,
                 Err(error) => panic!("{error}"),
             }
+        }
+    }
+
+    /// A node came back, and has so many blocks of those that it had recorded.
+    fn count(&self, recorded: Option<u64>, left: u64) {
+        if let Some(recorded) = recorded {
+            self.witness.count(Event::Return, 1);
+            self.witness.count(Event::TakenBack, recorded.saturating_sub(left));
         }
     }
 
@@ -151,7 +153,7 @@ pub(crate) struct Life {
 
 impl Life {
     /// Takes part in the tenure in which the ledger stands, as a node does: it may pass the end of one meanwhile.
-    pub(crate) fn take_part(&self) -> (Network, Arc<Ordered>) {
+    pub(crate) fn take_part(&self, context: &deterministic::Context, weather: &Weather) -> (Network, Arc<Ordered>) {
         let now = || network_above(&self.chain.head(), &self.seat.file).unwrap();
         loop {
             let network = now();
@@ -159,7 +161,8 @@ impl Life {
             if now() == network {
                 self.seat.base.store(network.base().height, Ordering::Relaxed);
                 let (orderer, key) = (Arc::clone(&self.orderer), network.key());
-                return (network, Arc::new(Ordered { orderer, key, seat: self.seat.clone() }));
+                let (clock, weather) = (context.child("ledger"), weather.clone());
+                return (network, Arc::new(Ordered { orderer, key, seat: self.seat.clone(), clock, weather }));
             }
         }
     }
@@ -188,7 +191,7 @@ impl Life {
                         BlockObject { chain_id: self.seat.file.genesis.chain_id, block, certificate, genesis: None };
                     // The engine may be faster; else it is certified, and the same everywhere.
                     if self.orderer.take(&object).is_ok() {
-                        self.seat.judge.hear(height, object.hash());
+                        self.seat.witness.hear(height, object.hash());
                     }
                 }
             }
@@ -202,6 +205,16 @@ pub(crate) struct Ordered {
     orderer: Arc<Orderer>,
     key: [u8; 32],
     seat: Seat,
+    clock: deterministic::Context,
+    weather: Weather,
+}
+
+impl Ordered {
+    /// True while the disk under the ledger fails.
+    fn fails(&self) -> bool {
+        let now = elapsed(&self.clock);
+        self.weather.failed(now).is_some_and(|failure| failure.disk == Disk::Ledger && now < failure.end)
+    }
 }
 
 impl Application for Ordered {
@@ -216,16 +229,22 @@ impl Application for Ordered {
     async fn finalize(&self, block: Arc<Block>, certificate: Certificate) -> Result<(), Stop> {
         let (height, hash) = (block.header.number, block_hash(&block.header));
         let chain_id = self.seat.file.genesis.chain_id;
-        certificate.verify(&self.key, &BlockPlace { chain_id, height, hash }).unwrap();
-        self.seat.judge.hear(height, hash);
-        self.orderer.finalize(block, certificate).await.unwrap();
-        let stored = self.orderer.block(height).unwrap();
-        assert_eq!(block_hash(&stored.header), hash, "block {height} is not what was final");
+        let witness = &self.seat.witness;
+        let proven = certificate.verify(&self.key, &BlockPlace { chain_id, height, hash });
+        witness.demand(proven.is_ok(), || format!("the certificate of block {height} does not hold: {proven:?}"));
+        witness.hear(height, hash);
+        let recorded = self.orderer.finalize(block, certificate).await;
+        witness.demand(recorded.is_ok(), || format!("block {height} was not recorded: {recorded:?}"));
+        let stored = self.orderer.block(height).map(|block| block_hash(&block.header));
+        witness.demand(stored == Some(hash), || format!("block {height} is not what was final: {stored:?}"));
         self.seat.height.store(self.orderer.standing().height, Ordering::Relaxed);
         Ok(())
     }
 
     async fn sync(&self) -> Result<(), Stop> {
+        if self.fails() {
+            return Err(Stop { reason: "the disk under the ledger fails".to_owned() });
+        }
         self.orderer.sync().await
     }
 
@@ -264,6 +283,5 @@ impl Clock for SimulatedClock {
 
 /// Milliseconds: a run begins at [`crate::world::START`].
 pub(crate) fn now(context: &deterministic::Context) -> u64 {
-    let since = context.current().duration_since(UNIX_EPOCH).unwrap_or_default();
-    crate::world::START * 1000 + u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    crate::world::START * 1000 + u64::try_from(elapsed(context).as_millis()).unwrap_or(u64::MAX)
 }
