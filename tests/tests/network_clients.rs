@@ -38,8 +38,8 @@ const SUFFERS: usize = 3;
 const FLOOD: usize = 2000;
 /// How many of them are handed in with one request: what a server takes.
 const AT_ONCE: usize = 100;
-/// How long each is: a block holds a few hundred of them.
-const LENGTH: usize = 4096;
+/// How many bytes each carries. By the gas that they ask for a block holds some 160 of them.
+const LENGTH: usize = 1024;
 
 /// Whether a node has a transaction waiting.
 fn waits(node: &Node, signed: &Signed) -> bool {
