@@ -161,7 +161,7 @@ fn a_tick_that_fails_stops_no_block() {
             // What is due again is asked for again, so each tick fails.
             assert_eq!(statuses, [true, false], "block {number}");
             assert_eq!(gas_of_tick(&made) > TICK_GAS * 9 / 10, burns, "{}", gas_of_tick(&made));
-            assert!(world.read(world.genesis().access_address(), Access::isRecoveryCall { who }));
+            assert!(world.read(world.genesis().access_address(), Access::isRecoveryCall(who)));
         }
         expect_another_copy_agrees(&world);
     }
