@@ -165,8 +165,10 @@ impl<S: Scheme> Liar<S> {
                     continue;
                 }
                 Ok((from, message)) = heard.recv() => {
-                    let vote = Vote::<S, Digest>::decode(message).ok().filter(|_| matches!(self.lie, Lie::TwoBlocks));
-                    vote.into_iter().for_each(|vote| self.echo(&mut votes, from.clone(), &vote));
+                    match Vote::<S, Digest>::decode(message) {
+                        Ok(vote) if matches!(self.lie, Lie::TwoBlocks) => self.echo(&mut votes, from, &vote),
+                        _ => {}
+                    }
                     continue;
                 }
                 else => return,

@@ -78,7 +78,9 @@ fn judge_end(context: &deterministic::Context, (index, life, weather): (usize, &
     println!("node {index} ended after {now:?}: {why}");
     let failed = weather.failed(now).filter(|_| !witness.is_calm());
     witness.demand(failed.is_some(), || format!("node {index} ended after {now:?}, and nothing had failed: {why}"));
-    failed.into_iter().for_each(|failure| witness.count(Event::Stopped(failure.disk), 1));
+    if let Some(failure) = failed {
+        witness.count(Event::Stopped(failure.disk), 1);
+    }
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {

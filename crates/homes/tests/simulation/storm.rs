@@ -112,7 +112,7 @@ impl Storm {
             let (begin, end) = self.interval((place, count));
             let (part, both) =
                 (self.random.random_range(1..(1_u32 << self.nodes.len()) - 1), self.random.random_bool(0.6));
-            let is_inside = |index: usize| part >> index & 1 == 1;
+            let is_inside = |index: usize| (part >> index) & 1 == 1;
             for (from, sender) in self.nodes.iter().enumerate() {
                 for (to, receiver) in self.nodes.iter().enumerate() {
                     if is_inside(from) != is_inside(to) && (both || is_inside(from)) {
