@@ -20,7 +20,7 @@ const FOLLOWED: u64 = 6;
 /// For how long no node records a block in a standstill: longer than the turns of two dead leaders.
 const STANDSTILL: Duration = Duration::from_millis(2500);
 /// How many blocks who is left behind has less than another: more than come while a message is on its way.
-const BEHIND: u64 = 8;
+const BEHIND: u64 = 5;
 
 /// What the harness sees of a node: its ledger; nothing of a liar.
 pub(crate) struct State {

@@ -55,7 +55,7 @@ impl Disk {
                 let mode = if random.random() { PartialWriteMode::Prefix } else { PartialWriteMode::Subset };
                 none.write(WriteConfig { failure_rate, retention_rate, mode })
             }
-            Self::Resize => none.resize(ResizeConfig { failure_rate: percent(10..50), partial_rate: percent(0..100) }),
+            Self::Resize => none.resize(ResizeConfig { failure_rate: percent(50..100), partial_rate: percent(0..100) }),
             Self::Open => none.open(percent(2..20)),
             Self::Read => none.read(percent(2..20)),
             Self::Scan => none.scan(percent(5..40)),
