@@ -9,7 +9,7 @@ use alloy_consensus::{Header, Transaction as _};
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolCall;
 use blockhouse_ledger::certificate::BlockPlace;
-use blockhouse_ledger::contracts::Anchors;
+use blockhouse_ledger::contracts::{Anchors, Automation};
 use blockhouse_ledger::system::automation_address;
 use blockhouse_types::BlockHash;
 
@@ -22,12 +22,17 @@ pub fn has_news(store: &Store, anchors: Address, above: u64) -> Result<bool, Sto
     if above.saturating_add(1) < store.bottom() {
         return Ok(true);
     }
-    let own = [Anchors::recordCall::SELECTOR, Anchors::cosignCall::SELECTOR];
+    let said = [Anchors::recordCall::SELECTOR, Anchors::cosignCall::SELECTOR];
+    let ticks = [Automation::tickCall::SELECTOR];
+    let calls = |transaction: &alloy_consensus::TxEnvelope, any: &[[u8; 4]]| {
+        any.iter().any(|selector| transaction.input().starts_with(selector))
+    };
     for height in above.saturating_add(1)..=store.height() {
         let is_news = |transaction: &alloy_consensus::TxEnvelope| match transaction.to() {
-            Some(to) if to == anchors => !own.iter().any(|selector| transaction.input().starts_with(selector)),
-            Some(to) => to != automation_address(),
-            None => true,
+            Some(to) if to == anchors => !calls(transaction, &said),
+            // Its owner sends it more: an alarm that is ended is news.
+            Some(to) if to == automation_address() => !calls(transaction, &ticks),
+            _ => true,
         };
         if store.block(height)?.block.body.transactions.iter().any(is_news) {
             return Ok(true);

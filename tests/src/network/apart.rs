@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -116,11 +116,7 @@ impl Apart {
             }
         };
         let hosts = (0..count).map(host).collect();
-        // The proxies take free ports too, and none of these.
-        let kept: Vec<_> =
-            (ports..).take(count * 2).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
         let proxies = Proxies::start(seed, &listen);
-        drop(kept);
         let apart = Self { hosts, proxies, listen };
         (0..count).for_each(|at| apart.configure(at, &founded.keys));
         apart

@@ -120,7 +120,10 @@ async fn show(global: &Global, out: &Output) -> anyhow::Result<Exit> {
         let (name, late) = (name(&vault, watch.source), watch.is_late(now));
         let state = if late { "OVERDUE" } else { "in time" };
         let since = text::age(now.saturating_sub(watch.since));
-        out.data(format_args!("{name}: alarm after {}; last backup {since}, {state}", duration(watch.interval)))?;
+        out.data(format_args!(
+            "{name}: alarm after {}; last backup, or else the alarm itself, {since}: {state}",
+            duration(watch.interval)
+        ))?;
         out.record(&json!({
             "type": "alarm",
             "source": watch.source,
@@ -138,6 +141,6 @@ async fn show(global: &Global, out: &Output) -> anyhow::Result<Exit> {
 }
 
 /// What this host calls a source; else its id.
-fn name(vault: &Vault, source: SourceId) -> String {
+pub(super) fn name(vault: &Vault, source: SourceId) -> String {
     vault.config().sources.get(&source).map_or_else(|| source.to_string(), |entry| entry.name.clone())
 }

@@ -11,6 +11,7 @@ use blockhouse_vault::vault::Vault;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::alarm;
 use crate::arguments::Global;
 use crate::exit::{Exit, help};
 use crate::failure::one_line;
@@ -63,7 +64,8 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
     let vault = opening::observer(global, out).await?;
     let standing = vault.standing().await?;
     let now = (vault.settings().clock)();
-    let (plan, mut sources) = (vault.plan(), sources(&vault).await?);
+    let (plan, (mut sources, mut bare)) = (vault.plan(), sources(&vault).await?);
+    bare.retain(|watch| watch.is_late(now.max(standing.time)));
     for source in &mut sources {
         let is_old = |time: u64, most: u64| now.saturating_sub(time) >= most;
         let most = args.max_age.or(source.watch.is_none().then_some(MAX_AGE));
@@ -78,10 +80,11 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
     out.data(format_args!("plan         {}: {} may vanish ({plan})", vault.config().code, text::any_sites(plan.w)))?;
     tell_sources(&sources, now, out)?;
     let is_bad = |source: &SourceStatus| source.verified.is_some_and(|(_, verified)| !verified.ok);
-    let is_late = sources.iter().any(|source| {
-        let decides = args.max_age.is_some() || source.watch.is_some();
-        (decides && source.overdue) || (args.max_verify_age.is_some() && source.verify_overdue)
-    });
+    let is_late = !bare.is_empty()
+        || sources.iter().any(|source| {
+            let decides = args.max_age.is_some() || source.watch.is_some();
+            (decides && source.overdue) || (args.max_verify_age.is_some() && source.verify_overdue)
+        });
     let exit = match () {
         () if down > 0 || is_late || sources.iter().any(is_bad) => Exit::CheckFailed,
         () if sources.iter().any(|source| source.least.w < plan.w) => Exit::Degraded,
@@ -97,7 +100,15 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
             _ => "NOT WELL: sites are down or the last verification found damage; bring sites back, then repair and verify",
         }
     ))?;
-    let actions = actions(&vault, &sources, plan, now);
+    let mut actions = actions(&vault, &sources, plan, now);
+    actions.extend(bare.iter().map(|watch| Action {
+        why: format!(
+            "{} has no snapshot, and its alarm is after {}",
+            alarm::name(&vault, watch.source),
+            duration(watch.interval)
+        ),
+        command: "blockhouse backup PATH".to_owned(),
+    }));
     if !actions.is_empty() {
         out.data(format_args!("\nwhat to do:"))?;
     }
@@ -189,7 +200,7 @@ fn sites(vault: &Vault, out: &Output) -> anyhow::Result<(Vec<Value>, usize)> {
     Ok((sites, down))
 }
 
-async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
+async fn sources(vault: &Vault) -> anyhow::Result<(Vec<SourceStatus>, Vec<Watch>)> {
     let mut sources = BTreeMap::new();
     for known in select::all(vault, &Narrow::default()).await? {
         let SnapshotRecord { source, durability, verified, .. } = known.record;
@@ -208,12 +219,14 @@ async fn sources(vault: &Vault) -> anyhow::Result<Vec<SourceStatus>> {
         status.least = status.least.least(durability);
         status.verified = status.verified.into_iter().chain(verified).max_by_key(|(time, _)| *time);
     }
+    let mut bare = Vec::new();
     for watch in vault.ledger().watches().await? {
-        if let Some(source) = sources.get_mut(&watch.source) {
-            source.watch = Some(watch);
+        match sources.get_mut(&watch.source) {
+            Some(source) => source.watch = Some(watch),
+            None => bare.push(watch),
         }
     }
-    Ok(sources.into_values().collect())
+    Ok((sources.into_values().collect(), bare))
 }
 
 fn tell_sources(sources: &[SourceStatus], now: u64, out: &Output) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The state after a block, of the head or of one not far below it, as answers read it.
 //!
-//! - **Owns** how the undo records of the blocks above are laid over the head's nodes, and the one overlay that is remembered.
+//! - **Owns** how the undo records of the blocks above are laid over the head's nodes, and the one reading of them that is remembered.
 //! - **Does not** believe any of it: every node is compared with the hash that the one above it names, from the state root in the header of
 //!   that block on. So an altered record ends with an error, never with another answer.
 //!
@@ -28,24 +28,38 @@ pub struct StateAt<'a> {
     undone: Option<Arc<Undone>>,
 }
 
-/// What the blocks above one changed, as it was after that one.
+/// What the last blocks changed, as it was before each of them.
 struct Undone {
-    /// The height of the state.
-    height: u64,
-    /// The last of these blocks. At each head from `height` up to it this is right: a node that a later block changed is here as it was in all
+    /// The lowest height whose state this leads to; it leads to those of all above it.
+    from: u64,
+    /// The last of these blocks. At each head from `from` up to it this is right: a node that a later block changed is here as it was in all
     /// those between.
     to: u64,
-    nodes: HashMap<(StateTrie, Nibbles), Option<Bytes>>,
+    /// Of each node, from the last block down: the height of one that changed it, and what it was before.
+    nodes: HashMap<(StateTrie, Nibbles), Vec<(u64, Option<Bytes>)>>,
 }
 
-/// The state below the head that was read last, until the next block: who asks at one block asks more than once. Clones of a store share it.
+impl Undone {
+    /// What a node was at that height, if a block above changed it: as it was before the lowest of those.
+    fn node_at(&self, height: u64, place: &(StateTrie, Nibbles)) -> Option<&Option<Bytes>> {
+        let changes = self.nodes.get(place)?;
+        let above = changes.partition_point(|(changed, _)| *changed > height);
+        changes.get(above.checked_sub(1)?).map(|(_, before)| before)
+    }
+}
+
+/// What was read of the records, until the next block: it serves all heights down to the lowest that was asked for, so that who asks at one
+/// block after the other has each record read once. Clones of a store share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastRead(Arc<Mutex<Option<Arc<Undone>>>>);
 
 impl LastRead {
-    /// Gives back what it takes.
+    /// Gives back what it takes. Who reads records right now is not waited for: no block waits for an answer, and what is left counts at no
+    /// later head and goes with the next block.
     pub(super) fn forget(&self) {
-        *self.lock() = None;
+        if let Ok(mut last) = self.0.try_lock() {
+            *last = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Undone>>> {
@@ -76,18 +90,19 @@ impl Store {
         Ok(Some(StateAt { store: self, header, undone }))
     }
 
-    /// Lays the records of all blocks above that height over one another, or finds that done. Others who want the same wait for it.
+    /// Reads the records of all blocks above that height, or finds that done. Others who want them wait for it.
     fn undone(&self, height: u64) -> Result<Arc<Undone>, StoreError> {
         let mut last = self.last_read.lock();
-        if let Some(undone) = last.as_ref().filter(|undone| undone.height == height && undone.to >= self.height()) {
+        if let Some(undone) = last.as_ref().filter(|undone| undone.from <= height && undone.to >= self.height()) {
             return Ok(Arc::clone(undone));
         }
-        let (mut nodes, mut room) = (HashMap::default(), BYTES_MAX);
-        // From the head down: what an earlier block found counts.
+        let (mut nodes, mut room) = (HashMap::<_, Vec<_>>::default(), BYTES_MAX);
         for above in (height + 1..=self.height()).rev() {
-            nodes.extend(self.read(|rows| rows.undo(above, &mut room))?.nodes);
+            for (place, before) in self.read(|rows| rows.undo(above, &mut room))?.nodes {
+                nodes.entry(place).or_default().push((above, before));
+            }
         }
-        let undone = Arc::new(Undone { height, to: self.height(), nodes });
+        let undone = Arc::new(Undone { from: height, to: self.height(), nodes });
         *last = Some(Arc::clone(&undone));
         Ok(undone)
     }
@@ -127,7 +142,8 @@ impl StateNodes for StateAt<'_> {
     type Error = StoreError;
 
     fn node(&self, trie: &StateTrie, path: &Nibbles) -> Result<Option<Bytes>, StoreError> {
-        match self.undone.as_ref().and_then(|undone| undone.nodes.get(&(*trie, *path))) {
+        let undone = self.undone.as_ref();
+        match undone.and_then(|undone| undone.node_at(self.header.number, &(*trie, *path))) {
             Some(before) => Ok(before.clone()),
             None => self.store.node(trie, path),
         }
@@ -145,6 +161,6 @@ impl StateNodes for StateAt<'_> {
 
 impl fmt::Debug for Undone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Undone").field("height", &self.height).field("to", &self.to).finish_non_exhaustive()
+        f.debug_struct("Undone").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
 }

@@ -55,10 +55,9 @@ impl Mark {
         Self { from: height, to: height, bytes: 0 }
     }
 
-    /// Reads the row, if there is one.
+    /// Reads the row, if there is one. One that cannot be read is none: nothing but earlier states stands on it.
     pub(super) fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Option<Self>, Fault> {
-        let Some(row) = meta.get(MARK)? else { return Ok(None) };
-        Self::decode(row.value()).map(Some).ok_or_else(|| Fault::damaged("the mark of its undo records is another one"))
+        Ok(meta.get(MARK)?.and_then(|row| Self::decode(row.value())))
     }
 
     fn decode(row: &[u8]) -> Option<Self> {

@@ -44,6 +44,8 @@ pub(crate) fn elapsed(clock: &deterministic::Context) -> Duration {
 pub(crate) struct Goal {
     pub(crate) blocks: u64,
     pub(crate) nodes: usize,
+    /// How many there are, those that are away among them.
+    pub(crate) all: usize,
     /// And some of the tenure that follows.
     pub(crate) changes: bool,
     /// Whether there is a storm: what was recorded before it is over is not enough.
@@ -111,6 +113,7 @@ impl ExitCondition<PublicKey, State> for Goal {
     ) -> Pin<Box<dyn Future<Output = Result<bool, String>> + Send + 'a>> {
         let seats: Vec<&Seat> = states.iter().filter_map(|state| state.seat.as_ref()).collect();
         let heights: Vec<u64> = seats.iter().map(|seat| seat.height()).collect();
+        self.witness.count(Event::Away, u64::from(states.len() < self.all));
         let base = states.first().and_then(|state| self.look(&state.clock, &heights));
         let reached = base.is_some_and(|base| {
             let is_done =

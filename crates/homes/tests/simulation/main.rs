@@ -89,7 +89,7 @@ fn all_nodes_killed_at_once_come_back_and_agree() {
 #[test]
 fn three_of_four_go_on_without_the_fourth() {
     let scenario = Scenario { name: "three_of_four_go_on_without_the_fourth", place: 5, seeds: 8 };
-    scenario.each(|seed| without_one(World::new(seed), seed));
+    scenario.each(|seed| without_one(World::new(seed), seed)).has_met([Event::Away]);
 }
 
 fn without_one(world: World, seed: u64) -> Result<Outcome, String> {
@@ -168,6 +168,7 @@ fn all_that_may_go_wrong_at_once_forks_nothing_and_passes() {
     let total = Scenario { name, place: 10, seeds: 12 }.each(everything);
     let others = [Event::Return, Event::TakenBack, Event::Standstill, Event::LeftBehind];
     total.has_met(told().chain(others));
+    total.has_met_any(Disk::ALL.map(Event::Stopped));
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn validators_with_one_key_agree_over_bad_links() {
 #[test]
 fn three_of_four_with_one_key_go_on_without_the_fourth() {
     let scenario = Scenario { name: "three_of_four_with_one_key_go_on_without_the_fourth", place: 14, seeds: 1 };
-    scenario.each(|seed| without_one(World::sharing(seed), seed));
+    scenario.each(|seed| without_one(World::sharing(seed), seed)).has_met([Event::Away]);
 }
 
 #[test]

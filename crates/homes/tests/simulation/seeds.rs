@@ -62,4 +62,10 @@ impl Total {
         let never: Vec<Event> = events.into_iter().filter(|event| self.counts.of(*event) == 0).collect();
         assert!(never.is_empty() || !self.whole, "no run met {never:?}");
     }
+
+    /// Fails where none of these was ever met.
+    pub(crate) fn has_met_any(&self, events: impl IntoIterator<Item = Event>) {
+        let is_any = events.into_iter().any(|event| self.counts.of(event) > 0);
+        assert!(is_any || !self.whole, "no run met any of them: {:?}", self.counts);
+    }
 }

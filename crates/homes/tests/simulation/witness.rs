@@ -20,6 +20,8 @@ pub(crate) const FORK: &str = "two blocks are final";
 /// What may happen in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
+    /// A node was away when it was looked.
+    Away,
     /// A node came back.
     Return,
     /// A block that a node had recorded was gone when it came back.

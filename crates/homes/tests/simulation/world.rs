@@ -148,6 +148,7 @@ impl World {
         let goal = Goal {
             blocks,
             nodes,
+            all: seats.len(),
             changes: weather.changes,
             storm: weather.storm,
             witness: witness.clone(),

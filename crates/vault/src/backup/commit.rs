@@ -79,11 +79,16 @@ impl Run<'_> {
         published.copy_blocks(self.vault.sites(), self.vault.home(), recorded.block).await;
         published.require_for("the snapshot's description with its block", durability, stripes.domains())?;
         self.confirm(id, recorded).await?;
-        drop(publishing);
         // From here on the snapshot stands: what fails is told beside it.
         let noted = self.remember(id, &done.tree);
         let mut warnings: Vec<BackupWarning> = noted.err().map(BackupWarning::Tags).into_iter().collect();
-        warnings.extend(self.ledger.end_alarm(self.source).await.err().map(BackupWarning::Alarm));
+        match self.ledger.end_alarm(self.source).await {
+            // The loss of this host must not take it back.
+            Ok(Some(block)) => published.copy_blocks(self.vault.sites(), self.vault.home(), block).await,
+            Ok(None) => {}
+            Err(error) => warnings.push(BackupWarning::Alarm(error)),
+        }
+        drop(publishing);
         warnings.extend(done.tree.findings.ignore_problems.iter().map(BackupWarning::of_ignore_file));
         Ok(BackupReport {
             refusals: refusals(&done, &published),

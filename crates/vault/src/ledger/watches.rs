@@ -49,8 +49,17 @@ impl Ledger {
         let count: u64 = self.call(to, &Automation::watchedCountCall {}).await?.saturating_to();
         let mut watches = Vec::new();
         for index in 0..count {
-            let source = self.call(to, &Automation::watchedAtCall { index: U256::from(index) }).await?;
-            let found = self.call(to, &Automation::watchCall { source }).await?;
+            let source = match self.call(to, &Automation::watchedAtCall { index: U256::from(index) }).await {
+                Ok(source) => source,
+                // An alarm was ended meanwhile: the list is shorter now.
+                Err(LedgerError::Refused { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            let found = match self.call(to, &Automation::watchCall { source }).await {
+                Ok(found) => found,
+                Err(LedgerError::Refused { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             watches.push(Watch {
                 source: SourceId::new(source.0),
                 interval: found.interval,
@@ -62,14 +71,16 @@ impl Ledger {
     }
 
     /// Has the ledger tell at once that a source has resumed, if it told that it is overdue and there is a backup now: a tick may look at it
-    /// ten minutes later only, and a ledger that one host seals may have no block then.
-    pub(crate) async fn end_alarm(&self, source: SourceId) -> Result<(), LedgerError> {
-        let Some(to) = self.automation().await? else { return Ok(()) };
+    /// ten minutes later only, and a ledger that one host seals may have no block then. Gives the height of the block that says so.
+    pub(crate) async fn end_alarm(&self, source: SourceId) -> Result<Option<u64>, LedgerError> {
+        let Some(to) = self.automation().await? else { return Ok(None) };
         let source = B256::new(source.to_bytes());
         match self.call(to, &Automation::watchCall { source }).await {
-            Ok(watch) if watch.raised && !watch.late => self.send(to, &Automation::lookCall { source }).await.map(drop),
+            Ok(watch) if watch.raised && !watch.late => {
+                Ok(self.send(to, &Automation::lookCall { source }).await?.block_number)
+            }
             // It is not watched, or there is nothing to end.
-            Ok(_) | Err(LedgerError::Refused { .. }) => Ok(()),
+            Ok(_) | Err(LedgerError::Refused { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -46,12 +46,20 @@ fn a_fork_by_those_before_does_not_keep_a_network_from_beginning() {
 fn what_is_read_on_the_ledger_is_not_told_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let eye = Eye::open(ForkFolder::beside(store.path()), &file(base_of(&store), None)).unwrap();
+    let eye = Arc::new(Eye::open(ForkFolder::beside(store.path()), &file(base_of(&store), None)).unwrap());
     let heard = eye.found.subscribe();
+    let (listener, found) = (Arc::clone(&eye), eye.found.subscribe());
+    let listens = std::thread::spawn(move || {
+        while !found.has_changed().unwrap() {
+            std::hint::spin_loop();
+        }
+        listener.known().iter().all(KeptFork::is_told) && listener.untold.load(Ordering::Relaxed) == 0
+    });
     for _ in 0..2 {
         let (evidence, proved) = evidence_between(&store, [side(&store, 1), side(&store, 2)]).unwrap().unwrap();
         eye.keep_told(evidence, proved).unwrap();
         assert_eq!((eye.known().len(), eye.status(&store).untold), (1, 0));
     }
+    assert!(listens.join().unwrap(), "it is told before anybody hears of it");
     assert!(heard.has_changed().unwrap() && *heard.borrow() == 1);
 }

@@ -325,7 +325,7 @@ fn records_that_are_longer_than_they_may_be_are_not_loaded() {
 }
 
 #[test]
-fn an_impossible_mark_is_damage() {
+fn an_impossible_mark_is_none() {
     for mark in [
         Mark { from: 5, to: 4, bytes: 0 },
         Mark { from: 0, to: RECORDS_MAX + 1, bytes: 0 },
