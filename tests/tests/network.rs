@@ -82,8 +82,8 @@ fn agree_stand_a_kill_and_go_on(words: &str) {
     }
     let hash = owner.record(nodes[1]);
     nodes[1].receipt(&hash);
-    let code = nodes[2].ask("eth_getCode", &json!([automation_address(), "latest"]));
     wait_until(|| nodes[2].receipt(&hash)["blockNumber"].is_string(), "node 3 has it too");
+    let code = nodes[2].ask("eth_getCode", &json!([automation_address(), "latest"]));
     assert!(code.as_str().unwrap().len() > 2, "the ledger did not make Automation");
     expect_agreement(&nodes);
 

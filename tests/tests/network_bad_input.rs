@@ -33,7 +33,7 @@ const ODD: usize = 3;
 /// Three nodes with a load, and the fourth ready to be started.
 fn three_at_work() -> (Turn, Load) {
     let mut turn = Turn::begin();
-    turn.apart.start_all();
+    turn.start_all();
     let load = turn.load(&[0, 1, 2]);
     go_on(&load);
     turn.apart.end(ODD);
@@ -298,7 +298,7 @@ fn a_node_without_its_votes_follows_and_one_without_its_ledger_takes_anothers() 
 #[test]
 fn a_damaged_journal_of_the_pool_is_told_and_costs_what_it_hit() {
     let mut turn = Turn::begin();
-    turn.apart.start_all();
+    turn.start_all();
     // Without a quorum what is handed in waits.
     for at in [0, 1, 2] {
         turn.apart.kill(at);

@@ -25,8 +25,8 @@ use blockhouse_tests::network::apart::Apart;
 use blockhouse_tests::network::proxy::Cut;
 use blockhouse_tests::network::{Node, free_ports, number, wait_until};
 use blockhouse_tests::tree;
+use faults::Turn;
 use faults::writers::{Signed, Writer, genesis, send};
-use faults::{Turn, WRITERS};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -54,21 +54,12 @@ fn edit(apart: &Apart, at: usize, change: impl FnOnce(&mut NodeConfig)) {
     std::fs::write(path, config.text()).unwrap();
 }
 
-/// Starts all nodes and waits until each has the blocks that let the writers send: it may have ended before those were on its disk.
-fn start_all(apart: &mut Apart) {
-    apart.start_all();
-    let genesis = genesis(apart.node(0));
-    let (owner, calls) = (Address::new(genesis.owner.to_bytes()), genesis.deployments(0).len() + usize::from(WRITERS));
-    let nonce = |at: usize| number(&apart.node(at).ask("eth_getTransactionCount", &json!([owner, "latest"])));
-    wait_until(|| ALL.iter().all(|at| nonce(*at) == calls as u64), "all nodes know who may send");
-}
-
 /// Nodes tell each other what was handed in, and of two transactions with one nonce the later counts, wherever each came in. Neither can stand in a
 /// block as long as the one before them is missing.
 #[test]
 fn what_waits_at_one_node_waits_at_all_and_what_replaces_it_too() {
     let mut turn = Turn::begin();
-    start_all(&mut turn.apart);
+    turn.start_all();
     let node = |at: usize| turn.apart.node(at);
     let mut writer = turn.writers[0].clone();
     let missing = writer.open();
@@ -98,7 +89,7 @@ fn hand_in(node: &Node, flood: &[Signed]) {
         let calls = batch.iter().enumerate().map(|(id, signed)| {
             json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [signed.raw] })
         });
-        let answers = post(node, &Value::from_iter(calls).to_string()).json();
+        let answers = post(node, &calls.collect::<Value>().to_string()).json();
         let answers = answers.as_array().unwrap_or_else(|| panic!("{answers}"));
         assert_eq!(answers.len(), batch.len());
         for (answer, signed) in answers.iter().zip(batch) {
@@ -115,7 +106,7 @@ fn a_flood_by_one_account_delays_another_by_a_block_and_nothing_of_it_is_read_on
     for at in ALL {
         edit(&turn.apart, at, |config| config.rpc.calls_per_second = NonZeroU32::new(10_000).unwrap());
     }
-    start_all(&mut turn.apart);
+    turn.start_all();
     let [mut flooding, mut other] = [0, 1].map(|at: usize| turn.writers[at].clone());
     // The sessions that they open make the network agree on something first: it is not about to record a heartbeat.
     make_final_at_all(&turn.apart, &[flooding.open(), other.open()]);
@@ -166,7 +157,7 @@ fn flooded(writer: &mut Writer, word: &[u8]) -> Vec<Signed> {
 #[test]
 fn a_node_that_suffers_bad_clients_goes_on_and_so_do_the_others() {
     let mut turn = Turn::begin();
-    start_all(&mut turn.apart);
+    turn.start_all();
     let mut own = turn.writers.pop().unwrap();
     let load = turn.load(&ALL[..SUFFERS]);
     let node = turn.apart.node(SUFFERS).clone();
@@ -241,7 +232,7 @@ fn metrics_are_what_prometheus_reads() {
     let mut turn = Turn::begin();
     let address = SocketAddr::from(([127, 0, 0, 1], free_ports(1)));
     edit(&turn.apart, 0, |config| config.metrics = Some(address));
-    start_all(&mut turn.apart);
+    turn.start_all();
     make_final_at_all(&turn.apart, &[turn.writers[0].clone().open()]);
     let node = turn.apart.node(0);
     let status = || node.ask("blockhouse_nodeStatus", &json!([]));

@@ -43,7 +43,7 @@ fn millis(random: &mut rand::rngs::StdRng, range: std::ops::Range<u64>) -> Durat
 fn kills_at_any_instant_lose_nothing_that_was_final() {
     let mut turn = Turn::begin();
     let mut random = tree::random(turn.seed);
-    turn.apart.start_all();
+    turn.start_all();
     let load = turn.load(&[0, 1, 2, 3]);
     load.wait_for(1, "the network works");
     for _ in 0..4 * turn.effort {
@@ -77,7 +77,7 @@ fn kills_at_any_instant_lose_nothing_that_was_final() {
 fn a_paused_node_is_passed_over_and_catches_up() {
     let mut turn = Turn::begin();
     let mut random = tree::random(turn.seed);
-    turn.apart.start_all();
+    turn.start_all();
     for _ in 0..turn.effort {
         let paused = random.random_range(0..4);
         let load = turn.load(&[0, 1, 2, 3]);
@@ -104,7 +104,7 @@ fn a_paused_node_is_passed_over_and_catches_up() {
 fn a_partition_forks_nothing_and_heals() {
     let mut turn = Turn::begin();
     let mut random = tree::random(turn.seed);
-    turn.apart.start_all();
+    turn.start_all();
     for round in 0..turn.effort {
         let cut = if (round + turn.seed).is_multiple_of(2) { Cut::Refused } else { Cut::Silent };
         let other = random.random_range(1..4);
@@ -156,7 +156,7 @@ fn a_slow_and_lossy_network_goes_on() {
             ..Link::default()
         };
     };
-    turn.apart.start_all();
+    turn.start_all();
     turn.apart.proxies.set(far);
     let load = turn.load(&[0, 1, 2, 3]);
     load.wait_for(12 * usize::try_from(turn.effort).unwrap(), "it goes on, slowly");
@@ -232,7 +232,7 @@ fn a_full_disk_ends_its_node_alone() {
     if !need::right(disk.is_mounted, "this user may not mount: a file may not grow instead") {
         return where_a_file_may_not_grow(&mut turn);
     }
-    turn.apart.start_all();
+    turn.start_all();
     let load = turn.load(&[0, 1, 2, 3]);
     load.wait_for(1, "the network works");
     disk.fill();

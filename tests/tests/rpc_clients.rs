@@ -176,12 +176,15 @@ fn has(path: &str) -> bool {
     need::set_up("ethereum-tools", ethereum_tools().join(path).exists())
 }
 
+/// How a client is run.
+type Run = fn(&Client);
+
 /// What is called one way on one node shows on the others: each client calls the second node and listens to the third.
 #[test]
 fn clients_deploy_send_listen_and_check_proofs_on_a_network_at_the_same_time() {
     let world = World::empty();
     let network = Network::start(&world.path("ledger"), 4, "");
-    let clients: [(&str, fn(&Client)); 4] = [
+    let clients: [(&str, Run); 4] = [
         (CAST, cast),
         ("npm/node_modules/ethers", |client| drop(client.run(node("ethers_client.cjs")))),
         ("npm/node_modules/viem", |client| drop(client.run(node("viem_client.cjs")))),

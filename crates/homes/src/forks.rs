@@ -199,12 +199,12 @@ fn evidence_by(
     let alone = ForkEvidence::new(root, Vec::new(), sides);
     // K4: each link is one check more, and there are many of an old ledger.
     let proved = alone.check(None).ok()?;
-    let led = lead()
+    let linked = lead()
         .map(|(ledger_key, links)| ForkEvidence::new(TrustRoot { ledger_key, ..root }, links, alone.sides().clone()));
-    let evidence = led.unwrap_or(alone);
+    let evidence = linked.unwrap_or(alone);
     // What nobody could read again is none: a header may be longer than those of a ledger.
     let is_read = ForkEvidence::decode(&evidence.encode()).is_ok();
-    let is_proved = evidence.check(None).is_ok_and(|led| led == proved);
+    let is_proved = evidence.check(None).is_ok_and(|found| found == proved);
     (is_read && is_proved).then_some((evidence, proved))
 }
 

@@ -7,10 +7,13 @@ pub(crate) mod writers;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use alloy_primitives::Address;
 use blockhouse_tests::World;
 use blockhouse_tests::network::apart::{Apart, Founded, found};
+use blockhouse_tests::network::{Node, number, wait_until};
 use load::{Acknowledged, Load};
-use writers::{Writer, enrol};
+use serde_json::json;
+use writers::{Writer, enrol, genesis};
 
 /// How many writers work at one time.
 pub(crate) const WRITERS: u8 = 3;
@@ -45,6 +48,17 @@ impl Turn {
         let (founded, writers) = founded();
         let apart = Apart::new(founded, &world.path("."), seed);
         Self { apart, writers: writers.clone(), seed, effort, world, _one_at_a_time: turn }
+    }
+
+    /// Starts all nodes and waits until each has the blocks that let the writers send: it may have ended before those were on its disk.
+    pub(crate) fn start_all(&mut self) {
+        self.apart.start_all();
+        let genesis = genesis(self.apart.node(0));
+        let owner = Address::new(genesis.owner.to_bytes());
+        let calls = genesis.deployments(0).len() + usize::from(WRITERS);
+        let count = |node: &Node| number(&node.ask("eth_getTransactionCount", &json!([owner, "latest"])));
+        let nodes = self.apart.nodes();
+        wait_until(|| nodes.iter().all(|node| count(node) == calls as u64), "all nodes know who may send");
     }
 
     /// Puts all writers to work at these nodes.

@@ -101,14 +101,7 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
         }
     ))?;
     let mut actions = actions(&vault, &sources, plan, now);
-    actions.extend(bare.iter().map(|watch| Action {
-        why: format!(
-            "{} has no snapshot, and its alarm is after {}",
-            alarm::name(&vault, watch.source),
-            duration(watch.interval)
-        ),
-        command: "blockhouse backup PATH".to_owned(),
-    }));
+    actions.extend(bare.iter().map(|watch| first_backup(&vault, watch)));
     if !actions.is_empty() {
         out.data(format_args!("\nwhat to do:"))?;
     }
@@ -133,6 +126,15 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> anyh
         "warnings": vault.warnings().iter().map(|warning| one_line(warning)).collect::<Vec<_>>(),
     }))?;
     Ok(exit)
+}
+
+/// What to do about an alarm of a source that has no snapshot.
+fn first_backup(vault: &Vault, watch: &Watch) -> Action {
+    let (name, interval) = (alarm::name(vault, watch.source), duration(watch.interval));
+    Action {
+        why: format!("{name} has no snapshot, and its alarm is after {interval}"),
+        command: "blockhouse backup PATH".to_owned(),
+    }
 }
 
 /// What to do, the most urgent first.

@@ -132,6 +132,7 @@ pub struct RpcConfig {
 
 impl RpcConfig {
     /// Not written then: earlier releases do not know the key.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     fn are_usual(calls_per_second: &NonZeroU32) -> bool {
         *calls_per_second == Limits::USUAL_CALLS
     }

@@ -28,6 +28,9 @@ pub struct StateAt<'a> {
     undone: Option<Arc<Undone>>,
 }
 
+/// From the last block down: the height of one that changed a node, and what that was before.
+type Changes = Vec<(u64, Option<Bytes>)>;
+
 /// What the last blocks changed, as it was before each of them.
 struct Undone {
     /// The lowest height whose state this leads to; it leads to those of all above it.
@@ -35,8 +38,7 @@ struct Undone {
     /// The last of these blocks. At each head from `from` up to it this is right: a node that a later block changed is here as it was in all
     /// those between.
     to: u64,
-    /// Of each node, from the last block down: the height of one that changed it, and what it was before.
-    nodes: HashMap<(StateTrie, Nibbles), Vec<(u64, Option<Bytes>)>>,
+    nodes: HashMap<(StateTrie, Nibbles), Changes>,
 }
 
 impl Undone {
@@ -96,7 +98,7 @@ impl Store {
         if let Some(undone) = last.as_ref().filter(|undone| undone.from <= height && undone.to >= self.height()) {
             return Ok(Arc::clone(undone));
         }
-        let (mut nodes, mut room) = (HashMap::<_, Vec<_>>::default(), BYTES_MAX);
+        let (mut nodes, mut room) = (HashMap::<_, Changes>::default(), BYTES_MAX);
         for above in (height + 1..=self.height()).rev() {
             for (place, before) in self.read(|rows| rows.undo(above, &mut room))?.nodes {
                 nodes.entry(place).or_default().push((above, before));

@@ -107,7 +107,7 @@ fn hostile_tasks_stop_no_block() {
 /// A `Vault` that answers `access()` always, everything else with 0 until a time, and from then on ends so.
 ///
 /// `CALLDATALOAD(0) SHR 224 EQ selector JUMPI; TIMESTAMP LT time JUMPI; end; JUMPDEST MSTORE(0, access) RETURN(0, 32); JUMPDEST MSTORE(0, 0) RETURN(0, 32)`
-fn turning_vault(access: Address, until: u64, end: &[u8; 5]) -> Vec<u8> {
+fn turning_vault(access: Address, until: u64, end: [u8; 5]) -> Vec<u8> {
     const OF_ACCESS: u8 = 30;
     const OF_ZERO: u8 = OF_ACCESS + 30;
     let selector = crate::contracts::Vault::accessCall::SELECTOR;
@@ -118,7 +118,7 @@ fn turning_vault(access: Address, until: u64, end: &[u8; 5]) -> Vec<u8> {
         &[0x14, 0x60, OF_ACCESS, 0x57, 0x63],
         &time,
         &[0x42, 0x10, 0x60, OF_ZERO, 0x57],
-        end,
+        &end,
         &hex!("5b 73"),
         access.as_slice(),
         &hex!("6000 52 6020 6000 f3"),
@@ -135,7 +135,7 @@ fn a_tick_that_fails_stops_no_block() {
     for (end, burns) in [(hex!("6000 6000 fd"), false), (hex!("fe 00 00 00 00"), true)] {
         let until = genesis(0).time + 7 * STEP;
         let mut world = World::begin(0x1_2345_6789);
-        let vault = leaving(&turning_vault(world.genesis().access_address(), until, &end));
+        let vault = leaving(&turning_vault(world.genesis().access_address(), until, end));
         let [access, policy, _] = world.genesis().deployments(FLOOR);
         let chain_id = world.genesis().chain_id;
         let made = (0..).zip([access, policy, vault]).map(|(nonce, input)| {

@@ -253,9 +253,9 @@ fn a_store_that_begins_by_a_state_keeps_those_above() {
     Store::begin_at(&path, &TRUTH.genesis, &past, &[]).unwrap();
     let (mut new, mut next) = (open(&path), Some(StatePlace::default()));
     while let Some(place) = next {
-        let part = StatePart::read_some(&old, place, 1).unwrap();
-        new.put_state(&part.take(old.head().header().state_root, place, &new).unwrap()).unwrap();
-        next = part.next();
+        let piece = StatePart::read_some(&old, place, 1).unwrap();
+        new.put_state(&piece.take(old.head().header().state_root, place, &new).unwrap()).unwrap();
+        next = piece.next();
     }
     new.sync().unwrap();
     expect_states(&new, BEGIN);
@@ -271,7 +271,8 @@ fn put(rows: &mut Table<'_, u64, &'static [u8]>, record: &[u8]) -> Result<(), Fa
 
 #[test]
 fn an_altered_record_ends_with_an_error_and_spoils_no_later_state() {
-    let altered = |change: &dyn Fn(&mut Table<'_, u64, &'static [u8]>) -> Result<(), Fault>| {
+    type Alteration<'a> = &'a dyn Fn(&mut Table<'_, u64, &'static [u8]>) -> Result<(), Fault>;
+    let altered = |change: Alteration<'_>| {
         let (_folder, path, store) = store(12);
         let store = alter(store, &path, |transaction| change(&mut transaction.open_table(UNDO)?));
         assert_eq!(store.states_from(), 0);
