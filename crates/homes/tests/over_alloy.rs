@@ -97,7 +97,7 @@ async fn blocks_receipts_and_logs_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn state_of_the_head_is_proved_and_older_state_refused() {
+async fn state_of_the_head_is_proved_and_older_state_is_kept() {
     let world = World::with_writer().await;
     let reader = provider::reader(world.home.clone());
     let (owner, access) = (address(&account(1)), genesis().access_address());
@@ -128,8 +128,9 @@ async fn state_of_the_head_is_proved_and_older_state_refused() {
     let head = reader.get_block(BlockId::latest()).await.unwrap().unwrap();
     checked.check(head.header.state_root).unwrap();
 
-    let old = reader.get_transaction_count(owner).block_id(BlockId::number(1)).await.unwrap_err();
-    assert_eq!(old.as_error_resp().unwrap().code, -32_000);
+    for (height, count) in [(0, 0), (1, 3)] {
+        assert_eq!(reader.get_transaction_count(owner).block_id(BlockId::number(height)).await.unwrap(), count);
+    }
     let unknown = reader.raw_request::<_, U256>("eth_newFilter".into(), ()).await.unwrap_err();
     assert_eq!(unknown.as_error_resp().unwrap().code, -32_601);
     let wrong = reader.raw_request::<_, U256>("eth_getBalance".into(), ("x",)).await.unwrap_err();
