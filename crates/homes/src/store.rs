@@ -24,6 +24,7 @@ mod heir;
 mod links;
 #[cfg(feature = "node")]
 mod mend;
+mod node_key;
 #[cfg(feature = "node")]
 mod pages;
 #[cfg(feature = "node")]

@@ -20,7 +20,7 @@ use crate::contracts::Validators::ValidatorsEvents;
 use crate::contracts::Vault::VaultEvents;
 use crate::genesis::Genesis;
 
-pub use text::{Told, tell};
+pub use text::{Told, padded_text, tell};
 
 /// A contract whose events are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

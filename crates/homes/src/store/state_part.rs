@@ -21,7 +21,7 @@ use alloy_trie::Nibbles;
 use blockhouse_ledger::state::{StateChanges, StateError, StateNodes, StatePlace, StateTrie, check_from};
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 
-use super::tables::{NODE_MAX, PATH_MAX, path_of};
+use super::node_key::{NODE_MAX, PATH_MAX, path_of};
 use super::{Store, StoreError};
 use crate::chain::chain;
 

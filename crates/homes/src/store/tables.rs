@@ -15,6 +15,7 @@ use super::error::Fault;
 use super::event_index::{self, EventPlace, EventTable, Order, Sought, Wanted};
 use super::heir;
 use super::links::{self, LinkTable};
+use super::node_key::{node_key, place_of};
 use super::receipt_rows::decode_receipts;
 use super::undo::{self, Mark, UndoRecord, UndoTable, Undoing};
 
@@ -33,18 +34,12 @@ const RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("receipts
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("transactions");
 /// Block hash to height: a hint, checked against the block.
 const HEIGHTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("heights");
-/// `0 │ path` for nodes of the trie of accounts, `1 │ keccak256 of the address │ path` for those of an account's slots, to the node in RLP. A
-/// path is one byte a nibble, so that nodes stand in the order of a walk.
+/// The key of a node to the node in RLP: [`super::node_key`].
 const NODES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("nodes");
 /// Code hash to code.
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 
 const HEAD_LEN: usize = 8 + 32;
-
-/// The greatest length of a node: a branch has 532 bytes, a leaf some 110.
-pub(super) const NODE_MAX: usize = 1024;
-/// The nibbles of the longest path.
-pub(super) const PATH_MAX: usize = 64;
 
 /// How many blocks of an earlier version a block takes along into the index of events.
 const CATCH_UP: u64 = 256;
@@ -472,34 +467,4 @@ fn head_row(height: u64, hash: B256) -> [u8; HEAD_LEN] {
     left.copy_from_slice(&height.to_le_bytes());
     right.copy_from_slice(hash.as_slice());
     row
-}
-
-const OF_ACCOUNTS: u8 = 0;
-const OF_SLOTS: u8 = 1;
-
-fn node_key(trie: &StateTrie, path: &Nibbles) -> Vec<u8> {
-    let mut key = match trie {
-        StateTrie::Accounts => vec![OF_ACCOUNTS],
-        StateTrie::Slots(account) => [&[OF_SLOTS], account.as_slice()].concat(),
-    };
-    key.extend(path.iter());
-    key
-}
-
-fn place_of(key: &[u8]) -> Option<(StateTrie, Nibbles)> {
-    let (trie, path) = match key.split_first()? {
-        (&OF_ACCOUNTS, path) => (StateTrie::Accounts, path),
-        (&OF_SLOTS, rest) => {
-            let (account, path) = rest.split_first_chunk::<32>()?;
-            (StateTrie::Slots(B256::from(*account)), path)
-        }
-        _ => return None,
-    };
-    Some((trie, path_of(path)?))
-}
-
-/// A path that is written one byte a nibble.
-pub(super) fn path_of(nibbles: &[u8]) -> Option<Nibbles> {
-    let is_path = nibbles.len() <= PATH_MAX && nibbles.iter().all(|nibble| *nibble < 16);
-    is_path.then(|| Nibbles::from_nibbles(nibbles))
 }

@@ -220,7 +220,7 @@ fn tell_anchors(event: &AnchorsEvents) -> Told {
 }
 
 /// A short text padded with zeros, if it is one that can be shown; else its bytes.
-fn padded_text(word: &B256) -> String {
+pub fn padded_text(word: &B256) -> String {
     let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
     let is_padded = !text.is_empty() && word.iter().skip(text.len()).all(|byte| *byte == 0);
     match std::str::from_utf8(text) {

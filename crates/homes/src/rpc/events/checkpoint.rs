@@ -9,6 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, U64};
 use alloy_rpc_types_eth::Log;
 use blockhouse_ledger::anchor::{Cosignature, checkpoint, checkpoint_digest};
 use blockhouse_ledger::contracts::Anchors::AnchorsEvents;
+use blockhouse_ledger::events::padded_text;
 use blockhouse_ledger::{BlockPlace, Contract, Event};
 use serde::Serialize;
 use serde_json::Value;
@@ -106,7 +107,7 @@ impl CheckpointView {
             }
             Ok(Event::Anchors(AnchorsEvents::Anchored(said))) if said.height == place.height => {
                 self.anchors.push(AnchorView {
-                    kind: kind(said.kind),
+                    kind: padded_text(&said.kind),
                     chain_id: U64::from(said.chainId),
                     target: said.target,
                     transaction: said.txHash,
@@ -118,14 +119,6 @@ impl CheckpointView {
             _ => {}
         }
     }
-}
-
-/// A kind as text, or as it stands if it is none.
-fn kind(word: B256) -> String {
-    let text = word.as_slice().split(|byte| *byte == 0).next().unwrap_or_default();
-    let is_plain = !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
-    let whole = B256::right_padding_from(text) == word;
-    if is_plain && whole { String::from_utf8_lossy(text).into_owned() } else { word.to_string() }
 }
 
 /// What was said of that block in `Anchors`, in order, and whether that is all.

@@ -8,7 +8,7 @@ use alloy_trie::Nibbles;
 use blockhouse_ledger::state::StateTrie;
 use blockhouse_types::{DecodeError, Decoder, Encoder, Magic};
 
-use super::super::tables::{NODE_MAX, PATH_MAX, path_of};
+use super::super::node_key::{NODE_MAX, PATH_MAX, path_of};
 use super::BYTES_MAX;
 
 const MAGIC: Magic = *b"BHUR";
